@@ -1,0 +1,79 @@
+package verdict
+
+import "time"
+
+// Decision is the outcome of a check, for the box or for one device.
+type Decision string
+
+const (
+	// Released hardware is bound and handed out.
+	Released Decision = "released"
+	// Isolated hardware has no driver bound and is not used.
+	Isolated Decision = "isolated"
+	// Quarantined hardware is known to work but was never admitted by an operator.
+	Quarantined Decision = "quarantined"
+)
+
+// Verdict is a decision with its reason and what the operator can type next.
+type Verdict struct {
+	Decision Decision `json:"decision"`
+	// Code is a stable word for machines, for example "ledger-corrupt" or "counter-moved".
+	Code   string `json:"code"`
+	Reason string `json:"reason"`
+	// Next is the exact next command, empty when there is nothing to do.
+	Next string `json:"next,omitempty"`
+}
+
+// Device is the verdict for one device, by its stable id.
+type Device struct {
+	ID string `json:"id"`
+	Verdict
+}
+
+// Report is what init hands to core. It is JSON in a sealed memfd whose number is in
+// RATCHET_BOOT_REPORT_FD; a missing report means that core was not started by init.
+type Report struct {
+	Version  int      `json:"version"` // 1
+	Box      Verdict  `json:"box"`
+	Counter  uint64   `json:"counter"`  // C, the attempts ever made
+	Expected uint64   `json:"expected"` // the counter value in E
+	Open     int      `json:"open"`     // attempts closed at this boot
+	Devices  []Device `json:"devices,omitempty"`
+
+	Image       string `json:"image"`       // version of the UKI
+	Flavour     string `json:"flavour"`     // "cloud", "full" or "" when unknown
+	Slot        string `json:"slot"`        // "A", "B" or "" on a direct kernel boot
+	Development bool   `json:"development"` // a development UKI: it may provision itself
+	Provisioned bool   `json:"provisioned"` // by this boot
+	SecureBoot  bool   `json:"secure_boot"`
+	TPM         TPM    `json:"tpm"`
+	BootDisk    Disk   `json:"boot_disk"`
+	Timing      Timing `json:"timing"`
+}
+
+// TPM names the chip's persistent storage root key and counts what the boot cost.
+type TPM struct {
+	Present  bool   `json:"present"`
+	SRKName  string `json:"srk_name,omitempty"` // hex
+	PCR7     string `json:"pcr7,omitempty"`
+	PCR11    string `json:"pcr11,omitempty"` // before the cap
+	Commands int    `json:"commands"`        // sent before core was executed
+}
+
+// Disk is the disk the image was booted from and its partitions' device nodes, "" when absent.
+type Disk struct {
+	ID     string `json:"id,omitempty"`
+	Node   string `json:"node,omitempty"`
+	Ledger string `json:"ledger,omitempty"`
+	State  string `json:"state,omitempty"`
+	Data   string `json:"data,omitempty"`
+}
+
+// Timing holds spans on the boot clock (CLOCK_BOOTTIME).
+type Timing struct {
+	Init       time.Duration `json:"init"`        // kernel start to the first line of init
+	BoxVerdict time.Duration `json:"box_verdict"` // opening of the TPM to the verdict of the box
+	ReadBack   time.Duration `json:"read_back"`   // reading the devices back in quarantine
+	AllVerdict time.Duration `json:"all_verdict"` // opening of the TPM to the last device verdict
+	Handover   time.Duration `json:"handover"`    // kernel start to exec of core
+}

@@ -1,0 +1,38 @@
+// Package hw finds, names, binds and isolates the NICs and disks of the box.
+//
+// A device has one stable id that survives reboots and does not depend on the order of
+// discovery: NICs "mac:52:54:00:12:34:56", disks "serial:<serial>" (or "nvme:<eui>",
+// "wwn:<wwn>"), and every device also answers to its place, "pci:0000:00:04.0" (with
+// "/<n>" behind it where one function carries several). A selector in the configuration
+// is an id, a place, or on a workstation "file:<path>" for a file that stands in for a disk.
+package hw
+
+// Kind of a device.
+type Kind string
+
+const (
+	NIC  Kind = "nic"
+	Disk Kind = "disk"
+)
+
+// Device is one NIC or disk, or a PCI function that would become one if it were bound.
+type Device struct {
+	ID       string `json:"id"`    // stable id; equals Place while no driver is bound
+	Place    string `json:"place"` // "pci:0000:00:04.0"
+	Kind     Kind   `json:"kind"`
+	Bus      string `json:"bus"`     // pci, virtio, nvme, scsi, ata, usb, file
+	Vendor   string `json:"vendor"`  // PCI vendor id, hex: "1af4"
+	Product  string `json:"product"` // PCI device id, hex: "1041"
+	Model    string `json:"model"`   // catalogue's or the device's own model name
+	Serial   string `json:"serial,omitempty"`
+	Firmware string `json:"firmware,omitempty"` // version the device reports
+	Driver   string `json:"driver,omitempty"`   // bound driver, "" when none
+	Node     string `json:"node,omitempty"`     // "/dev/nvme0n1" or link name "eth0"
+	MAC      string `json:"mac,omitempty"`
+	Size     uint64 `json:"size,omitempty"` // disks, bytes
+	// Supported says whether the catalogue knows the device; Why explains when not.
+	Supported bool   `json:"supported"`
+	Why       string `json:"why,omitempty"`
+	// Boot marks the disk the image was booted from.
+	Boot bool `json:"boot,omitempty"`
+}
