@@ -1,0 +1,67 @@
+# Ratchet: `make run` builds, boots and does the main job; `make test` is everything that must be green.
+# Both install what is missing with apt and say so. Everything built goes to build/.
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+FLAVOUR     ?= full
+VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unversioned)
+GO          ?= go
+SUDO        := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+export CGO_ENABLED ?= 1
+
+# command:package of what each target needs on the machine; go itself is the one thing not installed here.
+RUN_TOOLS   := qemu-system-x86_64:qemu-system-x86 swtpm:swtpm /usr/share/OVMF/OVMF_CODE_4M.secboot.fd:ovmf \
+               /usr/lib/systemd/boot/efi/linuxx64.efi.stub:systemd-boot-efi nbdcopy:libnbd-bin xz:xz-utils
+TEST_TOOLS  := $(RUN_TOOLS) gcc:gcc /usr/include/openssl/bio.h:libssl-dev /usr/include/stdlib.h:libc6-dev \
+               qemu-img:qemu-utils tpm2_nvread:tpm2-tools sbverify:sbsigntool mcopy:mtools fsck.fat:dosfstools \
+               sgdisk:gdisk e2fsck:e2fsprogs mkfs.ext4:e2fsprogs ip:iproute2 fio:fio nbdkit:nbdkit ping:iputils-ping \
+               openssl:openssl mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs mkswap:util-linux
+
+define need # list of command:package
+	@missing=""; for t in $(1); do c=$${t%%:*}; p=$${t##*:}; \
+	  case $$c in /*) [ -e "$$c" ] ;; *) command -v "$$c" >/dev/null || [ -x "/usr/sbin/$$c" ] || [ -x "/sbin/$$c" ] ;; esac || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then missing=$$(printf '%s\n' $$missing | sort -u | tr '\n' ' '); \
+	  echo "installing with apt:$${missing:+ $$missing}"; \
+	  $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
+endef
+
+.PHONY: help run test image systems bench soak fuzz lint generate docs clean go tools
+
+help: ## show the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+go:
+	@command -v $(GO) >/dev/null || { echo "Go 1.26 or newer is needed: unpack https://go.dev/dl/ into /usr/local and put /usr/local/go/bin on PATH (README, \"A machine without Go\")"; exit 1; }
+
+run: go ## build the image, boot it in QEMU and do the main job on it
+	$(call need,$(RUN_TOOLS))
+	@$(GO) run ./qemu run --flavour $(FLAVOUR) --version $(VERSION)
+
+image: go ## build the signed UKI and the disk image (FLAVOUR=cloud|full)
+	$(call need,$(RUN_TOOLS))
+	@$(GO) run ./image build --flavour $(FLAVOUR) --version $(VERSION)
+
+tools: go
+	$(call need,$(TEST_TOOLS))
+
+test: tools ## everything that must be green
+	@.ci/test
+
+systems: tools ## the fifteen systems, each by its own end-to-end test (ONLY=name,…)
+	@$(GO) run ./qemu systems --only "$(ONLY)"
+
+bench: tools ## figures and their goals (AREA=name,…), also in build/bench.json
+	@$(GO) run ./qemu bench --area "$(AREA)"
+
+fuzz: go ## every fuzz target for FUZZTIME (default 20s)
+	@.ci/fuzz $(or $(FUZZTIME),20s)
+
+lint: go ## golangci-lint with the floors of the house
+	@.ci/lint
+
+generate: go ## protobuf, schema, CLI reference
+	@.ci/generate
+
+clean: ## remove build/
+	rm -rf build
