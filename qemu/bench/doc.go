@@ -1,0 +1,7 @@
+// Package bench measures what the issues promise and prints it the way DESIGN.md §7 asks:
+//
+//	bench <area>.<metric> <value> <unit> (goal <= 0.60, peer <what it was held against>)
+//
+// and writes the same to build/bench.json. A figure is printed whether its goal is met or not; nothing here
+// fails because a machine is slow. Medians over N runs; ratios are measured interleaved in one run.
+package bench
