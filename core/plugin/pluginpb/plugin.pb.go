@@ -541,6 +541,7 @@ type Diagnostic struct {
 	Severity      Diagnostic_Severity    `protobuf:"varint,1,opt,name=severity,proto3,enum=ratchet.plugin.v1.Diagnostic_Severity" json:"severity,omitempty"`
 	Path          string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`       // inside the section, as "volumes[0].disk"; core turns it into line and column
 	Message       string                 `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"` // lower case, says what to do
+	Key           bool                   `protobuf:"varint,4,opt,name=key,proto3" json:"key,omitempty"`        // the key at path is wrong itself (unknown, misspelt), not its value
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -594,6 +595,13 @@ func (x *Diagnostic) GetMessage() string {
 		return x.Message
 	}
 	return ""
+}
+
+func (x *Diagnostic) GetKey() bool {
+	if x != nil {
+		return x.Key
+	}
+	return false
 }
 
 type Want struct {
@@ -2201,12 +2209,13 @@ const file_plugin_proto_rawDesc = "" +
 	"generation\"\x7f\n" +
 	"\rValidateReply\x12?\n" +
 	"\vdiagnostics\x18\x01 \x03(\v2\x1d.ratchet.plugin.v1.DiagnosticR\vdiagnostics\x12-\n" +
-	"\x05wants\x18\x02 \x03(\v2\x17.ratchet.plugin.v1.WantR\x05wants\"\xa2\x01\n" +
+	"\x05wants\x18\x02 \x03(\v2\x17.ratchet.plugin.v1.WantR\x05wants\"\xb4\x01\n" +
 	"\n" +
 	"Diagnostic\x12B\n" +
 	"\bseverity\x18\x01 \x01(\x0e2&.ratchet.plugin.v1.Diagnostic.SeverityR\bseverity\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x18\n" +
-	"\amessage\x18\x03 \x01(\tR\amessage\"\"\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\x12\x10\n" +
+	"\x03key\x18\x04 \x01(\bR\x03key\"\"\n" +
 	"\bSeverity\x12\t\n" +
 	"\x05ERROR\x10\x00\x12\v\n" +
 	"\aWARNING\x10\x01\"\x8b\x01\n" +
