@@ -1,0 +1,80 @@
+package nbd
+
+import "context"
+
+// Backend is a volume as the server sees it: a range of Size bytes.
+//
+// The server checks every request before it calls: ranges lie inside the volume, are not
+// empty, and lengths of ReadAt and WriteAt do not exceed the maximum block size. All methods
+// may be called from many goroutines at once, also for overlapping ranges, and may block:
+// the server calls them outside the connection's reader, so one that waits never delays
+// the others. ctx ends when the connection is gone or the server stops hard; a method should
+// then return soon, and what it did not finish was never acknowledged.
+//
+// An error that wraps one of this package's sentinels reaches the client as that errno;
+// any other error is EIO.
+type Backend interface {
+	// Size is in bytes and constant while the backend is exported.
+	Size() uint64
+	// BlockSize returns the sizes in bytes that requests must be a multiple of, should be a
+	// multiple of, and may have at most. Powers of two; minimum 1 lets every client in.
+	// The server clips the maximum to MaxRequest.
+	BlockSize() (minimum, preferred, maximum uint32)
+	// ReadAt fills p from off.
+	ReadAt(ctx context.Context, p []byte, off uint64) error
+	// WriteAt returns when the write is acknowledged: a later read on any connection sees
+	// it, and a later Flush on any connection makes it durable. With fua it is durable on return.
+	// The backend must not keep p.
+	WriteAt(ctx context.Context, p []byte, off uint64, fua bool) error
+	// Trim tells that the range is no longer needed. Afterwards it may read as anything
+	// stable; ours read as zeroes.
+	Trim(ctx context.Context, off, n uint64, fua bool) error
+	// WriteZeroes makes the range read as zeroes.
+	WriteZeroes(ctx context.Context, off, n uint64, flags ZeroFlags) error
+	// Flush returns when every write acknowledged before the call, on any connection, is durable.
+	Flush(ctx context.Context) error
+	// BlockStatus describes the range from its start, in order and without gaps. It may stop
+	// early, but not before the first extent. With one set the first extent is all the
+	// client wants. It may answer {Len: n} at any time.
+	BlockStatus(ctx context.Context, off, n uint64, one bool) ([]Extent, error)
+}
+
+// FastReader is implemented by backends that can serve some reads without waiting.
+type FastReader interface {
+	// TryReadAt fills p and returns true, or returns false at once. It runs on the
+	// connection's reader: no lock that is held over I/O, no network, no sleep. What it
+	// wrote into p before returning false does not matter.
+	TryReadAt(p []byte, off uint64) bool
+}
+
+// FastWriter is implemented by backends that can acknowledge some writes without waiting.
+type FastWriter interface {
+	// TryWriteAt is WriteAt without fua under the rules of TryReadAt. After false nothing
+	// has been written.
+	TryWriteAt(p []byte, off uint64) bool
+}
+
+// Cacher is implemented by backends that can fetch a range ahead of its use (NBD_CMD_CACHE).
+type Cacher interface {
+	// Cache returns when the range is local or fetching it has failed; it is a hint.
+	Cache(ctx context.Context, off, n uint64) error
+}
+
+// ZeroFlags refine WriteZeroes.
+type ZeroFlags uint8
+
+const (
+	// ZeroFUA asks for durability on return.
+	ZeroFUA ZeroFlags = 1 << iota
+	// ZeroNoHole asks that the range stays provisioned: later writes there do not fail with ErrNoSpace.
+	ZeroNoHole
+	// ZeroFast asks for ErrNotSupported, at once, if zeroing is not faster than writing zeroes.
+	ZeroFast
+)
+
+// Extent is a run of Len bytes in one state of the context base:allocation.
+type Extent struct {
+	Len  uint64
+	Hole bool // not allocated: a later write may need space
+	Zero bool // reads as zeroes
+}
