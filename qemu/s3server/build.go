@@ -1,0 +1,116 @@
+package s3server
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// binary returns the path of the built server and builds it first if this content was never built.
+func binary(ctx context.Context) (string, error) {
+	module, err := moduleDir(ctx)
+	if err != nil {
+		return "", err
+	}
+	id, err := contentID(module)
+	if err != nil {
+		return "", err
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("find the cache folder for the S3 server (set XDG_CACHE_HOME): %w", err)
+	}
+	dir := filepath.Join(cache, "ratchet", "tools", id)
+	path := filepath.Join(dir, "s3")
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	unlock, err := lock(filepath.Join(dir, "lock"))
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	// Somebody else may have built it while we waited for the lock.
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	fresh := path + ".new"
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", fresh, ".")
+	cmd.Dir = module
+	// A workspace or module flag of the caller must not reach into the nested module.
+	cmd.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS=")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build the S3 server in %s: %w\n%s", module, err, tail(out))
+	}
+	if err := os.Rename(fresh, path); err != nil {
+		return "", err
+	}
+	return path, nil
+}
+
+// moduleDir finds qemu/s3 from the working folder's module, so that it works from any package's tests.
+func moduleDir(ctx context.Context) (string, error) {
+	out, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
+	if err != nil {
+		return "", fmt.Errorf("ask go for the module's folder: %w", err)
+	}
+	dir := filepath.Join(filepath.Dir(strings.TrimSpace(string(out))), "qemu", "s3")
+	if _, err := os.Stat(filepath.Join(dir, "go.mod")); err != nil {
+		return "", fmt.Errorf("find the S3 server's module, run this inside the Ratchet source tree: %w", err)
+	}
+	return dir, nil
+}
+
+// contentID names a build by everything that goes into it.
+func contentID(module string) (string, error) {
+	h := sha256.New()
+	fmt.Fprintln(h, runtime.Version(), runtime.GOARCH)
+	for _, name := range []string{"go.mod", "go.sum", "main.go"} {
+		b, err := os.ReadFile(filepath.Join(module, name))
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintln(h, name, len(b))
+		h.Write(b)
+	}
+	return "s3-" + hex.EncodeToString(h.Sum(nil))[:16], nil
+}
+
+// lock waits for the advisory lock on path. The kernel drops it with the process, so a crash leaves none behind.
+func lock(path string) (unlock func(), err error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX)
+		if err != unix.EINTR {
+			break
+		}
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	return func() { f.Close() }, nil
+}
+
+// tail keeps the end of a tool's output, where the reason stands.
+func tail(b []byte) string {
+	const keep = 2048
+	if len(b) > keep {
+		b = b[len(b)-keep:]
+	}
+	return strings.TrimSpace(string(b))
+}
