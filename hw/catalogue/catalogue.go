@@ -1,0 +1,183 @@
+package catalogue
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+)
+
+// Kind of what a PCI function gives.
+type Kind string
+
+const (
+	NIC            Kind = "nic"
+	DiskController Kind = "disk-controller"
+)
+
+// Entry is what the catalogue knows about one PCI function.
+type Entry struct {
+	Kind  Kind
+	Model string
+	// Driver is the name under /sys/bus/pci/drivers, which is not always a module's name.
+	Driver string
+	// Modules are loaded in this order before the driver binds.
+	Modules []string
+	// Bus is where the NIC or disk shows up: pci, virtio, scsi, ata, nvme or usb.
+	Bus string
+	// Flavours are the kernels that have the driver, Builtin those that have it compiled in.
+	Flavours []string
+	Builtin  []string
+	// Capabilities the driver is known for, such as "xdp" or "discard".
+	Capabilities []string
+	// Firmware says what the driver would like from linux-firmware, "" when nothing.
+	Firmware string
+}
+
+// In says whether a kernel flavour has the driver; the empty flavour stands for an unknown
+// kernel, which is assumed to have it.
+func (e Entry) In(flavour string) bool {
+	return flavour == "" || slices.Contains(e.Flavours, flavour)
+}
+
+// Catalogue is the loaded table. It is immutable.
+type Catalogue struct {
+	base    map[string][]string
+	entries []Entry        // in the order of the file, one a group of ids
+	ids     map[string]ref // "vendor:device"
+	classes map[string]ref // six hex digits
+}
+
+type ref struct {
+	entry int
+	model string
+}
+
+// file is the YAML document.
+type file struct {
+	Version int                 `yaml:"version"`
+	Base    map[string][]string `yaml:"base"`
+	Devices []group             `yaml:"devices"`
+}
+
+type group struct {
+	Driver       string   `yaml:"driver"`
+	Kind         Kind     `yaml:"kind"`
+	Bus          string   `yaml:"bus"`
+	Modules      []string `yaml:"modules"`
+	Flavours     []string `yaml:"flavours"`
+	Builtin      []string `yaml:"builtin"`
+	Capabilities []string `yaml:"capabilities"`
+	Firmware     string   `yaml:"firmware"`
+	Class        string   `yaml:"class"`
+	Model        string   `yaml:"model"`
+	IDs          string   `yaml:"ids"`
+}
+
+// Load reads a catalogue. All errors carry what to look for in the file.
+func Load(data []byte) (*Catalogue, error) {
+	var f file
+	if err := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict()).Decode(&f); err != nil {
+		return nil, fmt.Errorf("read hardware catalogue: %w", err)
+	}
+	if f.Version != 1 {
+		return nil, fmt.Errorf("read hardware catalogue: version %d, this build reads 1", f.Version)
+	}
+	c := &Catalogue{base: f.Base, ids: map[string]ref{}, classes: map[string]ref{}}
+	for i, g := range f.Devices {
+		if err := c.add(g); err != nil {
+			return nil, fmt.Errorf("read hardware catalogue: devices[%d] (%s): %w", i, g.Driver, err)
+		}
+	}
+	return c, nil
+}
+
+func (c *Catalogue) add(g group) error {
+	if err := g.check(); err != nil {
+		return err
+	}
+	n := len(c.entries)
+	c.entries = append(c.entries, Entry{
+		Kind: g.Kind, Model: g.Model, Driver: g.Driver, Modules: g.Modules, Bus: g.Bus,
+		Flavours: g.Flavours, Builtin: g.Builtin, Capabilities: g.Capabilities, Firmware: g.Firmware,
+	})
+	if g.Class != "" {
+		if _, dup := c.classes[g.Class]; dup {
+			return fmt.Errorf("class %s appears twice", g.Class)
+		}
+		c.classes[g.Class] = ref{n, g.Model}
+	}
+	for line := range strings.Lines(g.IDs) {
+		id, model, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if id == "" {
+			continue
+		}
+		vendor, device, _ := strings.Cut(id, ":")
+		if !isHex(vendor, 4) || !isHex(device, 4) || model == "" {
+			return fmt.Errorf("id line %q: want \"vendor:device model\" with four lower-case hex digits each", strings.TrimSpace(line))
+		}
+		if _, dup := c.ids[id]; dup {
+			return fmt.Errorf("id %s appears twice", id)
+		}
+		c.ids[id] = ref{n, model}
+	}
+	return nil
+}
+
+func (g group) check() error {
+	switch {
+	case g.Driver == "" || len(g.Modules) == 0 || len(g.Flavours) == 0:
+		return fmt.Errorf("driver, modules and flavours must be given")
+	case g.Kind != NIC && g.Kind != DiskController:
+		return fmt.Errorf("kind %q: want nic or disk-controller", g.Kind)
+	case !slices.Contains([]string{"pci", "virtio", "scsi", "ata", "nvme", "usb"}, g.Bus):
+		return fmt.Errorf("bus %q: want pci, virtio, scsi, ata, nvme or usb", g.Bus)
+	case g.Class == "" && g.IDs == "":
+		return fmt.Errorf("neither ids nor class")
+	case g.Class != "" && (!isHex(g.Class, 6) || g.Model == ""):
+		return fmt.Errorf("class %q: want six lower-case hex digits, and a model", g.Class)
+	}
+	for _, f := range append(slices.Clone(g.Flavours), g.Builtin...) {
+		if f != "full" && f != "cloud" {
+			return fmt.Errorf("flavour %q: want full or cloud", f)
+		}
+	}
+	return nil
+}
+
+func isHex(s string, n int) bool {
+	return len(s) == n && strings.Trim(s, "0123456789abcdef") == ""
+}
+
+// Match finds the entry for a PCI function. Arguments are lower-case hex as in sysfs without
+// the 0x: vendor "8086", product "10d3", class "020000".
+func (c *Catalogue) Match(vendor, product, class string) (Entry, bool) {
+	r, ok := c.ids[vendor+":"+product]
+	if !ok {
+		r, ok = c.classes[class]
+	}
+	if !ok {
+		return Entry{}, false
+	}
+	e := c.entries[r.entry]
+	e.Model = r.model
+	return e, true
+}
+
+// Modules are the names of the modules an image of the flavour carries, sorted; their
+// dependencies are for the image builder to add.
+func (c *Catalogue) Modules(flavour string) []string {
+	names := slices.Concat(c.base["all"], c.base[flavour])
+	for _, e := range c.entries {
+		if slices.Contains(e.Flavours, flavour) {
+			names = append(names, e.Modules...)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// Entries lists the groups of the file in order, for documentation and tests.
+func (c *Catalogue) Entries() []Entry { return slices.Clone(c.entries) }
