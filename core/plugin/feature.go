@@ -2,6 +2,8 @@ package plugin
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 
@@ -65,6 +67,17 @@ func (v *Validation) Errorf(path, format string, args ...any) {
 // Warnf adds a warning at path.
 func (v *Validation) Warnf(path, format string, args ...any) {
 	v.Diagnostics = append(v.Diagnostics, diagnosticf(pluginpb.Diagnostic_WARNING, path, format, args...))
+}
+
+// Err is nil when nothing is an error, else all errors in one, each with its path.
+func (v *Validation) Err() error {
+	var all []error
+	for _, d := range v.Diagnostics {
+		if d.Severity == pluginpb.Diagnostic_ERROR {
+			all = append(all, fmt.Errorf("%s: %s", d.Path, d.Message))
+		}
+	}
+	return errors.Join(all...)
 }
 
 // Session is what a started feature may use. It is valid until Stop returns.

@@ -1,0 +1,52 @@
+// Package ctl is the dataplane's part of ratchetctl.
+package ctl
+
+import (
+	"context"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ratchetos/ratchet/plugins/dataplane/api"
+)
+
+// App is what ratchetctl offers to a plugin's commands.
+type App interface {
+	// Invoke calls a method of a plugin's management service through core.
+	Invoke(ctx context.Context, plugin, method string, request, reply any) error
+	// Print writes value as JSON or YAML, or the table, as the user chose.
+	Print(value any, columns []string, rows [][]string) error
+}
+
+// Command is `ratchetctl dataplane`.
+func Command(app App) *cobra.Command {
+	c := &cobra.Command{Use: "dataplane", Short: "NICs, addresses and routes of the dataplane"}
+	c.AddCommand(&cobra.Command{
+		Use: "links", Short: "List links with carrier, addresses and counters", Args: cobra.NoArgs,
+		Example: "  ratchetctl dataplane links\n  ratchetctl dataplane links -o json",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var reply api.LinksReply
+			if err := app.Invoke(cmd.Context(), "dataplane", api.MethodLinks, struct{}{}, &reply); err != nil {
+				return err
+			}
+			return app.Print(reply, []string{"LINK", "NIC", "CARRIER", "MTU", "ADDRESSES", "RX", "TX", "PROBLEM"}, rows(reply))
+		},
+	})
+	return c
+}
+
+func rows(reply api.LinksReply) [][]string {
+	var out [][]string
+	for _, l := range reply.Links {
+		carrier := "down"
+		if l.Carrier {
+			carrier = "up"
+		}
+		out = append(out, []string{
+			l.Name, l.NIC, carrier, strconv.FormatUint(uint64(l.MTU), 10), strings.Join(l.Addresses, " "),
+			strconv.FormatUint(l.RxBytes, 10), strconv.FormatUint(l.TxBytes, 10), l.Problem,
+		})
+	}
+	return out
+}
