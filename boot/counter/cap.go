@@ -1,0 +1,73 @@
+package counter
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+
+	"github.com/google/go-tpm/tpm2"
+)
+
+// capPCR is the register that the stub measures the image into; the cap ends its use.
+const capPCR = 11
+
+// Words that cap PCR 11. A verifier predicts SHA-256(PCR 11 of the image || SHA-256(word)).
+const (
+	CapReleased = "released"
+	CapIsolated = "isolated"
+)
+
+// Cap extends PCR 11 in all banks (PCR_Event hashes once for each), so that from here on nothing
+// satisfies a policy that names this image's PCR 11. It must work even when the storage root key
+// is missing, hence the empty password when there is no session.
+func (c *Chip) Cap(word string) error {
+	var auth tpm2.Session = tpm2.PasswordAuth(nil)
+	if s, err := c.plain(); err == nil {
+		auth = s
+	}
+	_, err := tpm2.PCREvent{
+		PCRHandle: tpm2.AuthHandle{Handle: capPCR, Auth: auth},
+		EventData: tpm2.TPM2BEvent{Buffer: []byte(word)},
+	}.Execute(&c.t)
+	return explain(fmt.Sprintf("extend PCR %d with %q", capPCR, word), err)
+}
+
+// LockE locks E against writing until the TPM is reset. p must be the PCRs from before the cap: they
+// are part of the policy's digest, though this branch does not look at them.
+func (c *Chip) LockE(p PCRs) error {
+	policy, err := p.Policy()
+	if err != nil {
+		return err
+	}
+	h, err := indexE(policy).at(true, false).named()
+	if err != nil {
+		return err
+	}
+	return explain("lock E", c.underPolicy(p.satisfyLock, func(s tpm2.Session) error {
+		_, err := tpm2.NVWriteLock{AuthHandle: with(h, s), NVIndex: h}.Execute(&c.t)
+		return err
+	}))
+}
+
+// ClosePlatform sets the platform authorisation to a random value that nobody keeps. Firmware does
+// that on a UEFI boot; on a direct kernel boot an empty platform authorisation would let anyone undo
+// everything, TPM2_Clear included. An authorisation that is already set is left alone.
+func (c *Chip) ClosePlatform() error {
+	value := make([]byte, 32)
+	if _, err := rand.Read(value); err != nil {
+		return fmt.Errorf("close platform hierarchy: %w", err)
+	}
+	// Without a storage root key nothing can be hidden on the bus, but nothing is at stake either.
+	var hide []tpm2.Session
+	if err := c.root(); err == nil {
+		hide = append(hide, c.hiding())
+	}
+	_, err := tpm2.HierarchyChangeAuth{
+		AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHPlatform, Auth: tpm2.PasswordAuth(nil)},
+		NewAuth:    tpm2.TPM2BAuth{Buffer: value},
+	}.Execute(&c.t, hide...)
+	if errors.Is(err, tpm2.TPMRCBadAuth) || errors.Is(err, tpm2.TPMRCAuthFail) || errors.Is(err, tpm2.TPMRCHierarchy) {
+		return nil // firmware was here first
+	}
+	return explain("close platform hierarchy", err)
+}

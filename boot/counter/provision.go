@@ -1,0 +1,207 @@
+package counter
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/google/go-tpm/tpm2"
+)
+
+// journalSeed is J's first extend; a J that starts otherwise was not made by this code.
+const journalSeed = "ratchet journal 1"
+
+// OwnerAuth and LockoutAuth derive the authorisation values of the two hierarchies from the recovery
+// key, as 32 hexadecimal characters that tpm2-tools take as they are. Text has one more use:
+// go-tpm 0.9.8 cuts an authorisation value at its first zero byte when it computes an HMAC.
+func OwnerAuth(recoveryKey string) []byte { return derive(recoveryKey, "ratchet owner 1") }
+
+// LockoutAuth: see OwnerAuth.
+func LockoutAuth(recoveryKey string) []byte { return derive(recoveryKey, "ratchet lockout 1") }
+
+func derive(recoveryKey, purpose string) []byte {
+	// People type recovery keys: case, spaces and dashes do not matter.
+	clean := strings.NewReplacer(" ", "", "-", "", "\t", "").Replace(strings.ToUpper(recoveryKey))
+	m := hmac.New(sha256.New, []byte(clean))
+	m.Write([]byte(purpose))
+	return []byte(hex.EncodeToString(m.Sum(nil)[:16]))
+}
+
+// Provision makes the TPM ready and leaves E defined but unwritten; the caller writes the ledger and
+// then E. It can be repeated after a power cut at any step: E is defined before C and J and written
+// last, so a box whose E was never written is one whose provisioning did not end.
+func (c *Chip) Provision(recoveryKey string, p PCRs) error {
+	if recoveryKey == "" {
+		return errors.New("provision: no recovery key")
+	}
+	has, err := c.permanent()
+	if err != nil {
+		return err
+	}
+	owner := OwnerAuth(recoveryKey)
+	current := owner
+	if !has.ownerSet {
+		current = nil
+	}
+	if err := c.persistRoot(current); err != nil {
+		return err
+	}
+	if err := c.takeOwnership(has, recoveryKey); err != nil {
+		return err
+	}
+	return c.defineAll(owner, p)
+}
+
+// permanent is the part of TPMA_PERMANENT that provisioning looks at (part 2, 8.6).
+type permanent struct {
+	ownerSet, lockoutSet, clearDisabled bool
+}
+
+func (c *Chip) permanent() (permanent, error) {
+	var none permanent
+	r, err := tpm2.GetCapability{Capability: tpm2.TPMCapTPMProperties, Property: uint32(tpm2.TPMPTPermanent), PropertyCount: 1}.Execute(&c.t)
+	if err != nil {
+		return none, explain("read TPM properties", err)
+	}
+	props, err := r.CapabilityData.Data.TPMProperties()
+	if err != nil || len(props.TPMProperty) != 1 || props.TPMProperty[0].Property != tpm2.TPMPTPermanent {
+		return none, errors.New("read TPM properties: unexpected answer")
+	}
+	v := props.TPMProperty[0].Value
+	return permanent{ownerSet: v&1 != 0, lockoutSet: v&4 != 0, clearDisabled: v&(1<<8) != 0}, nil
+}
+
+// persistRoot creates the storage root key unless it is there. Its template has no randomness, so a
+// repetition gives the same key.
+func (c *Chip) persistRoot(owner []byte) error {
+	switch err := c.root(); {
+	case err == nil:
+		return nil
+	case !errors.Is(err, ErrUnprovisioned):
+		return err
+	}
+	// No storage root key means nothing to salt with yet. The session proves the value by HMAC, so
+	// it is not sent; it has too much entropy to be searched for.
+	session := func() tpm2.Session { return tpm2.HMAC(tpm2.TPMAlgSHA256, nonceSize, tpm2.Auth(owner)) }
+	key, err := tpm2.CreatePrimary{
+		PrimaryHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: session()},
+		InPublic:      tpm2.New2B(tpm2.ECCSRKTemplate),
+	}.Execute(&c.t)
+	if err != nil {
+		return ownership("create storage root key", err)
+	}
+	_, err = tpm2.EvictControl{
+		Auth:             tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: session()},
+		ObjectHandle:     tpm2.NamedHandle{Handle: key.ObjectHandle, Name: key.Name},
+		PersistentHandle: HandleSRK,
+	}.Execute(&c.t)
+	_, flush := tpm2.FlushContext{FlushHandle: key.ObjectHandle}.Execute(&c.t)
+	if err := errors.Join(err, flush); err != nil {
+		return ownership("make storage root key persistent", err)
+	}
+	return c.root()
+}
+
+// takeOwnership sets owner and lockout authorisation and forbids TPM2_Clear. Which values are set
+// already is known from the TPM's properties: one wrong guess at lockout would lock it for a day.
+func (c *Chip) takeOwnership(has permanent, recoveryKey string) error {
+	set := func(h tpm2.TPMHandle, isSet bool, value []byte) error {
+		if isSet {
+			return nil
+		}
+		_, err := tpm2.HierarchyChangeAuth{
+			AuthHandle: tpm2.AuthHandle{Handle: h, Auth: tpm2.PasswordAuth(nil)},
+			NewAuth:    tpm2.TPM2BAuth{Buffer: value},
+		}.Execute(&c.t, c.hiding())
+		return err
+	}
+	if err := set(tpm2.TPMRHOwner, has.ownerSet, OwnerAuth(recoveryKey)); err != nil {
+		return ownership("set owner authorisation", err)
+	}
+	lockout := LockoutAuth(recoveryKey)
+	if err := set(tpm2.TPMRHLockout, has.lockoutSet, lockout); err != nil {
+		return ownership("set lockout authorisation", err)
+	}
+	if has.clearDisabled {
+		return nil
+	}
+	return ownership("disable TPM2_Clear", disableClear().run(&c.t, c.proving(lockout)))
+}
+
+func (c *Chip) defineAll(owner []byte, p PCRs) error {
+	policy, err := p.Policy()
+	if err != nil {
+		return err
+	}
+	s, err := c.Read(policy, false)
+	if err != nil {
+		return err
+	}
+	if s.E >= Written {
+		return errors.New("provision: E is written already")
+	}
+	for _, x := range []struct {
+		index
+		state State
+	}{{indexE(policy), s.E}, {indexC(), s.C}, {indexJ(), s.J}} {
+		if x.state != Absent {
+			continue
+		}
+		if err := c.define(x.index, owner); err != nil {
+			return err
+		}
+	}
+	if s.C != Written {
+		if err := c.increment(false); err != nil {
+			return err
+		}
+	}
+	if s.J != Written {
+		return c.extend(sha256.Sum256([]byte(journalSeed)), false)
+	}
+	return nil
+}
+
+func (c *Chip) define(x index, owner []byte) error {
+	_, err := tpm2.NVDefineSpace{
+		AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: c.proving(owner)},
+		PublicInfo: tpm2.New2B(x.public),
+	}.Execute(&c.t)
+	return ownership("define "+x.name, err)
+}
+
+// Rebind replaces the E of another image, whose policy is old, by an unwritten E for this image.
+// Development only: it needs the recovery key, and a power cut right after it leaves no E at all.
+func (c *Chip) Rebind(recoveryKey string, old Digest, p PCRs) error {
+	if err := c.root(); err != nil {
+		return err
+	}
+	owner := OwnerAuth(recoveryKey)
+	h, err := indexE(old).at(true, false).named()
+	if err != nil {
+		return err
+	}
+	_, err = tpm2.NVUndefineSpace{
+		AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: c.proving(owner)},
+		NVIndex:    h,
+	}.Execute(&c.t)
+	if err != nil {
+		return ownership("undefine E of another image", err)
+	}
+	policy, err := p.Policy()
+	if err != nil {
+		return err
+	}
+	return c.define(indexE(policy), owner)
+}
+
+// ownership turns a refused authorisation into the one thing it can mean here.
+func ownership(verb string, err error) error {
+	if errors.Is(err, tpm2.TPMRCBadAuth) || errors.Is(err, tpm2.TPMRCAuthFail) {
+		return fmt.Errorf("%s: %w: the recovery key does not fit; clear the TPM in the firmware setup to give it up", verb, ErrOwned)
+	}
+	return explain(verb, err)
+}

@@ -1,0 +1,376 @@
+package counter
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"testing"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport"
+
+	"github.com/ratchetos/ratchet/boot/internal/tpmtest"
+)
+
+const (
+	key        = "AAAA-BBBB-CCCC-DDDD"
+	secureBoot = "secure boot on"
+	image      = "image 1"
+)
+
+// box is one provisioned machine, switched on with image 1.
+type box struct {
+	t *testing.T
+	m tpmtest.Machine
+	*Chip
+	pcrs   PCRs
+	policy Digest
+}
+
+// on opens the TPM as init does.
+func (b *box) on() {
+	b.t.Helper()
+	b.Chip = Open(b.m)
+	var err error
+	if b.pcrs, err = b.ReadPCRs(); err != nil {
+		b.t.Fatal(err)
+	}
+	if b.policy, err = b.pcrs.Policy(); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// boot resets the machine.
+func (b *box) boot(orderly bool, sb, image string) {
+	b.t.Helper()
+	tpmtest.Boot(b.t, b.m, orderly, sb, image)
+	b.on()
+}
+
+func (b *box) read() Snapshot {
+	b.t.Helper()
+	s, err := b.Read(b.policy, false)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return s
+}
+
+func (b *box) must(err error) {
+	b.t.Helper()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func (b *box) refused(what string, err error) {
+	b.t.Helper()
+	if err == nil {
+		b.t.Errorf("%s: allowed", what)
+	}
+}
+
+func newBox(t *testing.T, kind string, provision bool) *box {
+	b := &box{t: t, m: tpmtest.New(t, kind)}
+	b.boot(true, secureBoot, image)
+	if provision {
+		b.must(b.Provision(key, b.pcrs))
+		b.must(b.WriteE(b.pcrs, Expected{1, sha256.Sum256([]byte("ledger 1"))}, true))
+	}
+	return b
+}
+
+// TestConformance runs every rule about the TPM objects on every TPM we have.
+func TestConformance(t *testing.T) {
+	rules := []struct {
+		name        string
+		provisioned bool
+		run         func(t *testing.T, b *box)
+	}{
+		{"Unprovisioned", false, unprovisioned},
+		{"ProvisionTwiceIsIdempotent", false, provisionTwice},
+		{"OtherOwner", false, otherOwner},
+		{"Provisioned", true, provisioned},
+		{"AttemptSurvivesPowerCut", true, attemptSurvives},
+		{"EBeyondReach", true, eBeyondReach},
+		{"EOnlyForThisImage", true, eOnlyForThisImage},
+		{"CapAndLock", true, capAndLock},
+		{"ForeignImage", true, foreignImage},
+		{"OtherAttributes", true, otherAttributes},
+		{"ForgedAnswer", true, forgedAnswer},
+		{"PlatformClosed", true, platformClosed},
+		{"CommandCount", true, commandCount},
+		{"NoLeakedSessions", true, noLeakedSessions},
+	}
+	for _, kind := range tpmtest.Kinds {
+		for _, r := range rules {
+			t.Run(kind+"/"+r.name, func(t *testing.T) { r.run(t, newBox(t, kind, r.provisioned)) })
+		}
+	}
+}
+
+func unprovisioned(t *testing.T, b *box) {
+	if _, err := b.Read(b.policy, false); !errors.Is(err, ErrUnprovisioned) {
+		t.Errorf("read of a new TPM: %v", err)
+	}
+	b.must(b.Cap(CapIsolated)) // capping must not need a storage root key
+	b.must(b.ClosePlatform())
+}
+
+func provisionTwice(t *testing.T, b *box) {
+	b.must(b.Provision(key, b.pcrs))
+	first := b.read()
+	if first.E != Unwritten || first.C != Written || first.J != Written {
+		t.Fatalf("after provisioning: %+v", first)
+	}
+	b.boot(false, secureBoot, image) // the power fails before E is written
+	b.must(b.Provision("aaaa bbbb-ccccdddd", b.pcrs))
+	second := b.read()
+	if second.Counter != first.Counter || second.Journal != first.Journal || string(second.SRK) != string(first.SRK) {
+		t.Errorf("repeated provisioning changed %+v to %+v", first, second)
+	}
+	b.must(b.WriteE(b.pcrs, Expected{Counter: 1}, true))
+	b.refused("provisioning over a written E", b.Provision(key, b.pcrs))
+}
+
+func otherOwner(t *testing.T, b *box) {
+	b.must(b.Provision("somebody else's key", b.pcrs))
+	before := Open(b.m)
+	has, err := before.permanent()
+	b.must(err)
+	if !has.ownerSet || !has.lockoutSet || !has.clearDisabled {
+		t.Errorf("after provisioning: %+v", has)
+	}
+	policy, err := b.pcrs.Policy()
+	b.must(err)
+	err = b.Rebind(key, policy, b.pcrs)
+	if !errors.Is(err, ErrOwned) {
+		t.Errorf("rebind with another recovery key: %v", err)
+	}
+}
+
+func provisioned(t *testing.T, b *box) {
+	s := b.read()
+	if s.C != Written || s.E != Written || s.J != Written {
+		t.Fatalf("states: %+v", s)
+	}
+	if s.Expected.Counter != 1 || s.Expected.Ledger != sha256.Sum256([]byte("ledger 1")) {
+		t.Errorf("E = %+v", s.Expected)
+	}
+	seed := sha256.Sum256([]byte(journalSeed))
+	if s.Journal != sha256.Sum256(append(make([]byte, 32), seed[:]...)) {
+		t.Errorf("J = %x", s.Journal)
+	}
+	// The Names computed here are the TPM's: NV_ReadPublic is asked in the test only.
+	for _, x := range []index{indexC(), indexE(b.policy), indexJ()} {
+		h, err := x.at(true, false).named()
+		b.must(err)
+		r, err := tpm2.NVReadPublic{NVIndex: h.Handle}.Execute(b.m)
+		b.must(err)
+		if string(r.NVName.Buffer) != string(h.Name.Buffer) {
+			t.Errorf("%s: Name %x, computed %x", x.name, r.NVName.Buffer, h.Name.Buffer)
+		}
+	}
+	for _, auth := range [][]byte{nil, OwnerAuth(key), LockoutAuth(key)} {
+		_, err := tpm2.Clear{AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHLockout, Auth: tpm2.PasswordAuth(auth)}}.Execute(b.m)
+		b.refused("TPM2_Clear", err)
+	}
+}
+
+func attemptSurvives(t *testing.T, b *box) {
+	before := b.read()
+	intent := sha256.Sum256([]byte("intent"))
+	b.must(b.Extend(intent))
+	n, err := b.Increment()
+	b.must(err)
+	if n != before.Counter+1 {
+		t.Errorf("C = %d after %d", n, before.Counter)
+	}
+	b.boot(false, secureBoot, image)
+	after := b.read()
+	if after.Counter != n || after.Journal != sha256.Sum256(append(before.Journal[:], intent[:]...)) {
+		t.Errorf("after a power cut: %+v", after)
+	}
+	if after.Expected != before.Expected {
+		t.Errorf("E moved: %+v", after.Expected)
+	}
+}
+
+// eBeyondReach tries every way to write or remove C, E and J but the policy.
+func eBeyondReach(t *testing.T, b *box) {
+	zero := tpm2.TPM2BMaxNVBuffer{Buffer: make([]byte, sizeE)}
+	e, err := indexE(b.policy).at(true, false).named()
+	b.must(err)
+	_, err = tpm2.NVWrite{AuthHandle: with(e, tpm2.PasswordAuth(nil)), NVIndex: e, Data: zero}.Execute(b.m)
+	b.refused("write E with an empty value", err)
+	owner := tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(OwnerAuth(key))}
+	_, err = tpm2.NVWrite{AuthHandle: owner, NVIndex: e, Data: zero}.Execute(b.m)
+	b.refused("write E as owner", err)
+	c, err := indexC().at(true, false).named()
+	b.must(err)
+	_, err = tpm2.NVWrite{AuthHandle: with(c, tpm2.PasswordAuth(nil)), NVIndex: c, Data: tpm2.TPM2BMaxNVBuffer{Buffer: make([]byte, 8)}}.Execute(b.m)
+	b.refused("write C", err)
+	for _, x := range []index{indexC(), indexE(b.policy), indexJ()} {
+		h, err := x.at(true, false).named()
+		b.must(err)
+		_, err = tpm2.NVUndefineSpace{AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(nil)}, NVIndex: h}.Execute(b.m)
+		b.refused("undefine "+x.name+" without owner authorisation", err)
+	}
+	// With owner authorisation C can be redefined: same Name, but never the old value again.
+	old := b.read().Counter
+	_, err = tpm2.NVUndefineSpace{AuthHandle: owner, NVIndex: c}.Execute(b.m)
+	b.must(err)
+	b.must(b.define(indexC(), OwnerAuth(key)))
+	if got := b.read().C; got != Unwritten {
+		t.Errorf("redefined C is %v", got)
+	}
+	b.must(b.increment(false))
+	if now := b.read().Counter; now <= old {
+		t.Errorf("redefined C = %d, was %d", now, old)
+	}
+}
+
+func eOnlyForThisImage(t *testing.T, b *box) {
+	pcrs := b.pcrs
+	write := func() error { return b.WriteE(pcrs, Expected{Counter: 9}, false) }
+	for _, c := range []struct{ sb, image string }{
+		{"secure boot off", image}, {secureBoot, "image 2"},
+	} {
+		b.boot(true, c.sb, c.image)
+		b.refused("write E with "+c.sb+" and "+c.image, write())
+	}
+	b.boot(true, secureBoot, image)
+	b.must(write())
+	if got := b.read().Expected.Counter; got != 9 {
+		t.Errorf("E = %d", got)
+	}
+}
+
+func capAndLock(t *testing.T, b *box) {
+	before := b.pcrs
+	b.must(b.Cap(CapReleased))
+	word := sha256.Sum256([]byte(CapReleased))
+	now, err := b.ReadPCRs()
+	b.must(err)
+	if now.PCR11 != sha256.Sum256(append(before.PCR11[:], word[:]...)) {
+		t.Errorf("PCR 11 after the cap: %x", now.PCR11)
+	}
+	b.refused("write E after the cap", b.WriteE(before, Expected{Counter: 9}, false))
+	b.must(b.LockE(before)) // the lock branch works after the cap
+	b.refused("write locked E", b.WriteE(before, Expected{Counter: 9}, false))
+	if s, err := b.Read(b.policy, true); err != nil || s.E != Written {
+		t.Errorf("read locked E: %v %v", s.E, err)
+	}
+	if s, err := b.Read(b.policy, false); err != nil || s.E != Locked || s.Expected.Counter != 1 {
+		t.Errorf("read E, expected unlocked: %v %+v %v", s.E, s.Expected, err)
+	}
+	b.boot(true, secureBoot, image)
+	if s := b.read(); s.E != Written {
+		t.Errorf("after a reset E is %v", s.E)
+	}
+}
+
+func foreignImage(t *testing.T, b *box) {
+	old := b.policy
+	b.boot(true, secureBoot, "image 2")
+	s := b.read()
+	if s.E != Foreign || s.Policy != old || s.Expected.Counter != 1 {
+		t.Fatalf("E of another image: %+v", s)
+	}
+	b.must(b.Rebind(key, old, b.pcrs))
+	if s := b.read(); s.E != Unwritten {
+		t.Fatalf("rebound E is %v", s.E)
+	}
+	b.must(b.WriteE(b.pcrs, Expected{Counter: 1}, true))
+	if s := b.read(); s.E != Written {
+		t.Errorf("rebound E is %v", s.E)
+	}
+}
+
+func otherAttributes(t *testing.T, b *box) {
+	h, err := indexJ().at(true, false).named()
+	b.must(err)
+	_, err = tpm2.NVUndefineSpace{AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(OwnerAuth(key))}, NVIndex: h}.Execute(b.m)
+	b.must(err)
+	j := indexJ()
+	j.public.Attributes.OwnerWrite = true
+	b.must(b.define(j, OwnerAuth(key)))
+	var name *NameError
+	if _, err := b.Read(b.policy, false); !errors.As(err, &name) || name.Index != "J" {
+		t.Errorf("J with other attributes: %v", err)
+	}
+}
+
+// proxy is a man on the TPM's bus.
+type proxy struct {
+	transport.TPM
+	code   tpm2.TPMCC
+	change func([]byte)
+}
+
+func (p *proxy) Send(b []byte) ([]byte, error) {
+	r, err := p.TPM.Send(b)
+	if err == nil && tpm2.TPMCC(binary.BigEndian.Uint32(b[6:])) == p.code {
+		p.change(r)
+	}
+	return r, err
+}
+
+func forgedAnswer(t *testing.T, b *box) {
+	for _, c := range []struct {
+		what   string
+		change func([]byte)
+		want   error
+	}{
+		{"value", func(r []byte) { r[17] ^= 1 }, ErrForged},
+		{"lockout", func(r []byte) { binary.BigEndian.PutUint32(r[6:], uint32(tpm2.TPMRCLockout)) }, ErrLockout},
+	} {
+		chip := Open(&proxy{b.m, tpm2.TPMCCNVRead, c.change})
+		if _, err := chip.Read(b.policy, false); !errors.Is(err, c.want) {
+			t.Errorf("answer with another %s: %v", c.what, err)
+		}
+		b.must(chip.Close())
+	}
+	// Another storage root key: the session cannot be opened in a way that both sides agree on.
+	other := Open(&proxy{b.m, tpm2.TPMCCReadPublic, func(r []byte) { r[len(r)/2] ^= 1 }})
+	if s, err := other.Read(b.policy, false); err == nil {
+		t.Errorf("read under a forged storage root key: %+v", s)
+	}
+}
+
+func platformClosed(t *testing.T, b *box) {
+	b.must(b.ClosePlatform())
+	b.must(b.ClosePlatform()) // already closed, by firmware for example
+	_, err := tpm2.Clear{AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHPlatform, Auth: tpm2.PasswordAuth(nil)}}.Execute(b.m)
+	b.refused("TPM2_Clear by the platform", err)
+}
+
+func commandCount(t *testing.T, b *box) {
+	b.boot(true, secureBoot, image)
+	b.must(b.ClosePlatform())
+	b.read()
+	b.must(b.Cap(CapReleased))
+	b.must(b.LockE(b.pcrs))
+	b.must(b.Close())
+	t.Logf("a clean direct-kernel boot takes %d commands", b.Commands())
+	if b.Commands() > 25 {
+		t.Errorf("%d commands, want at most 25", b.Commands())
+	}
+}
+
+// noLeakedSessions fails in every way there is, more often than the TPM has session slots.
+func noLeakedSessions(t *testing.T, b *box) {
+	pcrs := b.pcrs
+	tpmtest.Extend(t, b.m, 11, "something else")
+	for range 70 {
+		b.refused("write E", b.WriteE(pcrs, Expected{}, false))
+		b.refused("rebind", b.Rebind("wrong key", b.policy, pcrs))
+	}
+	b.must(b.LockE(pcrs))
+	b.must(b.Close())
+	r, err := tpm2.GetCapability{Capability: tpm2.TPMCapHandles, Property: 0x02000000, PropertyCount: 64}.Execute(b.m)
+	b.must(err)
+	if h, err := r.CapabilityData.Data.Handles(); err != nil || len(h.Handle) != 0 {
+		t.Errorf("sessions left: %v %v", h, err)
+	}
+}
