@@ -1,27 +1,38 @@
-// Package version holds what the image builder stamps into the appliance binary.
+// Package version says what this binary is. The build sets Version with
 //
-// The builder sets both variables with -ldflags -X; a binary made by a plain `go build`
-// keeps the defaults, so a development build is never mistaken for a release.
+//	-ldflags "-X github.com/ratchetos/ratchet/core/version.Version=0.4.1"
+//
+// and Commit likewise; a plain go build gets the commit from the module's build information.
 package version
 
 import (
-	"strconv"
-	"time"
+	"runtime"
+	"runtime/debug"
 )
 
-// Version is the output of `git describe --always --dirty --tags`.
-var Version = "devel"
+var (
+	// Version is the release, "dev" for a build that set none.
+	Version = "dev"
+	// Commit is the source revision, "" when unknown.
+	Commit = ""
+)
 
-// Epoch is the time of the commit in Unix seconds, decimal. It is the commit's time and
-// not the build's, so that two builds of one commit are the same bit for bit.
-var Epoch = ""
+// Info is everything known about the binary.
+type Info struct {
+	Version string `json:"version"`
+	Commit  string `json:"commit,omitempty"`
+	Go      string `json:"go"`
+}
 
-// Time returns Epoch as a time: the clock of the box is never set to anything earlier.
-// It is zero when the builder did not stamp the binary.
-func Time() time.Time {
-	s, err := strconv.ParseInt(Epoch, 10, 64)
-	if err != nil {
-		return time.Time{}
+// Get reads the build information; it is not done at start-up because few calls need it.
+func Get() Info {
+	info := Info{Version: Version, Commit: Commit, Go: runtime.Version()}
+	if b, ok := debug.ReadBuildInfo(); ok && info.Commit == "" {
+		for _, s := range b.Settings {
+			if s.Key == "vcs.revision" {
+				info.Commit = s.Value
+			}
+		}
 	}
-	return time.Unix(s, 0).UTC()
+	return info
 }
