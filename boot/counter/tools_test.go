@@ -15,7 +15,7 @@ import (
 
 // TestBehindOurBack moves the counter with tpm2-tools, as somebody with a shell on the box would.
 func TestBehindOurBack(t *testing.T) {
-	s := tpmtest.NewSWTPM(t, t.TempDir())
+	s := tpmtest.NewSWTPM(t)
 	b := &box{t: t, m: s}
 	b.boot(true, secureBoot, image)
 	b.must(b.Provision(key, b.pcrs))

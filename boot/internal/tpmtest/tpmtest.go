@@ -36,7 +36,7 @@ func New(t testing.TB, kind string) Machine {
 	case "simulator":
 		return newSimulator(t)
 	case "swtpm":
-		return NewSWTPM(t, t.TempDir())
+		return NewSWTPM(t)
 	}
 	t.Fatalf("no TPM of kind %q", kind)
 	return nil
@@ -94,9 +94,15 @@ type SWTPM struct {
 	tpm    transport.TPMCloser
 }
 
-// NewSWTPM starts swtpm on the state in dir.
-func NewSWTPM(t testing.TB, dir string) *SWTPM {
+// NewSWTPM starts swtpm on an empty state.
+func NewSWTPM(t testing.TB) *SWTPM {
 	t.Helper()
+	// Not t.TempDir: it holds the test's name, and a socket's path ends at 108 bytes.
+	dir, err := os.MkdirTemp("", "swtpm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	s := &SWTPM{Socket: filepath.Join(dir, "tpm"), dir: dir}
 	if err := s.on(); err != nil {
 		t.Fatalf("start swtpm (apt install swtpm): %v", err)
@@ -120,12 +126,14 @@ func (s *SWTPM) Cycle(orderly bool) error {
 }
 
 func (s *SWTPM) on() error {
-	if err := os.Remove(s.Socket); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
+	for _, socket := range []string{s.Socket, s.Socket + ".ctrl"} {
+		if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
 	}
 	var log bytes.Buffer
 	s.cmd = exec.Command("swtpm", "socket", "--tpm2", "--tpmstate", "dir="+s.dir,
-		"--server", "type=unixio,path="+s.Socket, "--flags", "not-need-init,startup-clear")
+		"--server", "type=unixio,path="+s.Socket, "--ctrl", "type=unixio,path="+s.Socket+".ctrl", "--flags", "not-need-init,startup-clear")
 	s.cmd.Stderr = &log
 	if err := s.cmd.Start(); err != nil {
 		return err
