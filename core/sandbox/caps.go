@@ -1,0 +1,77 @@
+package sandbox
+
+import (
+	"fmt"
+	"slices"
+	"sort"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// capabilities that a plugin may ask for. CAP_SYS_ADMIN, CAP_SYS_MODULE and the like are
+// left out on purpose: what needs them is core's work.
+func capabilities() map[string]uintptr {
+	return map[string]uintptr{
+		"CAP_BPF":              unix.CAP_BPF,
+		"CAP_IPC_LOCK":         unix.CAP_IPC_LOCK,
+		"CAP_NET_ADMIN":        unix.CAP_NET_ADMIN,
+		"CAP_NET_BIND_SERVICE": unix.CAP_NET_BIND_SERVICE,
+		"CAP_NET_RAW":          unix.CAP_NET_RAW,
+		"CAP_PERFMON":          unix.CAP_PERFMON,
+		"CAP_SYS_NICE":         unix.CAP_SYS_NICE,
+		"CAP_SYS_RESOURCE":     unix.CAP_SYS_RESOURCE,
+	}
+}
+
+// Capability finds a capability's number by its name.
+func Capability(name string) (uintptr, error) {
+	known := capabilities()
+	if c, ok := known[name]; ok {
+		return c, nil
+	}
+	names := make([]string, 0, len(known))
+	for n := range known {
+		names = append(names, n)
+	}
+	sort.Strings(names)
+	return 0, fmt.Errorf("capability %q cannot be granted to a plugin; these can: %s", name, strings.Join(names, " "))
+}
+
+// Launch is the part of the confinement that core gives to a process at its start.
+type Launch struct {
+	// UID and GID of the process; 0 keeps core's own (an ordinary user's workstation).
+	UID int
+	// Capabilities that the process keeps.
+	Capabilities []string
+}
+
+// Apply sets attr. Leaving uid 0 clears every capability; the wanted ones come back as
+// ambient capabilities, which survive exec for a user without privileges.
+func (l Launch) Apply(attr *syscall.SysProcAttr) error {
+	if l.UID == 0 {
+		return nil
+	}
+	attr.Credential = &syscall.Credential{Uid: uint32(l.UID), Gid: uint32(l.UID)}
+	for _, name := range l.Capabilities {
+		c, err := Capability(name)
+		if err != nil {
+			return err
+		}
+		if !slices.Contains(attr.AmbientCaps, c) {
+			attr.AmbientCaps = append(attr.AmbientCaps, c)
+		}
+	}
+	return nil
+}
+
+// Effective says whether the calling thread has the capability in effect.
+func Effective(c uintptr) bool {
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&hdr, &data[0]); err != nil {
+		return false
+	}
+	return data[c/32].Effective&(1<<(c%32)) != 0
+}

@@ -1,0 +1,381 @@
+package supervise
+
+import (
+	"fmt"
+	"time"
+)
+
+// State of a plugin.
+type State int
+
+// The states, as the package comment explains them.
+const (
+	Absent State = iota
+	Verified
+	Starting
+	Ready
+	Degraded
+	Draining
+	Stopped
+	Failed
+	Isolated
+)
+
+func (s State) String() string {
+	names := [...]string{"absent", "verified", "starting", "ready", "degraded", "draining", "stopped", "failed", "isolated"}
+	if s < 0 || int(s) >= len(names) {
+		return fmt.Sprintf("state(%d)", int(s))
+	}
+	return names[s]
+}
+
+// Serving says whether a process answers in this state.
+func (s State) Serving() bool { return s == Ready || s == Degraded }
+
+// Kind of an input.
+type Kind int
+
+// What can happen to a plugin.
+const (
+	Enable     Kind = iota // it is to run
+	Disable                // it is to stop
+	Restart                // it is to run in a new process; forgives earlier failures
+	Isolate                // the boot verdict forbids hardware
+	Refuse                 // the configuration is wrong: trying again is of no use before Enable or Restart
+	Started                // the active process serves
+	Exited                 // the active process is gone, or never came
+	Healthy                // a sign of life with good health
+	Unwell                 // a sign of life of a process that serves badly
+	Broken                 // the process says itself that it cannot go on
+	Beat                   // a sign of life that says nothing of health
+	SpareUp                // the spare stands by
+	SpareDown              // the spare is gone, or never came
+	Tick                   // Deadline has come
+)
+
+// Input is one thing that happened.
+type Input struct {
+	Kind Kind
+	// Why is for people: it becomes the Machine's Message.
+	Why string
+}
+
+// Action is what the host must do.
+type Action int
+
+// The actions.
+const (
+	Spawn      Action = iota // start a process and then the feature in it; ends in Started or Exited
+	Promote                  // start the feature in the spare; ends in Started or Exited
+	SpawnSpare               // start a process and configure it; ends in SpareUp or SpareDown
+	Stop                     // drain, stop and end the active process; ends in Exited
+	Kill                     // end the active process now; ends in Exited
+	KillSpare                // end the spare now; ends in SpareDown
+)
+
+func (a Action) String() string {
+	names := [...]string{"spawn", "promote", "spawn-spare", "stop", "kill", "kill-spare"}
+	if a < 0 || int(a) >= len(names) {
+		return fmt.Sprintf("action(%d)", int(a))
+	}
+	return names[a]
+}
+
+// spare is what there is of a second process.
+type spare int
+
+const (
+	spareNone spare = iota
+	spareComing
+	spareUp
+	spareDying
+)
+
+// Machine is the state of one plugin. Make it with New.
+type Machine struct {
+	policy Policy
+
+	state    State
+	message  string
+	since    time.Time
+	restarts int
+
+	wanted  bool // is to run
+	active  bool // there is an active process, or one on its way
+	killed  bool // Kill was ordered for it
+	refused bool
+
+	failures     int       // in a row
+	readyAt      time.Time // zero while not serving
+	life         time.Time // last sign of life
+	retry        time.Time // Failed: next try
+	limit        time.Time // Starting, Draining: when patience ends
+	spare        spare
+	spareFails   int
+	spareRetryAt time.Time
+}
+
+// New makes a Machine in state Absent.
+func New(p Policy, now time.Time) *Machine {
+	return &Machine{policy: p.withDefaults(), since: now}
+}
+
+// State is the present state.
+func (m *Machine) State() State { return m.state }
+
+// Since is when the present state began.
+func (m *Machine) Since() time.Time { return m.since }
+
+// Message says why the state is what it is.
+func (m *Machine) Message() string { return m.message }
+
+// Restarts counts the processes that were started in place of one that failed or was
+// restarted by an operator.
+func (m *Machine) Restarts() int { return m.restarts }
+
+// Deadline is when the Machine wants a Tick; zero means never.
+func (m *Machine) Deadline() time.Time {
+	var d time.Time
+	earliest := func(t time.Time) {
+		if !t.IsZero() && (d.IsZero() || t.Before(d)) {
+			d = t
+		}
+	}
+	switch {
+	case m.killed: // the end of a killed process needs no clock
+	case m.state.Serving():
+		earliest(m.life.Add(m.policy.Silence))
+	case m.state == Starting || m.state == Draining:
+		earliest(m.limit)
+	case m.state == Failed && m.wanted && !m.refused:
+		earliest(m.retry)
+	}
+	if m.wantsSpare() {
+		earliest(m.spareRetryAt)
+	}
+	return d
+}
+
+// Step takes one input and returns the actions it leads to.
+func (m *Machine) Step(now time.Time, in Input) []Action {
+	var acts []Action
+	do := func(a ...Action) { acts = append(acts, a...) }
+	switch in.Kind {
+	case Enable:
+		if m.state == Isolated {
+			break
+		}
+		m.wanted, m.refused = true, false
+		switch m.state {
+		case Absent, Stopped, Failed:
+			if !m.active {
+				m.failures = 0
+				m.to(now, Verified, "")
+				do(m.launch(now))
+			}
+		}
+	case Restart:
+		if !m.wanted {
+			break
+		}
+		m.refused, m.failures = false, 0
+		do(m.dropSpare()...)
+		switch {
+		case !m.active:
+			m.restarts++
+			do(m.launch(now))
+		case m.state != Draining:
+			m.to(now, Draining, "restart asked for")
+			m.limit = now.Add(m.policy.StopTimeout)
+			do(Stop)
+		}
+	case Disable:
+		do(m.halt(now, Stopped, in.Why)...)
+	case Isolate:
+		do(m.halt(now, Isolated, in.Why)...)
+	case Refuse:
+		m.refused = true
+		do(m.dropSpare()...)
+		if m.active {
+			m.message = in.Why
+			do(m.kill()...)
+		} else {
+			m.to(now, Failed, in.Why)
+		}
+	case Started:
+		if !m.active || m.killed || m.state == Draining {
+			break
+		}
+		m.readyAt, m.life = now, now
+		m.to(now, Ready, "")
+	case Healthy, Unwell, Beat, Broken:
+		do(m.alive(now, in)...)
+	case Exited:
+		do(m.exited(now, in.Why)...)
+	case SpareUp:
+		if m.spare == spareComing {
+			m.spare, m.spareFails = spareUp, 0
+		}
+	case SpareDown:
+		if m.spare == spareComing || m.spare == spareUp {
+			m.spareFails++
+			// Never at once: a spare that cannot live must not eat the box.
+			m.spareRetryAt = now.Add(m.policy.Delay(m.spareFails + 1))
+		}
+		m.spare = spareNone
+	case Tick:
+		do(m.tick(now)...)
+	}
+	if m.wantsSpare() && !now.Before(m.spareRetryAt) {
+		m.spare = spareComing
+		do(SpawnSpare)
+	}
+	return acts
+}
+
+// alive notes a sign of life and what it says.
+func (m *Machine) alive(now time.Time, in Input) []Action {
+	if !m.state.Serving() || m.killed {
+		return nil
+	}
+	m.life = now
+	switch in.Kind {
+	case Healthy:
+		if m.state != Ready {
+			m.to(now, Ready, in.Why)
+		}
+		m.message = in.Why
+	case Unwell:
+		if m.state != Degraded {
+			m.to(now, Degraded, in.Why)
+		}
+		m.message = in.Why
+	case Broken:
+		m.message = in.Why
+		return m.kill()
+	}
+	return nil
+}
+
+// exited decides what follows the end of the active process.
+func (m *Machine) exited(now time.Time, why string) []Action {
+	if !m.active {
+		return nil
+	}
+	served := !m.readyAt.IsZero() && now.Sub(m.readyAt) >= m.policy.ResetAfter
+	if m.killed && m.message != "" {
+		why = m.message + "; " + why // what the kill was for
+	}
+	m.active, m.killed, m.readyAt = false, false, time.Time{}
+	switch {
+	case m.refused:
+		m.to(now, Failed, m.message)
+		return nil
+	case !m.wanted:
+		if m.state != Isolated {
+			m.to(now, Stopped, "")
+		}
+		return nil
+	case m.state == Draining: // an ordered restart
+		m.restarts++
+		return []Action{m.launch(now)}
+	}
+	if served {
+		m.failures = 0
+	}
+	m.failures++
+	delay := m.policy.Delay(m.failures)
+	if delay == 0 {
+		m.restarts++
+		a := m.launch(now)
+		m.message = why
+		return []Action{a}
+	}
+	m.retry = now.Add(delay)
+	m.to(now, Failed, fmt.Sprintf("%s; next try in %s", why, delay))
+	return nil
+}
+
+// tick acts on the deadline that has come, if it has.
+func (m *Machine) tick(now time.Time) []Action {
+	switch {
+	case m.killed:
+	case m.state.Serving() && !now.Before(m.life.Add(m.policy.Silence)):
+		m.message = fmt.Sprintf("silent for %s", m.policy.Silence)
+		return m.kill()
+	case m.state == Starting && !now.Before(m.limit):
+		m.message = fmt.Sprintf("not ready within %s", m.policy.StartTimeout)
+		return m.kill()
+	case m.state == Draining && !now.Before(m.limit):
+		m.message = fmt.Sprintf("did not stop within %s", m.policy.StopTimeout)
+		return m.kill()
+	case m.state == Failed && m.wanted && !m.refused && !m.active && !now.Before(m.retry):
+		m.restarts++
+		return []Action{m.launch(now)}
+	}
+	return nil
+}
+
+// launch brings the next process to serve: the spare if there is one.
+func (m *Machine) launch(now time.Time) Action {
+	m.active = true
+	m.limit = now.Add(m.policy.StartTimeout)
+	m.to(now, Starting, "")
+	if m.spare == spareUp {
+		m.spare = spareNone
+		m.spareRetryAt = time.Time{}
+		return Promote
+	}
+	return Spawn
+}
+
+// halt stops what runs, for good.
+func (m *Machine) halt(now time.Time, end State, why string) []Action {
+	m.wanted = false
+	if m.state == Isolated {
+		return nil
+	}
+	acts := m.dropSpare()
+	switch {
+	case !m.active:
+		if end == Isolated || m.state != Absent {
+			m.to(now, end, why)
+		}
+	case end == Isolated: // hardware is not drained, it is taken away
+		m.to(now, Isolated, why)
+		acts = append(acts, m.kill()...)
+	case m.state != Draining:
+		m.to(now, Draining, why)
+		m.limit = now.Add(m.policy.StopTimeout)
+		acts = append(acts, Stop)
+	}
+	return acts
+}
+
+func (m *Machine) kill() []Action {
+	if !m.active || m.killed {
+		return nil
+	}
+	m.killed = true
+	return []Action{Kill}
+}
+
+func (m *Machine) dropSpare() []Action {
+	if m.spare != spareComing && m.spare != spareUp {
+		return nil
+	}
+	m.spare = spareDying
+	return []Action{KillSpare}
+}
+
+// wantsSpare says whether a spare is to be started, now or at spareRetryAt.
+func (m *Machine) wantsSpare() bool {
+	return m.policy.Spare && m.spare == spareNone && m.wanted && !m.killed && m.state.Serving()
+}
+
+func (m *Machine) to(now time.Time, s State, why string) {
+	if m.state != s {
+		m.since = now
+	}
+	m.state, m.message = s, why
+}

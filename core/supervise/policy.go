@@ -1,0 +1,47 @@
+package supervise
+
+import "time"
+
+// Policy holds the times that a Machine works by. The zero value is the product's policy.
+type Policy struct {
+	// Spare keeps a second process standing by.
+	Spare bool
+	// Base is the delay before the second restart in a row; it doubles up to Max.
+	Base, Max time.Duration
+	// ResetAfter is how long a process must have served for its death to count as the first.
+	ResetAfter time.Duration
+	// StartTimeout bounds the way from spawn to ready.
+	StartTimeout time.Duration
+	// Silence is the longest pause between two signs of life of a serving process.
+	Silence time.Duration
+	// StopTimeout bounds drain and stop together; what is left then is killed.
+	StopTimeout time.Duration
+}
+
+// withDefaults fills in the product's policy.
+func (p Policy) withDefaults() Policy {
+	set := func(d *time.Duration, v time.Duration) {
+		if *d <= 0 {
+			*d = v
+		}
+	}
+	set(&p.Base, 100*time.Millisecond)
+	set(&p.Max, 30*time.Second)
+	set(&p.ResetAfter, time.Minute)
+	set(&p.StartTimeout, time.Minute)
+	set(&p.Silence, 5*time.Second)
+	set(&p.StopTimeout, 15*time.Second)
+	return p
+}
+
+// Delay is the wait before the next try after n failures in a row.
+func (p Policy) Delay(n int) time.Duration {
+	if n <= 1 {
+		return 0
+	}
+	d := p.Base
+	for i := 2; i < n && d < p.Max; i++ {
+		d *= 2
+	}
+	return min(d, p.Max)
+}
