@@ -1,0 +1,12 @@
+// Package kmod loads kernel modules from the closure that the image carries.
+//
+// The image has no depmod index. /lib/modules/closure lists every module once, dependencies
+// before dependents, one a line:
+//
+//	NAME PATH [DEPENDENCY,...]
+//	NAME builtin
+//
+// A Loader loads a module at most once, its dependencies first. It may be used by several
+// goroutines; loads are done one at a time, because finit_module waits in the kernel for all
+// asynchronous probing anyway. Nothing is ever unloaded.
+package kmod
