@@ -160,11 +160,11 @@ func (m *Machine) Deadline() time.Time {
 func (m *Machine) Step(now time.Time, in Input) []Action {
 	var acts []Action
 	do := func(a ...Action) { acts = append(acts, a...) }
+	if m.state == Isolated && in.Kind != Exited && in.Kind != SpareDown {
+		return nil // final: only the end of processes is still noted
+	}
 	switch in.Kind {
 	case Enable:
-		if m.state == Isolated {
-			break
-		}
 		m.wanted, m.refused = true, false
 		switch m.state {
 		case Absent, Stopped, Failed:
@@ -268,13 +268,13 @@ func (m *Machine) exited(now time.Time, why string) []Action {
 	}
 	m.active, m.killed, m.readyAt = false, false, time.Time{}
 	switch {
-	case m.refused:
-		m.to(now, Failed, m.message)
-		return nil
 	case !m.wanted:
 		if m.state != Isolated {
 			m.to(now, Stopped, "")
 		}
+		return nil
+	case m.refused:
+		m.to(now, Failed, m.message)
 		return nil
 	case m.state == Draining: // an ordered restart
 		m.restarts++
@@ -332,9 +332,6 @@ func (m *Machine) launch(now time.Time) Action {
 // halt stops what runs, for good.
 func (m *Machine) halt(now time.Time, end State, why string) []Action {
 	m.wanted = false
-	if m.state == Isolated {
-		return nil
-	}
 	acts := m.dropSpare()
 	switch {
 	case !m.active:
