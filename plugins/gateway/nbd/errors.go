@@ -49,3 +49,9 @@ func errno(err error) uint32 {
 		return nbdEIO
 	}
 }
+
+// isExhausted reports whether an accept failed for want of something that may come back.
+func isExhausted(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) ||
+		errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.ENOMEM) || errors.Is(err, syscall.ECONNABORTED)
+}

@@ -1,0 +1,404 @@
+package nbdtest
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+)
+
+var be = binary.BigEndian
+
+// Options choose what a client negotiates.
+type Options struct {
+	Structured bool          // structured replies
+	Meta       bool          // base:allocation; implies Structured
+	TLS        *tls.Config   // upgrade first
+	OldName    bool          // EXPORT_NAME instead of GO
+	Timeout    time.Duration // for every read from the server, 0 means 10 s
+}
+
+// Client is one connection. Send and Recv pipeline; the other methods do one request and must
+// not be mixed with requests in flight. It is not safe for concurrent use.
+type Client struct {
+	Size           uint64
+	Flags          uint16
+	Min, Pref, Max uint32
+
+	conn    net.Conn
+	rd      *bufio.Reader
+	opts    Options
+	cookie  uint64
+	pending map[uint64]*partial
+}
+
+// partial is a request whose reply is not complete.
+type partial struct {
+	req   Request
+	reply Reply
+}
+
+// Request is one command.
+type Request struct {
+	Cmd    uint16
+	Flags  uint16
+	Off    uint64
+	Len    uint32
+	Data   []byte // of a WRITE, whose Len it sets
+	Cookie uint64 // set by Send
+}
+
+// Reply is a complete answer.
+type Reply struct {
+	Cookie  uint64
+	Err     error // Errno of the server
+	Message string
+	Data    []byte // of a READ
+	Holes   int    // chunks that were holes
+	Chunks  int    // content chunks
+	Extents []Extent
+}
+
+// Extent is a descriptor of BLOCK_STATUS.
+type Extent struct{ Len, Flags uint32 }
+
+// Errno is an error value of the protocol.
+type Errno uint32
+
+func (e Errno) Error() string { return fmt.Sprintf("server answered errno %d", uint32(e)) }
+
+// Dial connects and negotiates.
+func Dial(ctx context.Context, network, addr, export string, o Options) (*Client, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	c, err := New(conn, export, o)
+	if err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("negotiate with %s: %w", addr, err)
+	}
+	return c, nil
+}
+
+// New negotiates on a connection, which then belongs to the client.
+func New(conn net.Conn, export string, o Options) (*Client, error) {
+	if o.Timeout == 0 {
+		o.Timeout = 10 * time.Second
+	}
+	o.Structured = o.Structured || o.Meta
+	c := &Client{conn: conn, rd: bufio.NewReaderSize(conn, 64<<10), opts: o, pending: make(map[uint64]*partial), Max: 32 << 20}
+	hello, err := c.read(18)
+	if err != nil {
+		return nil, err
+	}
+	if string(hello[:16]) != "NBDMAGICIHAVEOPT" || be.Uint16(hello[16:])&3 != 3 {
+		return nil, fmt.Errorf("greeting %x is not fixed newstyle", hello)
+	}
+	if err := c.write(be.AppendUint32(nil, 3)); err != nil {
+		return nil, err
+	}
+	return c, c.haggle(export)
+}
+
+func (c *Client) haggle(export string) error {
+	if c.opts.TLS != nil {
+		if _, err := c.Option(5, nil); err != nil {
+			return err
+		}
+		secure := tls.Client(c.conn, c.opts.TLS)
+		if err := secure.Handshake(); err != nil {
+			return err
+		}
+		c.conn = secure
+		c.rd.Reset(secure)
+	}
+	if c.opts.Structured {
+		if _, err := c.Option(8, nil); err != nil {
+			return err
+		}
+	}
+	name := append(be.AppendUint32(nil, uint32(len(export))), export...)
+	if c.opts.Meta {
+		q := append(be.AppendUint32(append([]byte(nil), name...), 1), "\x00\x00\x00\x0fbase:allocation"...)
+		replies, err := c.Option(11, q)
+		if err != nil {
+			return err
+		}
+		if len(replies) != 1 {
+			return fmt.Errorf("base:allocation not offered")
+		}
+	}
+	if c.opts.OldName {
+		if err := c.sendOption(1, []byte(export)); err != nil {
+			return err
+		}
+		b, err := c.read(10)
+		if err != nil {
+			return err
+		}
+		c.Size, c.Flags = be.Uint64(b), be.Uint16(b[8:])
+		return nil
+	}
+	replies, err := c.Option(7, append(be.AppendUint16(name, 1), 0, 3))
+	if err != nil {
+		return err
+	}
+	for _, r := range replies {
+		switch {
+		case len(r) == 12 && be.Uint16(r) == 0:
+			c.Size, c.Flags = be.Uint64(r[2:]), be.Uint16(r[10:])
+		case len(r) == 14 && be.Uint16(r) == 3:
+			c.Min, c.Pref, c.Max = be.Uint32(r[2:]), be.Uint32(r[6:]), be.Uint32(r[10:])
+		}
+	}
+	return nil
+}
+
+func (c *Client) sendOption(opt uint32, data []byte) error {
+	b := append([]byte("IHAVEOPT"), be.AppendUint32(be.AppendUint32(nil, opt), uint32(len(data)))...)
+	return c.write(append(b, data...))
+}
+
+// Option sends one option and returns the bodies of its replies up to the acknowledgement. An
+// error reply is returned as an error with its text.
+func (c *Client) Option(opt uint32, data []byte) ([][]byte, error) {
+	if err := c.sendOption(opt, data); err != nil {
+		return nil, err
+	}
+	var bodies [][]byte
+	for {
+		h, err := c.read(20)
+		if err != nil {
+			return nil, err
+		}
+		if be.Uint64(h) != 0x3e889045565a9 || be.Uint32(h[8:]) != opt {
+			return nil, fmt.Errorf("option %d: reply header %x", opt, h)
+		}
+		kind := be.Uint32(h[12:])
+		body, err := c.read(int(be.Uint32(h[16:])))
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case kind == 1:
+			return bodies, nil
+		case kind&(1<<31) != 0:
+			return nil, fmt.Errorf("option %d: error %d: %s", opt, kind&0xffff, body)
+		}
+		bodies = append(bodies, body)
+	}
+}
+
+// Send sends a request without waiting and returns its cookie.
+func (c *Client) Send(r Request) (uint64, error) {
+	if r.Cmd == 1 && r.Data != nil {
+		r.Len = uint32(len(r.Data))
+	}
+	c.cookie++
+	r.Cookie = c.cookie
+	c.pending[r.Cookie] = &partial{req: r, reply: Reply{Cookie: r.Cookie}}
+	return r.Cookie, c.write(append(Header(r), r.Data...))
+}
+
+// Header encodes the 28 bytes of a request.
+func Header(r Request) []byte {
+	b := be.AppendUint32(make([]byte, 0, 28+len(r.Data)), 0x25609513)
+	b = be.AppendUint16(b, r.Flags)
+	b = be.AppendUint16(b, r.Cmd)
+	b = be.AppendUint64(b, r.Cookie)
+	b = be.AppendUint64(b, r.Off)
+	return be.AppendUint32(b, r.Len)
+}
+
+// Recv returns the next complete reply. An error means that the connection is of no more use.
+func (c *Client) Recv() (Reply, error) {
+	for {
+		h, err := c.read(16)
+		if err != nil {
+			return Reply{}, err
+		}
+		switch be.Uint32(h) {
+		case 0x67446698:
+			return c.simple(be.Uint64(h[8:]), be.Uint32(h[4:]))
+		case 0x668e33ef:
+			p, done, err := c.chunk(h)
+			if err != nil {
+				return Reply{}, err
+			}
+			if done {
+				return c.finish(p)
+			}
+		default:
+			return Reply{}, fmt.Errorf("reply has magic %x", h[:4])
+		}
+	}
+}
+
+func (c *Client) simple(cookie uint64, errno uint32) (Reply, error) {
+	p := c.pending[cookie]
+	if p == nil {
+		return Reply{}, fmt.Errorf("reply to unknown cookie %d", cookie)
+	}
+	if p.req.Cmd == 0 && c.opts.Structured {
+		return Reply{}, errors.New("simple reply to READ after structured replies were negotiated")
+	}
+	if errno != 0 {
+		p.reply.Err = Errno(errno)
+	} else if p.req.Cmd == 0 {
+		var err error
+		if p.reply.Data, err = c.read(int(p.req.Len)); err != nil {
+			return Reply{}, err
+		}
+		p.reply.Chunks = 1
+	}
+	delete(c.pending, cookie)
+	return p.reply, nil
+}
+
+// chunk takes one structured chunk, whose first 16 bytes are h, into its request.
+func (c *Client) chunk(h []byte) (*partial, bool, error) {
+	n, err := c.read(4)
+	if err != nil {
+		return nil, false, err
+	}
+	flags, kind, size := be.Uint16(h[4:]), be.Uint16(h[6:]), int(be.Uint32(n))
+	p := c.pending[be.Uint64(h[8:])]
+	if p == nil || !c.opts.Structured || size > 33<<20 {
+		return nil, false, fmt.Errorf("chunk %x was not asked for", h)
+	}
+	body, err := c.read(size)
+	if err != nil {
+		return nil, false, err
+	}
+	if err := p.take(kind, body); err != nil {
+		return nil, false, err
+	}
+	return p, flags&1 != 0, nil
+}
+
+func (p *partial) take(kind uint16, body []byte) error {
+	r := &p.reply
+	switch {
+	case kind == 0 && len(body) == 0:
+	case kind == 1 && len(body) > 8 || kind == 2 && len(body) == 12:
+		off, n := be.Uint64(body), uint64(len(body)-8)
+		if kind == 2 {
+			n = uint64(be.Uint32(body[8:]))
+			r.Holes++
+		}
+		if r.Data == nil {
+			r.Data = make([]byte, p.req.Len)
+		}
+		if n == 0 || off < p.req.Off || off+n > p.req.Off+uint64(p.req.Len) {
+			return fmt.Errorf("chunk of %d bytes at %d is outside the request", n, off)
+		}
+		if kind == 1 {
+			copy(r.Data[off-p.req.Off:], body[8:])
+		}
+		r.Chunks++
+	case kind == 5 && len(body) >= 12 && len(body)%8 == 4:
+		var sum uint64
+		for b := body[4:]; len(b) > 0; b = b[8:] {
+			e := Extent{be.Uint32(b), be.Uint32(b[4:])}
+			sum += uint64(e.Len)
+			r.Extents = append(r.Extents, e)
+		}
+		if sum > uint64(p.req.Len) {
+			return fmt.Errorf("extents cover %d bytes of a request for %d", sum, p.req.Len)
+		}
+	case kind&(1<<15) != 0 && len(body) >= 6 && be.Uint32(body) != 0:
+		r.Err = Errno(be.Uint32(body))
+		r.Message = string(body[6:])
+	default:
+		return fmt.Errorf("chunk of type %d with %d bytes", kind, len(body))
+	}
+	return nil
+}
+
+func (c *Client) finish(p *partial) (Reply, error) {
+	delete(c.pending, p.req.Cookie)
+	if p.req.Cmd == 0 && p.reply.Err == nil && p.req.Len > 0 && p.reply.Data == nil {
+		return Reply{}, errors.New("READ succeeded without data")
+	}
+	return p.reply, nil
+}
+
+// Do sends one request and waits for its reply. The error is the server's Errno or that of
+// the connection.
+func (c *Client) Do(r Request) (Reply, error) {
+	cookie, err := c.Send(r)
+	if err != nil {
+		return Reply{}, err
+	}
+	reply, err := c.Recv()
+	if err != nil {
+		return Reply{}, err
+	}
+	if reply.Cookie != cookie {
+		return Reply{}, fmt.Errorf("reply to %d while waiting for %d", reply.Cookie, cookie)
+	}
+	return reply, reply.Err
+}
+
+// Read returns n bytes from off.
+func (c *Client) Read(off uint64, n uint32) ([]byte, error) {
+	r, err := c.Do(Request{Cmd: 0, Off: off, Len: n})
+	return r.Data, err
+}
+
+// Write writes p at off.
+func (c *Client) Write(off uint64, p []byte, fua bool) error {
+	var f uint16
+	if fua {
+		f = 1
+	}
+	_, err := c.Do(Request{Cmd: 1, Flags: f, Off: off, Data: p})
+	return err
+}
+
+// Flush makes acknowledged writes durable.
+func (c *Client) Flush() error {
+	_, err := c.Do(Request{Cmd: 3})
+	return err
+}
+
+// Trim discards a range.
+func (c *Client) Trim(off uint64, n uint32) error {
+	_, err := c.Do(Request{Cmd: 4, Off: off, Len: n})
+	return err
+}
+
+// Close disconnects as the protocol asks and waits for the server to close.
+func (c *Client) Close() error {
+	defer c.conn.Close()
+	if err := c.write(Header(Request{Cmd: 2})); err != nil {
+		return err
+	}
+	if _, err := c.read(1); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("after disconnect: %v, want end of stream", err)
+	}
+	return nil
+}
+
+// Abandon drops the connection.
+func (c *Client) Abandon() { c.conn.Close() }
+
+func (c *Client) write(b []byte) error {
+	c.conn.SetWriteDeadline(time.Now().Add(c.opts.Timeout))
+	_, err := c.conn.Write(b)
+	return err
+}
+
+func (c *Client) read(n int) ([]byte, error) {
+	c.conn.SetReadDeadline(time.Now().Add(c.opts.Timeout))
+	b := make([]byte, n)
+	_, err := io.ReadFull(c.rd, b)
+	return b, err
+}

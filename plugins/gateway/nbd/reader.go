@@ -1,0 +1,77 @@
+package nbd
+
+import "io"
+
+// readerSize holds a burst of small requests: 32 writes of 4 KiB with their headers.
+const readerSize = 32 * (requestLen + 4096)
+
+// reader buffers what arrives. It differs from bufio.Reader in that a header or a small
+// payload is used in place, and that a large payload goes straight to where it belongs.
+type reader struct {
+	src  io.Reader
+	buf  []byte
+	r, w int
+}
+
+// buffered is how many bytes can be had without reading from the connection.
+func (rd *reader) buffered() int { return rd.w - rd.r }
+
+// next returns the next n bytes, n at most the size of the buffer. They are valid until the
+// next call of any method. An end of the stream before the first byte is io.EOF.
+func (rd *reader) next(n int) ([]byte, error) {
+	if rd.buffered() < n {
+		if err := rd.fill(n); err != nil {
+			return nil, err
+		}
+	}
+	p := rd.buf[rd.r : rd.r+n]
+	rd.r += n
+	return p, nil
+}
+
+func (rd *reader) fill(n int) error {
+	if rd.r > 0 {
+		rd.w = copy(rd.buf, rd.buf[rd.r:rd.w])
+		rd.r = 0
+	}
+	for empty := 0; rd.w < n; {
+		k, err := rd.src.Read(rd.buf[rd.w:])
+		rd.w += k
+		if err != nil && rd.w < n {
+			if err == io.EOF && rd.w > 0 {
+				err = io.ErrUnexpectedEOF
+			}
+			return err
+		}
+		// A source that returns nothing and no error would spin here.
+		if k == 0 {
+			if empty++; empty == 8 {
+				return io.ErrNoProgress
+			}
+		}
+	}
+	return nil
+}
+
+// readFull fills p.
+func (rd *reader) readFull(p []byte) error {
+	k := copy(p, rd.buf[rd.r:rd.w])
+	rd.r += k
+	if k == len(p) {
+		return nil
+	}
+	_, err := io.ReadFull(rd.src, p[k:])
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// grow makes room for larger bursts; what is buffered stays.
+func (rd *reader) grow(size int) {
+	if size > len(rd.buf) {
+		buf := make([]byte, size)
+		rd.w = copy(buf, rd.buf[rd.r:rd.w])
+		rd.r, rd.buf = 0, buf
+	}
+}

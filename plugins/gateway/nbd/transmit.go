@@ -1,0 +1,307 @@
+package nbd
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// maxParked and maxParkedBytes bound what one connection can have waiting.
+	maxParked      = 128
+	maxParkedBytes = 64 << 20
+	// batchSize is how much the reader collects before it sends; a read of more than half of
+	// it gets a buffer of its own.
+	batchSize = 128 << 10
+	inlineMax = batchSize / 2
+)
+
+var (
+	errDisconnect = errors.New("client disconnected") // by NBD_CMD_DISC
+	errGone       = errors.New("client closed the connection without disconnecting")
+	errStopping   = errors.New("server is stopping")
+)
+
+// session is the transmission phase of one connection.
+type session struct {
+	nc        net.Conn
+	export    *Export
+	backend   Backend
+	fastRead  FastReader // nil if the backend has none
+	fastWrite FastWriter
+	lim       limits
+	stopping  *atomic.Bool
+
+	// The reader's own.
+	rd      *reader
+	batch   *buffer // replies of inline work, not yet sent; nil when there are none
+	workers int
+
+	out    outbox
+	parked budget
+	tasks  chan task
+	wg     sync.WaitGroup
+}
+
+// task is a parked request. buf is the data of a WRITE, the reply of a READ, or nil.
+type task struct {
+	req   request
+	buf   *buffer
+	cost  int // bytes taken from the budget
+	start time.Time
+}
+
+func newSession(nc net.Conn, rd *reader, h *handshake, stopping *atomic.Bool) *session {
+	s := &session{
+		nc: nc, rd: rd, export: h.chosen, backend: h.chosen.Backend,
+		lim: h.chosen.limits(), stopping: stopping, tasks: make(chan task),
+	}
+	s.lim.structured, s.lim.allocation = h.structured, h.allocation
+	s.fastRead, _ = s.backend.(FastReader)
+	s.fastWrite, _ = s.backend.(FastWriter)
+	rd.grow(readerSize)
+	s.parked.init(maxParked, maxParkedBytes)
+	// A connection that cannot be written to is of no use to read from: closing it wakes the reader.
+	s.out.init(nc, &s.parked, func(error) { nc.Close() })
+	return s
+}
+
+// run serves until the client leaves, breaks the protocol, or the server stops. When it
+// returns nothing of the connection is in flight. The error says why it ended.
+func (s *session) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	err := s.read(ctx)
+	s.flush()
+	if !errors.Is(err, errDisconnect) && !errors.Is(err, errStopping) {
+		// The client is gone and cannot learn the outcome: let what waits give up.
+		cancel()
+	}
+	s.parked.waitIdle()
+	close(s.tasks)
+	s.wg.Wait()
+	s.out.waitEmpty()
+	return err
+}
+
+// read takes requests off the connection until it ends.
+func (s *session) read(ctx context.Context) error {
+	for {
+		if s.stopping.Load() {
+			return errStopping
+		}
+		// Replies leave as soon as the next step would have to wait for the client.
+		if s.rd.buffered() < requestLen {
+			s.flush()
+		}
+		hdr, err := s.rd.next(requestLen)
+		if err != nil {
+			return s.ended(err)
+		}
+		req, err := parseRequest(hdr)
+		if err != nil {
+			return err
+		}
+		if err := s.serve(ctx, req); err != nil {
+			return s.ended(err)
+		}
+	}
+}
+
+// ended names the ends of a connection that are no fault of the protocol.
+func (s *session) ended(err error) error {
+	switch {
+	case s.stopping.Load():
+		return errStopping
+	case errors.Is(err, io.EOF):
+		return errGone
+	}
+	return err
+}
+
+// serve does one request inline or parks it.
+func (s *session) serve(ctx context.Context, req request) error {
+	start := time.Now()
+	data, err := s.lim.payload(req)
+	if err != nil {
+		return err
+	}
+	if code := s.lim.check(req); code != 0 {
+		if err := s.skip(data); err != nil {
+			return err
+		}
+		return s.refuse(req, code)
+	}
+	switch {
+	case req.cmd == CmdDisc:
+		return errDisconnect
+	case req.cmd == CmdWrite:
+		return s.write(ctx, req, start)
+	case req.n == 0 && req.cmd != CmdFlush:
+		return s.inlineDone(req, start) // nothing to do is done
+	case req.cmd == CmdRead:
+		return s.readData(ctx, req, start)
+	}
+	s.park(ctx, task{req: req, start: start})
+	return nil
+}
+
+// skip drops the data of a refused WRITE.
+func (s *session) skip(n uint32) error {
+	for n > 0 {
+		k := min(n, uint32(len(s.rd.buf)))
+		if _, err := s.rd.next(int(k)); err != nil {
+			return err
+		}
+		n -= k
+	}
+	return nil
+}
+
+// refuse answers a request that never reaches the backend.
+func (s *session) refuse(req request, code uint32) error {
+	if int(req.cmd) < len(s.export.stats.commands) {
+		s.export.stats.commands[req.cmd].record(0, 0, true)
+	}
+	b := s.room(simpleLen + structuredLen + maxErrorMessage)
+	b.b = appendDone(b.b, s.lim.structured, req, code, "request refused: bad range, flags or access")
+	return nil
+}
+
+func (s *session) inlineDone(req request, start time.Time) error {
+	b := s.room(structuredLen)
+	b.b = appendDone(b.b, s.lim.structured, req, 0, "")
+	s.count(req, start, false)
+	return nil
+}
+
+// readData answers from memory if the backend can, else parks.
+func (s *session) readData(ctx context.Context, req request, start time.Time) error {
+	head := readHeaderLen(s.lim.structured)
+	if s.fastRead != nil && req.n <= inlineMax {
+		b := s.room(head + int(req.n))
+		at := len(b.b)
+		b.b = b.b[:at+head+int(req.n)]
+		data := b.b[at+head:]
+		if s.fastRead.TryReadAt(data, req.off) {
+			if s.sparse(req, data) {
+				// Shorter than what stands there: it is built aside and moved over.
+				tmp := getBuffer(0)
+				tmp.b = appendSparse(tmp.b, req, data)
+				b.b = append(b.b[:at], tmp.b...)
+				tmp.free()
+			} else {
+				readHeader(b.b[:at], s.lim.structured, req)
+			}
+			s.count(req, start, false)
+			return nil
+		}
+		b.b = b.b[:at]
+	}
+	buf := getBuffer(head + int(req.n))
+	if s.fastRead != nil && req.n > inlineMax && s.fastRead.TryReadAt(buf.b[head:], req.off) {
+		s.flush() // keeps replies to one client roughly in order
+		s.count(req, start, false)
+		s.out.put(s.finishRead(req, buf), 0, 0)
+		s.out.waitRoom()
+		return nil
+	}
+	s.park(ctx, task{req: req, buf: buf, cost: len(buf.b), start: start})
+	return nil
+}
+
+// sparse reports whether a read is answered with holes.
+func (s *session) sparse(req request, data []byte) bool {
+	return s.lim.structured && hasHole(data, req.flags&cmdDF != 0)
+}
+
+// finishRead turns a buffer whose data has been read, behind room for the header, into the
+// reply. It returns buf or the buffer that takes its place.
+func (s *session) finishRead(req request, buf *buffer) *buffer {
+	head := readHeaderLen(s.lim.structured)
+	data := buf.b[head:]
+	if s.sparse(req, data) {
+		out := getBuffer(len(buf.b))
+		out.b = appendSparse(out.b[:0], req, data)
+		buf.free()
+		return out
+	}
+	readHeader(buf.b[:0], s.lim.structured, req)
+	return buf
+}
+
+// write takes the data off the connection and acknowledges it at once if the backend can.
+func (s *session) write(ctx context.Context, req request, start time.Time) error {
+	if s.rd.buffered() < int(req.n) {
+		s.flush()
+	}
+	fast := s.fastWrite != nil && req.flags&cmdFUA == 0
+	if fast && s.rd.buffered() >= int(req.n) {
+		data, err := s.rd.next(int(req.n))
+		if err != nil {
+			return err
+		}
+		if req.n == 0 || s.fastWrite.TryWriteAt(data, req.off) {
+			return s.inlineDone(req, start)
+		}
+		s.acquire(int(req.n))
+		buf := getBuffer(int(req.n))
+		copy(buf.b, data)
+		s.start(ctx, task{req: req, buf: buf, cost: int(req.n), start: start})
+		return nil
+	}
+	if req.n == 0 && req.flags&cmdFUA == 0 {
+		return s.inlineDone(req, start)
+	}
+	// Room first: the data of a client that is over its budget stays in its socket.
+	s.acquire(int(req.n))
+	buf := getBuffer(int(req.n))
+	if err := s.rd.readFull(buf.b); err != nil {
+		buf.free()
+		s.parked.release(1, int(req.n))
+		return err
+	}
+	if fast && s.fastWrite.TryWriteAt(buf.b, req.off) {
+		buf.free()
+		s.parked.release(1, int(req.n))
+		return s.inlineDone(req, start)
+	}
+	s.start(ctx, task{req: req, buf: buf, cost: int(req.n), start: start})
+	return nil
+}
+
+// room returns the batch with space for n more bytes.
+func (s *session) room(n int) *buffer {
+	if s.batch != nil && cap(s.batch.b)-len(s.batch.b) < n {
+		s.flush()
+	}
+	if s.batch == nil {
+		s.batch = getBuffer(batchSize)
+		s.batch.b = s.batch.b[:0]
+	}
+	return s.batch
+}
+
+// flush sends the batch. It waits while much is waiting already, which is what stops the reader
+// of a client that does not read its replies.
+func (s *session) flush() {
+	if s.batch == nil {
+		return
+	}
+	b := s.batch
+	s.batch = nil
+	if len(b.b) == 0 {
+		b.free()
+		return
+	}
+	s.out.put(b, 0, 0)
+	s.out.waitRoom()
+}
+
+func (s *session) count(req request, start time.Time, failed bool) {
+	s.export.stats.commands[req.cmd].record(req.n, time.Since(start), failed)
+}
