@@ -48,6 +48,7 @@ const (
 	Unwell                 // a sign of life of a process that serves badly
 	Broken                 // the process says itself that it cannot go on
 	Beat                   // a sign of life that says nothing of health
+	Pet                    // the process pets its sd_notify watchdog, which arms it
 	SpareUp                // the spare stands by
 	SpareDown              // the spare is gone, or never came
 	Tick                   // Deadline has come
@@ -108,6 +109,7 @@ type Machine struct {
 	failures     int       // in a row
 	readyAt      time.Time // zero while not serving
 	life         time.Time // last sign of life
+	pet          time.Time // last Pet; zero while the watchdog is not armed
 	retry        time.Time // Failed: next try
 	limit        time.Time // Starting, Draining: when patience ends
 	spare        spare
@@ -117,7 +119,7 @@ type Machine struct {
 
 // New makes a Machine in state Absent.
 func New(p Policy, now time.Time) *Machine {
-	return &Machine{policy: p.withDefaults(), since: now}
+	return &Machine{policy: p.WithDefaults(), since: now}
 }
 
 // State is the present state.
@@ -145,6 +147,9 @@ func (m *Machine) Deadline() time.Time {
 	case m.killed: // the end of a killed process needs no clock
 	case m.state.Serving():
 		earliest(m.life.Add(m.policy.Silence))
+		if !m.pet.IsZero() {
+			earliest(m.pet.Add(m.policy.Watchdog))
+		}
 	case m.state == Starting || m.state == Draining:
 		earliest(m.limit)
 	case m.state == Failed && m.wanted && !m.refused:
@@ -210,6 +215,10 @@ func (m *Machine) Step(now time.Time, in Input) []Action {
 		m.to(now, Ready, "")
 	case Healthy, Unwell, Beat, Broken:
 		do(m.alive(now, in)...)
+	case Pet:
+		if m.active && !m.killed {
+			m.pet = now
+		}
 	case Exited:
 		do(m.exited(now, in.Why)...)
 	case SpareUp:
@@ -266,7 +275,7 @@ func (m *Machine) exited(now time.Time, why string) []Action {
 	if m.killed && m.message != "" {
 		why = m.message + "; " + why // what the kill was for
 	}
-	m.active, m.killed, m.readyAt = false, false, time.Time{}
+	m.active, m.killed, m.readyAt, m.pet = false, false, time.Time{}, time.Time{}
 	switch {
 	case !m.wanted:
 		if m.state != Isolated {
@@ -302,6 +311,9 @@ func (m *Machine) tick(now time.Time) []Action {
 	case m.killed:
 	case m.state.Serving() && !now.Before(m.life.Add(m.policy.Silence)):
 		m.message = fmt.Sprintf("silent for %s", m.policy.Silence)
+		return m.kill()
+	case m.state.Serving() && !m.pet.IsZero() && !now.Before(m.pet.Add(m.policy.Watchdog)):
+		m.message = fmt.Sprintf("watchdog not petted for %s", m.policy.Watchdog)
 		return m.kill()
 	case m.state == Starting && !now.Before(m.limit):
 		m.message = fmt.Sprintf("not ready within %s", m.policy.StartTimeout)

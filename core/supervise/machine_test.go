@@ -56,7 +56,7 @@ func kind(t *testing.T, name string) Kind {
 	kinds := map[string]Kind{
 		"enable": Enable, "disable": Disable, "restart": Restart, "isolate": Isolate,
 		"refuse": Refuse, "started": Started, "exited": Exited, "healthy": Healthy,
-		"unwell": Unwell, "broken": Broken, "beat": Beat, "spare-up": SpareUp,
+		"unwell": Unwell, "broken": Broken, "beat": Beat, "pet": Pet, "spare-up": SpareUp,
 		"spare-down": SpareDown, "tick": Tick,
 	}
 	k, ok := kinds[name]
@@ -67,7 +67,7 @@ func kind(t *testing.T, name string) Kind {
 }
 
 func TestDelay(t *testing.T) {
-	p := Policy{}.withDefaults()
+	p := Policy{}.WithDefaults()
 	var got []string
 	for n := range 13 {
 		got = append(got, p.Delay(n).String())

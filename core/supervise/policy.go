@@ -14,12 +14,14 @@ type Policy struct {
 	StartTimeout time.Duration
 	// Silence is the longest pause between two signs of life of a serving process.
 	Silence time.Duration
+	// Watchdog is the longest pause between two sd_notify pets, once there was one.
+	Watchdog time.Duration
 	// StopTimeout bounds drain and stop together; what is left then is killed.
 	StopTimeout time.Duration
 }
 
-// withDefaults fills in the product's policy.
-func (p Policy) withDefaults() Policy {
+// WithDefaults fills in the product's policy.
+func (p Policy) WithDefaults() Policy {
 	set := func(d *time.Duration, v time.Duration) {
 		if *d <= 0 {
 			*d = v
@@ -30,6 +32,7 @@ func (p Policy) withDefaults() Policy {
 	set(&p.ResetAfter, time.Minute)
 	set(&p.StartTimeout, time.Minute)
 	set(&p.Silence, 5*time.Second)
+	set(&p.Watchdog, 10*time.Second)
 	set(&p.StopTimeout, 15*time.Second)
 	return p
 }
