@@ -59,12 +59,16 @@ func peer(conn *net.UnixConn) (Identity, error) {
 	if credErr != nil {
 		return Identity{}, fmt.Errorf("read peer credentials: %w", credErr)
 	}
-	id := Identity{Name: fmt.Sprintf("uid:%d", cred.Uid), Role: pki.Viewer, Via: "unix"}
-	// On a workstation core runs as its user, who could do everything to it anyway.
-	if cred.Uid == 0 || int(cred.Uid) == os.Geteuid() {
-		id.Role = pki.Admin
+	return Identity{Name: fmt.Sprintf("uid:%d", cred.Uid), Role: localRole(int(cred.Uid), os.Geteuid()), Via: "unix"}, nil
+}
+
+// localRole trusts the file mode of the socket: whoever else got in is in its group. On a
+// workstation core runs as its user, who could do everything to it anyway.
+func localRole(caller, own int) pki.Role {
+	if caller == 0 || caller == own {
+		return pki.Admin
 	}
-	return id, nil
+	return pki.Viewer
 }
 
 // identify adds the identity of a TLS client, if it showed a certificate; crypto/tls has
