@@ -1,0 +1,213 @@
+package sign
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/ratchetos/ratchet/image/uki"
+)
+
+// stubPath is Debian's stub, the smallest real EFI program at hand; package systemd-boot-efi.
+const stubPath = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub"
+
+// program is an unsigned EFI program.
+func program(t testing.TB) []byte {
+	t.Helper()
+	stub, err := os.ReadFile(stubPath)
+	if err != nil {
+		t.Fatalf("%v; apt install systemd-boot-efi", err)
+	}
+	b, err := uki.Build(stub, uki.Content{
+		OSRelease: []byte("ID=ratchet\n"), Uname: []byte("9.9"), Cmdline: []byte("quiet"),
+		Initrd: bytes.Repeat([]byte("i"), 5000), Linux: bytes.Repeat([]byte("k"), 7001),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func parse(t testing.TB, b []byte) *uki.File {
+	t.Helper()
+	f, err := uki.Parse(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func identity(t testing.TB, dir string) Identity {
+	t.Helper()
+	id, _, err := Development(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+func TestSignVerify(t *testing.T) {
+	id := identity(t, t.TempDir())
+	image := program(t)
+	if err := Verify(parse(t, image), id.Cert); !errors.Is(err, ErrUnsigned) {
+		t.Errorf("unsigned image: %v", err)
+	}
+	one, err := Image(image, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	two, err := Image(image, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(one, two) {
+		t.Error("two signatures of one image differ")
+	}
+	if err := Verify(parse(t, one), id.Cert); err != nil {
+		t.Error(err)
+	}
+	again, err := Image(one, id)
+	if err != nil || !bytes.Equal(one, again) {
+		t.Errorf("signing a signed image changes it: %v", err)
+	}
+	back, err := parse(t, one).WithCertificates(nil)
+	if err != nil || !bytes.Equal(back, image) {
+		t.Errorf("removing the signature does not give the unsigned image back: %v", err)
+	}
+	other := identity(t, t.TempDir())
+	if err := Verify(parse(t, one), other.Cert); !errors.Is(err, ErrSignature) {
+		t.Errorf("other certificate: %v", err)
+	}
+	if _, err := Image(image, Identity{Key: id.Key, Cert: other.Cert}); err == nil {
+		t.Error("a key with somebody else's certificate was accepted")
+	}
+}
+
+// TestChangedByte flips one byte in each part of a signed image.
+func TestChangedByte(t *testing.T) {
+	id := identity(t, t.TempDir())
+	signed, err := Image(program(t), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := parse(t, signed)
+	table := len(signed) - len(f.Certificates())
+	for _, at := range []int{4, 0x90, f.Headers() + 10, int(f.Sections[len(f.Sections)-1].Offset), table - 1, table + 60, len(signed) - 40} {
+		bad := bytes.Clone(signed)
+		bad[at] ^= 1
+		g, err := uki.Parse(bad)
+		if err != nil {
+			continue
+		}
+		if err := Verify(g, id.Cert); err == nil {
+			t.Errorf("byte %#x changed, still verifies", at)
+		}
+	}
+}
+
+// TestOtherTools holds our signature against sbverify, and sbsign's against ours.
+func TestOtherTools(t *testing.T) {
+	dir := t.TempDir()
+	id := identity(t, dir)
+	key, cert := filepath.Join(dir, KeyFile), filepath.Join(dir, CertFile)
+	image := program(t)
+	signed, err := Image(image, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, unsigned, theirs := filepath.Join(dir, "ours.efi"), filepath.Join(dir, "unsigned.efi"), filepath.Join(dir, "theirs.efi")
+	for path, b := range map[string][]byte{ours: signed, unsigned: image} {
+		if err := os.WriteFile(path, b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run(t, "sbverify", "--cert", cert, ours)
+	run(t, "sbsign", "--key", key, "--cert", cert, "--output", theirs, unsigned)
+	b, err := os.ReadFile(theirs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Verify(parse(t, b), id.Cert); err != nil {
+		t.Errorf("signature of sbsign: %v", err)
+	}
+}
+
+func run(t *testing.T, name string, args ...string) {
+	t.Helper()
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		t.Errorf("%s %s: %v\n%s(apt install sbsigntool)", name, strings.Join(args, " "), err, out)
+	}
+}
+
+func TestDevelopmentKeys(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "keys")
+	one, created, err := Development(dir)
+	if err != nil || !created {
+		t.Fatalf("first: created %v, %v", created, err)
+	}
+	two, created, err := Development(dir)
+	if err != nil || created || !one.Cert.Equal(two.Cert) {
+		t.Fatalf("second: created %v, %v", created, err)
+	}
+	for _, name := range []string{KeyFile} {
+		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v %v", name, info, err)
+		}
+	}
+	r1, err := DevelopmentRecoveryKey(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r2, err := DevelopmentRecoveryKey(dir)
+	if err != nil || r1 != r2 || len(r1) != 39 {
+		t.Errorf("recovery key %q then %q, %v", r1, r2, err)
+	}
+	if err := os.Remove(filepath.Join(dir, CertFile)); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := Development(dir); err == nil || !strings.Contains(err.Error(), "incomplete") {
+		t.Errorf("half a key pair: %v", err)
+	}
+}
+
+func TestRefusesOtherKeys(t *testing.T) {
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Image(program(t), Identity{Key: k}); err == nil || !strings.Contains(err.Error(), "not RSA") {
+		t.Errorf("ECDSA key: %v", err)
+	}
+}
+
+func FuzzVerify(f *testing.F) {
+	id := identity(f, f.TempDir())
+	image := program(f)
+	signed, err := Image(image, id)
+	if err != nil {
+		f.Fatal(err)
+	}
+	good := parse(f, signed).Certificates()
+	f.Add(bytes.Clone(good))
+	f.Add([]byte{8, 0, 0, 0, 0, 2, 2, 0})
+	// One bit of the program differs, so nothing an attacker writes into the table may verify.
+	image[int(parse(f, image).Sections[0].Offset)] ^= 1
+	base := parse(f, image)
+	f.Fuzz(func(t *testing.T, table []byte) {
+		b, err := base.WithCertificates(table[:len(table)&^7])
+		if err != nil {
+			t.Fatal(err)
+		}
+		g, err := uki.Parse(b)
+		if err == nil && Verify(g, id.Cert) == nil {
+			t.Error("a changed program verifies")
+		}
+	})
+}
