@@ -198,6 +198,9 @@ func (h *handshake) info(dst []byte, opt uint32, data []byte) ([]byte, action) {
 
 // meta answers LIST_META_CONTEXT and SET_META_CONTEXT. base:allocation is all there is.
 func (h *handshake) meta(dst []byte, opt uint32, data []byte) []byte {
+	if opt == optSetMeta {
+		h.allocation = false // what is refused below selects nothing either
+	}
 	if !h.structured {
 		return appendRefusal(dst, opt, repErrInvalid, "negotiate structured replies first")
 	}

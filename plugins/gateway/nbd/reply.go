@@ -82,7 +82,7 @@ func allZero(p []byte) bool {
 // data, or all of it when it is shorter, is zero. With whole set only all of it counts.
 func hasHole(data []byte, whole bool) bool {
 	if whole || len(data) < sparseUnit {
-		return len(data) > 0 && allZero(data)
+		return len(data) > offsetHoleLen && allZero(data)
 	}
 	for len(data) >= sparseUnit {
 		if allZero(data[:sparseUnit]) {
