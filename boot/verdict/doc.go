@@ -1,0 +1,23 @@
+// Package verdict decides what of the box may be used.
+//
+// Purpose. Judge takes everything that init read before any driver was bound and decides on the box;
+// Settle takes what the devices read back as in quarantine and decides on each, closes the open
+// attempts and says what the next ledger is. Both are pure functions: no I/O, no clock, no order of
+// discovery; the same facts give the same words.
+//
+// States of the box. Unprovisioned (no counter yet), clean (C = E), closing (C = E + n with n chained
+// intents), and isolated for one of the reasons below. Nothing but an intact chain from E to C ever
+// releases; every branch that is not understood isolates.
+//
+// Codes of the box: clean closing provisioned image-changed tpm-unused | unprovisioned tpm-absent
+// tpm-lockout tpm-forged tpm-name tpm-error tpm-cleared tpm-not-reset tpm-rolled-back srk-differs
+// counter-missing expected-missing counter-moved intent-missing intent-unchained too-many-attempts
+// ledger-missing ledger-corrupt ledger-newer ledger-factory ledger-differs image-differs
+// image-changed-open config-unreadable. Codes of devices: ok closed admitted unchecked | unknown swapped |
+// missing unreadable firmware-changed attempt-unfinished duplicate box-isolated.
+//
+// Guarantees. A verdict has a code that does not change between versions, a reason for people and
+// what to type next. Report is the form in which core, CLI and status page see all of it.
+//
+// Source: BOOT.md B1–B3 and its attack table.
+package verdict

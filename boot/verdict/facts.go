@@ -1,0 +1,102 @@
+package verdict
+
+import "github.com/ratchetos/ratchet/boot/ledger"
+
+// Health says whether the TPM could be asked.
+type Health string
+
+const (
+	Healthy       Health = "healthy"
+	TPMAbsent     Health = "absent"
+	TPMLockout    Health = "lockout"
+	TPMForged     Health = "forged"        // an answer failed its HMAC
+	TPMWrongName  Health = "wrong-name"    // an index has other attributes
+	TPMError      Health = "error"         // anything else
+	TPMUnowned    Health = "unprovisioned" // no storage root key
+	LedgerMissing Health = "missing"       // no LEDGER partition, or no boot disk
+	LedgerDamaged Health = "corrupt"       // not a LEDGER, or the medium fails
+	LedgerNewer   Health = "newer"
+)
+
+// IndexState is the state of C, E or J.
+type IndexState string
+
+const (
+	IndexAbsent    IndexState = "absent"
+	IndexUnwritten IndexState = "unwritten"
+	IndexWritten   IndexState = "written"
+	IndexForeign   IndexState = "foreign" // E of another image, readable
+	IndexLocked    IndexState = "locked"  // E still locked from an earlier boot
+)
+
+// Facts is everything known before a driver is bound, but for the boot disk's.
+type Facts struct {
+	Development bool
+	// TPMOptional lets a development image run without any TPM.
+	TPMOptional bool
+	Image       string // version of the running image
+	TPM         TPMFacts
+	Ledger      LedgerFacts
+}
+
+// TPMFacts is the TPM's side.
+type TPMFacts struct {
+	Health  Health
+	Detail  string // for people, with every Health but Healthy
+	SRK     string // Name of the storage root key, raw
+	PCR7    ledger.Digest
+	PCR11   ledger.Digest
+	Policy  ledger.Digest // E's policy for the running image
+	C, E, J IndexState
+	Counter uint64
+	// Expected and ExpectedLedger are the content of E, FoundPolicy the policy it was read under.
+	Expected       uint64
+	ExpectedLedger ledger.Digest
+	FoundPolicy    ledger.Digest
+	Journal        ledger.Digest
+}
+
+// LedgerFacts is the disk's side.
+type LedgerFacts struct {
+	Health Health
+	Detail string
+	// Contents is set when Health is Healthy.
+	Contents *ledger.Contents
+}
+
+// Observed is a device as it read back in quarantine.
+type Observed struct {
+	ID, Place, Kind, Serial string
+	Content                 ledger.Content
+	Err                     string // why it could not be bound or read
+}
+
+// Action is what init has to do to the TPM before it writes E.
+type Action string
+
+const (
+	// None: E is this image's.
+	None Action = ""
+	// Provision: make the counter, or finish making it.
+	Provision Action = "provision"
+	// Rebind: replace E of another image.
+	Rebind Action = "rebind"
+)
+
+// Judgement is the decision on the box.
+type Judgement struct {
+	Verdict
+	Action Action
+	// Ledger is the record that E vouches for; nil when isolated and on a factory box.
+	Ledger *ledger.Ledger
+	// Open are the attempts to close, in order. Ahead: J also holds the intent of one that never
+	// counted.
+	Open  []ledger.Intent
+	Ahead bool
+	// Config is the configuration in force and its slot; slot -1 is the image's own.
+	Config     ledger.Config
+	ConfigSlot int
+}
+
+// Released reports whether hardware may be used.
+func (j *Judgement) Released() bool { return j.Decision == Released }

@@ -1,0 +1,274 @@
+package verdict
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/ratchetos/ratchet/boot/ledger"
+)
+
+// What to type next. The status commands work on the console of an isolated box too.
+const (
+	nextCounter = "ratchetctl counter show"
+	nextAdmit   = "ratchetctl hw admit %s"
+	nextDevice  = "ratchetctl hw list"
+)
+
+// Judge decides on the box.
+func Judge(f Facts) Judgement {
+	for _, step := range []func(Facts) *Judgement{judgeTPM, judgeMedium, judgeProvisioning} {
+		if j := step(f); j != nil {
+			return *j
+		}
+	}
+	return judgeCounter(f)
+}
+
+func isolated(code, next, reason string, args ...any) *Judgement {
+	return &Judgement{
+		Verdict:    Verdict{Decision: Isolated, Code: code, Reason: fmt.Sprintf(reason, args...), Next: next},
+		ConfigSlot: -1,
+	}
+}
+
+func judgeTPM(f Facts) *Judgement {
+	d := f.TPM.Detail
+	switch f.TPM.Health {
+	case Healthy, TPMUnowned:
+		return nil
+	case TPMAbsent:
+		if f.TPMOptional && f.Development {
+			j := &Judgement{ConfigSlot: -1}
+			j.release("tpm-unused", "there is no TPM and this development image allows that: NOTHING IS CHECKED")
+			if c := f.Ledger.Contents; c != nil && c.Configs[0].Err == nil {
+				j.Config.Now, j.ConfigSlot = c.Configs[0].Digest, 0
+			}
+			return j
+		}
+		return isolated("tpm-absent", "power off, enable the TPM 2.0 in the firmware setup, power on",
+			"the image requires a TPM 2.0 and there is none: %s", d)
+	case TPMLockout:
+		return isolated("tpm-lockout", "leave the box powered on until the lockout time has passed, then: reboot",
+			"the TPM is in lockout and refuses every authorisation: %s", d)
+	case TPMForged:
+		return isolated("tpm-forged", "power off, look for a device between TPM and board, power on",
+			"an answer was not authenticated by the TPM's storage root key: %s", d)
+	case TPMWrongName:
+		return isolated("tpm-name", nextCounter,
+			"the TPM holds an index of our handle that is not ours: %s", d)
+	}
+	return isolated("tpm-error", "power off and on again; if that does not help: "+nextCounter,
+		"the TPM answers oddly: %s", d)
+}
+
+func judgeMedium(f Facts) *Judgement {
+	d := f.Ledger.Detail
+	switch f.Ledger.Health {
+	case Healthy:
+		return nil
+	case LedgerMissing:
+		return isolated("ledger-missing", nextDevice, "the boot disk's LEDGER partition was not found: %s", d)
+	case LedgerNewer:
+		return isolated("ledger-newer", "boot the newer image", "LEDGER was written by a newer image: %s", d)
+	}
+	return isolated("ledger-corrupt", nextCounter, "LEDGER cannot be read: %s", d)
+}
+
+// judgeProvisioning handles every state in which the counter is not complete.
+func judgeProvisioning(f Facts) *Judgement {
+	t, c := f.TPM, f.Ledger.Contents
+	bare := t.Health == TPMUnowned || t.C == IndexAbsent && t.E == IndexAbsent && t.J == IndexAbsent
+	switch {
+	case bare && c.Factory():
+		return provision(f, nil, "the TPM holds no counter and the disk is as it left the factory")
+	case bare:
+		return isolated("tpm-cleared", nextCounter,
+			"the disk knows this box (ledger %d) but the TPM holds no counter: it was cleared or replaced", newest(c).Sequence)
+	case t.E == IndexUnwritten && c.Factory():
+		return provision(f, nil, "an earlier provisioning did not end")
+	case t.E == IndexUnwritten:
+		// Only the owner can define E anew, and the ledger was written just before E.
+		if l := newest(c); t.C == IndexWritten && l.Counter == t.Counter && l.Journal == t.Journal && l.Box.SRK == t.SRK {
+			return provision(f, l, "an earlier provisioning did not end")
+		}
+		return isolated("expected-missing", nextCounter, "the expected value was never written, yet the disk knows another box")
+	case t.E == IndexAbsent:
+		return isolated("expected-missing", nextCounter, "the expected value was removed from the TPM")
+	case t.E == IndexLocked:
+		return isolated("tpm-not-reset", "power off and on again",
+			"the expected value is locked since an earlier boot: the machine restarted without a reset of the TPM")
+	case t.C != IndexWritten:
+		return isolated("counter-missing", nextCounter, "the attempt counter is %s: it was removed from the TPM", t.C)
+	case t.J != IndexWritten:
+		return isolated("counter-missing", nextCounter, "the journal is %s: it was removed from the TPM", t.J)
+	case c.Factory():
+		return isolated("ledger-factory", nextCounter,
+			"the TPM knows this box (%d attempts) but the disk is as it left the factory: it was replaced or restored", t.Counter)
+	}
+	return nil
+}
+
+// provision is the gate: only a development image passes it by itself. l is a ledger whose
+// provisioning was interrupted after it was written.
+func provision(f Facts, l *ledger.Ledger, why string) *Judgement {
+	if !f.Development {
+		return isolated("unprovisioned", "type at the serial console: provision", "%s; it takes a confirmation at the console", why)
+	}
+	j := &Judgement{Action: Provision, Ledger: l, ConfigSlot: -1,
+		Verdict: Verdict{Decision: Released, Code: "provisioned", Reason: why + "; the development image provisions itself"}}
+	seed := ledger.Config{}
+	if l != nil {
+		seed = l.Config
+	} else if f.Ledger.Contents.Configs[0].Err == nil {
+		seed.Now = f.Ledger.Contents.Configs[0].Digest
+	}
+	if bad := j.resolveConfig(f, seed); bad != nil {
+		return bad
+	}
+	return j
+}
+
+// Confirmed is the judgement on an unprovisioned box after its operator confirmed at the console.
+func Confirmed(f Facts) Judgement {
+	f.Development = true
+	j := Judge(f)
+	if j.Action != Provision {
+		f.Development = false
+		return Judge(f)
+	}
+	j.Reason = "the operator confirmed at the console that this box may be provisioned"
+	return j
+}
+
+// newest is the readable ledger with the highest sequence; an empty one when there is none.
+func newest(c *ledger.Contents) *ledger.Ledger {
+	l := &ledger.Ledger{}
+	for _, s := range c.Slots {
+		if s.Err == nil && s.Ledger.Sequence >= l.Sequence {
+			l = s.Ledger
+		}
+	}
+	return l
+}
+
+// judgeCounter compares a complete counter with a ledger that was written.
+func judgeCounter(f Facts) Judgement {
+	l, bad := vouched(f)
+	if bad != nil {
+		return *bad
+	}
+	j := Judgement{Ledger: l, ConfigSlot: -1}
+	if bad := j.chain(f); bad != nil {
+		return *bad
+	}
+	if bad := j.resolveConfig(f, l.Config); bad != nil {
+		return *bad
+	}
+	quiet := len(j.Open) == 0 && !j.Ahead
+	switch {
+	case f.TPM.E == IndexForeign && !f.Development:
+		return *isolated("image-differs", "boot the image that this box was provisioned with ("+l.Box.Image+")",
+			"the expected value belongs to image %s, this one cannot write it", l.Box.Image)
+	case f.TPM.E == IndexForeign && !quiet:
+		return *isolated("image-changed-open", "boot image "+l.Box.Image+" once, which closes what is open",
+			"this development image is new, and image %s left %s open", l.Box.Image, attempts(len(j.Open)))
+	case f.TPM.E == IndexForeign:
+		j.Action = Rebind
+		j.release("image-changed", "this development image is new here (before: %s) and provisions itself again", l.Box.Image)
+	case quiet:
+		j.release("clean", "the counter is at the expected value")
+	case len(j.Open) == 0:
+		j.release("closing", "an attempt was cut off before it counted, nothing was done")
+	default:
+		j.release("closing", "%s since the last boot, chained from %d to %d", attempts(len(j.Open)), f.TPM.Expected, f.TPM.Counter)
+	}
+	return j
+}
+
+func attempts(n int) string {
+	if n == 1 {
+		return "1 attempt"
+	}
+	return fmt.Sprintf("%d attempts", n)
+}
+
+func (j *Judgement) release(code, reason string, args ...any) {
+	j.Verdict = Verdict{Decision: Released, Code: code, Reason: fmt.Sprintf(reason, args...)}
+}
+
+// vouched finds the ledger whose digest is in E.
+func vouched(f Facts) (*ledger.Ledger, *Judgement) {
+	slots := f.Ledger.Contents.Slots
+	var l, other *ledger.Ledger
+	var corrupt, newer int
+	for i, s := range slots {
+		switch {
+		case errors.Is(s.Err, ledger.ErrNewer):
+			newer++
+		case errors.Is(s.Err, ledger.ErrCorrupt):
+			corrupt++
+		case s.Err == nil && s.Digest == f.TPM.ExpectedLedger:
+			l, other = s.Ledger, slots[1-i].Ledger
+		}
+	}
+	switch {
+	case l == nil && newer > 0:
+		return nil, isolated("ledger-newer", "boot the newer image", "no ledger slot fits the expected value, and one was written by a newer image")
+	case l == nil && corrupt > 0:
+		return nil, isolated("ledger-corrupt", nextCounter, "%d of 2 ledger slots are corrupt and no other fits the expected value", corrupt)
+	case l == nil:
+		return nil, isolated("ledger-differs", nextCounter, "no ledger slot fits the expected value: the disk was rolled back or altered")
+	case l.Box.SRK != f.TPM.SRK:
+		return nil, isolated("srk-differs", nextCounter, "the storage root key is not the one of this box: the TPM was replaced, or something answers for it")
+	case l.Counter != f.TPM.Expected || l.Box.Policy != f.TPM.FoundPolicy:
+		return nil, isolated("ledger-differs", nextCounter, "the ledger fits the expected value's digest but was written for counter %d", l.Counter)
+	case other != nil && other.Sequence > l.Sequence && other.Counter > f.TPM.Counter:
+		// A newer slot of the same counter is a boot that ended before it wrote E.
+		return nil, isolated("tpm-rolled-back", nextCounter,
+			"LEDGER saw attempt %d, the TPM counts %d: the TPM's state was rolled back", other.Counter, f.TPM.Counter)
+	}
+	return l, nil
+}
+
+// chain walks from E to C along the intents and to J.
+func (j *Judgement) chain(f Facts) *Judgement {
+	t, ring := f.TPM, f.Ledger.Contents.Ring
+	if t.Counter < t.Expected {
+		return isolated("tpm-rolled-back", nextCounter, "the counter is %d, below the expected %d: the TPM's state was rolled back", t.Counter, t.Expected)
+	}
+	var pending int
+	for n := range ring.Intents {
+		if n > t.Expected {
+			pending++
+		}
+		if n > t.Counter+1 {
+			return isolated("tpm-rolled-back", nextCounter,
+				"LEDGER holds the intent of attempt %d, the TPM counts %d: the TPM's state was rolled back", n, t.Counter)
+		}
+	}
+	n := t.Counter - t.Expected
+	switch {
+	case n > ledger.MaxOpen:
+		return isolated("too-many-attempts", nextCounter, "%d attempts are open, at most %d can be checked", n, ledger.MaxOpen)
+	case n > 0 && pending == 0:
+		return isolated("counter-moved", nextCounter, "the counter moved from %d to %d and no intent says why: it was moved behind our back", t.Expected, t.Counter)
+	}
+	at := j.Ledger.Journal
+	for number := t.Expected + 1; number <= t.Counter; number++ {
+		i, ok := ring.Intents[number]
+		if !ok {
+			return isolated("intent-missing", nextCounter, "attempt %d of %d to %d has no readable intent", number, t.Expected+1, t.Counter)
+		}
+		at = ledger.Chain(at, ring.Digests[number])
+		j.Open = append(j.Open, i)
+	}
+	if at == t.Journal {
+		return nil
+	}
+	// J is extended before C is incremented: the power may have failed between the two.
+	if last, ok := ring.Digests[t.Counter+1]; ok && ledger.Chain(at, last) == t.Journal {
+		j.Ahead = true
+		return nil
+	}
+	return isolated("intent-unchained", nextCounter, "the intents from %d to %d do not chain to the journal: they were altered, reordered or left out", t.Expected+1, t.Counter)
+}

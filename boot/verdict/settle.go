@@ -1,0 +1,138 @@
+package verdict
+
+import (
+	"fmt"
+	"sort"
+
+	"github.com/ratchetos/ratchet/boot/ledger"
+)
+
+// Outcome is what is left to do after the devices have read back.
+type Outcome struct {
+	Devices []Device
+	// Closed counts the attempts that the next ledger closes.
+	Closed int
+	// Next is the ledger to write before E, nil when nothing changed.
+	Next *ledger.Ledger
+}
+
+// Settle decides on the devices of a released box and makes the next ledger.
+func Settle(f Facts, j Judgement, seen []Observed) Outcome {
+	s := settling{old: &ledger.Ledger{}, adopt: j.Action != None, unchecked: j.Code == "tpm-unused", intents: map[string]ledger.Intent{}}
+	if j.Ledger != nil {
+		s.old = j.Ledger
+	}
+	for _, i := range j.Open {
+		s.intents[i.Target] = i // the last one of a target counts
+	}
+	s.next = s.old.Clone()
+	s.next.Devices = nil
+	s.devices(seen)
+	o := Outcome{Devices: s.verdicts, Closed: len(j.Open)}
+	if s.unchecked || j.Action == None && len(j.Open) == 0 && !j.Ahead {
+		return o // E stays as it is, and so does the ledger
+	}
+	s.next.Sequence++
+	s.next.Counter, s.next.Journal = f.TPM.Counter, f.TPM.Journal
+	s.next.Config = j.Config
+	if j.Action != None {
+		s.next.Box = ledger.Box{SRK: f.TPM.SRK, PCR7: f.TPM.PCR7, PCR11: f.TPM.PCR11, Policy: f.TPM.Policy, Image: f.Image}
+	}
+	o.Next = s.next
+	return o
+}
+
+// AllIsolated are the device verdicts of a box that is not released.
+func AllIsolated(ids []string) []Device {
+	var out []Device
+	for _, id := range ids {
+		out = append(out, Device{id, Verdict{Decision: Isolated, Code: "box-isolated", Reason: "the box is isolated", Next: nextCounter}})
+	}
+	return out
+}
+
+type settling struct {
+	old, next *ledger.Ledger
+	adopt     bool // provisioning takes what it sees as the baseline
+	unchecked bool // there is no TPM, and the image allows that
+	intents   map[string]ledger.Intent
+	verdicts  []Device
+}
+
+func (s *settling) devices(seen []Observed) {
+	// By place, so that verdict and ledger do not depend on the order of discovery.
+	seen = append([]Observed(nil), seen...)
+	sort.SliceStable(seen, func(a, b int) bool { return seen[a].Place < seen[b].Place })
+	byID := map[string]Observed{}
+	for _, o := range seen {
+		if _, twice := byID[o.ID]; twice {
+			s.say(o.ID+" at "+o.Place, Isolated, "duplicate", nextDevice, "another device has the same id")
+			continue
+		}
+		byID[o.ID] = o
+	}
+	known := map[string]bool{}
+	gone := map[string]string{} // place to id
+	for _, d := range s.old.Devices {
+		known[d.ID] = true
+		if o, ok := byID[d.ID]; ok {
+			s.compare(d, o)
+			continue
+		}
+		gone[d.Place] = d.ID
+		s.next.Devices = append(s.next.Devices, d)
+		s.say(d.ID, Isolated, "missing", nextDevice, "it was at %s and is not there any more", d.Place)
+	}
+	for _, o := range seen {
+		if !known[o.ID] {
+			known[o.ID] = true
+			s.meet(o, gone[o.Place])
+		}
+	}
+}
+
+// compare judges a device that the ledger knows.
+func (s *settling) compare(d ledger.Device, o Observed) {
+	i, open := s.intents[ledger.DeviceTarget(d.ID)]
+	switch {
+	case o.Err != "":
+		s.say(d.ID, Isolated, "unreadable", nextDevice, "it could not be read back: %s", o.Err)
+	case open && i.To.Matches(o.Content):
+		d.Content = o.Content
+		s.say(d.ID, Released, "closed", "", "attempt %d reached %s", i.Number, o.Content)
+	case open && i.From.Matches(o.Content):
+		s.say(d.ID, Released, "closed", "", "attempt %d changed nothing, it is still %s", i.Number, o.Content)
+	case open:
+		s.say(d.ID, Isolated, "attempt-unfinished", nextDevice, "attempt %d was to lead from %s to %s, but it reads %s", i.Number, i.From, i.To, o.Content)
+	case !d.Content.Matches(o.Content):
+		s.say(d.ID, Isolated, "firmware-changed", nextDevice, "its firmware should be %s and reads %s: it was changed behind our back", d.Content, o.Content)
+	default:
+		d.Place = o.Place // moving it to another slot changes nothing that is trusted
+		s.say(d.ID, Released, "ok", "", "it reads back as expected")
+	}
+	s.next.Devices = append(s.next.Devices, d)
+}
+
+// meet judges a device that the ledger does not know; replaced is what was at its place.
+func (s *settling) meet(o Observed, replaced string) {
+	i, open := s.intents[ledger.DeviceTarget(o.ID)]
+	asked := open && i.From.Strength == ledger.StrengthAbsent && i.To.Matches(o.Content)
+	admit := fmt.Sprintf(nextAdmit, o.ID)
+	switch {
+	case o.Err != "":
+		s.say(o.ID, Isolated, "unreadable", nextDevice, "it could not be read: %s", o.Err)
+	case s.unchecked:
+		s.say(o.ID, Released, "unchecked", "", "nothing is checked without a TPM")
+	case (s.adopt || asked) && len(s.next.Devices) < ledger.MaxDevices:
+		s.next.Devices = append(s.next.Devices, ledger.Device{ID: o.ID, Place: o.Place, Kind: o.Kind, Serial: o.Serial, Content: o.Content})
+		s.say(o.ID, Released, "admitted", "", "it is new and was admitted with firmware %s", o.Content)
+	case replaced != "":
+		s.say(o.ID, Quarantined, "swapped", admit, "it is at %s in the place of %s and was never admitted", o.Place, replaced)
+	default:
+		s.say(o.ID, Quarantined, "unknown", admit, "it was never admitted on this box")
+	}
+}
+
+func (s *settling) say(id string, d Decision, code, next, reason string, args ...any) {
+	s.verdicts = append(s.verdicts, Device{id, Verdict{Decision: d, Code: code, Reason: fmt.Sprintf(reason, args...), Next: next}})
+}
