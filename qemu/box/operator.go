@@ -1,0 +1,90 @@
+package box
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+)
+
+// Verdict is the line in which init says what it decided.
+type Verdict struct {
+	Word string // RELEASED or ISOLATED
+	Line string // the whole line, without the prefix
+}
+
+// Verdict waits for init's decision.
+func (b *Box) Verdict(ctx context.Context) (Verdict, error) {
+	m, err := b.Expect(ctx, `ratchet: verdict ([A-Z]+)(.*)`)
+	if err != nil {
+		return Verdict{}, fmt.Errorf("wait for the verdict: %w", err)
+	}
+	return Verdict{Word: m.Groups[1], Line: m.Groups[1] + m.Groups[2]}, nil
+}
+
+// Ready waits until core says that every enabled plugin serves.
+func (b *Box) Ready(ctx context.Context) (line string, err error) {
+	m, err := b.Expect(ctx, `ratchet: ready: (.*)`)
+	if err != nil {
+		return "", fmt.Errorf("wait for the plugins: %w", err)
+	}
+	return m.Groups[1], nil
+}
+
+// Login waits for the one-time token that a development image prints and enrols this client with it.
+func (b *Box) Login(ctx context.Context) error {
+	m, err := b.Expect(ctx, `ratchetctl login (\S+) --token (\S+) --ca-sha256 (\S+)`)
+	if err != nil {
+		return fmt.Errorf("wait for the login token: %w", err)
+	}
+	_, err = b.Ctl(ctx, "login", b.Forward(APIPort), "--token", m.Groups[2], "--ca-sha256", m.Groups[3])
+	return err
+}
+
+// Ctl runs ratchetctl against the box as its operator would from a workstation, and returns what it prints.
+// The error holds what it printed to stderr.
+func (b *Box) Ctl(ctx context.Context, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, b.ratchet, append([]string{"ctl", "--address", b.Forward(APIPort), "--config-dir", filepath.Join(b.Dir, "client")}, args...)...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return out, fmt.Errorf("ratchetctl %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(stderr.String()))
+	}
+	return out, nil
+}
+
+// NBD is the address of an export on the host, as NBD clients take it.
+func (b *Box) NBD(export string) string { return "nbd://" + b.Forward(NBDPort) + "/" + export }
+
+var binary struct {
+	once sync.Once
+	path string
+	err  error
+}
+
+// Binary builds the appliance's binary for this workstation, once in the process, and returns its path.
+func Binary(ctx context.Context) (string, error) {
+	binary.once.Do(func() { binary.path, binary.err = build(ctx) })
+	return binary.path, binary.err
+}
+
+func build(ctx context.Context) (string, error) {
+	out, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
+	if err != nil {
+		return "", fmt.Errorf("find the module: %w", err)
+	}
+	root := filepath.Dir(strings.TrimSpace(string(out)))
+	path := filepath.Join(root, "build", "bin", "ratchet")
+	// The flags of the image builder, so that both share one entry in Go's build cache.
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", path, ".")
+	cmd.Dir, cmd.Env = root, append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build ratchet: %w\n%s", err, out)
+	}
+	return path, nil
+}
