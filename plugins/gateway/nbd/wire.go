@@ -44,7 +44,8 @@ const (
 	flagSendFastZero uint16 = 1 << 11
 )
 
-// Options.
+// Options. The numbers of the two about contexts are those that clients use; an old copy of the
+// protocol text has others.
 const (
 	optExportName      uint32 = 1
 	optAbort           uint32 = 2
@@ -53,8 +54,8 @@ const (
 	optInfo            uint32 = 6
 	optGo              uint32 = 7
 	optStructuredReply uint32 = 8
-	optListMeta        uint32 = 10
-	optSetMeta         uint32 = 11
+	optListMeta        uint32 = 9
+	optSetMeta         uint32 = 10
 )
 
 // Option replies; errors have bit 31.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync"
 	"time"
 )
 
@@ -24,7 +25,8 @@ type Options struct {
 }
 
 // Client is one connection. Send and Recv pipeline; the other methods do one request and must
-// not be mixed with requests in flight. It is not safe for concurrent use.
+// not be mixed with requests in flight. One goroutine may send while another receives, and a
+// client that pipelines much must do so: a server may stop reading until its replies are read.
 type Client struct {
 	Size           uint64
 	Flags          uint16
@@ -34,6 +36,7 @@ type Client struct {
 	rd      *bufio.Reader
 	opts    Options
 	cookie  uint64
+	mu      sync.Mutex
 	pending map[uint64]*partial
 }
 
@@ -56,7 +59,8 @@ type Request struct {
 // Reply is a complete answer.
 type Reply struct {
 	Cookie  uint64
-	Err     error // Errno of the server
+	Request Request // what it answers
+	Err     error   // Errno of the server
 	Message string
 	Data    []byte // of a READ
 	Holes   int    // chunks that were holes
@@ -127,7 +131,7 @@ func (c *Client) haggle(export string) error {
 	name := append(be.AppendUint32(nil, uint32(len(export))), export...)
 	if c.opts.Meta {
 		q := append(be.AppendUint32(append([]byte(nil), name...), 1), "\x00\x00\x00\x0fbase:allocation"...)
-		replies, err := c.Option(11, q)
+		replies, err := c.Option(10, q)
 		if err != nil {
 			return err
 		}
@@ -203,7 +207,9 @@ func (c *Client) Send(r Request) (uint64, error) {
 	}
 	c.cookie++
 	r.Cookie = c.cookie
-	c.pending[r.Cookie] = &partial{req: r, reply: Reply{Cookie: r.Cookie}}
+	c.mu.Lock()
+	c.pending[r.Cookie] = &partial{req: r, reply: Reply{Cookie: r.Cookie, Request: r}}
+	c.mu.Unlock()
 	return r.Cookie, c.write(append(Header(r), r.Data...))
 }
 
@@ -242,7 +248,7 @@ func (c *Client) Recv() (Reply, error) {
 }
 
 func (c *Client) simple(cookie uint64, errno uint32) (Reply, error) {
-	p := c.pending[cookie]
+	p := c.waiting(cookie)
 	if p == nil {
 		return Reply{}, fmt.Errorf("reply to unknown cookie %d", cookie)
 	}
@@ -258,8 +264,14 @@ func (c *Client) simple(cookie uint64, errno uint32) (Reply, error) {
 		}
 		p.reply.Chunks = 1
 	}
-	delete(c.pending, cookie)
-	return p.reply, nil
+	return c.finish(p)
+}
+
+// waiting returns the request of a cookie that has no complete reply yet.
+func (c *Client) waiting(cookie uint64) *partial {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.pending[cookie]
 }
 
 // chunk takes one structured chunk, whose first 16 bytes are h, into its request.
@@ -269,7 +281,7 @@ func (c *Client) chunk(h []byte) (*partial, bool, error) {
 		return nil, false, err
 	}
 	flags, kind, size := be.Uint16(h[4:]), be.Uint16(h[6:]), int(be.Uint32(n))
-	p := c.pending[be.Uint64(h[8:])]
+	p := c.waiting(be.Uint64(h[8:]))
 	if p == nil || !c.opts.Structured || size > 33<<20 {
 		return nil, false, fmt.Errorf("chunk %x was not asked for", h)
 	}
@@ -323,7 +335,9 @@ func (p *partial) take(kind uint16, body []byte) error {
 }
 
 func (c *Client) finish(p *partial) (Reply, error) {
+	c.mu.Lock()
 	delete(c.pending, p.req.Cookie)
+	c.mu.Unlock()
 	if p.req.Cmd == 0 && p.reply.Err == nil && p.req.Len > 0 && p.reply.Data == nil {
 		return Reply{}, errors.New("READ succeeded without data")
 	}
