@@ -1,10 +1,3 @@
-// Package hw finds, names, binds and isolates the NICs and disks of the box.
-//
-// A device has one stable id that survives reboots and does not depend on the order of
-// discovery: NICs "mac:52:54:00:12:34:56", disks "serial:<serial>" (or "nvme:<eui>",
-// "wwn:<wwn>"), and every device also answers to its place, "pci:0000:00:04.0" (with
-// "/<n>" behind it where one function carries several). A selector in the configuration
-// is an id, a place, or on a workstation "file:<path>" for a file that stands in for a disk.
 package hw
 
 // Kind of a device.

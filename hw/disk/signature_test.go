@@ -113,6 +113,7 @@ var contents = []struct {
 func TestSignature(t *testing.T) {
 	for _, tt := range contents {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel() // sgdisk sleeps a second
 			f := image(t)
 			tt.make(t, f)
 			kind, err := Signature(f, imageSize, []byte("RATCHETL"))
@@ -129,6 +130,7 @@ func TestClaim(t *testing.T) {
 			continue
 		}
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel() // sgdisk sleeps a second
 			f := image(t)
 			tt.make(t, f)
 

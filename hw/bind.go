@@ -1,0 +1,139 @@
+package hw
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/ratchetos/ratchet/hw/catalogue"
+	"github.com/ratchetos/ratchet/hw/kmod"
+	"github.com/ratchetos/ratchet/hw/pci"
+	"github.com/ratchetos/ratchet/hw/uevent"
+
+	"golang.org/x/sys/unix"
+)
+
+// BindStorage binds the one storage controller at the place and returns the disks behind it,
+// none when there are none. It loads that controller's driver and no other, as it is meant for
+// the time before the verdict.
+func (s *System) BindStorage(ctx context.Context, place string) ([]Device, error) {
+	f, entry, err := s.target(place)
+	if err != nil {
+		return nil, fmt.Errorf("bind storage: %w", err)
+	}
+	if entry.Kind != catalogue.DiskController {
+		return nil, fmt.Errorf("bind storage: %s is a %s", place, entry.Kind)
+	}
+	return s.bind(ctx, f, entry)
+}
+
+// Bind loads the driver of the function at the place, binds it and returns the NICs or disks
+// that it gives, read back. NIC links stay down. It may be called for several functions at once.
+//
+// It returns an *UnsupportedError for a function that the catalogue does not know.
+func (s *System) Bind(ctx context.Context, place string) ([]Device, error) {
+	f, entry, err := s.target(place)
+	if err != nil {
+		return nil, fmt.Errorf("bind: %w", err)
+	}
+	s.preload.Do(s.loadAll)
+	return s.bind(ctx, f, entry)
+}
+
+// loadAll loads the drivers of all functions present. The kernel makes each load wait for every
+// scan that is under way, so that loading between two binds would put the scans in a row.
+func (s *System) loadAll() {
+	functions, err := s.bus.Scan()
+	if err != nil {
+		s.log.Warn("scan for drivers to load", "err", err)
+		return
+	}
+	for _, f := range functions {
+		if entry, ok := s.match(f); ok && f.Driver == "" && entry.In(s.flavour) {
+			if err := s.loadFor(entry); err != nil {
+				s.log.Warn("load driver", "pci", f.Address, "err", err) // Bind of that function reports it
+			}
+		}
+	}
+}
+
+// target finds the function at a place and what the catalogue knows about it.
+func (s *System) target(place string) (pci.Function, catalogue.Entry, error) {
+	a, err := address(place)
+	if err != nil {
+		return pci.Function{}, catalogue.Entry{}, err
+	}
+	f, err := s.bus.Get(a)
+	if err != nil {
+		return pci.Function{}, catalogue.Entry{}, err
+	}
+	if d, ok := s.describe(f); !ok || !d.Supported {
+		if !ok {
+			d = Device{ID: place, Place: place, Why: "neither a NIC nor a disk controller"}
+		}
+		return pci.Function{}, catalogue.Entry{}, &UnsupportedError{Selector: place, Device: d}
+	}
+	entry, _ := s.match(f)
+	return f, entry, nil
+}
+
+func (s *System) loadFor(entry catalogue.Entry) error {
+	for _, m := range entry.Modules {
+		if err := s.modules.Load(m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *System) bind(ctx context.Context, f pci.Function, entry catalogue.Entry) ([]Device, error) {
+	// A workstation has the driver bound, and its modules may be built in under other names.
+	if f.Driver == "" {
+		if err := s.loadFor(entry); err != nil {
+			if errors.Is(err, kmod.ErrUnknown) {
+				err = fmt.Errorf("%w; build the image with this device in configs/hardware.yaml", err)
+			}
+			return nil, fmt.Errorf("bind %s: %w", f.Address, err)
+		}
+	}
+	w := &waiter{system: s, function: f, entry: entry, announced: map[string]bool{}, linkDown: map[string]bool{}}
+	if s.live {
+		events, err := uevent.Listen()
+		if err != nil {
+			return nil, fmt.Errorf("bind %s: %w", f.Address, err)
+		}
+		defer events.Close()
+		w.events = events
+		if entry.Bus == "ata" {
+			if log, err := openLog(); err == nil {
+				defer unix.Close(int(log))
+				w.log = log
+			}
+		}
+		for _, c := range s.children()[f.Address] { // there before us: announced long ago
+			w.announced[c.path] = true
+		}
+	}
+	if f.Driver == "" || f.Driver != entry.Driver {
+		if err := s.bus.Bind(f.Address, entry.Driver); err != nil {
+			return nil, err
+		}
+	}
+	if err := w.wait(ctx); err != nil {
+		return nil, fmt.Errorf("bind %s to %s: %w", f.Address, entry.Driver, err)
+	}
+	f.Driver = entry.Driver
+	function, _ := s.describe(f)
+	devices := s.readBack(function, s.children()[f.Address])
+	if len(devices) == 0 && entry.Kind == catalogue.NIC {
+		return nil, fmt.Errorf("bind %s to %s: the driver made no network interface; see the kernel log", f.Address, entry.Driver)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range devices {
+		devices[i].Boot = s.boot != "" && devices[i].Node == s.boot
+	}
+	s.seen[f.Address] = slices.Clone(devices)
+	return devices, nil
+}
