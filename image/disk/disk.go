@@ -23,6 +23,9 @@ const (
 	Data   = "DATA"
 )
 
+// BootPath is where firmware looks for a program on a disk it has no boot entry for.
+const BootPath = "EFI/BOOT/BOOTX64.EFI"
+
 // DefaultSize is the size of the disk image in bytes.
 const DefaultSize = 768 * mib
 

@@ -3,6 +3,7 @@ package initramfs
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -83,18 +84,22 @@ func compress(archive []byte, level Level) ([]byte, error) {
 // sameContent unpacks a cached frame: a damaged file on the build machine must not reach a
 // signed image.
 func sameContent(frame, archive []byte) bool {
-	got, err := Decompress(frame)
-	return err == nil && bytes.Equal(got, archive)
+	got, err := Archives(frame)
+	return err == nil && len(got) == 1 && bytes.Equal(got[0], archive)
 }
 
-// Decompress unpacks concatenated, zero-padded zstd frames as the kernel does.
-func Decompress(frames []byte) ([]byte, error) {
-	d, err := zstd.NewReader(nil, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderConcurrency(1))
+// maxUnpacked bounds what an initramfs from outside may unpack to.
+const maxUnpacked = 512 << 20
+
+// Archives unpacks the concatenated, zero-padded zstd frames of an initramfs, one archive each.
+func Archives(frames []byte) ([][]byte, error) {
+	d, err := zstd.NewReader(nil, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderMaxMemory(maxUnpacked), zstd.WithDecoderConcurrency(1))
 	if err != nil {
 		return nil, fmt.Errorf("unpack initramfs: %w", err)
 	}
 	defer d.Close()
-	var out bytes.Buffer
+	var out [][]byte
+	total := 0
 	for len(frames) > 0 {
 		if frames[0] == 0 {
 			frames = frames[1:]
@@ -104,14 +109,17 @@ func Decompress(frames []byte) ([]byte, error) {
 		if err != nil {
 			return nil, fmt.Errorf("unpack initramfs: %w", err)
 		}
-		part, err := d.DecodeAll(frames[:n], nil)
+		a, err := d.DecodeAll(frames[:n], nil)
 		if err != nil {
 			return nil, fmt.Errorf("unpack initramfs: %w", err)
 		}
-		out.Write(part)
+		if total += len(a); total > maxUnpacked {
+			return nil, errors.New("unpack initramfs: it is larger than 512 MiB")
+		}
+		out = append(out, a)
 		frames = frames[n:]
 	}
-	return out.Bytes(), nil
+	return out, nil
 }
 
 // frameLen is the length of the first zstd frame: header, blocks, checksum (RFC 8878, 3.1.1).
@@ -123,7 +131,7 @@ func frameLen(b []byte) (int, error) {
 	n := h.HeaderSize
 	for last := false; !last; {
 		if n+3 > len(b) {
-			return 0, fmt.Errorf("frame ends within a block")
+			return 0, errors.New("frame ends within a block")
 		}
 		v := int(b[n]) | int(b[n+1])<<8 | int(b[n+2])<<16
 		n += 3
@@ -138,7 +146,7 @@ func frameLen(b []byte) (int, error) {
 		n += 4
 	}
 	if n > len(b) {
-		return 0, fmt.Errorf("frame ends within a block")
+		return 0, errors.New("frame ends within a block")
 	}
 	return n, nil
 }

@@ -1,13 +1,21 @@
 package uki
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
+	"fmt"
+	"strconv"
 )
 
-// measured lists the sections the stub measures, in its order. It extends the name with its
-// final NUL, then the content. .uname is not measured, nor is .pcrsig, which signs the result.
-var measured = []string{".linux", ".osrel", ".cmdline", ".initrd", ".splash", ".dtb", ".pcrpkey"}
+// What the stub measures, in its order: the name with its final NUL, then the content. .pcrsig
+// signs the result and is never part of it.
+var (
+	// measured252 is the order of systemd 252, whose stub ignores .uname and .sbat.
+	measured252 = []string{".linux", ".osrel", ".cmdline", ".initrd", ".splash", ".dtb", ".pcrpkey"}
+	// measured255 is the order since systemd 255.
+	measured255 = []string{".linux", ".osrel", ".cmdline", ".initrd", ".ucode", ".splash", ".dtb", ".uname", ".sbat", ".pcrpkey"}
+)
 
 // PCR11 is the value of PCR 11, SHA-256 bank, when the image's init starts: sections only, since
 // init is first to extend it further.
@@ -16,6 +24,18 @@ func PCR11(f *File) ([32]byte, error) {
 	if _, ok := f.Section(".linux"); !ok {
 		return pcr, errors.New("predict PCR 11: no .linux section: not a unified kernel image")
 	}
+	version, err := StubVersion(f)
+	if err != nil {
+		return pcr, fmt.Errorf("predict PCR 11: %w", err)
+	}
+	measured := measured252
+	switch {
+	case version >= 255:
+		measured = measured255
+	case version != 252:
+		// A wrong prediction is worse than none: policies would name a value no boot reaches.
+		return pcr, fmt.Errorf("predict PCR 11: it is not known what the stub of systemd %d measures; use 252 or 255 and later", version)
+	}
 	for _, name := range measured {
 		if data, ok := f.Section(name); ok {
 			pcr = extend(pcr, append([]byte(name), 0))
@@ -23,6 +43,23 @@ func PCR11(f *File) ([32]byte, error) {
 		}
 	}
 	return pcr, nil
+}
+
+// stubMagic stands before the version in the stub's .sdmagic section.
+const stubMagic = "#### LoaderInfo: systemd-stub "
+
+// StubVersion is the major version of the systemd stub inside an image.
+func StubVersion(f *File) (int, error) {
+	b, _ := f.Section(".sdmagic")
+	text, ok := bytes.CutPrefix(b, []byte(stubMagic))
+	n := 0
+	for n < len(text) && n < 4 && text[n] >= '0' && text[n] <= '9' {
+		n++
+	}
+	if !ok || n == 0 {
+		return 0, errors.New("no systemd stub inside (.sdmagic)")
+	}
+	return strconv.Atoi(string(text[:n]))
 }
 
 func extend(pcr [32]byte, data []byte) [32]byte {

@@ -1,0 +1,213 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ratchetos/ratchet/image/builder"
+	"github.com/ratchetos/ratchet/image/disk"
+	"github.com/ratchetos/ratchet/image/initramfs"
+	"github.com/ratchetos/ratchet/image/sign"
+)
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "image",
+		Short:         "Build, check and describe the appliance's image",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.AddCommand(newBuild(), newDisk(), newInfo(), newVerify())
+	return root
+}
+
+func newBuild() *cobra.Command {
+	var o builder.Options
+	var level, size int64
+	cmd := &cobra.Command{
+		Use:   "build",
+		Short: "Build kernel, initramfs, UKI and disk image into build/image/FLAVOUR",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.Out == "" {
+				o.Out = filepath.Join("build", "image", o.Flavour)
+			}
+			o.Level, o.DiskSize, o.Progress = initramfs.Level(level), size, cmd.OutOrStdout()
+			m, err := o.Build(cmd.Context())
+			if err != nil {
+				return err
+			}
+			printBuilt(cmd.OutOrStdout(), o.Out, m)
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.Flavour, "flavour", "full", "kernel: full (hardware) or cloud (fast tests)")
+	f.StringVar(&o.Out, "out", "", "output folder (default build/image/FLAVOUR)")
+	f.StringVar(&o.Config, "config", "", "default configuration to bake into the image")
+	f.StringVar(&o.DiskConfig, "disk-config", "", "first configuration to write to the disk's LEDGER")
+	f.Int64Var(&size, "size", disk.DefaultSize, "size of the disk image in bytes")
+	f.StringVar(&o.Key, "key", "", "PEM private key to sign with (default: the development key)")
+	f.StringVar(&o.Cert, "cert", "", "PEM certificate of --key")
+	f.BoolVar(&o.Release, "release", false, "not a development image: it will not provision a box by itself")
+	f.Int64Var(&level, "level", int64(initramfs.DefaultLevel), "zstd level of the initramfs, 1 to 4")
+	f.StringVar(&o.Binary, "binary", "", "use this compiled appliance")
+	return cmd
+}
+
+func printBuilt(w io.Writer, dir string, m builder.Manifest) {
+	kind := "development"
+	if !m.Development {
+		kind = "release"
+	}
+	fmt.Fprintf(w, "image: %s (%s %s, %s) in %s, %.1f s\n", filepath.Join(dir, builder.SignedFile), m.Version, m.Flavour, kind, dir, m.Seconds)
+	fmt.Fprintf(w, "image: UKI %.2f MiB, binary %.1f MiB, initramfs %.2f MiB (%.1f MiB raw)\n",
+		mib(m.Sizes.UKI), mib(m.Sizes.Binary), mib(m.Sizes.Initramfs), mib(m.Sizes.InitramfsRaw))
+	fmt.Fprintf(w, "image: pcr11 %s\n", m.PCR11.SHA256)
+	if !m.Kernel.Locked {
+		fmt.Fprintf(w, "\nWARNING: %s\n\n", m.Kernel.Warning)
+	}
+}
+
+func mib(n int) float64 { return float64(n) / (1 << 20) }
+
+func newDisk() *cobra.Command {
+	var out, config string
+	var size int64
+	cmd := &cobra.Command{
+		Use:   "disk UKI",
+		Short: "Write a factory-new disk image around a UKI",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o := disk.Options{Size: size}
+			var err error
+			if o.UKI, err = os.ReadFile(args[0]); err != nil {
+				return fmt.Errorf("read image: %w", err)
+			}
+			if config != "" {
+				if o.Config, err = os.ReadFile(config); err != nil {
+					return fmt.Errorf("read configuration: %w", err)
+				}
+			}
+			return disk.Write(out, o)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&out, "out", "disk.img", "file to write")
+	f.StringVar(&config, "config", "", "first configuration to write to the LEDGER")
+	f.Int64Var(&size, "size", disk.DefaultSize, "size of the disk image in bytes")
+	return cmd
+}
+
+func newInfo() *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use:   "info FILE",
+		Short: "Describe a UKI or a disk image",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r, err := builder.Inspect(args[0])
+			if err != nil {
+				return err
+			}
+			switch output {
+			case "json":
+				e := json.NewEncoder(cmd.OutOrStdout())
+				e.SetIndent("", "  ")
+				return e.Encode(r)
+			case "table":
+				printReport(cmd.OutOrStdout(), r)
+				return nil
+			}
+			return fmt.Errorf("no output format %q; choose table or json", output)
+		},
+	}
+	cmd.Flags().StringVarP(&output, "output", "o", "table", "table or json")
+	return cmd
+}
+
+func printReport(w io.Writer, r *builder.Report) {
+	for _, p := range r.Partitions {
+		fmt.Fprintf(w, "partition %-8s %6.0f MiB at %4.0f MiB  %s\n", p.Name, float64(p.Size)/(1<<20), float64(p.Start)/(1<<20), p.GUID)
+	}
+	for _, i := range r.Images {
+		if i.Slot != "" {
+			fmt.Fprintf(w, "\nslot %s\n", i.Slot)
+		}
+		fmt.Fprintf(w, "release   %s, %.2f MiB\nkernel    %s\ncmdline   %s\nstub      systemd %d\n", i.Release, mib(i.Size), i.Kernel, i.Cmdline, i.Stub)
+		fmt.Fprintf(w, "pcr11     %s\ndigest    %s\nsigned    %v\n", i.PCR11, i.Digest, i.Signed)
+		fmt.Fprintf(w, "policy    version %s, tpm %s, development %v\n", i.Policy.Version, i.Policy.TPM, i.Policy.Development)
+		for _, s := range i.Sections {
+			fmt.Fprintf(w, "section   %-9s %10d\n", s.Name, s.Size)
+		}
+	}
+}
+
+func newVerify() *cobra.Command {
+	var cert, manifest string
+	var development bool
+	cmd := &cobra.Command{
+		Use:   "verify FILE",
+		Short: "Check signature, predicted PCR 11 and policy of a UKI or a disk image",
+		Long: "Check a UKI or both slots of a disk image: signed by the certificate, PCR 11 as the\n" +
+			"manifest beside it says, and a policy fit for a release. Exit status 1 when anything is not.",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c := builder.Check{Development: development}
+			if cert == "" {
+				if !development {
+					return errors.New("verify: name the certificate of the release with --cert (or check a development image with --development)")
+				}
+				dir, err := sign.DevelopmentDir()
+				if err != nil {
+					return err
+				}
+				cert = filepath.Join(dir, sign.CertFile)
+			}
+			var err error
+			if c.Cert, err = sign.LoadCert(cert); err != nil {
+				return err
+			}
+			if c.Manifest, err = findManifest(manifest, args[0]); err != nil {
+				return err
+			}
+			r, err := builder.Inspect(args[0])
+			if err != nil {
+				return err
+			}
+			if err := builder.Verify(r, c); err != nil {
+				return fmt.Errorf("%s is refused:\n%w", args[0], err)
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s: ok, signed by %q, pcr11 %s\n", args[0], c.Cert.Subject.CommonName, r.Images[0].PCR11)
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&cert, "cert", "", "PEM certificate that must have signed it")
+	f.StringVar(&manifest, "manifest", "", "image.json of the build (default: the one beside FILE)")
+	f.BoolVar(&development, "development", false, "accept a development image (default certificate: the development one)")
+	return cmd
+}
+
+// findManifest reads the manifest that was named, or the one beside the image if there is one.
+func findManifest(name, image string) (*builder.Manifest, error) {
+	path := name
+	if path == "" {
+		path = filepath.Join(filepath.Dir(image), builder.ManifestFile)
+	}
+	m, err := builder.ReadManifest(path)
+	if name == "" && errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &m, nil
+}
