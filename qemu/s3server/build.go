@@ -11,7 +11,7 @@ import (
 	"runtime"
 	"strings"
 
-	"golang.org/x/sys/unix"
+	"github.com/ratchetos/ratchet/qemu/internal/cache"
 )
 
 // binary returns the path of the built server and builds it first if this content was never built.
@@ -24,19 +24,15 @@ func binary(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	cache, err := os.UserCacheDir()
+	dir, err := cache.Dir("tools", id)
 	if err != nil {
-		return "", fmt.Errorf("find the cache folder for the S3 server (set XDG_CACHE_HOME): %w", err)
+		return "", err
 	}
-	dir := filepath.Join(cache, "ratchet", "tools", id)
 	path := filepath.Join(dir, "s3")
 	if _, err := os.Stat(path); err == nil {
 		return path, nil
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", err
-	}
-	unlock, err := lock(filepath.Join(dir, "lock"))
+	unlock, err := cache.Lock(filepath.Join(dir, "lock"))
 	if err != nil {
 		return "", err
 	}
@@ -85,25 +81,6 @@ func contentID(module string) (string, error) {
 		h.Write(b)
 	}
 	return "s3-" + hex.EncodeToString(h.Sum(nil))[:16], nil
-}
-
-// lock waits for the advisory lock on path. The kernel drops it with the process, so a crash leaves none behind.
-func lock(path string) (unlock func(), err error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
-	if err != nil {
-		return nil, err
-	}
-	for {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX)
-		if err != unix.EINTR {
-			break
-		}
-	}
-	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("lock %s: %w", path, err)
-	}
-	return func() { f.Close() }, nil
 }
 
 // tail keeps the end of a tool's output, where the reason stands.

@@ -1,0 +1,103 @@
+package vm
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// application is some EFI application that anybody can install and nobody signed: systemd-boot. Without anything to
+// boot, its menu has this one entry.
+const (
+	application = "/usr/lib/systemd/boot/efi/systemd-bootx64.efi"
+	itsWords    = "Reboot Into Firmware Interface"
+)
+
+// TestSecureBoot: of two machines with our certificate enrolled, the one with the unsigned application must not
+// run it, and the one with the signed application must. Without the second, a machine that boots nothing at all
+// would pass.
+func TestSecureBoot(t *testing.T) {
+	cert, key := signer(t)
+	for name, tc := range map[string]struct {
+		sign bool
+		want string
+	}{
+		"unsigned": {false, "Access Denied|" + itsWords},
+		"signed":   {true, "Access Denied|" + itsWords},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // half of a UEFI boot is waiting
+			dir := t.TempDir()
+			esp := filepath.Join(dir, "esp", "EFI", "BOOT")
+			if err := os.MkdirAll(esp, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			target := filepath.Join(esp, "BOOTX64.EFI")
+			if tc.sign {
+				tool(t, "sbsign", "--key", key, "--cert", cert, "--output", target, application)
+			} else {
+				tool(t, "cp", application, target)
+			}
+			pemCert, err := os.ReadFile(cert)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m := run(t, Config{
+				Name: "secureboot-" + name, Dir: dir, Memory: "256M",
+				Firmware: UEFI{SecureBoot: true, Cert: pemCert},
+				// QEMU presents the folder as a FAT disk.
+				Disks: []Disk{{Path: "fat:" + filepath.Join(dir, "esp"), ReadOnly: true}},
+			})
+			got, err := m.Expect(bounded(t, 60*time.Second), tc.want)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if ran := got.Groups[0] == itsWords; ran != tc.sign {
+				t.Errorf("firmware said %q; the application ran: %v, signed: %v", got, ran, tc.sign)
+			}
+			cpu, _ := m.CPUTime()
+			t.Logf("after %s, %s of CPU: %s", got.At.Round(time.Millisecond), cpu, got.Text)
+		})
+	}
+}
+
+func tool(t *testing.T, name string, args ...string) {
+	t.Helper()
+	if out, err := exec.CommandContext(bounded(t, 30*time.Second), name, args...).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", name, err, out)
+	}
+}
+
+// signer makes a certificate and its key, as files. OVMF verifies RSA only.
+func signer(t *testing.T) (cert, key string) {
+	t.Helper()
+	k, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "ratchet test"},
+		NotBefore: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), NotAfter: time.Date(2046, 1, 1, 0, 0, 0, 0, time.UTC),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, k.Public(), k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	write := func(name, kind string, b []byte) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: b}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	return write("cert.pem", "CERTIFICATE", der), write("key.pem", "RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(k))
+}
