@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -58,7 +59,15 @@ func TestServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	if _, _, err := conn.WriteMsgUnix([]byte("FDSTORE=1\nSTATUS=x"), unix.UnixRights(int(w.Fd())), nil); err != nil {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sendErr error
+	err = raw.Control(func(fd uintptr) {
+		sendErr = unix.Sendmsg(int(fd), []byte("FDSTORE=1\nSTATUS=x"), unix.UnixRights(int(w.Fd())), nil, 0)
+	})
+	if err := errors.Join(err, sendErr); err != nil {
 		t.Fatal(err)
 	}
 	if m := <-got; m.Status != "x" {

@@ -80,17 +80,22 @@ func (c *Cgroup) Plugin(name string, l Limits) (*Cgroup, error) {
 	return p, nil
 }
 
-// Process makes the cgroup of one process and opens it for SysProcAttr.CgroupFD.
-func (c *Cgroup) Process(id uint64) (*Cgroup, *os.File, error) {
+// Process makes the cgroup of one process.
+func (c *Cgroup) Process(id uint64) (*Cgroup, error) {
 	p := &Cgroup{dir: filepath.Join(c.dir, strconv.FormatUint(id, 10))}
 	if err := os.Mkdir(p.dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, nil, fmt.Errorf("make process cgroup: %w", err)
+		return nil, fmt.Errorf("make process cgroup: %w", err)
 	}
-	f, err := os.Open(p.dir)
+	return p, nil
+}
+
+// Open opens the cgroup for SysProcAttr.CgroupFD: the process is born in it.
+func (c *Cgroup) Open() (*os.File, error) {
+	f, err := os.Open(c.dir)
 	if err != nil {
-		return nil, nil, fmt.Errorf("open process cgroup: %w", err)
+		return nil, fmt.Errorf("open cgroup: %w", err)
 	}
-	return p, f, nil
+	return f, nil
 }
 
 // Kill ends every process in the cgroup, forks included.

@@ -1,0 +1,337 @@
+package host
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/ratchetos/ratchet/core/plugin"
+	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
+	"github.com/ratchetos/ratchet/core/supervise"
+)
+
+// InvalidError holds what a plugin has against its section.
+type InvalidError struct {
+	Plugin      string
+	Diagnostics []plugin.Diagnostic
+}
+
+func (e *InvalidError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "configuration of %s: ", e.Plugin)
+	for i, d := range e.Diagnostics {
+		if i > 0 {
+			b.WriteString("; ")
+		}
+		if d.GetPath() != "" {
+			b.WriteString(d.GetPath() + ": ")
+		}
+		b.WriteString(d.GetMessage())
+	}
+	return b.String()
+}
+
+// invalid returns an InvalidError if there are errors among the diagnostics.
+func invalid(name string, ds []plugin.Diagnostic) error {
+	var errs []plugin.Diagnostic
+	for _, d := range ds {
+		if d.GetSeverity() == pluginpb.Diagnostic_ERROR {
+			errs = append(errs, d)
+		}
+	}
+	if len(errs) == 0 {
+		return nil
+	}
+	return &InvalidError{Plugin: name, Diagnostics: errs}
+}
+
+func rejected(name string, ds []plugin.Diagnostic) error {
+	if err := invalid(name, ds); err != nil {
+		return err
+	}
+	return &InvalidError{Plugin: name, Diagnostics: []plugin.Diagnostic{{Message: "the plugin rejected it and gave no reason"}}}
+}
+
+// Validate asks the plugin what it has against a section and what it would want. A process
+// that runs is asked beside its work; without one, a process is started for the question.
+func (h *Host) Validate(ctx context.Context, name string, section Section) (plugin.Validation, error) {
+	u, err := h.unit(name)
+	if err != nil {
+		return plugin.Validation{}, err
+	}
+	if v, _ := u.look(); v.process != nil {
+		if val, err := validate(ctx, v.process, section); err == nil {
+			return val, nil
+		} // it may have died just now: ask another one
+	}
+	p, err := h.spawn(ctx, u, section.Grant)
+	if err != nil {
+		return plugin.Validation{}, fmt.Errorf("validate section of %s: %w", name, err)
+	}
+	val, err := validate(ctx, p, section)
+	p.kill()
+	<-p.exited()
+	p.close()
+	if err != nil {
+		return plugin.Validation{}, fmt.Errorf("validate section of %s: %w", name, err)
+	}
+	return val, nil
+}
+
+func validate(ctx context.Context, p *process, section Section) (plugin.Validation, error) {
+	ctx, cancel := context.WithTimeout(ctx, configureTimeout)
+	defer cancel()
+	r, err := p.rpc.Validate(ctx, &pluginpb.ConfigDocument{Json: section.JSON})
+	if err != nil {
+		return plugin.Validation{}, err
+	}
+	return plugin.Validation{Diagnostics: r.GetDiagnostics(), Wants: r.GetWants()}, nil
+}
+
+// Apply makes the enabled plugins those in sections, and touches only what changed: plugins
+// that are not there are stopped, new ones started, changed ones reconfigured, in place if
+// they can. It returns when all of that is done or ctx ends. Errors (InvalidError,
+// ConflictError and others) are joined; the plugins they do not concern run all the same,
+// and a running plugin keeps its old section if it does not accept the new one.
+func (h *Host) Apply(ctx context.Context, sections map[string]Section) error {
+	h.applyMu.Lock()
+	defer h.applyMu.Unlock()
+	h.generation++
+	var errs []error
+	for name := range sections {
+		if h.units[name] == nil {
+			_, err := h.unit(name)
+			errs = append(errs, err)
+		}
+	}
+	errs = append(errs, h.stopMissing(ctx, sections))
+	var fresh []*unit
+	for _, name := range h.names() {
+		section, wanted := sections[name]
+		if !wanted {
+			continue
+		}
+		u := h.units[name]
+		v, _ := u.look()
+		switch {
+		case v.state == supervise.Isolated:
+			u.setConfig(config{section: section, generation: h.generation})
+		case v.state == supervise.Starting && sameSection(u.currentConfig().section, section):
+			errs = append(errs, u.ready(ctx)) // on its way already
+		case v.process == nil: // not running, or not able to: start over
+			fresh = append(fresh, u)
+		case !sameSection(u.currentConfig().section, section):
+			if err := h.change(ctx, u, v.process, section); err != nil {
+				errs = append(errs, fmt.Errorf("apply to %s: %w", name, err))
+			}
+		}
+	}
+	errs = append(errs, h.startAll(ctx, fresh, sections))
+	return errors.Join(errs...)
+}
+
+// stopMissing stops the plugins that have no section and waits until they have let go.
+func (h *Host) stopMissing(ctx context.Context, sections map[string]Section) error {
+	var going []*unit
+	for _, u := range h.units {
+		v, _ := u.look()
+		if _, wanted := sections[u.name]; !wanted && !stopped(v.state) {
+			u.input(supervise.Disable, "not enabled in the configuration")
+			going = append(going, u)
+		}
+	}
+	var errs []error
+	for _, u := range going {
+		if _, err := u.settled(ctx, stopped); err != nil {
+			errs = append(errs, fmt.Errorf("stop %s: %w", u.name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// change brings a running plugin to a new section.
+func (h *Host) change(ctx context.Context, u *unit, p *process, section Section) error {
+	next := config{section: section, generation: h.generation}
+	val, err := validate(ctx, p, section)
+	if err != nil {
+		return err
+	}
+	if err := invalid(u.name, val.Diagnostics); err != nil {
+		return err
+	}
+	if err := h.claimable(ctx, u, val.Wants); err != nil {
+		return err
+	}
+	old := u.currentConfig()
+	restart := !sameGrant(old.section.Grant, section.Grant)
+	if !restart {
+		was, err := validate(ctx, p, old.section)
+		restart = err != nil || !sameThings(was.Wants, val.Wants)
+	}
+	if !restart {
+		cctx, cancel := context.WithTimeout(ctx, configureTimeout)
+		r, err := p.rpc.Configure(cctx, next.document())
+		cancel()
+		if err != nil {
+			return err
+		}
+		switch r.GetOutcome() {
+		case pluginpb.ConfigureReply_REJECTED:
+			return rejected(u.name, r.GetDiagnostics())
+		case pluginpb.ConfigureReply_NEEDS_RESTART:
+			restart = true
+		}
+	}
+	u.setConfig(next)
+	if restart {
+		return h.Restart(ctx, u.name)
+	}
+	// A spare that stands by has the old section.
+	return u.do(ctx, func(time.Time) {
+		if u.spare != nil {
+			u.spare.cancel()
+		}
+	})
+}
+
+// startAll starts plugins beside each other. They wait for each other once, before Start,
+// so that a disk or NIC that two of them want goes to neither.
+func (h *Host) startAll(ctx context.Context, units []*unit, sections map[string]Section) error {
+	gates := make([]*gate, len(units))
+	for i, u := range units {
+		gates[i] = newGate()
+		u.setConfig(config{section: sections[u.name], generation: h.generation, gate: gates[i]})
+		err := u.do(ctx, func(now time.Time) {
+			if u.active != nil { // an earlier configuration is still being tried
+				u.step(now, supervise.Input{Kind: supervise.Restart})
+				return
+			}
+			u.step(now, supervise.Input{Kind: supervise.Enable})
+		})
+		if err != nil {
+			gates[i].release(err)
+		}
+	}
+	var claims []claim
+	for _, u := range h.units {
+		if !slices.Contains(units, u) {
+			claims = append(claims, u.claims()...)
+		}
+	}
+	failed := make([]error, len(units))
+	for i, u := range units {
+		wants, err := u.prepared(ctx, gates[i])
+		if err != nil {
+			failed[i] = err
+			continue
+		}
+		for _, w := range wants {
+			id, err := h.identify(ctx, u, w)
+			if err != nil {
+				failed[i] = errors.Join(failed[i], fmt.Errorf("%s: %w", w.GetPath(), err))
+				continue
+			}
+			claims = append(claims, claim{plugin: u.name, id: id, path: w.GetPath()})
+		}
+	}
+	for _, c := range conflicts(claims) {
+		i := slices.IndexFunc(units, func(u *unit) bool { return u.name == c.Wants })
+		if i >= 0 {
+			failed[i] = errors.Join(failed[i], c)
+		}
+	}
+	var errs []error
+	for i, u := range units {
+		u.setConfig(config{section: sections[u.name], generation: h.generation})
+		select {
+		case <-gates[i].open: // could not even be told
+		default:
+			gates[i].release(failed[i])
+		}
+		if failed[i] != nil {
+			errs = append(errs, fmt.Errorf("start %s: %w", u.name, failed[i]))
+		}
+	}
+	for i, u := range units {
+		if failed[i] == nil {
+			if err := u.ready(ctx); err != nil {
+				errs = append(errs, fmt.Errorf("start: %w", err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// prepared waits until the plugin waits at its gate, or has failed on the way there.
+func (u *unit) prepared(ctx context.Context, g *gate) ([]*pluginpb.Want, error) {
+	for {
+		v, changed := u.look()
+		if v.state == supervise.Failed {
+			return nil, errors.New(v.message)
+		}
+		select {
+		case wants := <-g.prepared:
+			return wants, nil
+		case <-changed:
+		case <-u.done:
+			return nil, errShutdown
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// ready waits until the plugin serves; that it has failed instead is the error.
+func (u *unit) ready(ctx context.Context) error {
+	v, err := u.settled(ctx, func(s supervise.State) bool {
+		return s.Serving() || s == supervise.Failed || stopped(s)
+	})
+	switch {
+	case err != nil:
+		return fmt.Errorf("wait for %s, which is %s: %w", u.name, v.state, err)
+	case !v.state.Serving():
+		return fmt.Errorf("%s is %s: %s", u.name, v.state, v.message)
+	}
+	return nil
+}
+
+// do runs f in the unit's goroutine and waits for it.
+func (u *unit) do(ctx context.Context, f func(now time.Time)) error {
+	done := make(chan struct{})
+	if !u.post(func(now time.Time) { f(now); close(done) }) {
+		return errShutdown
+	}
+	select {
+	case <-done:
+		return nil
+	case <-u.done:
+		return errShutdown
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (u *unit) setConfig(c config) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.config = c
+}
+
+func sameSection(a, b Section) bool {
+	return bytes.Equal(a.JSON, b.JSON) && sameGrant(a.Grant, b.Grant)
+}
+
+func sameGrant(a, b Grant) bool {
+	return a.Memory == b.Memory && a.PIDs == b.PIDs && slices.Equal(sorted(a.Capabilities), sorted(b.Capabilities))
+}
+
+func sorted(s []string) []string {
+	s = slices.Clone(s)
+	sort.Strings(s)
+	return s
+}

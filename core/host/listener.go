@@ -1,0 +1,91 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"strings"
+
+	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
+)
+
+// listenAddress splits "tcp::10809" or "unix:/run/x.sock".
+func listenAddress(selector string) (network, addr string, err error) {
+	network, addr, ok := strings.Cut(selector, ":")
+	switch {
+	case ok && network == "unix" && strings.HasPrefix(addr, "/"):
+		return network, addr, nil
+	case ok && network == "tcp":
+		if _, _, err := net.SplitHostPort(addr); err != nil {
+			return "", "", fmt.Errorf("listen on %q: %w", selector, err)
+		}
+		return network, addr, nil
+	}
+	return "", "", fmt.Errorf("listen on %q: write tcp:<host>:<port> or unix:/<path>", selector)
+}
+
+// openListener makes a listening socket. Core keeps it over restarts of the plugin: in
+// between, clients wait in its backlog and are not refused.
+func openListener(req Request) (Opened, error) {
+	network, addr, err := listenAddress(req.Want.GetSelector())
+	if err != nil {
+		return Opened{}, err
+	}
+	var l net.Listener
+	if network == "unix" {
+		if err := removeStaleSocket(addr); err != nil {
+			return Opened{}, err
+		}
+	}
+	err = inNetNS(req.NetNS, func() (err error) {
+		l, err = net.Listen(network, addr)
+		return err
+	})
+	if err != nil {
+		return Opened{}, fmt.Errorf("listen: %w", err)
+	}
+	defer l.Close() // the file below is a duplicate
+	o := Opened{Handle: &pluginpb.Handle{Id: network + ":" + l.Addr().String()}}
+	switch l := l.(type) {
+	case *net.TCPListener:
+		o.File, err = l.File()
+	case *net.UnixListener:
+		l.SetUnlinkOnClose(false)
+		o.Release = func() error { return ignoreMissing(os.Remove(addr)) }
+		if err = os.Chmod(addr, 0o660); err == nil {
+			o.File, err = l.File()
+		}
+	}
+	if err != nil {
+		return Opened{}, fmt.Errorf("listen: %w", err)
+	}
+	return o, nil
+}
+
+// removeStaleSocket removes a socket that nobody listens on any more, and nothing else.
+func removeStaleSocket(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	if info.Mode()&fs.ModeSocket == 0 {
+		return fmt.Errorf("listen on unix:%s: a file that is not a socket is in the way", path)
+	}
+	if c, err := net.Dial("unix", path); err == nil {
+		c.Close()
+		return fmt.Errorf("listen on unix:%s: another process serves it", path)
+	}
+	return ignoreMissing(os.Remove(path))
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
