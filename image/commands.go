@@ -50,6 +50,7 @@ func newBuild() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.Flavour, "flavour", "full", "kernel: full (hardware) or cloud (fast tests)")
+	f.StringVar(&o.Version, "version", "", "version of the image (default: git describe)")
 	f.StringVar(&o.Out, "out", "", "output folder (default build/image/FLAVOUR)")
 	f.StringVar(&o.Config, "config", "", "default configuration to bake into the image")
 	f.StringVar(&o.DiskConfig, "disk-config", "", "first configuration to write to the disk's LEDGER")

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -31,6 +32,7 @@ type Options struct {
 	Out     string // folder for the files of the build
 
 	Source  Source         // zero: found from the working directory
+	Version string         // of the image; zero: what git describes
 	Binary  string         // a compiled appliance to use in place of compiling Source
 	Kernel  *kernel.Kernel // zero: fetched by the lock
 	Modules []string       // zero: what the hardware catalogue asks for
@@ -187,6 +189,13 @@ func (o *Options) complete(ctx context.Context) error {
 			return err
 		}
 		o.Source = s
+	}
+	if o.Version != "" {
+		o.Source.Version = o.Version
+	}
+	// It becomes a linker argument and a line of os-release.
+	if strings.ContainsAny(o.Source.Version, " \t\n\"'\\") {
+		return fmt.Errorf("build image: version %q has blanks or quotes in it", o.Source.Version)
 	}
 	lock, err := kernel.Committed()
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 type Source struct {
 	Root    string // of the Go module
 	Version string // git describe
+	Commit  string // "" when unknown
 	Epoch   string // time of the commit, Unix seconds
 }
 
@@ -32,8 +33,8 @@ func FindSource(ctx context.Context) (Source, error) {
 	if v, err := output(ctx, s.Root, "git", "describe", "--always", "--dirty", "--tags"); err == nil && v != "" {
 		s.Version = v
 	}
-	if e, err := output(ctx, s.Root, "git", "log", "-1", "--format=%ct"); err == nil {
-		s.Epoch = e
+	if e, err := output(ctx, s.Root, "git", "log", "-1", "--format=%H %ct"); err == nil {
+		s.Commit, s.Epoch, _ = strings.Cut(e, " ")
 	}
 	return s, nil
 }
@@ -42,7 +43,7 @@ func FindSource(ctx context.Context) (Source, error) {
 // of the machine, so that the same source gives the same bytes.
 func (s Source) Compile(ctx context.Context, path string) error {
 	const pkg = "github.com/ratchetos/ratchet/core/version"
-	flags := fmt.Sprintf("-s -w -buildid= -X %s.Version=%s -X %s.Epoch=%s", pkg, s.Version, pkg, s.Epoch)
+	flags := fmt.Sprintf("-s -w -buildid= -X %[1]s.Version=%[2]s -X %[1]s.Commit=%[3]s -X %[1]s.Epoch=%[4]s", pkg, s.Version, s.Commit, s.Epoch)
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", flags, "-o", path, ".")
 	cmd.Dir = s.Root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64", "GOAMD64=v1", "GOFLAGS=")
