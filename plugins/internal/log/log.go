@@ -225,6 +225,9 @@ func (l *Log) Tail() Cursor {
 // calls it after reading: only a true answer makes the data valid.
 func (l *Log) Holds(pos int64) bool { return pos >= l.tailPos.Load() }
 
+// TailPos is Tail's position; it never waits for a checkpoint under way.
+func (l *Log) TailPos() int64 { return l.tailPos.Load() }
+
 // DurableSeq is the highest sequence number known durable.
 func (l *Log) DurableSeq() uint64 { return l.durableSeq.Load() }
 

@@ -1,0 +1,129 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/ratchetos/ratchet/plugins/internal/objstore"
+)
+
+const (
+	firstPause  = 100 * time.Millisecond
+	longPause   = 5 * time.Second
+	callTimeout = 30 * time.Second
+)
+
+// breaker holds calls back while the store does not answer.
+type breaker struct {
+	mu       sync.Mutex
+	failures int
+	until    time.Time     // nobody tries before
+	since    time.Time     // first failure in a row
+	last     error         // the latest
+	up       chan struct{} // closed when the store answers again
+}
+
+// Health of the store as last seen.
+type Health struct {
+	Down  bool
+	Since time.Time // of the first failure, when down
+	Err   error     // the latest failure, when down
+}
+
+func (b *breaker) health() Health {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return Health{Down: b.failures > 0, Since: b.since, Err: b.last}
+}
+
+// wait returns when the caller may try, or with the end of ctx.
+func (b *breaker) wait(ctx context.Context) error {
+	for {
+		b.mu.Lock()
+		if b.failures == 0 {
+			b.mu.Unlock()
+			return nil
+		}
+		pause := time.Until(b.until)
+		if pause <= 0 {
+			// This caller is the one that tries; the others wait for its outcome.
+			b.until = time.Now().Add(callTimeout)
+			b.mu.Unlock()
+			return nil
+		}
+		if b.up == nil {
+			b.up = make(chan struct{})
+		}
+		up := b.up
+		b.mu.Unlock()
+		t := time.NewTimer(pause)
+		select {
+		case <-t.C:
+		case <-up:
+		case <-ctx.Done():
+			t.Stop()
+			return ctx.Err()
+		}
+		t.Stop()
+	}
+}
+
+func (b *breaker) report(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err == nil {
+		b.failures, b.last = 0, nil
+		if b.up != nil {
+			close(b.up)
+			b.up = nil
+		}
+		return
+	}
+	if b.failures == 0 {
+		b.since = time.Now()
+	}
+	b.last = err
+	b.failures++
+	pause := min(longPause, firstPause<<min(b.failures-1, 10))
+	// Half of the pause is random, so that many gateways do not come back in step.
+	b.until = time.Now().Add(pause/2 + rand.N(pause/2))
+}
+
+// try calls fn once.
+func (b *breaker) try(ctx context.Context, fn func(context.Context) error) error {
+	call, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	err := fn(call)
+	if ctx.Err() != nil {
+		return err // says nothing about the store
+	}
+	if transient(err) {
+		b.report(err)
+	} else {
+		b.report(nil)
+	}
+	return err
+}
+
+// retry calls fn until it succeeds, fails for good, or ctx ends; then it returns the last failure.
+func (b *breaker) retry(ctx context.Context, fn func(context.Context) error) error {
+	var last error
+	for {
+		if err := b.wait(ctx); err != nil {
+			return errors.Join(err, last)
+		}
+		if last = b.try(ctx, fn); !transient(last) {
+			return last
+		}
+		if ctx.Err() != nil {
+			return errors.Join(ctx.Err(), last)
+		}
+	}
+}
+
+func transient(err error) bool {
+	return errors.Is(err, objstore.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded)
+}

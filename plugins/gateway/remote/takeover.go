@@ -1,0 +1,127 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ratchetos/ratchet/plugins/internal/manifest"
+	"github.com/ratchetos/ratchet/plugins/internal/objstore"
+)
+
+var (
+	// ErrFenced means that another gateway has taken the volume over. What was not uploaded
+	// stays on the local disk; nothing more is served from it.
+	ErrFenced = errors.New("fenced: another gateway has taken the volume over")
+	// ErrDiverged means that the store and the local disk do not belong to one history, for
+	// example because one of them was restored from an old copy.
+	ErrDiverged = errors.New("store and local disk do not belong together")
+	// ErrSize means that the volume in the store has another size.
+	ErrSize = errors.New("size differs from that of the volume in the store")
+)
+
+// Local is what the local disk knows about the store.
+type Local struct {
+	// Attached is false for a blank disk, which takes over whatever there is.
+	Attached  bool
+	Epoch     uint64 // of the last takeover known here
+	Confirmed uint64 // sequence number of the last commit known here
+	Durable   uint64 // highest sequence number in the local log
+}
+
+// decide says whether a disk with the given owner id may take over head, nil for none.
+// It is the whole of S9's rule and does no I/O.
+func decide(l Local, owner string, size int64, head *manifest.Head) error {
+	switch {
+	case head == nil && l.Attached:
+		return fmt.Errorf("the store has no head, the disk knows one of epoch %d: %w", l.Epoch, ErrDiverged)
+	case head == nil:
+		return nil
+	case head.Size != size:
+		return fmt.Errorf("%d bytes configured, %d in the store: %w", size, head.Size, ErrSize)
+	case !l.Attached:
+		return nil
+	case head.Owner != owner && head.Epoch > l.Epoch:
+		return fmt.Errorf("epoch %d by disk %s, ours was %d: %w", head.Epoch, head.Owner, l.Epoch, ErrFenced)
+	case head.Owner != owner || head.Epoch < l.Epoch:
+		return fmt.Errorf("head is of epoch %d by disk %s, ours was %d: %w", head.Epoch, head.Owner, l.Epoch, ErrDiverged)
+	case head.Seq > l.Durable:
+		return fmt.Errorf("the store is at %d, the disk only at %d: %w", head.Seq, l.Durable, ErrDiverged)
+	case head.Seq < l.Confirmed:
+		return fmt.Errorf("the store is at %d, it was at %d before: %w", head.Seq, l.Confirmed, ErrDiverged)
+	}
+	return nil
+}
+
+// Takeover makes this session the volume's only writer. It returns the head it took over, whose Epoch
+// is now ours. It tries once: errors that wrap objstore.ErrUnavailable may be tried again.
+func (r *Remote) Takeover(ctx context.Context, l Local) (manifest.Head, error) {
+	var head manifest.Head
+	err := r.breaker.try(ctx, func(ctx context.Context) error {
+		old, etag, err := r.loadHead(ctx)
+		if err != nil && !errors.Is(err, objstore.ErrNotFound) {
+			return err
+		}
+		if old != nil && old.Session == r.session {
+			// An earlier try of ours came through though its answer did not.
+			head, r.etag = *old, etag
+			return nil
+		}
+		if err := decide(l, r.owner, r.size, old); err != nil {
+			return err
+		}
+		next := manifest.NewHead(r.volume, r.size)
+		if old != nil {
+			*next = *old
+		}
+		next.Epoch = max(next.Epoch, l.Epoch) + 1
+		next.Owner, next.Session = r.owner, r.session
+		head = *next
+		return r.putHead(ctx, next, etag)
+	})
+	if err != nil {
+		if errors.Is(err, objstore.ErrPrecondition) || errors.Is(err, objstore.ErrExists) {
+			// Somebody else took over in this very moment; the next try sees who.
+			err = fmt.Errorf("%w: %w", objstore.ErrUnavailable, err)
+		}
+		return manifest.Head{}, fmt.Errorf("take over volume %s: %w", r.volume, err)
+	}
+	r.mu.Lock()
+	r.head = head
+	r.mu.Unlock()
+	return head, nil
+}
+
+func (r *Remote) loadHead(ctx context.Context) (*manifest.Head, string, error) {
+	p, etag, err := r.store.Load(ctx, r.prefix+"head")
+	if err != nil {
+		return nil, "", err
+	}
+	h, err := manifest.DecodeHead(p)
+	if err != nil {
+		return nil, "", err
+	}
+	if h.Volume != r.volume {
+		return nil, "", fmt.Errorf("head is of volume %q: %w", h.Volume, ErrDiverged)
+	}
+	return h, etag, nil
+}
+
+// putHead replaces the head that has etag, or creates it when etag is empty.
+func (r *Remote) putHead(ctx context.Context, h *manifest.Head, etag string) error {
+	h.Time = r.now().UTC().Format(time.RFC3339)
+	p, err := h.Encode()
+	if err != nil {
+		return err
+	}
+	if etag == "" {
+		etag, err = r.store.PutIfAbsent(ctx, r.prefix+"head", p)
+	} else {
+		etag, err = r.store.PutIfMatch(ctx, r.prefix+"head", p, etag)
+	}
+	if err == nil {
+		r.etag = etag
+	}
+	return err
+}
