@@ -129,7 +129,6 @@ func TestConsoleForgetsOldLines(t *testing.T) {
 // makes no difference.
 func FuzzConsole(f *testing.F) {
 	f.Add([]byte("plain\r\n\x1b[2J\x1b]0;x\a\xc3\xbc\x1b"), 3)
-	f.Add([]byte(strings.Repeat("y", lineLimit)+"\n"), lineLimit)
 	f.Fuzz(func(t *testing.T, b []byte, cut int) {
 		cut = max(0, min(cut, len(b)))
 		whole, parts := written(t, string(b)), written(t, string(b[:cut]), string(b[cut:]))
