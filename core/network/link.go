@@ -1,0 +1,222 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+
+	"github.com/jsimonetti/rtnetlink/v2"
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// route is one entry of the routing table; an invalid via means that the net is on the link.
+type route struct {
+	to  netip.Prefix
+	via netip.Addr
+}
+
+// Metrics: below those of router advertisements (1024), so that what is configured or leased
+// wins; equal to what other clients use for wired links.
+const metric = 100
+
+// protocolDHCP and protocolStatic mark routes as ours (linux/rtnetlink.h).
+const (
+	protocolStatic = unix.RTPROT_STATIC
+	protocolDHCP   = unix.RTPROT_DHCP
+)
+
+// link is one network interface, steered over rtnetlink. Setting what is already so and
+// removing what is gone are no errors: the loop may apply its state again at any time.
+type link struct {
+	conn  *rtnetlink.Conn
+	name  string
+	index uint32
+}
+
+func openLink(name string) (*link, error) {
+	conn, err := rtnetlink.Dial(nil)
+	if err != nil {
+		return nil, fmt.Errorf("open rtnetlink: %w", err)
+	}
+	ifi, err := net.InterfaceByName(name)
+	if err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("find link %s: %w", name, err)
+	}
+	return &link{conn: conn, name: name, index: uint32(ifi.Index)}, nil
+}
+
+func (l *link) close() { l.conn.Close() }
+
+func (l *link) up() error {
+	err := l.conn.Link.Set(&rtnetlink.LinkMessage{Index: l.index, Flags: unix.IFF_UP, Change: unix.IFF_UP})
+	if err != nil {
+		return fmt.Errorf("set link %s up: %w", l.name, err)
+	}
+	return nil
+}
+
+// acceptRA turns IPv6 autoconfiguration on. 2 means even when this box forwards packets, which
+// one with a dataplane does. A kernel without IPv6 has no such file.
+func (l *link) acceptRA() error {
+	err := os.WriteFile("/proc/sys/net/ipv6/conf/"+l.name+"/accept_ra", []byte("2"), 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+func (l *link) addAddress(p netip.Prefix) error {
+	err := l.conn.Address.New(l.addressMessage(p))
+	if err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("add address %s to %s: %w", p, l.name, err)
+	}
+	return nil
+}
+
+func (l *link) deleteAddress(p netip.Prefix) error {
+	err := l.conn.Address.Delete(l.addressMessage(p))
+	if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("delete address %s from %s: %w", p, l.name, err)
+	}
+	return nil
+}
+
+func (l *link) addressMessage(p netip.Prefix) *rtnetlink.AddressMessage {
+	m := &rtnetlink.AddressMessage{
+		Family: family(p.Addr()), PrefixLength: uint8(p.Bits()), Index: l.index,
+		Attributes: &rtnetlink.AddressAttributes{Address: p.Addr().AsSlice(), Local: p.Addr().AsSlice()},
+	}
+	if p.Addr().Is4() && p.Bits() < 31 {
+		m.Attributes.Broadcast = broadcast(p)
+	}
+	return m
+}
+
+// broadcast is the last address of an IPv4 network.
+func broadcast(p netip.Prefix) net.IP {
+	b := p.Masked().Addr().As4()
+	for bit := p.Bits(); bit < 32; bit++ {
+		b[bit/8] |= 0x80 >> (bit % 8)
+	}
+	return b[:]
+}
+
+func (l *link) replaceRoute(r route, protocol uint8) error {
+	if err := l.conn.Route.Replace(l.routeMessage(r, protocol)); err != nil {
+		return fmt.Errorf("set route to %s over %s: %w", r.to, l.name, err)
+	}
+	return nil
+}
+
+func (l *link) deleteRoute(r route, protocol uint8) error {
+	err := l.conn.Route.Delete(l.routeMessage(r, protocol))
+	if err != nil && !errors.Is(err, unix.ESRCH) && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("delete route to %s over %s: %w", r.to, l.name, err)
+	}
+	return nil
+}
+
+func (l *link) routeMessage(r route, protocol uint8) *rtnetlink.RouteMessage {
+	m := &rtnetlink.RouteMessage{
+		Family: family(r.to.Addr()), DstLength: uint8(r.to.Bits()), Table: unix.RT_TABLE_MAIN,
+		Protocol: protocol, Scope: unix.RT_SCOPE_LINK, Type: unix.RTN_UNICAST,
+		Attributes: rtnetlink.RouteAttributes{OutIface: l.index, Priority: metric},
+	}
+	if r.to.Bits() > 0 {
+		m.Attributes.Dst = r.to.Masked().Addr().AsSlice()
+	}
+	if r.via.IsValid() {
+		m.Scope, m.Attributes.Gateway = unix.RT_SCOPE_UNIVERSE, r.via.AsSlice()
+	}
+	return m
+}
+
+func family(a netip.Addr) uint8 {
+	if a.Is4() {
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
+}
+
+// observed is what the kernel says about the link now.
+type observed struct {
+	exists, up, carrier bool
+	addresses           []netip.Prefix // usable ones: no duplicates under test, no link-local
+}
+
+func (l *link) observe() (observed, error) {
+	var o observed
+	msg, err := l.conn.Link.Get(l.index)
+	if errors.Is(err, unix.ENODEV) {
+		return o, nil // unplugged
+	}
+	if err != nil {
+		return o, fmt.Errorf("read link %s: %w", l.name, err)
+	}
+	o.exists, o.up, o.carrier = true, msg.Flags&unix.IFF_UP != 0, msg.Flags&unix.IFF_LOWER_UP != 0
+	all, err := l.conn.Address.List()
+	if err != nil {
+		return o, fmt.Errorf("read addresses of %s: %w", l.name, err)
+	}
+	for _, a := range all {
+		if a.Index != l.index || a.Attributes == nil {
+			continue
+		}
+		ip := a.Attributes.Address
+		if a.Attributes.Local != nil { // on point-to-point links Address is the peer's
+			ip = a.Attributes.Local
+		}
+		addr, ok := netip.AddrFromSlice(ip)
+		flags := uint32(a.Flags) | a.Attributes.Flags
+		if !ok || flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) != 0 || addr.Unmap().IsLinkLocalUnicast() {
+			continue
+		}
+		o.addresses = append(o.addresses, netip.PrefixFrom(addr.Unmap(), int(a.PrefixLength)))
+	}
+	return o, nil
+}
+
+// loopbackUp gives lo its state and, by that, its addresses.
+func loopbackUp() error {
+	lo, err := openLink("lo")
+	if err != nil {
+		return err
+	}
+	defer lo.close()
+	return lo.up()
+}
+
+// follow calls changed after every change of a link or an address, until ctx ends or the
+// socket fails. Events say only that something changed: the loop reads what is so.
+func follow(ctx context.Context, changed func()) error {
+	conn, err := rtnetlink.Dial(&netlink.Config{
+		Groups: unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR,
+	})
+	if err != nil {
+		return fmt.Errorf("follow link changes: %w", err)
+	}
+	go func() {
+		defer conn.Close()
+		stop := context.AfterFunc(ctx, func() { conn.Close() }) // ends Receive
+		defer stop()
+		// Lost events (ENOBUFS) and messages that the library cannot read are changes like any
+		// other. A socket that only fails is given up; the loop then goes by its timers.
+		for failures := 0; failures < 100; failures++ {
+			_, _, err := conn.Receive()
+			if ctx.Err() != nil {
+				return
+			}
+			if err == nil {
+				failures = 0
+			}
+			changed()
+		}
+	}()
+	return nil
+}

@@ -1,0 +1,247 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// session is the state of run: what was asked for, what was leased, what was applied.
+type session struct {
+	*Management
+	link    *link
+	client  *dhcp
+	machine machine
+
+	was     observed
+	applied applied
+	written string // what is in the resolver's file
+}
+
+// applied is what this package has put into the kernel.
+type applied struct {
+	lease  netip.Prefix // address of the lease, invalid when none
+	routes []route
+}
+
+const (
+	// idle is how often the loop looks around when no timer and no event calls.
+	idle = time.Minute
+	// settle is the pause after something failed or was started.
+	settle = time.Second
+)
+
+// turn brings everything a step nearer to how it should be and says when to look again.
+func (s *session) turn(ctx context.Context) time.Duration {
+	now, err := s.link.observe()
+	if err != nil {
+		s.problem(err)
+		return settle
+	}
+	defer func() { s.was = now }()
+	switch {
+	case !now.exists:
+		s.problem(errors.New("the management NIC is gone"))
+		s.publish(now)
+		return idle
+	case !now.up:
+		s.applied = applied{} // the kernel has dropped the routes with the link
+		if err := errors.Join(s.link.acceptRA(), s.link.up()); err != nil {
+			s.problem(err)
+			return settle
+		}
+		return settle // the change of state calls sooner
+	}
+	problem := s.static(now)
+	if s.was.exists && now.carrier && !s.was.carrier {
+		s.machine.replugged(time.Now())
+	}
+	wait := idle
+	if !s.config.NoDHCP && now.carrier {
+		next, err := s.lease(ctx, &now)
+		problem, wait = errors.Join(problem, err), min(wait, next)
+	}
+	problem = errors.Join(problem, s.resolver())
+	if problem == nil && !now.carrier {
+		problem = errors.New("no carrier: is a cable plugged in?")
+	}
+	s.problem(problem)
+	s.publish(now)
+	return max(wait, time.Millisecond)
+}
+
+// static applies what the configuration names; it runs on every turn, so that what somebody
+// removes comes back.
+func (s *session) static(now observed) error {
+	var errs []error
+	for _, a := range s.config.Addresses {
+		if !slices.Contains(now.addresses, a) {
+			errs = append(errs, s.link.addAddress(a))
+		}
+	}
+	for _, g := range s.config.Gateway {
+		errs = append(errs, s.link.replaceRoute(defaultRoute(g), protocolStatic))
+	}
+	return errors.Join(errs...)
+}
+
+func defaultRoute(via netip.Addr) route {
+	any4, any6 := netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	if via.Is4() {
+		return route{any4, via}
+	}
+	return route{any6, via}
+}
+
+// lease does what the machine wants now and says when it wants something again.
+func (s *session) lease(ctx context.Context, now *observed) (time.Duration, error) {
+	for ctx.Err() == nil {
+		do, wait := s.machine.step(time.Now())
+		switch do {
+		case actWait:
+			return wait, s.keep(now)
+		case actExpire:
+			s.log.Warn("lease ran out", "address", s.machine.lease.address)
+			s.drop()
+			continue
+		}
+		granted, err := s.client.do(ctx, do)
+		switch {
+		case ctx.Err() != nil:
+			return idle, nil
+		case errors.Is(err, errRefused) && s.machine.phase != phaseInit:
+			s.log.Warn("lease refused", "address", s.machine.lease.address)
+			s.drop()
+		case err != nil:
+			s.machine.failed(time.Now())
+			_, wait := s.machine.step(time.Now())
+			return max(wait, settle), err
+		default:
+			s.machine.granted(granted, time.Now())
+			if err := s.take(granted); err != nil {
+				return settle, err
+			}
+			*now, err = s.link.observe()
+			s.log.Info("lease", "address", granted.address, "server", granted.server, "for", s.machine.lease.duration)
+			if err != nil {
+				return settle, err
+			}
+		}
+	}
+	return idle, nil
+}
+
+// keep puts the leased address back when it has gone.
+func (s *session) keep(now *observed) error {
+	if s.machine.phase == phaseInit || slices.Contains(now.addresses, s.machine.lease.address) {
+		return nil
+	}
+	if err := s.take(s.machine.lease); err != nil {
+		return err
+	}
+	var err error
+	*now, err = s.link.observe()
+	return err
+}
+
+// take applies a lease; what the one before had and this one has not is removed afterwards, so
+// that a renewal never leaves the box without an address.
+func (s *session) take(l lease) error {
+	if err := s.link.addAddress(l.address); err != nil {
+		return err
+	}
+	var errs []error
+	routes := slices.DeleteFunc(slices.Clone(l.defaults()), func(r route) bool {
+		return r.to.Bits() == 0 && slices.ContainsFunc(s.config.Gateway, netip.Addr.Is4) // the configuration's comes first
+	})
+	// A gateway outside of the leased network (a /32, as some clouds give) needs a way of its own.
+	for _, r := range routes {
+		if r.via.IsValid() && !l.address.Contains(r.via) {
+			errs = append(errs, s.link.replaceRoute(route{to: netip.PrefixFrom(r.via, r.via.BitLen())}, protocolDHCP))
+		}
+	}
+	for _, r := range routes {
+		errs = append(errs, s.link.replaceRoute(r, protocolDHCP))
+	}
+	old := s.applied
+	s.applied = applied{lease: l.address, routes: routes}
+	for _, r := range old.routes {
+		if !slices.Contains(routes, r) && !slices.ContainsFunc(routes, func(n route) bool { return n.to == r.to }) {
+			errs = append(errs, s.link.deleteRoute(r, protocolDHCP))
+		}
+	}
+	if old.lease.IsValid() && old.lease != l.address {
+		errs = append(errs, s.link.deleteAddress(old.lease))
+	}
+	return errors.Join(errs...)
+}
+
+// drop gives the leased address up.
+func (s *session) drop() {
+	for _, r := range s.applied.routes {
+		if err := s.link.deleteRoute(r, protocolDHCP); err != nil {
+			s.log.Warn("give lease up", "err", err)
+		}
+	}
+	if s.applied.lease.IsValid() && !slices.Contains(s.config.Addresses, s.applied.lease) {
+		if err := s.link.deleteAddress(s.applied.lease); err != nil {
+			s.log.Warn("give lease up", "err", err)
+		}
+	}
+	s.applied = applied{}
+	s.client.forget()
+	s.machine.lost(time.Now())
+}
+
+// servers merges the configuration's name servers with those of the lease.
+func (s *session) servers() (dns []netip.Addr, search []string) {
+	dns = append(slices.Clone(s.config.DNS), s.machine.lease.dns...)
+	search = append(slices.Clone(s.config.Search), s.machine.lease.search...)
+	return dns, search
+}
+
+// resolver writes the resolver's file when what it should say has changed.
+func (s *session) resolver() error {
+	dns, search := s.servers()
+	text := resolvConf(dns, search)
+	if len(dns) == 0 && len(search) == 0 || text == s.written {
+		return nil
+	}
+	if err := writeResolvConf(s.config.ResolvConf, dns, search); err != nil {
+		return err
+	}
+	s.written = text
+	return nil
+}
+
+// publish makes the state visible, and the network ready with its first address.
+func (s *session) publish(now observed) {
+	dns, search := s.servers()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := &s.status
+	st.Carrier, st.Addresses, st.DNS, st.Search = now.carrier, now.addresses, dns, search
+	st.Gateway = slices.Clone(s.config.Gateway)
+	for _, r := range s.applied.routes {
+		if r.to.Bits() == 0 && r.via.IsValid() {
+			st.Gateway = append(st.Gateway, r.via)
+		}
+	}
+	st.Lease, st.NTP = nil, nil
+	if !s.config.NoDHCP {
+		l := s.machine.lease
+		st.Lease, st.NTP = &Lease{State: string(s.machine.phase)}, l.ntp
+		if l.address.IsValid() {
+			*st.Lease = Lease{State: string(s.machine.phase), Address: l.address, Server: l.server, Expires: s.machine.since.Add(l.duration)}
+		}
+	}
+	if len(now.addresses) > 0 && now.carrier {
+		select {
+		case <-s.ready:
+		default:
+			close(s.ready)
+		}
+	}
+}
