@@ -39,7 +39,7 @@ type Store interface {
 	PutIfAbsent(ctx context.Context, key string, data []byte) (etag string, err error)
 	// PutIfMatch replaces the object whose etag is still the given one and returns the new
 	// etag. It is durable on return. Of concurrent calls with one etag exactly one succeeds.
-	// ErrPrecondition (also when the object is gone), ErrUnavailable.
+	// ErrPrecondition (also when there is no object), ErrUnavailable.
 	PutIfMatch(ctx context.Context, key string, data []byte, etag string) (newETag string, err error)
 	// List calls fn for every object whose key starts with prefix and sorts after the key
 	// after ("" for all), in byte order. An error of fn ends the list and is returned as
@@ -58,7 +58,7 @@ type Store interface {
 type Info struct {
 	Key      string
 	Size     int64
-	ETag     string // opaque; changes with the content
+	ETag     string // opaque, changes with the content; empty in a List
 	Modified time.Time
 }
 

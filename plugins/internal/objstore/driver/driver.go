@@ -5,9 +5,14 @@ package driver
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/ratchetos/ratchet/plugins/internal/objstore"
+	"github.com/ratchetos/ratchet/plugins/internal/objstore/dir"
+	"github.com/ratchetos/ratchet/plugins/internal/objstore/s3"
 )
 
 // Config names a store. The json tags are those of the `store` section of a volume.
@@ -37,14 +42,73 @@ type Problem struct {
 }
 
 // Open returns the store of cfg. It does not touch the network; call Probe before trusting it.
-func Open(ctx context.Context, cfg Config) (objstore.Store, error) {
+func Open(_ context.Context, cfg Config) (objstore.Store, error) {
 	if ps := Check(cfg); len(ps) > 0 {
 		return nil, fmt.Errorf("open store: %s: %s", ps[0].Field, ps[0].Message)
 	}
-	return nil, fmt.Errorf("open store: no driver %q", cfg.Driver)
+	if cfg.Driver == "s3" {
+		return s3.Open(s3.Options{
+			Endpoint: cfg.Endpoint, Region: cfg.Region, Bucket: cfg.Bucket, Prefix: cfg.Prefix,
+			AccessKey: cfg.AccessKey, SecretKey: cfg.SecretKey,
+		})
+	}
+	sub := strings.Trim(cfg.Prefix, "/")
+	if cfg.Root != nil {
+		return dir.OpenFile(cfg.Root, sub)
+	}
+	return dir.Open(filepath.Join(cfg.Path, sub))
 }
 
 // Check reports everything that is wrong with cfg as it stands, without I/O.
 func Check(cfg Config) []Problem {
-	return nil
+	var list []Problem
+	add := func(field, format string, args ...any) {
+		list = append(list, Problem{field, fmt.Sprintf(format, args...)})
+	}
+	// need and refuse keep the two drivers' fields apart, so that one which would be ignored
+	// is not taken for one that works.
+	need := func(field, value, why string) {
+		if value == "" {
+			add(field, "is missing: %s", why)
+		}
+	}
+	refuse := func(field, value, driver string) {
+		if value != "" {
+			add(field, "belongs to driver %q; remove it", driver)
+		}
+	}
+	switch cfg.Driver {
+	case "dir":
+		if cfg.Root == nil {
+			need("path", cfg.Path, "name the directory that keeps the objects")
+		}
+		if cfg.Path != "" && !filepath.IsAbs(cfg.Path) {
+			add("path", "%q is not absolute", cfg.Path)
+		}
+		refuse("endpoint", cfg.Endpoint, "s3")
+		refuse("region", cfg.Region, "s3")
+		refuse("bucket", cfg.Bucket, "s3")
+		refuse("access_key", cfg.AccessKey, "s3")
+		refuse("secret_key", cfg.SecretKey, "s3")
+	case "s3":
+		need("endpoint", cfg.Endpoint, "give the URL of the service, as https://host:port")
+		need("bucket", cfg.Bucket, "name a bucket that exists")
+		if (cfg.AccessKey == "") != (cfg.SecretKey == "") {
+			add("access_key", "access_key and secret_key go together")
+		}
+		if u, err := url.Parse(cfg.Endpoint); cfg.Endpoint != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+			add("endpoint", "%q is not a URL like https://host:port", cfg.Endpoint)
+		}
+		refuse("path", cfg.Path, "dir")
+	case "":
+		add("driver", "is missing: write dir or s3")
+	default:
+		add("driver", "%q is not known; write dir or s3", cfg.Driver)
+	}
+	if p := strings.Trim(cfg.Prefix, "/"); p != "" {
+		if err := objstore.CheckKey(p); err != nil {
+			add("prefix", "%v", err)
+		}
+	}
+	return list
 }

@@ -1,0 +1,131 @@
+package dir
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+
+	"github.com/ratchetos/ratchet/plugins/internal/objstore"
+)
+
+// PutIfAbsent implements objstore.Store.
+func (s *Store) PutIfAbsent(ctx context.Context, key string, data []byte) (string, error) {
+	tmp, err := s.prepare(ctx, key, data)
+	if err != nil {
+		return "", fmt.Errorf("put %s: %w", key, err)
+	}
+	defer s.root.Remove(tmp)
+	// link fails when the name exists, atomically and among all processes.
+	if err := s.root.Link(tmp, key+suffix); errors.Is(err, fs.ErrExist) {
+		// Who finds an object relies on it: it must be durable although somebody else's put
+		// may not have come that far.
+		if err := s.syncDir(path.Dir(key)); err != nil {
+			return "", fmt.Errorf("put %s: %w", key, err)
+		}
+		return "", fmt.Errorf("put %s: %w", key, objstore.ErrExists)
+	} else if err != nil {
+		return "", fmt.Errorf("put %s: %w", key, unavailable(err))
+	}
+	if err := s.syncDir(path.Dir(key)); err != nil {
+		return "", fmt.Errorf("put %s: %w", key, err)
+	}
+	return etagOf(data), nil
+}
+
+// PutIfMatch implements objstore.Store.
+func (s *Store) PutIfMatch(ctx context.Context, key string, data []byte, etag string) (string, error) {
+	tmp, err := s.prepare(ctx, key, data)
+	if err != nil {
+		return "", fmt.Errorf("put %s: %w", key, err)
+	}
+	defer s.root.Remove(tmp) // is gone already after a rename
+	unlock, err := s.lock(ctx)
+	if err != nil {
+		return "", fmt.Errorf("put %s: %w", key, err)
+	}
+	defer unlock()
+	_, have, err := s.Load(ctx, key)
+	if err != nil && !errors.Is(err, objstore.ErrNotFound) {
+		return "", fmt.Errorf("put %s: %w", key, err)
+	}
+	if err != nil || have != etag {
+		return "", &objstore.PreconditionError{Key: key, Have: have}
+	}
+	if err := s.root.Rename(tmp, key+suffix); err != nil {
+		return "", fmt.Errorf("put %s: %w", key, unavailable(err))
+	}
+	if err := s.syncDir(path.Dir(key)); err != nil {
+		return "", fmt.Errorf("put %s: %w", key, err)
+	}
+	return etagOf(data), nil
+}
+
+// prepare checks the arguments of a put, makes the directory of its key and writes the data to
+// a temporary file, whose name it returns.
+func (s *Store) prepare(ctx context.Context, key string, data []byte) (tmp string, err error) {
+	if err := errors.Join(ctx.Err(), objstore.CheckKey(key)); err != nil {
+		return "", err
+	}
+	if len(data) > objstore.MaxObject {
+		return "", fmt.Errorf("%d bytes, an object has at most %d", len(data), objstore.MaxObject)
+	}
+	if err := s.makeDir(path.Dir(key)); err != nil {
+		return "", err
+	}
+	tmp = randomName()
+	f, err := s.root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640)
+	if err != nil {
+		return "", unavailable(err)
+	}
+	_, err = f.Write(data)
+	// The data must be on the medium before the name is: else a power cut leaves an empty object.
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err != nil {
+		s.root.Remove(tmp)
+		return "", unavailable(err)
+	}
+	return tmp, nil
+}
+
+// makeDir makes a directory and its parents, each durable in its own parent.
+func (s *Store) makeDir(dir string) error {
+	if dir == "." {
+		return nil
+	}
+	err := s.root.Mkdir(dir, 0o750)
+	switch {
+	case err == nil:
+		return s.syncDir(path.Dir(dir))
+	case errors.Is(err, fs.ErrExist):
+		return nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return unavailable(err)
+	}
+	if err := s.makeDir(path.Dir(dir)); err != nil {
+		return err
+	}
+	if err := s.root.Mkdir(dir, 0o750); err != nil && !errors.Is(err, fs.ErrExist) {
+		return unavailable(err)
+	}
+	return s.syncDir(path.Dir(dir))
+}
+
+func (s *Store) syncDir(dir string) error {
+	f, err := s.root.Open(dir)
+	if err != nil {
+		return unavailable(err)
+	}
+	return unavailable(errors.Join(f.Sync(), f.Close()))
+}
+
+// unavailable is classify for calls in which a missing name is no missing object: the
+// directory itself went away, as that of an unmounted file system does.
+func unavailable(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %w", objstore.ErrUnavailable, err)
+	}
+	return classify(err)
+}

@@ -1,0 +1,321 @@
+// Package s3 keeps objects in a bucket of a service that speaks S3.
+//
+// It uses path-style addresses, single-request puts and If-None-Match and If-Match, which not
+// every service honours: call Probe before trusting one. It never retries; every call ends
+// within Options.Timeout.
+package s3
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
+
+	"github.com/ratchetos/ratchet/plugins/internal/objstore"
+)
+
+// Options name a bucket. Endpoint and Bucket are needed, the rest may be left zero.
+type Options struct {
+	Endpoint  string // URL: "https://host[:port]" or "http://…"
+	Region    string // "" means us-east-1, which services without regions accept
+	Bucket    string // must exist
+	Prefix    string // put before every key, with a slash between
+	AccessKey string // "" for anonymous access
+	SecretKey string
+	Timeout   time.Duration // of one call, 0 means 60 s
+	MaxConns  int           // connections to the service, 0 means 16
+	// Transport replaces the default one; MaxConns is then not used.
+	Transport http.RoundTripper
+}
+
+// Store is an object store in a bucket.
+type Store struct {
+	api     minio.Core
+	bucket  string
+	prefix  string // "" or ends in a slash
+	timeout time.Duration
+	idle    func()
+}
+
+var _ objstore.Store = (*Store)(nil)
+
+// Open returns the store. It does not touch the network.
+func Open(o Options) (*Store, error) {
+	u, err := url.Parse(o.Endpoint)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || strings.Trim(u.Path, "/") != "" || u.User != nil {
+		return nil, fmt.Errorf("open s3 store: endpoint %q is not a URL like https://host:port", o.Endpoint)
+	}
+	prefix := strings.Trim(o.Prefix, "/")
+	if prefix != "" {
+		if err := objstore.CheckKey(prefix); err != nil {
+			return nil, fmt.Errorf("open s3 store: prefix: %w", err)
+		}
+		prefix += "/"
+	}
+	rt, idle := o.Transport, func() {}
+	if rt == nil {
+		t := transport(orDefault(o.MaxConns, 16))
+		rt, idle = t, t.CloseIdleConnections
+	}
+	creds := credentials.NewStaticV4(o.AccessKey, o.SecretKey, "")
+	core, err := minio.NewCore(u.Host, &minio.Options{
+		Creds: creds, Secure: u.Scheme == "https", Region: orDefault(o.Region, "us-east-1"),
+		BucketLookup: minio.BucketLookupPath, Transport: rt,
+		MaxRetries: 1, // attempts, not repetitions
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open s3 store: %w", err)
+	}
+	return &Store{api: *core, bucket: o.Bucket, prefix: prefix, timeout: orDefault(o.Timeout, 60*time.Second), idle: idle}, nil
+}
+
+// transport bounds what one store can hold open and how long a dead service is noticed late.
+func transport(conns int) *http.Transport {
+	return &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
+		MaxConnsPerHost:       conns,
+		MaxIdleConnsPerHost:   conns,
+		IdleConnTimeout:       60 * time.Second,
+		TLSHandshakeTimeout:   10 * time.Second,
+		ResponseHeaderTimeout: 30 * time.Second,
+		DisableCompression:    true, // objects are compressed already, and ranges must stay ranges
+	}
+}
+
+func orDefault[T comparable](v, d T) T {
+	var zero T
+	if v == zero {
+		return d
+	}
+	return v
+}
+
+// Close implements objstore.Store.
+func (s *Store) Close() error { s.idle(); return nil }
+
+// Probe implements objstore.Store.
+func (s *Store) Probe(ctx context.Context) error { return objstore.ProbeConditional(ctx, s) }
+
+// refusal is an error found before the service was asked. Retrying does not help.
+type refusal struct{ error }
+
+// call bounds one call in time and checks its key.
+func (s *Store) call(ctx context.Context, key string) (context.Context, context.CancelFunc, error) {
+	if err := objstore.CheckKey(key); err != nil {
+		return nil, nil, refusal{err}
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	return ctx, cancel, nil
+}
+
+func tooBig(n int64) error {
+	return refusal{fmt.Errorf("%d bytes, an object has at most %d", n, objstore.MaxObject)}
+}
+
+// Get implements objstore.Store.
+func (s *Store) Get(ctx context.Context, key string, off, n int64) ([]byte, error) {
+	if n == 0 {
+		// HTTP has no empty range; the object must still be there.
+		_, err := s.Head(ctx, key)
+		return nil, err
+	}
+	var opts minio.GetObjectOptions
+	switch {
+	case off < 0:
+		return nil, fmt.Errorf("get %s: offset %d", key, off)
+	case n > 0:
+		opts.SetRange(off, off+n-1)
+	case off > 0:
+		opts.SetRange(off, 0) // minio's way to say "to the end"
+	}
+	data, _, err := s.get(ctx, key, opts)
+	if code(err) == http.StatusRequestedRangeNotSatisfiable {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("get %s: %w", key, classify(err))
+	}
+	return data, nil
+}
+
+// Load implements objstore.Store.
+func (s *Store) Load(ctx context.Context, key string) ([]byte, string, error) {
+	data, etag, err := s.get(ctx, key, minio.GetObjectOptions{})
+	if err != nil {
+		return nil, "", fmt.Errorf("load %s: %w", key, classify(err))
+	}
+	return data, etag, nil
+}
+
+func (s *Store) get(ctx context.Context, key string, opts minio.GetObjectOptions) ([]byte, string, error) {
+	ctx, cancel, err := s.call(ctx, key)
+	if err != nil {
+		return nil, "", err
+	}
+	defer cancel()
+	body, info, _, err := s.api.GetObject(ctx, s.bucket, s.prefix+key, opts)
+	if err != nil {
+		return nil, "", err
+	}
+	defer body.Close()
+	if info.Size > objstore.MaxObject {
+		return nil, "", tooBig(info.Size)
+	}
+	// The size is what the service said; a body that ends early is an error of the network.
+	data := make([]byte, max(info.Size, 0))
+	if _, err := io.ReadFull(body, data); err != nil {
+		return nil, "", fmt.Errorf("%w: %w", objstore.ErrUnavailable, err)
+	}
+	return data, info.ETag, nil
+}
+
+// Head implements objstore.Store.
+func (s *Store) Head(ctx context.Context, key string) (objstore.Info, error) {
+	ctx, cancel, err := s.call(ctx, key)
+	if err != nil {
+		return objstore.Info{}, fmt.Errorf("head: %w", err)
+	}
+	defer cancel()
+	info, err := s.api.StatObject(ctx, s.bucket, s.prefix+key, minio.StatObjectOptions{})
+	if err != nil {
+		return objstore.Info{}, fmt.Errorf("head %s: %w", key, classify(err))
+	}
+	return objstore.Info{Key: key, Size: info.Size, ETag: info.ETag, Modified: info.LastModified}, nil
+}
+
+// PutIfAbsent implements objstore.Store.
+func (s *Store) PutIfAbsent(ctx context.Context, key string, data []byte) (string, error) {
+	var opts minio.PutObjectOptions
+	opts.SetMatchETagExcept("*")
+	etag, err := s.put(ctx, key, data, opts)
+	if code(err) == http.StatusPreconditionFailed {
+		return "", fmt.Errorf("put %s: %w", key, objstore.ErrExists)
+	}
+	if err != nil {
+		return "", fmt.Errorf("put %s: %w", key, classify(err))
+	}
+	return etag, nil
+}
+
+// PutIfMatch implements objstore.Store.
+func (s *Store) PutIfMatch(ctx context.Context, key string, data []byte, etag string) (string, error) {
+	if etag == "" || etag == "*" {
+		return "", fmt.Errorf("put %s: etag %q matches anything", key, etag)
+	}
+	var opts minio.PutObjectOptions
+	opts.SetMatchETag(etag)
+	next, err := s.put(ctx, key, data, opts)
+	// Services answer 404 when there is no object to match, but also when there is no bucket.
+	if c := minio.ToErrorResponse(err).Code; code(err) == http.StatusPreconditionFailed || c == minio.NoSuchKey {
+		return "", &objstore.PreconditionError{Key: key}
+	}
+	if err != nil {
+		return "", fmt.Errorf("put %s: %w", key, classify(err))
+	}
+	return next, nil
+}
+
+func (s *Store) put(ctx context.Context, key string, data []byte, opts minio.PutObjectOptions) (string, error) {
+	if len(data) > objstore.MaxObject {
+		return "", tooBig(int64(len(data)))
+	}
+	ctx, cancel, err := s.call(ctx, key)
+	if err != nil {
+		return "", err
+	}
+	defer cancel()
+	// The signed hash lets the service refuse what was damaged on the way.
+	sum := sha256.Sum256(data)
+	info, err := s.api.PutObject(ctx, s.bucket, s.prefix+key, bytes.NewReader(data), int64(len(data)), "", hex.EncodeToString(sum[:]), opts)
+	if err != nil {
+		return "", err
+	}
+	return info.ETag, nil
+}
+
+// List implements objstore.Store. Objects under the prefix whose names are no valid keys are
+// not ours and are passed over.
+func (s *Store) List(ctx context.Context, prefix, after string, fn func(objstore.Info) error) error {
+	if err := objstore.CheckPrefix(prefix); err != nil {
+		return fmt.Errorf("list: %w", err)
+	}
+	opts := minio.ListObjectsOptions{Prefix: s.prefix + prefix, Recursive: true}
+	if after != "" {
+		opts.StartAfter = s.prefix + after
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // ends the paging when fn fails
+	for o := range s.api.Client.ListObjectsIter(ctx, s.bucket, opts) {
+		if o.Err != nil {
+			return fmt.Errorf("list %s: %w", prefix, classify(o.Err))
+		}
+		key := strings.TrimPrefix(o.Key, s.prefix)
+		if objstore.CheckKey(key) != nil {
+			continue
+		}
+		if err := fn(objstore.Info{Key: key, Size: o.Size, Modified: o.LastModified}); err != nil {
+			return err
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("list %s: %w", prefix, err)
+	}
+	return nil
+}
+
+// Delete implements objstore.Store.
+func (s *Store) Delete(ctx context.Context, key string) error {
+	ctx, cancel, err := s.call(ctx, key)
+	if err != nil {
+		return fmt.Errorf("delete: %w", err)
+	}
+	defer cancel()
+	err = s.api.RemoveObject(ctx, s.bucket, s.prefix+key, minio.RemoveObjectOptions{})
+	if err == nil || minio.ToErrorResponse(err).Code == minio.NoSuchKey {
+		return nil
+	}
+	return fmt.Errorf("delete %s: %w", key, classify(err))
+}
+
+// code is the HTTP status of an error that the service sent, 0 of any other.
+func code(err error) int { return minio.ToErrorResponse(err).StatusCode }
+
+// classify gives an error of the service or of the way to it its place in the contract of
+// objstore. What is not known to be permanent is taken for transient.
+func classify(err error) error {
+	r := minio.ToErrorResponse(err)
+	var cert x509.UnknownAuthorityError
+	var refused refusal
+	switch {
+	case errors.As(err, &refused):
+		return err
+	case errors.Is(err, context.Canceled), errors.Is(err, objstore.ErrUnavailable):
+		return err
+	case r.Code == minio.NoSuchKey:
+		return fmt.Errorf("%w (%w)", objstore.ErrNotFound, err)
+	case r.StatusCode == http.StatusConflict, r.StatusCode == http.StatusTooManyRequests, r.StatusCode == http.StatusRequestTimeout, r.StatusCode >= 500:
+		return fmt.Errorf("%w: %w", objstore.ErrUnavailable, err)
+	case r.StatusCode >= 400, errors.As(err, &cert), isInvalid(r):
+		return err // wrong bucket, keys, clock or certificate: a person has to act
+	default:
+		return fmt.Errorf("%w: %w", objstore.ErrUnavailable, err)
+	}
+}
+
+// isInvalid reports an argument that minio-go refused without asking the service.
+func isInvalid(r minio.ErrorResponse) bool {
+	return r.Code == minio.InvalidArgument || r.Code == minio.InvalidBucketName
+}
