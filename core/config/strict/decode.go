@@ -153,6 +153,9 @@ func (d *decoder) unknown(path string, keys map[string]any, o object, out reflec
 			rest[key] = keys[key]
 			continue
 		}
+		if len(d.issues) >= maxIssues {
+			return // looking for likely names costs more than all the rest
+		}
 		message := fmt.Sprintf("unknown field %q", key)
 		if path != "" {
 			message += " in " + path
@@ -232,6 +235,10 @@ func found(in any) string {
 
 func (d *decoder) enum(path, value string, r rules) {
 	if len(r.enum) == 0 || slices.Contains(r.enum, value) {
+		return
+	}
+	if len(r.enum) == 1 {
+		d.errorf(path, "must be %s, found %s", r.enum[0], value)
 		return
 	}
 	hint := ""

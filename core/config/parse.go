@@ -1,0 +1,170 @@
+package config
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/ratchetos/ratchet/core/config/strict"
+)
+
+// Parse reads a document and finds what is wrong with it without knowing the box or the
+// plugins. The name is only used in reports. Config is nil when the text has no shape to go
+// on with; otherwise it holds whatever was right, so that Check can go on in the same pass.
+func Parse(name string, data []byte) (*Config, *Source, Diagnostics) {
+	src := newSource(name, data)
+	tree, found := readYAML(src, data)
+	if tree == nil {
+		return nil, src, found.sorted()
+	}
+	document, err := json.Marshal(tree)
+	if err != nil {
+		return nil, src, append(found, src.at("", Error, "read document: %v", err)).sorted()
+	}
+	c := &Config{}
+	bad := map[string]bool{}
+	for _, d := range found {
+		bad[d.Path] = true
+	}
+	for _, issue := range strict.Decode(document, c) {
+		// A value that YAML reading refused stands in the tree as null or 0; what strict says
+		// about that is no news.
+		if !bad[issue.Path] {
+			found = append(found, src.issue(issue))
+		}
+	}
+	v := &validator{src: src, found: found}
+	v.core(c)
+	return c, src, v.found.sorted()
+}
+
+// validator collects the findings about core's own sections.
+type validator struct {
+	src   *Source
+	found Diagnostics
+}
+
+func (v *validator) errorf(path, format string, args ...any) {
+	v.found = append(v.found, v.src.at(path, Error, format, args...))
+}
+
+func (v *validator) core(c *Config) {
+	if v.src.Has("hostname") && !hostName(c.Hostname) {
+		v.errorf("hostname", "%q is not a host name; use letters, digits and dashes, at most 63 in each part", c.Hostname)
+	}
+	v.management(c.Network.Management)
+	for i, s := range c.Time.NTP {
+		if _, err := netip.ParseAddr(s); err != nil && !hostName(s) {
+			v.errorf(strict.Index("time.ntp", i), "%q is neither a host name nor an IP address", s)
+		}
+	}
+	if c.API.Listen != "none" {
+		if _, _, err := splitListen(c.API.Listen); err != nil {
+			v.errorf("api.listen", "%v, or none", err)
+		}
+	}
+}
+
+func (v *validator) management(m Management) {
+	const at = "network.management"
+	if m.NIC != "auto" {
+		if err := selectorForm(m.NIC, "nic"); err != nil {
+			v.errorf(at+".nic", "%v, or auto", err)
+		}
+	}
+	seen := map[netip.Prefix]bool{}
+	for i, p := range m.Addresses {
+		path := strict.Index(at+".addresses", i)
+		switch {
+		case !p.IsValid(): // reported already
+		case seen[p]:
+			v.errorf(path, "%s is given twice", p)
+		case p.Addr().IsMulticast() || p.Addr().IsUnspecified() || p.Addr().IsLoopback():
+			v.errorf(path, "%s cannot be the address of a NIC", p.Addr())
+		case p.Addr().Is4() && p.Bits() < 31 && p.Masked().Addr() == p.Addr():
+			v.errorf(path, "%s is the network itself; write the address of this box in it", p)
+		}
+		seen[p] = true
+	}
+	var families [2]bool
+	for i, g := range m.Gateway {
+		if !g.IsValid() {
+			continue
+		}
+		path := strict.Index(at+".gateway", i)
+		family := 0
+		if g.Is6() {
+			family = 1
+		}
+		if families[family] {
+			v.errorf(path, "a second gateway of one address family; remove one")
+		}
+		families[family] = true
+		if !reachable(g, m.Addresses) && !m.DHCP {
+			v.errorf(path, "no address in %s.addresses is on the network of %s", at, g)
+		}
+	}
+	for i, s := range m.Search {
+		if !hostName(s) {
+			v.errorf(strict.Index(at+".search", i), "%q is not a domain name", s)
+		}
+	}
+}
+
+func reachable(g netip.Addr, on []netip.Prefix) bool {
+	if g.IsLinkLocalUnicast() {
+		return true
+	}
+	for _, p := range on {
+		if p.IsValid() && p.Masked().Contains(g) {
+			return true
+		}
+	}
+	return false
+}
+
+// hostName follows RFC 1123.
+func hostName(s string) bool {
+	if s == "" || len(s) > 253 {
+		return false
+	}
+	for label := range strings.SplitSeq(s, ".") {
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
+			return false
+		}
+		for _, c := range []byte(label) {
+			if c != '-' && (c < '0' || c > '9') && (c|0x20 < 'a' || c|0x20 > 'z') {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// splitListen reads "tcp:HOST:PORT"; the host may be empty for all addresses.
+func splitListen(s string) (netip.Addr, uint16, error) {
+	malformed := fmt.Errorf("%q is no place to listen; write tcp::PORT or tcp:ADDRESS:PORT", s)
+	rest, ok := strings.CutPrefix(s, "tcp:")
+	if !ok {
+		return netip.Addr{}, 0, malformed
+	}
+	host, port, err := net.SplitHostPort(rest)
+	if err != nil {
+		return netip.Addr{}, 0, malformed
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || n == 0 {
+		return netip.Addr{}, 0, fmt.Errorf("%q has no port from 1 to 65535", s)
+	}
+	if host == "" {
+		return netip.Addr{}, uint16(n), nil
+	}
+	a, err := netip.ParseAddr(host)
+	if err != nil {
+		return netip.Addr{}, 0, malformed
+	}
+	return a, uint16(n), nil
+}
