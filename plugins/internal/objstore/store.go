@@ -17,7 +17,8 @@ const (
 
 // Store keeps immutable objects, and a few small mutable ones under compare-and-swap.
 //
-// Keys are slash-separated paths of [A-Za-z0-9._=-] elements; see CheckKey. Every method may
+// Keys are slash-separated paths of [A-Za-z0-9._=-] elements; see CheckKey. No key may continue
+// another with a slash ("a" and "a/b"): stores on file systems cannot keep both. Every method may
 // be called from many goroutines, honours ctx, and is idempotent: after an error of unknown
 // outcome (ErrUnavailable, the end of ctx) the same call may be repeated. A repeated
 // conditional put can find its own earlier success; the caller re-reads and compares.

@@ -1,9 +1,8 @@
 // Package dir keeps objects as files of a directory.
 //
-// An object is one file, named by its key with an "@" behind it, so that a key and another
-// that continues it ("a" and "a/b") can exist side by side. Names that start with a dot are
-// the driver's own: ".tmp" holds files that are being written, ".lock" serialises replacing
-// and deleting among all processes that use the directory.
+// An object is one file, named by its key. Names that start with a dot are the driver's own:
+// ".tmp" holds files that are being written, ".lock" serialises replacing and deleting among
+// all processes that use the directory.
 //
 // A put writes and syncs a temporary file, gives it its name (link for PutIfAbsent, rename for
 // PutIfMatch), and syncs the directory: after a power cut an object is absent or whole. The
@@ -29,7 +28,6 @@ import (
 )
 
 const (
-	suffix   = "@"
 	tmpDir   = ".tmp"
 	lockFile = ".lock"
 	// staleAge is how old a temporary file must be before it is taken for the rest of a
@@ -158,13 +156,18 @@ func (s *Store) open(ctx context.Context, key string) (*os.File, int64, error) {
 	if err := errors.Join(ctx.Err(), objstore.CheckKey(key)); err != nil {
 		return nil, 0, err
 	}
-	f, err := s.root.Open(key + suffix)
+	f, err := s.root.Open(key)
 	if err != nil {
 		return nil, 0, classify(err)
 	}
 	st, err := f.Stat()
-	if err == nil && (!st.Mode().IsRegular() || st.Size() > objstore.MaxObject) {
-		err = fmt.Errorf("is not a file of at most %d bytes", objstore.MaxObject)
+	switch {
+	case err != nil:
+		err = classify(err)
+	case !st.Mode().IsRegular(): // a directory on the way to other keys
+		err = objstore.ErrNotFound
+	case st.Size() > objstore.MaxObject:
+		err = fmt.Errorf("%d bytes, an object has at most %d", st.Size(), objstore.MaxObject)
 	}
 	if err != nil {
 		f.Close()
@@ -183,10 +186,18 @@ func (s *Store) Delete(ctx context.Context, key string) error {
 		return fmt.Errorf("delete %s: %w", key, err)
 	}
 	defer unlock()
-	if err := s.root.Remove(key + suffix); errors.Is(err, fs.ErrNotExist) {
+	// Remove would also take an empty directory, which is no object.
+	st, err := s.root.Lstat(key)
+	if err == nil && !st.Mode().IsRegular() {
+		return nil
+	}
+	if err == nil {
+		err = s.root.Remove(key)
+	}
+	if err = classify(err); errors.Is(err, objstore.ErrNotFound) {
 		return nil
 	} else if err != nil {
-		return fmt.Errorf("delete %s: %w", key, classify(err))
+		return fmt.Errorf("delete %s: %w", key, err)
 	}
 	if err := s.syncDir(path.Dir(key)); err != nil {
 		return fmt.Errorf("delete %s: %w", key, err)
@@ -196,6 +207,9 @@ func (s *Store) Delete(ctx context.Context, key string) error {
 
 // lock takes the directory's lock file. An end of ctx gives up waiting.
 func (s *Store) lock(ctx context.Context) (unlock func(), err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	select {
 	case s.turn <- struct{}{}:
 	case <-ctx.Done():

@@ -38,19 +38,17 @@ func (s *Store) walk(ctx context.Context, base, prefix, after string, fn func(ob
 	if err != nil {
 		return fmt.Errorf("list %s: %w", base, classify(err))
 	}
-	// Byte order of keys is not that of names: "a/b" sorts behind "a-b", but "a" before "a-b".
+	// Byte order of keys is not that of names: "a/b" sorts behind "a-b" although "a" is before it.
 	byKey := make(map[string]fs.DirEntry, len(entries))
 	for _, e := range entries {
 		name := e.Name()
 		switch {
-		case name[0] == '.':
-			continue
+		case objstore.CheckKey(base+name) != nil:
+			continue // the driver's own, or not ours
 		case e.IsDir():
 			name += "/"
-		case !strings.HasSuffix(name, suffix):
-			continue // not ours
-		default:
-			name = strings.TrimSuffix(name, suffix)
+		case !e.Type().IsRegular():
+			continue
 		}
 		byKey[base+name] = e
 	}

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ratchetos/ratchet/plugins/internal/objstore"
 )
 
@@ -19,7 +21,7 @@ func (s *Store) PutIfAbsent(ctx context.Context, key string, data []byte) (strin
 	}
 	defer s.root.Remove(tmp)
 	// link fails when the name exists, atomically and among all processes.
-	if err := s.root.Link(tmp, key+suffix); errors.Is(err, fs.ErrExist) {
+	if err := s.root.Link(tmp, key); errors.Is(err, fs.ErrExist) {
 		// Who finds an object relies on it: it must be durable although somebody else's put
 		// may not have come that far.
 		if err := s.syncDir(path.Dir(key)); err != nil {
@@ -54,7 +56,7 @@ func (s *Store) PutIfMatch(ctx context.Context, key string, data []byte, etag st
 	if err != nil || have != etag {
 		return "", &objstore.PreconditionError{Key: key, Have: have}
 	}
-	if err := s.root.Rename(tmp, key+suffix); err != nil {
+	if err := s.root.Rename(tmp, key); err != nil {
 		return "", fmt.Errorf("put %s: %w", key, unavailable(err))
 	}
 	if err := s.syncDir(path.Dir(key)); err != nil {
@@ -124,8 +126,11 @@ func (s *Store) syncDir(dir string) error {
 // unavailable is classify for calls in which a missing name is no missing object: the
 // directory itself went away, as that of an unmounted file system does.
 func unavailable(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%w: %w", objstore.ErrUnavailable, err)
+	case errors.Is(err, unix.ENOTDIR):
+		return fmt.Errorf("part of the key is an object: %w", err)
 	}
 	return classify(err)
 }

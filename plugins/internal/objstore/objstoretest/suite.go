@@ -139,7 +139,7 @@ func testPutIfMatch(t *testing.T, open opener) {
 func testDelete(t *testing.T, open opener) {
 	s := open(t)
 	e := put(t, s, "a/b", []byte("x"))
-	put(t, s, "a/b/c", []byte("stays"))
+	put(t, s, "a/c", []byte("stays"))
 	for range 2 {
 		if err := s.Delete(t.Context(), "a/b"); err != nil {
 			t.Fatalf("delete: %v", err)
@@ -149,15 +149,21 @@ func testDelete(t *testing.T, open opener) {
 	want(t, "get after delete", err, objstore.ErrNotFound)
 	_, err = s.PutIfMatch(t.Context(), "a/b", []byte("y"), e)
 	want(t, "replace after delete", err, objstore.ErrPrecondition)
-	if _, err := s.Get(t.Context(), "a/b/c", 0, -1); err != nil {
+	if _, err := s.Get(t.Context(), "a/c", 0, -1); err != nil {
 		t.Errorf("neighbour: %v", err)
 	}
 	put(t, s, "a/b", []byte("again"))
+	if err := s.Delete(t.Context(), "a"); err != nil {
+		t.Errorf("delete of a directory, which is no object: %v", err)
+	}
+	if _, err := s.Get(t.Context(), "a/b", 0, -1); err != nil {
+		t.Errorf("object below it: %v", err)
+	}
 }
 
 func testList(t *testing.T, open opener) {
 	s := open(t)
-	keys := []string{"a", "a-b", "a.b", "a/b", "a/b/c", "a/b-c", "a0", "b/x=1", "b/x=2", "c/d/e/f", "z"}
+	keys := []string{"a-b", "a.b", "a/b-c", "a/b/c", "a/b/d", "a/b0", "a0", "b/x=1", "b/x=2", "c/d/e/f", "z"}
 	for i := range 40 {
 		keys = append(keys, fmt.Sprintf("many/%03d", i))
 	}
@@ -166,7 +172,7 @@ func testList(t *testing.T, open opener) {
 	}
 	slices.Sort(keys)
 	for _, prefix := range []string{"", "a", "a/", "a/b", "a/b/", "b/x", "many/", "many/01", "nothing", "nothing/at/all", "z"} {
-		for _, after := range []string{"", "a", "a/b", "a/b/c", "b", "b/x=1", "many/020", "many/020x", "zz"} {
+		for _, after := range []string{"", "a", "a/b", "a/b/c", "a/b/cc", "b", "b/x=1", "many/020", "many/020x", "zz"} {
 			var expect, got []string
 			for _, k := range keys {
 				if len(k) >= len(prefix) && k[:len(prefix)] == prefix && k > after {

@@ -22,6 +22,7 @@ import (
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
+	"github.com/minio/minio-go/v7/pkg/s3utils"
 
 	"github.com/ratchetos/ratchet/plugins/internal/objstore"
 )
@@ -56,6 +57,9 @@ func Open(o Options) (*Store, error) {
 	u, err := url.Parse(o.Endpoint)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || strings.Trim(u.Path, "/") != "" || u.User != nil {
 		return nil, fmt.Errorf("open s3 store: endpoint %q is not a URL like https://host:port", o.Endpoint)
+	}
+	if err := s3utils.CheckValidBucketName(o.Bucket); err != nil {
+		return nil, fmt.Errorf("open s3 store: bucket %q: %w", o.Bucket, err)
 	}
 	prefix := strings.Trim(o.Prefix, "/")
 	if prefix != "" {
@@ -308,14 +312,17 @@ func classify(err error) error {
 		return fmt.Errorf("%w (%w)", objstore.ErrNotFound, err)
 	case r.StatusCode == http.StatusConflict, r.StatusCode == http.StatusTooManyRequests, r.StatusCode == http.StatusRequestTimeout, r.StatusCode >= 500:
 		return fmt.Errorf("%w: %w", objstore.ErrUnavailable, err)
-	case r.StatusCode >= 400, errors.As(err, &cert), isInvalid(r):
+	case damaged[r.Code]:
+		return fmt.Errorf("%w: %w", objstore.ErrUnavailable, err)
+	case r.StatusCode >= 400, errors.As(err, &cert):
 		return err // wrong bucket, keys, clock or certificate: a person has to act
 	default:
 		return fmt.Errorf("%w: %w", objstore.ErrUnavailable, err)
 	}
 }
 
-// isInvalid reports an argument that minio-go refused without asking the service.
-func isInvalid(r minio.ErrorResponse) bool {
-	return r.Code == minio.InvalidArgument || r.Code == minio.InvalidBucketName
+// damaged holds answers that blame the request for what happened to it on the way.
+var damaged = map[string]bool{
+	"RequestTimeout": true, "IncompleteBody": true, "BadDigest": true,
+	"XAmzContentSHA256Mismatch": true, "BadRequest": true,
 }

@@ -1,0 +1,143 @@
+package s3_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ratchetos/ratchet/plugins/internal/objstore"
+	"github.com/ratchetos/ratchet/plugins/internal/objstore/objstoretest"
+	"github.com/ratchetos/ratchet/plugins/internal/objstore/s3"
+	"github.com/ratchetos/ratchet/qemu/s3server"
+)
+
+func TestConformance(t *testing.T) {
+	srv, err := s3server.Start(context.Background(), s3server.Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { srv.Stop() })
+	var places atomic.Int32
+	objstoretest.Run(t, func(t *testing.T) func(*testing.T) objstore.Store {
+		o := s3.Options{
+			Endpoint: srv.Endpoint, Region: srv.Region, Bucket: srv.Bucket,
+			AccessKey: srv.AccessKey, SecretKey: srv.SecretKey,
+			Prefix: fmt.Sprintf("volumes/test-%d", places.Add(1)),
+		}
+		return func(t *testing.T) objstore.Store { return open(t, o) }
+	})
+
+	good := s3.Options{Endpoint: srv.Endpoint, Bucket: srv.Bucket, AccessKey: srv.AccessKey, SecretKey: srv.SecretKey}
+	for name, change := range map[string]func(*s3.Options){
+		"wrong secret":   func(o *s3.Options) { o.SecretKey = "wrong" },
+		"unknown access": func(o *s3.Options) { o.AccessKey = "nobody" },
+		"no such bucket": func(o *s3.Options) { o.Bucket = "no-such-bucket" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := good
+			change(&o)
+			err := open(t, o).Probe(t.Context())
+			if err == nil || errors.Is(err, objstore.ErrUnavailable) {
+				t.Errorf("probe: %v, want an error that retrying does not cure", err)
+			}
+		})
+	}
+}
+
+func open(t *testing.T, o s3.Options) objstore.Store {
+	t.Helper()
+	s, err := s3.Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// TestServiceThatFails checks which failures count as transient, and that each is tried once.
+func TestServiceThatFails(t *testing.T) {
+	for _, tc := range []struct {
+		status    int
+		code      string
+		transient bool
+	}{
+		{500, "InternalError", true}, {503, "SlowDown", true}, {429, "TooManyRequests", true},
+		{409, "ConditionalRequestConflict", true}, {403, "AccessDenied", false}, {403, "RequestTimeTooSkewed", false},
+		{400, "RequestTimeout", true}, {400, "BadDigest", true}, {400, "MalformedPolicy", false},
+	} {
+		t.Run(fmt.Sprint(tc.status, tc.code), func(t *testing.T) {
+			var calls atomic.Int32
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				calls.Add(1)
+				w.WriteHeader(tc.status)
+				fmt.Fprintf(w, "<Error><Code>%s</Code><Message>no</Message></Error>", tc.code)
+			}))
+			defer srv.Close()
+			s := open(t, s3.Options{Endpoint: srv.URL, Bucket: "bucket"})
+			defer s.Close()
+			_, err := s.PutIfAbsent(t.Context(), "k", []byte("x"))
+			if errors.Is(err, objstore.ErrUnavailable) != tc.transient || err == nil {
+				t.Errorf("put: %v, transient should be %v", err, tc.transient)
+			}
+			if n := calls.Load(); n != 1 {
+				t.Errorf("%d requests for one call", n)
+			}
+		})
+	}
+}
+
+func TestServiceThatIsGoneOrSilent(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	silent := open(t, s3.Options{Endpoint: "http://" + l.Addr().String(), Bucket: "bucket", Timeout: 50 * time.Millisecond})
+	defer silent.Close()
+	if _, err := silent.Get(t.Context(), "k", 0, -1); !errors.Is(err, objstore.ErrUnavailable) {
+		t.Errorf("silent service: %v", err)
+	}
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := free.Addr().String()
+	free.Close()
+	gone := open(t, s3.Options{Endpoint: "http://" + addr, Bucket: "bucket"})
+	defer gone.Close()
+	if err := gone.Probe(t.Context()); !errors.Is(err, objstore.ErrUnavailable) {
+		t.Errorf("service that is gone: %v", err)
+	}
+}
+
+// TestServiceWithoutConditions is a service that takes every put, as some do.
+func TestServiceWithoutConditions(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"abc"`)
+		if r.Method == http.MethodDelete {
+			w.WriteHeader(http.StatusNoContent)
+		}
+	}))
+	defer srv.Close()
+	s := open(t, s3.Options{Endpoint: srv.URL, Bucket: "bucket"})
+	defer s.Close()
+	if err := s.Probe(t.Context()); !errors.Is(err, objstore.ErrNoConditional) {
+		t.Errorf("probe: %v, want ErrNoConditional", err)
+	}
+}
+
+func TestOptions(t *testing.T) {
+	for _, o := range []s3.Options{
+		{}, {Endpoint: "http://host", Bucket: "b"}, {Endpoint: "host:9000", Bucket: "bucket"}, {Endpoint: "ftp://host", Bucket: "bucket"}, {Endpoint: "http://host/path", Bucket: "bucket"},
+		{Endpoint: "http://u:p@host", Bucket: "bucket"}, {Endpoint: "http://host", Bucket: "bucket", Prefix: "../x"},
+	} {
+		if _, err := s3.Open(o); err == nil {
+			t.Errorf("Open(%+v) succeeded", o)
+		}
+	}
+}
