@@ -271,8 +271,8 @@ func (h *Host) startAll(ctx context.Context, units []*unit, sections map[string]
 func (u *unit) prepared(ctx context.Context, g *gate) ([]*pluginpb.Want, error) {
 	for {
 		v, changed := u.look()
-		if v.state == supervise.Failed {
-			return nil, errors.New(v.message)
+		if v.state == supervise.Failed || stopped(v.state) {
+			return nil, fmt.Errorf("%s: %s", v.state, v.message)
 		}
 		select {
 		case wants := <-g.prepared:
@@ -327,7 +327,9 @@ func sameSection(a, b Section) bool {
 }
 
 func sameGrant(a, b Grant) bool {
-	return a.Memory == b.Memory && a.PIDs == b.PIDs && slices.Equal(sorted(a.Capabilities), sorted(b.Capabilities))
+	return a.Memory == b.Memory && a.PIDs == b.PIDs &&
+		(a.Capabilities == nil) == (b.Capabilities == nil) && // nil is all, empty is none
+		slices.Equal(sorted(a.Capabilities), sorted(b.Capabilities))
 }
 
 func sorted(s []string) []string {

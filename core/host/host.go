@@ -142,10 +142,10 @@ func New(opts Options) (_ *Host, err error) {
 		}
 	}
 	for _, u := range h.units {
-		go u.run()
-		if opts.Isolated != "" {
-			u.input(supervise.Isolate, opts.Isolated)
+		if opts.Isolated != "" { // before anything else can be asked of it
+			u.step(time.Now(), supervise.Input{Kind: supervise.Isolate, Why: opts.Isolated})
 		}
+		go u.run()
 	}
 	go func() {
 		if err := h.notify.Serve(h.notified); err != nil {
