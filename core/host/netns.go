@@ -87,14 +87,26 @@ func MoveLink(name string, nsfd int) error {
 	return nil
 }
 
-// ReturnLink moves the named link from the namespace ns back into core's.
-func ReturnLink(name string, ns *os.File) error {
+// ReturnLink moves a link from the namespace ns back into core's. It is found by its hardware address, because the
+// plugin may have renamed it, else by name.
+func ReturnLink(mac, name string, ns *os.File) error {
 	home, err := threadNetNS()
 	if err != nil {
 		return fmt.Errorf("return link %s: %w", name, err)
 	}
 	defer home.Close()
-	return inNetNS(ns, func() error { return MoveLink(name, int(home.Fd())) })
+	return inNetNS(ns, func() error {
+		links, err := net.Interfaces()
+		if err != nil {
+			return fmt.Errorf("return link %s: %w", name, err)
+		}
+		for _, l := range links {
+			if mac != "" && l.HardwareAddr.String() == mac {
+				name = l.Name
+			}
+		}
+		return MoveLink(name, int(home.Fd()))
+	})
 }
 
 func linkUp(name string) error {
