@@ -319,4 +319,3 @@ func BenchmarkStart(b *testing.B) {
 		b.StartTimer()
 	}
 }
-

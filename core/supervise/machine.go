@@ -37,21 +37,21 @@ type Kind int
 
 // What can happen to a plugin.
 const (
-	Enable     Kind = iota // it is to run
-	Disable                // it is to stop
-	Restart                // it is to run in a new process; forgives earlier failures
-	Isolate                // the boot verdict forbids hardware
-	Refuse                 // the configuration is wrong: trying again is of no use before Enable or Restart
-	Started                // the active process serves
-	Exited                 // the active process is gone, or never came
-	Healthy                // a sign of life with good health
-	Unwell                 // a sign of life of a process that serves badly
-	Broken                 // the process says itself that it cannot go on
-	Beat                   // a sign of life that says nothing of health
-	Pet                    // the process pets its sd_notify watchdog, which arms it
-	SpareUp                // the spare stands by
-	SpareDown              // the spare is gone, or never came
-	Tick                   // Deadline has come
+	Enable    Kind = iota // it is to run
+	Disable               // it is to stop
+	Restart               // it is to run in a new process; forgives earlier failures
+	Isolate               // the boot verdict forbids hardware
+	Refuse                // the configuration is wrong: trying again is of no use before Enable or Restart
+	Started               // the active process serves
+	Exited                // the active process is gone, or never came
+	Healthy               // a sign of life with good health
+	Unwell                // a sign of life of a process that serves badly
+	Broken                // the process says itself that it cannot go on
+	Beat                  // a sign of life that says nothing of health
+	Pet                   // the process pets its sd_notify watchdog, which arms it
+	SpareUp               // the spare stands by
+	SpareDown             // the spare is gone, or never came
+	Tick                  // Deadline has come
 )
 
 // Input is one thing that happened.
