@@ -25,11 +25,7 @@ func Enroll(image, cert []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	block, _ := pem.Decode(cert)
-	if block == nil || block.Type != "CERTIFICATE" {
-		return nil, errors.New("enrol Secure Boot keys: the certificate is not PEM, want a CERTIFICATE block")
-	}
-	c, err := x509.ParseCertificate(block.Bytes)
+	c, err := parseCertificate(cert)
 	if err != nil {
 		return nil, fmt.Errorf("enrol Secure Boot keys: %w", err)
 	}
@@ -55,6 +51,35 @@ func Enroll(image, cert []byte) ([]byte, error) {
 		}
 	}
 	return s.Bytes(), nil
+}
+
+// Enrolled tells whether Secure Boot is on in a variable store and cert is the one certificate in its db. A store
+// that came from Enroll with the same certificate is; one that was made without Secure Boot, or with another
+// certificate, is not.
+func Enrolled(image, cert []byte) (bool, error) {
+	s, err := Parse(image)
+	if err != nil {
+		return false, err
+	}
+	c, err := parseCertificate(cert)
+	if err != nil {
+		return false, fmt.Errorf("look for Secure Boot keys: %w", err)
+	}
+	db, _ := s.Get("db", imageSecurity)
+	certs, err := Certificates(db.Data)
+	if err != nil {
+		return false, fmt.Errorf("look for Secure Boot keys: %w", err)
+	}
+	enable, _ := s.Get("SecureBootEnable", secureBootEnable)
+	return len(enable.Data) == 1 && enable.Data[0] == 1 && len(certs) == 1 && certs[0].Equal(c), nil
+}
+
+func parseCertificate(text []byte) (*x509.Certificate, error) {
+	block, _ := pem.Decode(text)
+	if block == nil || block.Type != "CERTIFICATE" {
+		return nil, errors.New("the certificate is not PEM, want a CERTIFICATE block")
+	}
+	return x509.ParseCertificate(block.Bytes)
 }
 
 const (

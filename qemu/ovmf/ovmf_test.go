@@ -85,6 +85,15 @@ func TestEnroll(t *testing.T) {
 	if v, ok := s.Get("SecureBootEnable", secureBootEnable); !ok || !bytes.Equal(v.Data, []byte{1}) {
 		t.Errorf("SecureBootEnable: %v %v", v.Data, ok)
 	}
+	for _, tc := range []struct {
+		what        string
+		image, cert []byte
+		want        bool
+	}{{"same", enrolled, cert, true}, {"another certificate", enrolled, certificate(t), false}, {"template", image, cert, false}} {
+		if got, err := Enrolled(tc.image, tc.cert); got != tc.want || err != nil {
+			t.Errorf("%s: enrolled %v, %v", tc.what, got, err)
+		}
+	}
 	// Enrolling again replaces: no name may be live twice.
 	twice, err := Enroll(enrolled, cert)
 	if err != nil {

@@ -182,11 +182,11 @@ func flash(dir string, u UEFI) (code, vars string, err error) {
 		return "", "", err
 	}
 	vars = filepath.Join(dir, "vars.fd")
-	if _, err := os.Stat(vars); err == nil {
-		return files.Code, vars, nil
+	b, err := os.ReadFile(vars)
+	if err == nil {
+		return files.Code, vars, checkKept(vars, b, u)
 	}
-	b, err := os.ReadFile(files.Vars)
-	if err != nil {
+	if b, err = os.ReadFile(files.Vars); err != nil {
 		return "", "", err
 	}
 	if u.SecureBoot {
@@ -195,6 +195,21 @@ func flash(dir string, u UEFI) (code, vars string, err error) {
 		}
 	}
 	return files.Code, vars, os.WriteFile(vars, b, 0o644)
+}
+
+// checkKept refuses to call a boot secure on variables of an earlier one that was not, or had another signer.
+func checkKept(vars string, image []byte, u UEFI) error {
+	if !u.SecureBoot {
+		return nil
+	}
+	ok, err := ovmf.Enrolled(image, u.Cert)
+	if err == nil && !ok {
+		err = fmt.Errorf("the machine was made without Secure Boot or with another certificate")
+	}
+	if err != nil {
+		return fmt.Errorf("use the UEFI variables in %s: %w (remove the file to enrol the certificate)", vars, err)
+	}
+	return nil
 }
 
 func findQEMU() (string, error) {

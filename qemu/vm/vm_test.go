@@ -200,6 +200,34 @@ func TestContextEndsMachine(t *testing.T) {
 	}
 }
 
+// TestReset: a machine that starts over, by its own will or the button's, still has its TPM, and keeps it for itself.
+func TestReset(t *testing.T) {
+	tpm := &TPM{Dir: t.TempDir(), Model: "tpm-tis"}
+	m, err := Start(t.Context(), Config{Memory: "256M", Firmware: direct(t), TPM: tpm})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	expect(t, m, "guest: ready")
+	if s, err := tpm.Serve(bounded(t, 30*time.Second)); err == nil {
+		s.Stop()
+		t.Error("two users of one TPM")
+	} else if !strings.Contains(err.Error(), "in use") {
+		t.Errorf("a second use of the TPM: %v", err)
+	}
+	say(t, m, "reset")
+	expect(t, m, "guest: ready")
+	if err := m.Reset(bounded(t, 10*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, m, "guest: ready")
+	say(t, m, "tpm")
+	expect(t, m, `guest: tpm \[/dev/tpm0 /dev/tpmrm0\]`)
+	if _, err := m.QMP().Event(bounded(t, 10*time.Second), "RESET"); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestEveryDevice: QEMU takes every model we name, all in one machine.
 func TestEveryDevice(t *testing.T) {
 	// Stopped before its first instruction: the guest is not the point.
@@ -291,7 +319,7 @@ func TestStartErrors(t *testing.T) {
 		"missing disk":  {Config{Firmware: kernel, Disks: []Disk{{Path: "/does/not/exist"}}}, "No such file"},
 		"missing image": {Config{Firmware: Direct{Kernel: "/does/not/exist"}}, "could not open kernel file"},
 		"bad argument":  {Config{Firmware: kernel, ExtraArgs: []string{"-nonsense"}}, "invalid option"},
-		"TPM in use":    {Config{Firmware: kernel, TPM: &TPM{}}, "without a folder"},
+		"TPM folder":    {Config{Firmware: kernel, TPM: &TPM{}}, "without a folder"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m, err := Start(bounded(t, 30*time.Second), tc.config)
