@@ -166,6 +166,13 @@ func (o *Options) complete(ctx context.Context) error {
 	if o.Release && o.Key == "" {
 		return errors.New("build image: a release is not signed with the development key; give --key and --cert")
 	}
+	lock, err := kernel.Committed()
+	if err != nil {
+		return err
+	}
+	if _, err := lock.Pin(o.Flavour); err != nil {
+		return fmt.Errorf("build image: %w", err)
+	}
 	if o.Level == 0 {
 		o.Level = initramfs.DefaultLevel
 	}
@@ -196,10 +203,6 @@ func (o *Options) complete(ctx context.Context) error {
 	// It becomes a linker argument and a line of os-release.
 	if strings.ContainsAny(o.Source.Version, " \t\n\"'\\") {
 		return fmt.Errorf("build image: version %q has blanks or quotes in it", o.Source.Version)
-	}
-	lock, err := kernel.Committed()
-	if err != nil {
-		return err
 	}
 	if o.Stub == "" {
 		o.Stub = lock.Stub.Path

@@ -74,6 +74,9 @@ func Parse(b []byte) (*File, error) {
 	}
 	f.sectAlign, f.fileAlign = le.Uint32(b[f.opt+32:]), le.Uint32(b[f.opt+36:])
 	f.sizeOfImage, f.sizeOfHeaders = le.Uint32(b[f.opt+56:]), le.Uint32(b[f.opt+60:])
+	if f.sizeOfImage > 1<<30 {
+		return nil, fmt.Errorf("%w: image of %d bytes in memory", ErrFormat, f.sizeOfImage)
+	}
 	if bits.OnesCount32(f.fileAlign) != 1 || f.fileAlign > 1<<16 || bits.OnesCount32(f.sectAlign) != 1 || f.sectAlign < f.fileAlign || f.sectAlign > 1<<24 {
 		return nil, fmt.Errorf("%w: file alignment %#x, section alignment %#x", ErrFormat, f.fileAlign, f.sectAlign)
 	}

@@ -1,0 +1,247 @@
+package builder
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ratchetos/ratchet/image/disk"
+	"github.com/ratchetos/ratchet/image/kernel"
+	"github.com/ratchetos/ratchet/image/sign"
+)
+
+// tiny are the options of an image with a kernel of a few bytes and a program of fewer: all
+// steps are real, none takes long.
+func tiny(t testing.TB, keys string) Options {
+	t.Helper()
+	dir := t.TempDir()
+	put := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	put("index.json", `{"format":1,"release":"9.9-test","builtin":["virtio"],"modules":[{"name":"jbd2","path":"kernel/jbd2.ko"},{"name":"ext4","path":"kernel/ext4.ko","depends":["jbd2"]}]}`)
+	put("modules/kernel/ext4.ko", "ext4 module")
+	put("modules/kernel/jbd2.ko", "jbd2 module")
+	return Options{
+		Flavour: "cloud",
+		Out:     t.TempDir(),
+		Source:  Source{Root: dir, Version: "v1.2.3", Epoch: "1700000000"},
+		Binary:  put("ratchet", "appliance"),
+		Modules: []string{"ext4", "virtio", "absent"},
+		Kernel: &kernel.Kernel{
+			Flavour: "cloud", Package: "linux-image-9.9-test", Version: "9.9-1", Release: "9.9-test",
+			SHA256: strings.Repeat("ab", 32), Locked: true,
+			Dir: dir, Vmlinuz: put("vmlinuz", "MZ kernel"), Modules: filepath.Join(dir, "modules"),
+		},
+		KeyDir:     keys,
+		CacheDir:   t.TempDir(),
+		DiskSize:   disk.MinSize,
+		DiskConfig: put("first.yaml", "version: 1\n"),
+	}
+}
+
+func build(t testing.TB, o Options) Manifest {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	m, err := o.Build(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func TestTwoBuildsAreEqual(t *testing.T) {
+	keys := t.TempDir()
+	one, two := tiny(t, keys), tiny(t, keys)
+	build(t, one)
+	build(t, two)
+	for _, name := range []string{UnsignedFile, SignedFile, InitrdFile, CmdlineFile, DiskFile} {
+		a, err := os.ReadFile(filepath.Join(one.Out, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := os.ReadFile(filepath.Join(two.Out, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(a, b) {
+			t.Errorf("%s differs between two builds", name)
+		}
+	}
+}
+
+func TestManifest(t *testing.T) {
+	o := tiny(t, t.TempDir())
+	var lines bytes.Buffer
+	o.Progress = &lines
+	want := build(t, o)
+	got, err := ReadManifest(filepath.Join(o.Out, ManifestFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.PCR11 != want.PCR11 || len(got.PCR11.SHA256) != 64 || got.Version != "v1.2.3" || !got.Development || !got.Kernel.Locked {
+		t.Errorf("manifest %+v", got)
+	}
+	if strings.Join(got.Modules, " ") != "jbd2 ext4" || strings.Join(got.Missing, " ") != "absent" {
+		t.Errorf("modules %v missing %v", got.Modules, got.Missing)
+	}
+	if len(got.SHA256) != 5 || got.Sizes.UKI == 0 || got.Sizes.InitramfsRaw == 0 || got.Sizes.Binary != len("appliance") {
+		t.Errorf("digests %v sizes %+v", got.SHA256, got.Sizes)
+	}
+	for _, s := range []string{"kernel", "compress initramfs", "unified kernel image", "disk image", "no module [absent]", "made a development"} {
+		if !strings.Contains(lines.String(), s) {
+			t.Errorf("no progress about %q in\n%s", s, &lines)
+		}
+	}
+}
+
+func TestVerify(t *testing.T) {
+	keys, others := t.TempDir(), t.TempDir()
+	dev := tiny(t, keys)
+	devManifest := build(t, dev)
+	release := tiny(t, t.TempDir())
+	release.Release, release.Key, release.Cert = true, filepath.Join(keys, sign.KeyFile), filepath.Join(keys, sign.CertFile)
+	releaseManifest := build(t, release)
+	if _, _, err := sign.Development(others); err != nil {
+		t.Fatal(err)
+	}
+	cut := filepath.Join(t.TempDir(), "cut.efi")
+	b, err := os.ReadFile(filepath.Join(release.Out, SignedFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A different kernel under the old signature.
+	if err := os.WriteFile(cut, bytes.Replace(b, []byte("MZ kernel"), []byte("MZ kermit"), 1), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, file, keys string
+		manifest         *Manifest
+		development      bool
+		is               error
+		says             string
+	}{
+		{name: "development", file: filepath.Join(dev.Out, SignedFile), manifest: &devManifest, development: true},
+		{name: "development disk", file: filepath.Join(dev.Out, DiskFile), manifest: &devManifest, development: true},
+		{name: "development as release", file: filepath.Join(dev.Out, SignedFile), manifest: &devManifest, is: ErrDevelopment},
+		{name: "release", file: filepath.Join(release.Out, SignedFile), manifest: &releaseManifest},
+		{name: "release disk", file: filepath.Join(release.Out, DiskFile), manifest: &releaseManifest},
+		{name: "unsigned", file: filepath.Join(release.Out, UnsignedFile), is: sign.ErrUnsigned},
+		{name: "other key", file: filepath.Join(release.Out, SignedFile), keys: others, is: sign.ErrSignature},
+		{name: "other manifest", file: filepath.Join(release.Out, SignedFile), manifest: &devManifest, says: "another build"},
+		{name: "changed", file: cut, manifest: &releaseManifest, is: sign.ErrSignature, says: "another build"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if c.keys == "" {
+				c.keys = keys
+			}
+			cert, err := sign.LoadCert(filepath.Join(c.keys, sign.CertFile))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := Inspect(c.file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = Verify(r, Check{Cert: cert, Manifest: c.manifest, Development: c.development})
+			switch {
+			case c.is == nil && c.says == "" && err != nil:
+				t.Errorf("refused: %v", err)
+			case c.is != nil && !errors.Is(err, c.is):
+				t.Errorf("error %v, want %v", err, c.is)
+			case c.says != "" && (err == nil || !strings.Contains(err.Error(), c.says)):
+				t.Errorf("error %v, want one that says %q", err, c.says)
+			}
+		})
+	}
+	if releaseManifest.Development {
+		t.Error("the release's manifest says development")
+	}
+}
+
+func TestRefusesBeforeWork(t *testing.T) {
+	for name, change := range map[string]func(*Options){
+		"key without certificate":      func(o *Options) { o.Key = "k" },
+		"release with development key": func(o *Options) { o.Release = true },
+		"no output":                    func(o *Options) { o.Out = "" },
+		"no stub":                      func(o *Options) { o.Stub = ""; o.Source.Version = "a b" },
+	} {
+		o := tiny(t, t.TempDir())
+		change(&o)
+		if _, err := o.Build(t.Context()); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func TestInspectRefuses(t *testing.T) {
+	dir := t.TempDir()
+	for name, data := range map[string][]byte{
+		"empty":    nil,
+		"text":     []byte("hello, this is neither"),
+		"zeros":    make([]byte, 1<<20),
+		"dos only": append([]byte("MZ"), make([]byte, 600)...),
+	} {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Inspect(path); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+// TestCompile builds a real program of the tree twice, in two places.
+func TestCompile(t *testing.T) {
+	src, err := FindSource(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(src.Root, "configs/kernel.lock")); err != nil || src.Version == "" {
+		t.Errorf("source %+v: %v", src, err)
+	}
+	dir := t.TempDir()
+	mod := map[string]string{
+		"go.mod":            "module github.com/ratchetos/ratchet\n\ngo 1.26\n",
+		"main.go":           "package main\n\nimport \"github.com/ratchetos/ratchet/core/version\"\n\nfunc main() { println(version.Version, version.Epoch) }\n",
+		"core/version/v.go": "package version\n\nvar Version, Commit, Epoch string\n",
+	}
+	var sums [2][]byte
+	for i := range sums {
+		root := filepath.Join(dir, strings.Repeat("x", i+1))
+		for name, text := range mod {
+			if err := os.MkdirAll(filepath.Dir(filepath.Join(root, name)), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		out := filepath.Join(root, "ratchet")
+		if err := (Source{Root: root, Version: "v9", Epoch: "17"}).Compile(t.Context(), out); err != nil {
+			t.Fatal(err)
+		}
+		if sums[i], err = os.ReadFile(out); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !bytes.Equal(sums[0], sums[1]) {
+		t.Error("the folder a program is compiled in changes its bytes")
+	}
+	if !bytes.Contains(sums[0], []byte("v9")) {
+		t.Error("the version is not inside")
+	}
+}
