@@ -17,6 +17,7 @@ import (
 
 	"github.com/google/renameio/v2"
 
+	"github.com/ratchetos/ratchet/boot"
 	"github.com/ratchetos/ratchet/configs"
 	"github.com/ratchetos/ratchet/hw/catalogue"
 	"github.com/ratchetos/ratchet/image/disk"
@@ -77,11 +78,11 @@ func (o Options) Build(ctx context.Context) (Manifest, error) {
 	if err != nil {
 		return Manifest{}, err
 	}
-	policy := initramfs.Policy{
+	policy := boot.Policy{
 		Version: o.Source.Version, Flavour: o.Flavour, TPM: "required",
 		Development: !o.Release, RecoveryKey: recovery,
 	}
-	if in.system.Policy, err = policy.JSON(); err != nil {
+	if in.system.Policy, err = initramfs.PolicyJSON(policy); err != nil {
 		return Manifest{}, err
 	}
 	done := p.step("compress initramfs")

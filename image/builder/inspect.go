@@ -11,6 +11,7 @@ import (
 	diskfs "github.com/diskfs/go-diskfs"
 	"github.com/diskfs/go-diskfs/partition/gpt"
 
+	"github.com/ratchetos/ratchet/boot"
 	"github.com/ratchetos/ratchet/image/disk"
 	"github.com/ratchetos/ratchet/image/initramfs"
 	"github.com/ratchetos/ratchet/image/sign"
@@ -33,17 +34,17 @@ type PartitionReport struct {
 
 // ImageReport describes one UKI.
 type ImageReport struct {
-	Slot      string           `json:"slot,omitempty"` // "A" or "B" on a disk
-	Size      int              `json:"size"`
-	Stub      int              `json:"stub"` // systemd version
-	Release   string           `json:"release"`
-	Kernel    string           `json:"kernel"` // uname -r
-	Cmdline   string           `json:"cmdline"`
-	PCR11     string           `json:"pcr11"`
-	Digest    string           `json:"digest"` // Authenticode, SHA-256
-	Signed    bool             `json:"signed"`
-	Policy    initramfs.Policy `json:"policy"`
-	Sections  []SectionReport  `json:"sections"`
+	Slot      string          `json:"slot,omitempty"` // "A" or "B" on a disk
+	Size      int             `json:"size"`
+	Stub      int             `json:"stub"` // systemd version
+	Release   string          `json:"release"`
+	Kernel    string          `json:"kernel"` // uname -r
+	Cmdline   string          `json:"cmdline"`
+	PCR11     string          `json:"pcr11"`
+	Digest    string          `json:"digest"` // Authenticode, SHA-256
+	Signed    bool            `json:"signed"`
+	Policy    boot.Policy     `json:"policy"`
+	Sections  []SectionReport `json:"sections"`
 	file      *uki.File
 	policyErr error
 }
@@ -117,6 +118,9 @@ func inspectUKI(data []byte) (ImageReport, error) {
 	// An image that is not ours has no policy; that matters to Verify, not to Inspect.
 	initrd, _ := f.Section(".initrd")
 	r.Policy, r.policyErr = initramfs.ReadPolicy(initrd)
+	if r.Policy.RecoveryKey != "" {
+		r.Policy.RecoveryKey = "(hidden)" // reports end up in logs
+	}
 	return r, nil
 }
 

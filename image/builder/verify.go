@@ -51,8 +51,6 @@ func (c Check) image(r ImageReport) (errs []error) {
 		errs = append(errs, fmt.Errorf("no policy inside: %w", r.policyErr))
 	case r.Policy.TPM != "required":
 		errs = append(errs, fmt.Errorf("the policy does not require a TPM (tpm: %q)", r.Policy.TPM))
-	case !r.Policy.Development && r.Policy.RecoveryKey != "":
-		errs = append(errs, errors.New("a release must not carry a recovery key"))
 	case r.Policy.Development && !c.Development:
 		errs = append(errs, fmt.Errorf("%w: it provisions any box by itself and carries its recovery key; "+
 			"build with --release, or pass --development to check it as what it is", ErrDevelopment))

@@ -12,6 +12,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/u-root/u-root/pkg/cpio"
 
+	"github.com/ratchetos/ratchet/boot"
 	"github.com/ratchetos/ratchet/image/kernel"
 )
 
@@ -26,7 +27,7 @@ func records(t testing.TB, archive []byte) []cpio.Record {
 
 func system(t testing.TB) []byte {
 	t.Helper()
-	policy, err := Policy{Version: "v1", Flavour: "cloud", TPM: "required", Development: true}.JSON()
+	policy, err := PolicyJSON(boot.Policy{Version: "v1", Flavour: "cloud", TPM: "required", Development: true})
 	if err != nil {
 		t.Fatal(err)
 	}

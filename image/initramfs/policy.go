@@ -9,40 +9,30 @@ import (
 	"slices"
 
 	"github.com/u-root/u-root/pkg/cpio"
+
+	"github.com/ratchetos/ratchet/boot"
 )
 
-// Policy is baked into the image at /etc/ratchet/policy.json: what init believes before it has
-// read anything from a disk. It is measured with the rest of the initramfs.
-type Policy struct {
-	Version string `json:"version"` // of the image
-	Flavour string `json:"flavour"`
-	TPM     string `json:"tpm"` // "required"
-	// Development lets the image provision a box by itself, loudly.
-	Development bool `json:"development"`
-	// RecoveryKey is set in development images only; a release asks for it at provisioning.
-	RecoveryKey string `json:"recovery_key,omitempty"`
-}
-
-// JSON is the policy as it is stored.
-func (p Policy) JSON() ([]byte, error) {
+// PolicyJSON is a policy as it is stored, at /etc/ratchet/policy.json.
+func PolicyJSON(p boot.Policy) ([]byte, error) {
 	b, err := json.MarshalIndent(p, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("write policy: %w", err)
 	}
+	// What init would refuse must not get into an image.
+	if _, err := boot.ParsePolicy(b); err != nil {
+		return nil, err
+	}
 	return append(b, '\n'), nil
 }
 
-// ReadPolicy finds the policy in the compressed initramfs of an image.
-func ReadPolicy(initrd []byte) (Policy, error) {
+// ReadPolicy finds the policy in the compressed initramfs of an image and reads it as init does.
+func ReadPolicy(initrd []byte) (boot.Policy, error) {
 	data, err := ReadFile(initrd, PolicyPath)
 	if err != nil {
-		return Policy{}, err
+		return boot.Policy{}, err
 	}
-	var p Policy
-	if err := json.Unmarshal(data, &p); err != nil {
-		return Policy{}, fmt.Errorf("parse %s: %w", PolicyPath, err)
-	}
-	return p, nil
+	return boot.ParsePolicy(data)
 }
 
 // ErrNotFound means that an initramfs has no file of that name.
