@@ -88,7 +88,7 @@ func boot(ctx context.Context, o box.Options, notes io.Writer) error {
 	if err != nil {
 		return err
 	}
-	defer m.Close()
+	defer func() { _ = m.Close() }()
 	ports := append([]int{box.APIPort, box.NBDPort}, o.Forwards...)
 	for _, port := range ports {
 		fmt.Fprintf(notes, "port %d of the machine is at %s\r\n", port, m.Forward(port))

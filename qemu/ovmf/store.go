@@ -22,6 +22,7 @@ type Variable struct {
 // Attributes of a variable (UEFI 2.10, section 8.2).
 type Attributes uint32
 
+// The attributes Secure Boot's variables carry.
 const (
 	NonVolatile       Attributes = 0x01
 	BootServiceAccess Attributes = 0x02
@@ -77,12 +78,12 @@ type entry struct {
 func Parse(image []byte) (*Store, error) {
 	start, end, err := bounds(image)
 	if err != nil {
-		return nil, fmt.Errorf("parse variable store: %w: %v", ErrFormat, err)
+		return nil, fmt.Errorf("parse variable store: %w: %w", ErrFormat, err)
 	}
 	s := &Store{image: bytes.Clone(image), free: start, end: end}
 	for s.free+variableHeaderLen <= s.end && le.Uint16(s.image[s.free:]) == variableStart {
 		if err := s.scan(); err != nil {
-			return nil, fmt.Errorf("parse variable at %#x: %w: %v", s.free, ErrFormat, err)
+			return nil, fmt.Errorf("parse variable at %#x: %w: %w", s.free, ErrFormat, err)
 		}
 	}
 	// Flash can only be written where it is erased; anything else here means we misread the variables before it.

@@ -72,12 +72,16 @@ func moduleDir(ctx context.Context) (string, error) {
 func contentID(module string) (string, error) {
 	h := sha256.New()
 	fmt.Fprintln(h, runtime.Version(), runtime.GOARCH)
-	for _, name := range []string{"go.mod", "go.sum", "main.go"} {
-		b, err := os.ReadFile(filepath.Join(module, name))
+	files, err := filepath.Glob(filepath.Join(module, "*.go"))
+	if err != nil {
+		return "", err
+	}
+	for _, path := range append(files, filepath.Join(module, "go.mod"), filepath.Join(module, "go.sum")) {
+		b, err := os.ReadFile(path)
 		if err != nil {
 			return "", err
 		}
-		fmt.Fprintln(h, name, len(b))
+		fmt.Fprintln(h, filepath.Base(path), len(b))
 		h.Write(b)
 	}
 	return "s3-" + hex.EncodeToString(h.Sum(nil))[:16], nil

@@ -13,8 +13,11 @@ import (
 type Status string
 
 const (
-	OK       Status = "ok"
-	Fail     Status = "FAIL"
+	// OK: the test ran, passed, and said what it saw.
+	OK Status = "ok"
+	// Fail: it exists and did anything else.
+	Fail Status = "FAIL"
+	// NotBuilt: there is no test.
 	NotBuilt Status = "not built"
 )
 

@@ -157,7 +157,7 @@ func probe(ctx context.Context, fw Firmware) (verdict, error) {
 	}
 	if err == nil {
 		_, err = m.Expect(ctx, sign)
-		m.Close()
+		_ = m.Close()
 	}
 	if ctx.Err() != nil {
 		return v, context.Cause(ctx)

@@ -54,7 +54,7 @@ func (v *VM) launch(ctx context.Context, c Config, accel Accel) (err error) {
 	}
 	if err != nil {
 		said := v.messages() // before Close removes them
-		v.Close()
+		_ = v.Close()
 		return fmt.Errorf("%w%s", err, said)
 	}
 	return nil

@@ -85,7 +85,7 @@ func (t *TPM) Serve(ctx context.Context) (*TPMServer, error) {
 	// tpm2-tss expects the control channel beside the data channel, under this name.
 	control := s.Socket + ".ctrl"
 	if s.p, err = t.serve(s.Socket, control); err != nil {
-		os.RemoveAll(tmp)
+		_ = os.RemoveAll(tmp)
 		return nil, err
 	}
 	s.off = context.AfterFunc(ctx, s.p.signalKill)
@@ -112,7 +112,7 @@ func (t *TPM) serve(socket, control string) (*process, error) {
 func (s *TPMServer) Stop() {
 	s.off()
 	s.p.stop(stopGrace)
-	os.RemoveAll(s.tmp)
+	_ = os.RemoveAll(s.tmp)
 }
 
 // awaitSocket returns when path exists: swtpm binds its sockets some milliseconds after it starts and tells
