@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/ratchetos/ratchet/hw"
 )
@@ -30,6 +31,8 @@ type Config struct {
 	// ResolvConf is where name servers are written, "" means /etc/resolv.conf.
 	ResolvConf string
 	Log        *slog.Logger // nil discards
+
+	attempt time.Duration // 0 means attemptTime; tests are less patient
 }
 
 // Check finds what can be wrong with a configuration without looking at hardware; all errors

@@ -15,12 +15,16 @@ import (
 // errRefused is returned when a server says no (DHCPNAK): the address must not be used.
 var errRefused = errors.New("lease refused by the server")
 
+// errSilence replaces the library's long words for what mostly means that nobody is there.
+var errSilence = errors.New("no DHCP server answers")
+
 // attemptTime is how long one attempt waits for each answer. The machine does the retrying.
 const attemptTime = 2 * time.Second
 
 // dhcp speaks DHCPv4 on one link. It belongs to one goroutine.
 type dhcp struct {
 	link     string
+	timeout  time.Duration // for each answer
 	hostname string
 	current  *nclient4.Lease // as the library needs it to renew
 }
@@ -40,6 +44,9 @@ func (d *dhcp) do(ctx context.Context, what action) (lease, error) {
 	var nak *nclient4.ErrNak
 	if errors.As(err, &nak) {
 		return lease{}, fmt.Errorf("%w: %s", errRefused, nak.Nak.Message())
+	}
+	if errors.Is(err, nclient4.ErrNoResponse) {
+		return lease{}, fmt.Errorf("%s on %s: %w", what, d.link, errSilence)
 	}
 	if err != nil {
 		return lease{}, fmt.Errorf("%s on %s: %w", what, d.link, err)
@@ -67,7 +74,7 @@ func (d *dhcp) options() []dhcpv4.Modifier {
 }
 
 func (d *dhcp) discover(ctx context.Context) (*nclient4.Lease, error) {
-	client, err := nclient4.New(d.link, nclient4.WithTimeout(attemptTime), nclient4.WithRetry(1))
+	client, err := nclient4.New(d.link, nclient4.WithTimeout(d.timeout), nclient4.WithRetry(1))
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +87,7 @@ func (d *dhcp) renew(ctx context.Context, unicast bool) (*nclient4.Lease, error)
 	if d.current == nil {
 		return d.discover(ctx)
 	}
-	opts := []nclient4.ClientOpt{nclient4.WithTimeout(attemptTime), nclient4.WithRetry(1)}
+	opts := []nclient4.ClientOpt{nclient4.WithTimeout(d.timeout), nclient4.WithRetry(1)}
 	if unicast {
 		opts = append(opts,
 			nclient4.WithUnicast(&net.UDPAddr{IP: d.current.ACK.YourIPAddr, Port: nclient4.ClientPort}),

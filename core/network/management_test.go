@@ -86,8 +86,8 @@ func TestRebindsAndExpires(t *testing.T) {
 		return
 	}
 	l := newLab(t)
-	server := l.serveDHCP(&dhcpServer{address: "10.7.0.50", lease: 4 * time.Second, t1: time.Second, t2: 2 * time.Second})
-	m := l.up(Config{})
+	server := l.serveDHCP(&dhcpServer{address: "10.7.0.50", lease: 3 * time.Second, t1: time.Second, t2: 2 * time.Second})
+	m := l.up(Config{attempt: 200 * time.Millisecond})
 	ready(t, m)
 	server.set(func(s *dhcpServer) { s.mode = "deaf to unicast" })
 	first := m.Status().Lease.Expires
@@ -95,7 +95,7 @@ func TestRebindsAndExpires(t *testing.T) {
 
 	server.set(func(s *dhcpServer) { s.mode = "silent" })
 	await(t, m, "the end of the lease", func(s Status) bool { return len(s.Addresses) == 0 && s.Lease.State == "init" })
-	if s := await(t, m, "a problem", func(s Status) bool { return s.Problem != "" }); !strings.Contains(s.Problem, "discover on c0") {
+	if s := await(t, m, "a problem", func(s Status) bool { return s.Problem != "" }); !strings.Contains(s.Problem, "discover on c0: no DHCP server answers") {
 		t.Errorf("problem %q", s.Problem)
 	}
 	server.set(func(s *dhcpServer) { s.mode = "" })

@@ -1,0 +1,147 @@
+package kmod
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+)
+
+const closure = `virtio /lib/modules/6.1/kernel/virtio.ko
+virtio_ring /lib/modules/6.1/kernel/virtio_ring.ko
+scsi_common builtin
+scsi_mod kernel/scsi_mod.ko scsi_common
+virtio-net /lib/modules/6.1/kernel/virtio_net.ko virtio_ring,virtio
+virtio_scsi /lib/modules/6.1/kernel/virtio_scsi.ko virtio,virtio_ring,scsi_mod
+`
+
+// image makes a root with the closure and its files, and a loader that notes what it inserts.
+func image(t *testing.T) (l *Loader, root string, inserted func() []string) {
+	t.Helper()
+	root = t.TempDir()
+	put := func(path, data string) {
+		path = filepath.Join(root, path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(data), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(ClosurePath, closure)
+	put("/lib/modules/kernel/scsi_mod.ko", "")
+	for _, m := range []string{"virtio", "virtio_ring", "virtio_net"} {
+		put("/lib/modules/6.1/kernel/"+m+".ko", "")
+	}
+	l, err := NewLoader(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	var names []string
+	l.insert = func(f *os.File, parameters string) error {
+		mu.Lock()
+		defer mu.Unlock()
+		names = append(names, strings.TrimSpace(filepath.Base(f.Name())+" "+parameters))
+		return nil
+	}
+	return l, root, func() []string { return names }
+}
+
+func TestLoadsEachModuleOnceAfterItsDependencies(t *testing.T) {
+	l, _, inserted := image(t)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			if err := l.Load("virtio-net"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if err := l.Load("scsi_mod"); err != nil {
+		t.Error(err)
+	}
+	want := []string{"virtio_ring.ko", "virtio.ko", "virtio_net.ko", "scsi_mod.ko scan=sync"}
+	if diff := cmp.Diff(want, inserted()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestWhatIsThereIsNotLoaded(t *testing.T) {
+	l, root, _ := image(t)
+	for path, state := range map[string]string{"virtio/initstate": "live\n", "virtio_ring/parameters/x": ""} {
+		path = filepath.Join(root, "sys/module", path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(state), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.insert = func(f *os.File, _ string) error { t.Errorf("loaded %s", f.Name()); return nil }
+	for _, m := range []string{"virtio", "virtio_ring", "scsi_common"} {
+		if err := l.Load(m); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestLoadErrors(t *testing.T) {
+	l, _, _ := image(t)
+	if err := l.Load("floppy"); !errors.Is(err, ErrUnknown) {
+		t.Errorf("unknown module: %v", err)
+	}
+	if err := l.Load("virtio_scsi"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("missing file: %v", err)
+	}
+	l, _, _ = image(t)
+	l.insert = func(*os.File, string) error { return unix.EEXIST } // somebody was faster
+	if err := l.Load("virtio_net"); err != nil {
+		t.Error(err)
+	}
+	l, _, _ = image(t)
+	l.insert = func(*os.File, string) error { return unix.EKEYREJECTED } // unsigned, under Secure Boot
+	if err := l.Load("virtio_net"); !errors.Is(err, unix.EKEYREJECTED) {
+		t.Error(err)
+	}
+}
+
+func TestParseClosureRefuses(t *testing.T) {
+	for text, want := range map[string]string{
+		"a":                        "line 1",
+		"a x y z":                  "line 1",
+		"a /a.ko\na /b.ko":         "twice",
+		"a-b /a.ko\na_b /b.ko":     "twice",
+		"a /a.ko b\nb /b.ko":       "not above",
+		"a /a.ko a":                "not above",
+		strings.Repeat(" ", 2<<20): "at most",
+	} {
+		if _, err := ParseClosure([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.30q: %v, want %q", text, err, want)
+		}
+	}
+}
+
+func FuzzParseClosure(f *testing.F) {
+	f.Add([]byte(closure))
+	f.Add([]byte("a builtin\nb /b.ko a,-\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		modules, err := ParseClosure(data)
+		if err != nil {
+			return
+		}
+		for _, m := range modules {
+			for _, dep := range m.Depends {
+				if _, ok := modules[dep]; !ok || dep == m.Name {
+					t.Errorf("%s depends on %s", m.Name, dep)
+				}
+			}
+		}
+	})
+}
