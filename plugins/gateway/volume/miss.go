@@ -35,7 +35,7 @@ func (f *flights) wait() {
 func (v *Volume) fetch(ctx context.Context, cell uint64) (*flight, error) {
 	v.flights.mu.Lock()
 	f := v.flights.cells[cell]
-	if f == nil {
+	if f == nil || f.landed() && v.remote.Generation(cell) != f.generation {
 		if err := v.Err(); err != nil {
 			v.flights.mu.Unlock()
 			return nil, err
@@ -53,6 +53,16 @@ func (v *Volume) fetch(ctx context.Context, cell uint64) (*flight, error) {
 	return f, f.err
 }
 
+// landed reports whether the flight is over; it is still listed while its cell is being cached.
+func (f *flight) landed() bool {
+	select {
+	case <-f.done:
+		return true
+	default:
+		return false
+	}
+}
+
 func (v *Volume) fly(f *flight, cell uint64) {
 	ctx, cancel := context.WithTimeout(v.ctx, v.o.ReadTimeout)
 	defer cancel()
@@ -65,7 +75,9 @@ func (v *Volume) fly(f *flight, cell uint64) {
 		v.keepCell(f, cell)
 	}
 	v.flights.mu.Lock()
-	delete(v.flights.cells, cell)
+	if v.flights.cells[cell] == f {
+		delete(v.flights.cells, cell)
+	}
 	v.flights.mu.Unlock()
 }
 

@@ -1,0 +1,134 @@
+// Package ctl is the gateway's part of ratchetctl.
+package ctl
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ratchetos/ratchet/plugins/gateway/api"
+)
+
+// App is what ratchetctl offers to a plugin's commands.
+type App interface {
+	// Invoke calls a method of a plugin's management service through core.
+	Invoke(ctx context.Context, plugin, method string, request, reply any) error
+	// Print writes value as JSON or YAML, or the table, as the user chose.
+	Print(value any, columns []string, rows [][]string) error
+}
+
+const plugin = "gateway"
+
+// Command is `ratchetctl volume`.
+func Command(app App) *cobra.Command {
+	c := &cobra.Command{Use: "volume", Short: "Cached volumes: state, cache, upload"}
+	c.AddCommand(list(app), show(app), flush(app))
+	return c
+}
+
+func list(app App) *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Aliases: []string{"ls"}, Short: "List volumes with what is cached and what is not uploaded yet", Args: cobra.NoArgs,
+		Example: "  ratchetctl volume list\n  ratchetctl volume list -o json",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var reply api.ListReply
+			if err := app.Invoke(cmd.Context(), plugin, api.MethodList, struct{}{}, &reply); err != nil {
+				return err
+			}
+			var rows [][]string
+			for _, v := range reply.Volumes {
+				rows = append(rows, []string{v.Name, v.State, size(v.Size), size(v.DirtyBytes), size(v.CachedBytes), HitRatio(v), remote(v), v.Message})
+			}
+			return app.Print(reply, []string{"VOLUME", "STATE", "SIZE", "DIRTY", "CACHED", "HITS", "STORE", "MESSAGE"}, rows)
+		},
+	}
+}
+
+func show(app App) *cobra.Command {
+	return &cobra.Command{
+		Use: "show NAME", Short: "Show everything about one volume", Args: cobra.ExactArgs(1),
+		Example: "  ratchetctl volume show demo",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var v api.Volume
+			if err := app.Invoke(cmd.Context(), plugin, api.MethodShow, api.VolumeRequest{Name: args[0]}, &v); err != nil {
+				return err
+			}
+			return app.Print(v, []string{"FIELD", "VALUE"}, fields(v))
+		},
+	}
+}
+
+func flush(app App) *cobra.Command {
+	var timeout time.Duration
+	c := &cobra.Command{
+		Use: "flush NAME", Short: "Upload everything written so far and wait for it", Args: cobra.ExactArgs(1),
+		Example: "  ratchetctl volume flush demo --timeout 10m",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var v api.Volume
+			request := api.FlushRequest{Name: args[0], TimeoutMS: timeout.Milliseconds()}
+			if err := app.Invoke(cmd.Context(), plugin, api.MethodFlush, request, &v); err != nil {
+				return err
+			}
+			return app.Print(v, []string{"VOLUME", "UPLOADED", "DIRTY"},
+				[][]string{{v.Name, fmt.Sprintf("group %d", v.UploadedSeq), size(v.DirtyBytes)}})
+		},
+	}
+	c.Flags().DurationVar(&timeout, "timeout", 5*time.Minute, "give up waiting after this long; the upload goes on")
+	return c
+}
+
+func fields(v api.Volume) [][]string {
+	rows := [][]string{
+		{"name", v.Name},
+		{"state", v.State},
+		{"message", v.Message},
+		{"disk", v.Disk},
+		{"size", size(v.Size)},
+		{"dirty", fmt.Sprintf("%s, oldest %s", size(v.DirtyBytes), age(v.OldestDirtyMS))},
+		{"log", fmt.Sprintf("%s of %s", size(v.LogBytes), size(v.LogSize))},
+		{"cache", fmt.Sprintf("%s of %s", size(v.CachedBytes), size(v.CacheSize))},
+		{"reads", fmt.Sprintf("%d local, %d from the store, %s", v.Hits, v.Misses, HitRatio(v))},
+		{"uploaded", fmt.Sprintf("group %d of %d, %s in %d batches since start", v.UploadedSeq, v.DurableSeq, size(v.UploadedBytes), v.UploadBatches)},
+		{"epoch", fmt.Sprint(v.Epoch)},
+		{"store", remote(v)},
+		{"clients", fmt.Sprint(v.Connections)},
+	}
+	if v.CorruptBlocks > 0 {
+		rows = append(rows, []string{"corrupt", fmt.Sprintf("%d cached blocks did not match and were fetched again", v.CorruptBlocks)})
+	}
+	return rows
+}
+
+func remote(v api.Volume) string {
+	if v.Remote != "down" {
+		return v.Remote
+	}
+	return fmt.Sprintf("down for %s: %s", age(v.RemoteDownMS), v.RemoteProblem)
+}
+
+func age(ms int64) string {
+	return (time.Duration(ms) * time.Millisecond).Round(100 * time.Millisecond).String()
+}
+
+// HitRatio is the share of reads that were served locally.
+func HitRatio(v api.Volume) string {
+	if v.Hits+v.Misses == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.1f %%", 100*float64(v.Hits)/float64(v.Hits+v.Misses))
+}
+
+// size prints bytes in the binary unit that leaves one to four digits.
+func size(n uint64) string {
+	const units = "KMGTPE"
+	if n < 1024 {
+		return fmt.Sprintf("%d B", n)
+	}
+	f, i := float64(n)/1024, 0
+	for f >= 1024 && i < len(units)-1 {
+		f, i = f/1024, i+1
+	}
+	return fmt.Sprintf("%.4g %ciB", f, units[i])
+}

@@ -1,0 +1,251 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/ratchetos/ratchet/core/plugin"
+	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
+	"github.com/ratchetos/ratchet/plugins/gateway/api"
+	"github.com/ratchetos/ratchet/plugins/gateway/nbd"
+)
+
+// Feature is the gateway plugin.
+type Feature struct {
+	mu      sync.Mutex
+	section plugin.Section
+	session *plugin.Session // nil while stopped
+	runners []*runner       // in the order of the configuration
+	changed chan struct{}
+	stop    context.CancelFunc
+	work    sync.WaitGroup
+}
+
+var (
+	_ plugin.Feature = (*Feature)(nil)
+	_ plugin.Invoker = (*Feature)(nil)
+)
+
+// New makes the feature; it holds nothing until Start.
+func New() *Feature { return &Feature{} }
+
+// Describe implements plugin.Feature.
+func (f *Feature) Describe() plugin.Descriptor {
+	return &pluginpb.Descriptor{
+		Name: "gateway", Version: "1", Summary: "cached volumes over NBD in front of an object store",
+		ConfigSchema: plugin.Schema(Config{}), WarmSpare: true,
+		Methods: []*pluginpb.Method{
+			{Name: api.MethodList, Summary: "volumes with cache and upload state", ReadOnly: true},
+			{Name: api.MethodShow, Summary: "one volume", ReadOnly: true},
+			{Name: api.MethodFlush, Summary: "upload what has been written and wait for it"},
+		},
+	}
+}
+
+// Validate implements plugin.Feature.
+func (f *Feature) Validate(_ context.Context, section plugin.Section) plugin.Validation {
+	_, v := parse(section)
+	return v
+}
+
+// Configure implements plugin.Feature. A started gateway takes only the section it has: disks and
+// sockets are handed out at Start, and a restart costs clients a reconnect and no data.
+func (f *Feature) Configure(_ context.Context, section plugin.Section) error {
+	_, v := parse(section)
+	if err := v.Err(); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.session != nil && !bytes.Equal(f.section.JSON, section.JSON) {
+		return plugin.ErrNeedsRestart
+	}
+	f.section = section
+	return nil
+}
+
+// Start implements plugin.Feature. Volumes on formatted disks serve when it returns.
+func (f *Feature) Start(_ context.Context, s *plugin.Session) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	c, _ := parse(f.section)
+	if s.Log == nil {
+		s.Log = slog.Default()
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	f.changed = make(chan struct{}, 1)
+	exports := new(nbd.Set)
+	var runners []*runner
+	for i, vc := range c.Volumes {
+		r := &runner{config: vc, disk: s.Handles[wantDisk(i)], dir: s.Handles[wantStore(i)], exports: exports, log: s.Log, state: stateStarting, changed: f.poke}
+		if r.disk.File == nil {
+			cancel()
+			return fmt.Errorf("core handed out no disk for volume %s", vc.Name)
+		}
+		runners = append(runners, r)
+	}
+	var listener net.Listener
+	if len(runners) > 0 {
+		h := s.Handles[wantNBD]
+		if h.File == nil {
+			cancel()
+			return errors.New("core handed out no socket for the NBD server")
+		}
+		var err error
+		if listener, err = net.FileListener(h.File); err != nil {
+			cancel()
+			return fmt.Errorf("NBD socket: %w", err)
+		}
+		h.File.Close() // the listener has a descriptor of its own
+	}
+	f.session, f.runners, f.stop = s, runners, cancel
+	f.openAll(ctx)
+	if listener != nil {
+		server := &nbd.Server{Exports: exports, Log: s.Log}
+		f.work.Go(func() {
+			if err := server.Serve(ctx, listener); err != nil {
+				s.Log.Error("NBD server ended", "error", err)
+			}
+		})
+	}
+	f.work.Go(func() { f.show(ctx) })
+	return nil
+}
+
+// openAll opens what is formatted now, all at once, and leaves the rest to the background.
+func (f *Feature) openAll(ctx context.Context) {
+	var now sync.WaitGroup
+	for _, r := range f.runners {
+		if !r.formatted() {
+			f.work.Go(func() { r.run(ctx) })
+			continue
+		}
+		now.Go(func() {
+			if err := r.open(ctx); err != nil && !hopeless(err) {
+				f.work.Go(func() { r.run(ctx) })
+			}
+		})
+	}
+	now.Wait()
+}
+
+// Stop implements plugin.Feature.
+func (f *Feature) Stop(context.Context) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.session == nil {
+		return nil
+	}
+	f.stop()
+	f.work.Wait()
+	var errs []error
+	for _, r := range f.runners {
+		errs = append(errs, r.close())
+		r.disk.File.Close()
+		if r.dir.File != nil {
+			r.dir.File.Close()
+		}
+	}
+	f.session, f.runners = nil, nil
+	return errors.Join(errs...)
+}
+
+func (f *Feature) poke() {
+	select {
+	case f.changed <- struct{}{}:
+	default:
+	}
+}
+
+// Invoke implements plugin.Invoker.
+func (f *Feature) Invoke(ctx context.Context, method string, request []byte) ([]byte, error) {
+	var reply any
+	var err error
+	switch method {
+	case api.MethodList:
+		reply = api.ListReply{Volumes: f.volumes()}
+	case api.MethodShow:
+		var q api.VolumeRequest
+		if err = decode(request, &q); err == nil {
+			reply, err = f.volume(q.Name)
+		}
+	case api.MethodFlush:
+		var q api.FlushRequest
+		if err = decode(request, &q); err == nil {
+			reply, err = f.flush(ctx, q)
+		}
+	default:
+		err = fmt.Errorf("method %q is not known", method)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(reply)
+}
+
+func decode(p []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(p))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return fmt.Errorf("read request: %w", err)
+	}
+	return nil
+}
+
+func (f *Feature) list() []*runner {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.runners
+}
+
+func (f *Feature) volumes() []api.Volume {
+	list := []api.Volume{}
+	for _, r := range f.list() {
+		list = append(list, r.show())
+	}
+	return list
+}
+
+func (f *Feature) find(name string) (*runner, error) {
+	for _, r := range f.list() {
+		if r.config.Name == name {
+			return r, nil
+		}
+	}
+	return nil, fmt.Errorf("there is no volume %q: see ratchetctl volume list", name)
+}
+
+func (f *Feature) volume(name string) (api.Volume, error) {
+	r, err := f.find(name)
+	if err != nil {
+		return api.Volume{}, err
+	}
+	return r.show(), nil
+}
+
+func (f *Feature) flush(ctx context.Context, q api.FlushRequest) (api.Volume, error) {
+	r, err := f.find(q.Name)
+	if err != nil {
+		return api.Volume{}, err
+	}
+	v, state, err := r.current()
+	if v == nil {
+		return api.Volume{}, fmt.Errorf("volume %s is %s: %v", q.Name, state, err)
+	}
+	if q.TimeoutMS > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(q.TimeoutMS)*time.Millisecond)
+		defer cancel()
+	}
+	if err := v.WaitUploaded(ctx); err != nil {
+		return api.Volume{}, fmt.Errorf("wait for the upload of volume %s: %w", q.Name, err)
+	}
+	return r.show(), nil
+}

@@ -1,0 +1,130 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
+	"github.com/ratchetos/ratchet/plugins/gateway/api"
+	"github.com/ratchetos/ratchet/plugins/gateway/volume"
+)
+
+// showEvery is how often figures are reported; changes of state are reported at once.
+const showEvery = time.Second
+
+// show reports until ctx ends.
+func (f *Feature) show(ctx context.Context) {
+	tick := time.NewTicker(showEvery)
+	defer tick.Stop()
+	for {
+		f.session.Report(event(f.runners))
+		select {
+		case <-tick.C:
+		case <-f.changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// show describes the volume as it is now.
+func (r *runner) show() api.Volume {
+	r.mu.Lock()
+	v, export := r.volume, r.export
+	out := api.Volume{
+		Name: r.config.Name, State: r.state, Disk: r.config.Disk, Size: uint64(r.config.Size), Remote: "unknown",
+		OpenDurationUS: r.took.Microseconds(),
+	}
+	if r.err != nil {
+		out.Message = r.err.Error()
+	}
+	r.mu.Unlock()
+	if v == nil {
+		return out
+	}
+	s := v.Status()
+	out.State, out.Remote = string(s.State), "ok"
+	if s.Remote.Down {
+		out.Remote, out.RemoteDownMS = "down", time.Since(s.Remote.Since).Milliseconds()
+		if s.Remote.Err != nil {
+			out.RemoteProblem = s.Remote.Err.Error()
+		}
+	}
+	out.Message = explain(s)
+	out.DirtyBytes, out.OldestDirtyMS = uint64(s.DirtyBytes), s.OldestDirty.Milliseconds()
+	out.CachedBytes, out.CacheSize = uint64(s.CachedBytes), uint64(s.CacheSize)
+	out.LogBytes, out.LogSize = uint64(s.LogBytes), uint64(s.LogSize)
+	out.DurableSeq, out.UploadedSeq, out.Epoch = s.DurableSeq, s.UploadedSeq, s.Epoch
+	out.Hits, out.Misses, out.CorruptBlocks = s.Hits, s.Misses, s.Corrupt
+	out.UploadedBytes, out.UploadBatches = s.Uploaded, s.Batches
+	out.Connections = export.Stats().Snapshot().Connections
+	return out
+}
+
+// explain says why a volume is not attached and what it means.
+func explain(s volume.Status) string {
+	switch s.State {
+	case volume.Detached:
+		return "the store does not answer: writes and cached reads go on, uploads resume by themselves"
+	case volume.Fenced:
+		return fmt.Sprintf("%v; groups %d to %d were not uploaded and stay on the disk", s.Err, s.UploadedSeq+1, s.DurableSeq)
+	case volume.Failed:
+		return s.Err.Error()
+	}
+	return ""
+}
+
+// event is what the plugin shows of itself.
+func event(runners []*runner) *pluginpb.Event {
+	e := &pluginpb.Event{Message: fmt.Sprintf("%d volumes", len(runners))}
+	table := &pluginpb.Table{Name: "volumes", Columns: []string{"volume", "state", "size", "dirty", "cached", "hits", "misses", "store", "message"}}
+	for _, r := range runners {
+		v := r.show()
+		if v.State != string(volume.Attached) && v.State != string(volume.Opening) && v.State != stateStarting {
+			e.Health = pluginpb.Event_DEGRADED
+			e.Message = fmt.Sprintf("volume %s is %s", v.Name, v.State)
+		}
+		table.Rows = append(table.Rows, &pluginpb.Row{Cells: []string{
+			v.Name, v.State, mib(v.Size), mib(v.DirtyBytes), mib(v.CachedBytes), fmt.Sprint(v.Hits), fmt.Sprint(v.Misses), v.Remote, v.Message,
+		}})
+		e.Gauges = append(e.Gauges, gauges(v)...)
+		if v.DirtyBytes > 0 {
+			e.Jobs = append(e.Jobs, &pluginpb.Job{Name: "upload " + v.Name, Done: v.UploadedBytes, Total: v.UploadedBytes + v.DirtyBytes, Unit: "bytes"})
+		}
+	}
+	e.Tables = []*pluginpb.Table{table}
+	return e
+}
+
+func mib(n uint64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
+
+func gauges(v api.Volume) []*pluginpb.Gauge {
+	down := 0.0
+	if v.Remote == "down" {
+		down = 1
+	}
+	var list []*pluginpb.Gauge
+	for _, g := range []struct {
+		name, help string
+		value      float64
+		counter    bool
+	}{
+		{"volume_size_bytes", "size of the volume", float64(v.Size), false},
+		{"volume_dirty_bytes", "in the local log and not yet in the store", float64(v.DirtyBytes), false},
+		{"volume_oldest_dirty_seconds", "how long the oldest of them has waited", float64(v.OldestDirtyMS) / 1000, false},
+		{"volume_cached_bytes", "in the read cache", float64(v.CachedBytes), false},
+		{"volume_log_used_bytes", "of the write log", float64(v.LogBytes), false},
+		{"volume_log_size_bytes", "of the write log", float64(v.LogSize), false},
+		{"volume_hits_total", "reads served locally", float64(v.Hits), true},
+		{"volume_misses_total", "reads that needed the store", float64(v.Misses), true},
+		{"volume_corrupt_blocks_total", "cached blocks that did not match their checksum", float64(v.CorruptBlocks), true},
+		{"volume_uploaded_bytes_total", "of log uploaded since start", float64(v.UploadedBytes), true},
+		{"volume_upload_batches_total", "batches uploaded since start", float64(v.UploadBatches), true},
+		{"volume_store_down", "1 while the store does not answer", down, false},
+		{"volume_nbd_connections", "NBD clients", float64(v.Connections), false},
+	} {
+		list = append(list, &pluginpb.Gauge{Name: g.name, Help: g.help, Value: g.value, Counter: g.counter, Labels: map[string]string{"volume": v.Name}})
+	}
+	return list
+}

@@ -1,0 +1,380 @@
+package volume
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ratchetos/ratchet/plugins/gateway/remote"
+	"github.com/ratchetos/ratchet/plugins/internal/log"
+	"github.com/ratchetos/ratchet/plugins/internal/log/simdisk"
+	"github.com/ratchetos/ratchet/plugins/internal/objstore"
+)
+
+const (
+	testSize = 4 << 20
+	testDisk = 7 << 20 // log 4 MiB, the rest checkpoints and a cache smaller than the volume
+)
+
+func testOptions(d log.Disk, s objstore.Store) Options {
+	return Options{Name: "v", Size: testSize, Disk: d, Store: s, LogSize: log.MinLogSize,
+		MaxAge: time.Millisecond, MaxBatch: 128 << 10, ReadTimeout: 5 * time.Second}
+}
+
+func mustOpen(t *testing.T, o Options) *Volume {
+	t.Helper()
+	v, err := Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = v.Close() })
+	return v
+}
+
+// limited bounds what one step of a test may take.
+func limited(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func mustRead(t *testing.T, v *Volume, off, n int64) []byte {
+	t.Helper()
+	p := make([]byte, n)
+	if err := v.ReadAt(limited(t), p, off); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func mustWrite(t *testing.T, v *Volume, p []byte, off int64) {
+	t.Helper()
+	if err := v.WriteAt(limited(t), p, off); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func mustUpload(t *testing.T, v *Volume) {
+	t.Helper()
+	if err := v.WaitUploaded(limited(t)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func pattern(seed byte, n int) []byte {
+	p := make([]byte, n)
+	r := rand.New(rand.NewPCG(uint64(seed), 7))
+	for i := range p {
+		p[i] = byte(r.Uint32())
+	}
+	return p
+}
+
+// TestModel runs random operations of all sizes and alignments against a byte slice, through
+// uploads, reclaims, evictions, remote outages, reopenings and, in the end, the loss of the disk.
+func TestModel(t *testing.T) {
+	for seed := range uint64(6) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			t.Parallel()
+			r := rand.New(rand.NewPCG(seed, 2))
+			store, disk := newStore(), simdisk.New(testDisk)
+			model := make([]byte, testSize)
+			v := mustOpen(t, testOptions(disk, store))
+			down := false
+			for i := range 3000 {
+				off := r.Int64N(testSize)
+				n := min(1+r.Int64N(1<<r.IntN(18)), testSize-off)
+				if r.IntN(2) == 0 {
+					off, n = off&^4095, (n+4095)&^4095
+				}
+				switch k := r.IntN(100); {
+				case k < 45:
+					p := pattern(byte(i), int(n))
+					mustWrite(t, v, p, off)
+					copy(model[off:], p)
+				case k < 55:
+					if err := v.Zero(limited(t), off, n); err != nil {
+						t.Fatal(err)
+					}
+					clear(model[off : off+n])
+				case k < 94:
+					got := make([]byte, n)
+					if down && !v.TryReadAt(got, off) {
+						continue
+					}
+					if !down {
+						got = mustRead(t, v, off, n)
+					}
+					if !bytes.Equal(got, model[off:off+n]) {
+						t.Fatalf("step %d: read %d+%d differs at %d", i, off, n, differs(got, model[off:off+n]))
+					}
+				case k < 95 && !down:
+					mustUpload(t, v)
+				case k < 96 && !down:
+					store.set(outage)
+					down = true
+				case k < 98 && v.log.Used() > log.MinLogSize/2, k < 97:
+					store.set(nil)
+					down = false
+				case k < 98:
+					if err := v.Close(); err != nil {
+						t.Fatal(err)
+					}
+					v = mustOpen(t, testOptions(disk, store))
+				}
+				if down && v.log.Used() > log.MinLogSize*3/4 {
+					store.set(nil) // or the writer would wait for good
+					down = false
+				}
+			}
+			store.set(nil)
+			mustUpload(t, v)
+			if got := mustRead(t, v, 0, testSize); !bytes.Equal(got, model) {
+				t.Fatalf("at the end: differs at %d", differs(got, model))
+			}
+			s := v.Status()
+			if s.Batches == 0 || s.DirtyBytes != 0 || s.UploadedSeq != s.DurableSeq {
+				t.Errorf("status after upload: %+v", s)
+			}
+			if err := v.Close(); err != nil {
+				t.Fatal(err)
+			}
+			v = mustOpen(t, testOptions(simdisk.New(testDisk), store))
+			if got := mustRead(t, v, 0, testSize); !bytes.Equal(got, model) {
+				t.Fatalf("on a new disk: differs at %d", differs(got, model))
+			}
+		})
+	}
+}
+
+func differs(a, b []byte) int {
+	for i := range a {
+		if a[i] != b[i] {
+			return i
+		}
+	}
+	return -1
+}
+
+// TestOutage writes while the store is away, at start too, and sees the upload go on after.
+func TestOutage(t *testing.T) {
+	store, disk := newStore(), simdisk.New(testDisk)
+	v := mustOpen(t, testOptions(disk, store))
+	p := pattern(1, 64<<10)
+	mustWrite(t, v, p, 0)
+	mustUpload(t, v)
+	store.set(outage)
+	mustWrite(t, v, p, 128<<10)
+	if err := v.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	v = mustOpen(t, testOptions(disk, store)) // the store is still away
+	mustWrite(t, v, p, 256<<10)
+	mustWrite(t, v, []byte("twelve bytes"), 300)
+	for _, off := range []int64{0, 128 << 10, 256 << 10} {
+		want := bytes.Clone(p)
+		if off == 0 {
+			copy(want[300:], "twelve bytes")
+		}
+		if !bytes.Equal(mustRead(t, v, off, int64(len(p))), want) {
+			t.Errorf("without store: data at %d differs", off)
+		}
+	}
+	s := v.Status()
+	if s.State != Detached || !s.Remote.Down || s.DirtyBytes == 0 || s.OldestDirty <= 0 {
+		t.Errorf("status without store: %+v", s)
+	}
+	store.set(nil)
+	mustUpload(t, v)
+	if s := v.Status(); s.State != Attached || s.DirtyBytes != 0 {
+		t.Errorf("status after the store came back: %+v", s)
+	}
+}
+
+// TestBackPressure fills the log with the store away: writers wait, can be cancelled, and lose nothing.
+func TestBackPressure(t *testing.T) {
+	store, disk := newStore(), simdisk.New(testDisk)
+	v := mustOpen(t, testOptions(disk, store))
+	store.set(outage)
+	model := make([]byte, testSize)
+	var off int64
+	for {
+		p := pattern(byte(off>>16), 256<<10)
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		err := v.WriteAt(ctx, p, off)
+		cancel()
+		if errors.Is(err, context.DeadlineExceeded) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		copy(model[off:], p)
+		if off += int64(len(p)); off == testSize {
+			t.Fatal("log of the volume's size never filled")
+		}
+	}
+	if !bytes.Equal(mustRead(t, v, 0, off), model[:off]) {
+		t.Error("reads while writers wait: data differs")
+	}
+	var writers sync.WaitGroup
+	for i := range int64(4) {
+		at := off + i*(64<<10)
+		p := pattern(byte(i), 64<<10)
+		copy(model[at:], p)
+		writers.Go(func() {
+			if err := v.WriteAt(limited(t), p, at); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	store.set(nil)
+	writers.Wait()
+	mustUpload(t, v)
+	if end := off + 256<<10; !bytes.Equal(mustRead(t, v, 0, end), model[:end]) {
+		t.Error("after the log drained: data differs")
+	}
+}
+
+// TestFencing lets a second disk take the volume over from a gateway that is still running.
+func TestFencing(t *testing.T) {
+	store := newStore()
+	old := mustOpen(t, testOptions(simdisk.New(testDisk), store))
+	mustWrite(t, old, pattern(1, 8192), 0)
+	mustUpload(t, old)
+	store.set(outage)
+	mustWrite(t, old, pattern(2, 8192), 0) // stays behind
+	store.set(nil)
+
+	next := mustOpen(t, testOptions(simdisk.New(testDisk), store))
+	// Which of the two states the new gateway found depends on how far the old one's upload had come.
+	got := mustRead(t, next, 0, 8192)
+	if !bytes.Equal(got, pattern(1, 8192)) && !bytes.Equal(got, pattern(2, 8192)) {
+		t.Error("new gateway serves neither of the states there were")
+	}
+	_ = old.WriteAt(limited(t), pattern(3, 4096), 0) // makes the old one meet the new head
+	if err := old.WaitUploaded(limited(t)); !errors.Is(err, remote.ErrFenced) {
+		t.Fatalf("upload of the old gateway: %v", err)
+	}
+	if err := old.WriteAt(limited(t), pattern(3, 4096), 0); !errors.Is(err, remote.ErrFenced) {
+		t.Errorf("write to the old gateway: %v", err)
+	}
+	if err := old.ReadAt(limited(t), make([]byte, 4096), 0); !errors.Is(err, remote.ErrFenced) {
+		t.Errorf("read from the old gateway: %v", err)
+	}
+	if s := old.Status(); s.State != Fenced || s.DirtyBytes == 0 {
+		t.Errorf("status of the old gateway: %+v", s)
+	}
+	mustWrite(t, next, pattern(4, 4096), 0)
+	mustUpload(t, next)
+}
+
+// TestUnheard loses the answers of puts that were done, heads included.
+func TestUnheard(t *testing.T) {
+	store := newStore()
+	r := rand.New(rand.NewPCG(1, 1))
+	store.unheard = func(string) bool { return r.IntN(3) == 0 }
+	store.set(nil)
+	var v *Volume
+	for v == nil { // the takeover on a blank disk is tried once at a time
+		v, _ = Open(limited(t), testOptions(simdisk.New(testDisk), store))
+	}
+	defer v.Close()
+	for i := range int64(12) {
+		mustWrite(t, v, pattern(byte(i), 4096), i*4096)
+		mustUpload(t, v)
+	}
+	if s := v.Status(); s.State == Failed || s.State == Fenced {
+		t.Errorf("state %s: %v", s.State, s.Err)
+	}
+}
+
+// TestLaxStore refuses a store whose conditional writes are not.
+func TestLaxStore(t *testing.T) {
+	store := newStore()
+	store.lax = true
+	if v, err := Open(t.Context(), testOptions(simdisk.New(testDisk), store)); !errors.Is(err, objstore.ErrNoConditional) {
+		t.Errorf("open: %v, %v", v, err)
+	}
+}
+
+// TestMissDoesNotBlockHits holds a fetch in the store while hits and writes go on.
+func TestMissDoesNotBlockHits(t *testing.T) {
+	store := newStore()
+	v := mustOpen(t, testOptions(simdisk.New(testDisk), store))
+	mustWrite(t, v, pattern(1, 256<<10), 0)
+	mustUpload(t, v)
+	if err := v.Close(); err != nil {
+		t.Fatal(err)
+	}
+	v = mustOpen(t, testOptions(simdisk.New(testDisk), store)) // blank: all is in the store
+	mustRead(t, v, 0, 4096)                                    // one cell is local now
+	release := make(chan struct{})
+	started := make(chan struct{}, 8)
+	store.set(func(op, key string) error {
+		if op == "get" {
+			started <- struct{}{}
+			<-release
+		}
+		return nil
+	})
+	before := store.gets
+	var misses sync.WaitGroup
+	for range 3 {
+		misses.Go(func() { mustRead(t, v, 128<<10, 4096) })
+	}
+	<-started
+	mustRead(t, v, 8192, 4096)
+	mustWrite(t, v, pattern(2, 4096), 64<<10) // into a cell that is not here: no fetch either
+	mustWrite(t, v, pattern(3, 100), 192<<10) // nor for a part of a block
+	close(release)
+	misses.Wait()
+	if n := store.gets - before; n != 1 {
+		t.Errorf("three misses of one cell: %d gets", n)
+	}
+	s := v.Status()
+	if s.Misses < 2 || s.Hits < 1 {
+		t.Errorf("counters: %d hits, %d misses", s.Hits, s.Misses)
+	}
+}
+
+// TestRottenCache damages what is cached; the volume notices and takes the store's copy.
+func TestRottenCache(t *testing.T) {
+	store, disk := newStore(), simdisk.New(testDisk)
+	v := mustOpen(t, testOptions(disk, store))
+	want := pattern(1, 64<<10)
+	mustWrite(t, v, want, 0)
+	mustUpload(t, v)
+	if err := v.Close(); err != nil {
+		t.Fatal(err)
+	}
+	disk = simdisk.New(testDisk)
+	v = mustOpen(t, testOptions(disk, store))
+	mustRead(t, v, 0, 64<<10)
+	eventually(t, func() bool { return v.local(0, 64<<10) })
+	for off := v.cache.area.Off; off < testDisk; off += 4096 {
+		disk.Corrupt(off)
+	}
+	if !bytes.Equal(mustRead(t, v, 0, 64<<10), want) {
+		t.Error("rotten data served")
+	}
+	if v.Status().Corrupt == 0 {
+		t.Error("rot not counted")
+	}
+}
+
+// eventually waits for what another goroutine does and has no event for.
+func eventually(t *testing.T, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("waited in vain")
+		}
+	}
+}
