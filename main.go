@@ -1,4 +1,72 @@
-// Ratchet is the one binary of the appliance. argv[0] or the first argument picks the applet.
+// Ratchet is the one binary of the appliance. argv[0] or the first argument picks the applet:
+//
+//	init        from power-on to verdict (PID 1; the kernel starts it)
+//	core        the plugin host; `ratchet core --config FILE` on a workstation
+//	ctl         ratchetctl, the operator's command
+//	gateway dataplane migration   the plugins; core starts them
+//
+// This file is the only one that knows all of them.
 package main
 
-func main() {}
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/ratchetos/ratchet/boot"
+	"github.com/ratchetos/ratchet/core"
+	"github.com/ratchetos/ratchet/core/ctl"
+	"github.com/ratchetos/ratchet/core/plugin"
+	"github.com/ratchetos/ratchet/plugins/dataplane"
+	dataplanectl "github.com/ratchetos/ratchet/plugins/dataplane/ctl"
+	"github.com/ratchetos/ratchet/plugins/gateway"
+	gatewayctl "github.com/ratchetos/ratchet/plugins/gateway/ctl"
+	"github.com/ratchetos/ratchet/plugins/migration"
+	migrationctl "github.com/ratchetos/ratchet/plugins/migration/ctl"
+)
+
+const usage = `usage: ratchet APPLET [argument ...]
+
+Applets:
+  ctl     ratchetctl: operate an appliance (ratchet ctl --help)
+  core    run the plugin host on a workstation (ratchet core --help)
+
+init, gateway, dataplane and migration are started by the kernel and by core.
+`
+
+func main() { os.Exit(run(os.Args)) }
+
+func run(args []string) int {
+	name := filepath.Base(args[0])
+	if name == "ratchet" {
+		if len(args) < 2 {
+			fmt.Fprint(os.Stderr, usage)
+			return 2
+		}
+		args = args[1:]
+		name = args[0]
+	}
+	switch name {
+	case "init":
+		return boot.Main(args[1:])
+	case "core":
+		return core.Main(args[1:], features())
+	case "ctl", "ratchetctl":
+		return ctl.Main(args[1:], features(), gatewayctl.Command, dataplanectl.Command, migrationctl.Command)
+	case "-h", "--help", "help":
+		fmt.Print(usage)
+		return 0
+	}
+	for _, f := range features() {
+		if f.Describe().GetName() == name {
+			return plugin.Serve(f, plugin.ServeOptions{})
+		}
+	}
+	fmt.Fprintf(os.Stderr, "ratchet: there is no applet %q\n\n%s", name, usage)
+	return 2
+}
+
+// features are the built-in plugins.
+func features() []plugin.Feature {
+	return []plugin.Feature{gateway.New(), dataplane.New(), migration.New()}
+}

@@ -39,6 +39,6 @@ func command() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(systemsCommand(), bootCommand())
+	root.AddCommand(runCommand(), systemsCommand(), bootCommand())
 	return root
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ratchetos/ratchet/boot/ledger"
+	"github.com/ratchetos/ratchet/image/builder"
 	"github.com/ratchetos/ratchet/image/disk"
 	"github.com/ratchetos/ratchet/qemu/vm"
 )
@@ -53,7 +54,7 @@ type Options struct {
 type Box struct {
 	*vm.VM
 	Dir     string
-	ratchet string // the appliance's own binary, for ratchetctl
+	ratchet string // the binary inside the image, for ratchetctl
 }
 
 // Boot starts the machine and returns at once; wait with Verdict and Ready.
@@ -63,7 +64,7 @@ func Boot(ctx context.Context, o Options) (*Box, error) {
 	}
 	bootDisk := filepath.Join(o.Dir, "disk.img")
 	if _, err := os.Stat(bootDisk); os.IsNotExist(err) {
-		if err := copySparse(bootDisk, filepath.Join(o.Image, "disk.img")); err != nil {
+		if err := copySparse(bootDisk, filepath.Join(o.Image, builder.DiskFile)); err != nil {
 			return nil, err
 		}
 	}
@@ -71,10 +72,6 @@ func Boot(ctx context.Context, o Options) (*Box, error) {
 		if err := seedConfig(bootDisk, o.Config); err != nil {
 			return nil, err
 		}
-	}
-	binary, err := Binary(ctx)
-	if err != nil {
-		return nil, err
 	}
 	c := vm.Config{
 		Name: "ratchet", Dir: filepath.Join(o.Dir, "vm"), Memory: o.Memory, Stdout: o.Stdout, Limit: o.Limit, ExtraArgs: o.ExtraArgs,
@@ -91,12 +88,12 @@ func Boot(ctx context.Context, o Options) (*Box, error) {
 	if o.UEFI || o.SecureBoot {
 		c.Firmware = vm.UEFI{SecureBoot: o.SecureBoot, Cert: o.Cert}
 	} else {
-		cmdline, err := os.ReadFile(filepath.Join(o.Image, "cmdline"))
+		cmdline, err := os.ReadFile(filepath.Join(o.Image, builder.CmdlineFile))
 		if err != nil {
 			return nil, fmt.Errorf("boot %s: %w (build it: make image)", o.Image, err)
 		}
 		c.Firmware = vm.Direct{
-			Kernel: filepath.Join(o.Image, "vmlinuz"), Initrd: filepath.Join(o.Image, "initrd.img"),
+			Kernel: filepath.Join(o.Image, builder.KernelFile), Initrd: filepath.Join(o.Image, builder.InitrdFile),
 			Cmdline: strings.TrimSpace(strings.TrimRight(string(cmdline), "\x00")),
 		}
 	}
@@ -104,7 +101,7 @@ func Boot(ctx context.Context, o Options) (*Box, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Box{VM: m, Dir: o.Dir, ratchet: binary}, nil
+	return &Box{VM: m, Dir: o.Dir, ratchet: filepath.Join(o.Image, builder.ApplianceFile)}, nil
 }
 
 // seedConfig writes a fresh LEDGER with the configuration in it, the state a disk leaves the factory in.

@@ -4,11 +4,9 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 )
 
 // Verdict is the line in which init says what it decided.
@@ -60,31 +58,3 @@ func (b *Box) Ctl(ctx context.Context, args ...string) ([]byte, error) {
 
 // NBD is the address of an export on the host, as NBD clients take it.
 func (b *Box) NBD(export string) string { return "nbd://" + b.Forward(NBDPort) + "/" + export }
-
-var binary struct {
-	once sync.Once
-	path string
-	err  error
-}
-
-// Binary builds the appliance's binary for this workstation, once in the process, and returns its path.
-func Binary(ctx context.Context) (string, error) {
-	binary.once.Do(func() { binary.path, binary.err = build(ctx) })
-	return binary.path, binary.err
-}
-
-func build(ctx context.Context) (string, error) {
-	out, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
-	if err != nil {
-		return "", fmt.Errorf("find the module: %w", err)
-	}
-	root := filepath.Dir(strings.TrimSpace(string(out)))
-	path := filepath.Join(root, "build", "bin", "ratchet")
-	// The flags of the image builder, so that both share one entry in Go's build cache.
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", path, ".")
-	cmd.Dir, cmd.Env = root, append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build ratchet: %w\n%s", err, out)
-	}
-	return path, nil
-}

@@ -3,7 +3,8 @@ package ctl
 
 import (
 	"context"
-	"strconv"
+	"fmt"
+	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -15,8 +16,8 @@ import (
 type App interface {
 	// Invoke calls a method of a plugin's management service through core.
 	Invoke(ctx context.Context, plugin, method string, request, reply any) error
-	// Print writes value as JSON or YAML, or the table, as the user chose.
-	Print(value any, columns []string, rows [][]string) error
+	// Print writes value as JSON or YAML, or calls table, as the user chose.
+	Print(value any, table func(w io.Writer)) error
 }
 
 // Command is `ratchetctl dataplane`.
@@ -30,23 +31,27 @@ func Command(app App) *cobra.Command {
 			if err := app.Invoke(cmd.Context(), "dataplane", api.MethodLinks, struct{}{}, &reply); err != nil {
 				return err
 			}
-			return app.Print(reply, []string{"LINK", "NIC", "CARRIER", "MTU", "ADDRESSES", "RX", "TX", "PROBLEM"}, rows(reply))
+			return app.Print(reply, func(w io.Writer) { table(w, reply) })
 		},
 	})
 	return c
 }
 
-func rows(reply api.LinksReply) [][]string {
-	var out [][]string
+func table(w io.Writer, reply api.LinksReply) {
+	fmt.Fprintln(w, "LINK\tNIC\tCARRIER\tMTU\tADDRESSES\tRX BYTES\tTX BYTES\tPROBLEM")
 	for _, l := range reply.Links {
 		carrier := "down"
 		if l.Carrier {
 			carrier = "up"
 		}
-		out = append(out, []string{
-			l.Name, l.NIC, carrier, strconv.FormatUint(uint64(l.MTU), 10), strings.Join(l.Addresses, " "),
-			strconv.FormatUint(l.RxBytes, 10), strconv.FormatUint(l.TxBytes, 10), l.Problem,
-		})
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%d\t%d\t%s\n", cell(l.Name), l.NIC, carrier, l.MTU, cell(strings.Join(l.Addresses, " ")), l.RxBytes, l.TxBytes, cell(l.Problem))
 	}
-	return out
+}
+
+// cell keeps an empty column visible.
+func cell(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
 }

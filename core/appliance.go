@@ -1,0 +1,271 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/ratchetos/ratchet/boot/attempt"
+	"github.com/ratchetos/ratchet/boot/verdict"
+	"github.com/ratchetos/ratchet/core/api"
+	"github.com/ratchetos/ratchet/core/api/pki"
+	"github.com/ratchetos/ratchet/core/clock"
+	"github.com/ratchetos/ratchet/core/config"
+	"github.com/ratchetos/ratchet/core/host"
+	"github.com/ratchetos/ratchet/core/inventory"
+	"github.com/ratchetos/ratchet/core/network"
+	"github.com/ratchetos/ratchet/core/pid1"
+	"github.com/ratchetos/ratchet/core/state"
+	"github.com/ratchetos/ratchet/core/version"
+	"github.com/ratchetos/ratchet/hw"
+)
+
+// stopGrace bounds the ordered end: plugins drain, connections finish.
+const stopGrace = 20 * time.Second
+
+// appliance is one run of core.
+type appliance struct {
+	options
+	report   *verdict.Report // nil on a workstation
+	started  time.Time
+	store    state.Store
+	devices  *inventory.Inventory
+	host     *host.Host
+	attempts *attempt.Manager // nil without a counter
+	tokens   *pki.Tokens
+	ca       *pki.Authority
+	api      *api.Server
+	end      chan pid1.Action // what an operator asked for
+
+	mu       sync.Mutex // guards what follows
+	config   *config.Config
+	yaml     []byte
+	name     string // of the configuration, for people
+	network  *network.Management
+	clock    *clock.Clock
+	applied  uint64 // how often a configuration was applied in this run
+	pending  *pendingConfirm
+	applying sync.Mutex // one change of the configuration at a time
+}
+
+// run starts everything, waits for the end and stops everything. The result says what the machine does next.
+func run(ctx context.Context, o options) (pid1.Action, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	a := &appliance{
+		options: o, report: o.handoff.report, started: time.Now(), tokens: &pki.Tokens{}, end: make(chan pid1.Action, 1),
+	}
+	if a.boxed() {
+		if err := pid1.Setup(); err != nil {
+			a.complain("set up process 1", err)
+		}
+	}
+	signals := pid1.Signals(ctx)
+	if err := a.open(); err != nil {
+		return pid1.PowerOff, errors.Join(err, a.close())
+	}
+	if a.boxed() {
+		go (&pid1.Reaper{Known: a.host.Owns, Log: a.log}).Run(ctx)
+	}
+	a.start(ctx)
+	var end pid1.Action
+	select {
+	case end = <-signals:
+	case end = <-a.end:
+	}
+	a.say("stopping: %s", end)
+	notifyStopping()
+	return end, a.close()
+}
+
+// boxed says whether core is process 1 of an appliance.
+func (a *appliance) boxed() bool { return os.Getpid() == 1 }
+
+// open makes the parts; nothing runs yet.
+func (a *appliance) open() (err error) {
+	if a.stateDir != "" {
+		if a.store, err = state.Open(filepath.Join(a.stateDir, "core.db")); err != nil {
+			return err
+		}
+	}
+	system, err := hw.Open(hw.Options{Log: a.log})
+	if err != nil {
+		return err
+	}
+	a.devices = inventory.New(system, a.report)
+	programs := make([]host.Program, len(a.features))
+	for i, f := range a.features {
+		programs[i] = host.Program{Descriptor: f.Describe()}
+	}
+	opts := host.Options{
+		Programs: programs, StateDir: a.stateDir, RunDir: filepath.Join(a.runDir, "host"), Store: a.store,
+		Resources: a.devices, NoSandbox: a.noSandbox, Log: a.log,
+	}
+	if a.report != nil && a.report.Box.Decision != verdict.Released {
+		opts.Isolated = a.report.Box.Reason
+	}
+	if a.host, err = host.New(opts); err != nil {
+		return err
+	}
+	if a.report != nil && a.report.TPM.Present && a.report.BootDisk.Ledger != "" {
+		a.attempts = attempt.New(a.opener())
+	}
+	pkiDir := filepath.Join(a.stateDir, "api")
+	if a.stateDir == "" {
+		pkiDir = filepath.Join(a.runDir, "pki") // gone with the next boot, as everything is without STATE
+	}
+	if a.ca, err = pki.Open(pkiDir, pki.Options{}); err != nil {
+		return err
+	}
+	a.api = api.New(api.Options{Backend: backend{a}, Authority: a.ca, Tokens: a.tokens, Log: a.auditLog()})
+	return nil
+}
+
+// start brings everything up. Nothing here fails the start as a whole.
+func (a *appliance) start(ctx context.Context) {
+	a.readConfig(ctx)
+	a.listen()
+	if a.released() {
+		a.bringUpNetwork(ctx, a.config)
+	}
+	a.startPlugins(ctx)
+	a.announce()
+	notifyReady(ctx, a.log)
+}
+
+// released says whether this run may use hardware; a workstation has its own network.
+func (a *appliance) released() bool {
+	return a.report != nil && a.report.Box.Decision == verdict.Released
+}
+
+// bringUpNetwork starts the management network and, when that is there, the clock.
+func (a *appliance) bringUpNetwork(ctx context.Context, c *config.Config) {
+	m := c.Network.Management
+	nc := network.Config{
+		NIC: m.NIC, NoDHCP: !m.DHCP, Addresses: m.Addresses, Gateway: m.Gateway, DNS: m.DNS, Search: m.Search,
+		Hostname: c.Hostname, Claimed: a.claimedNICs(ctx, c), Log: a.log,
+	}
+	devices, err := a.devices.Devices()
+	if err != nil {
+		a.complain("list hardware", err)
+		return
+	}
+	up, err := network.Up(ctx, nc, releasedOnly(devices))
+	if err != nil {
+		a.complain("management network", err)
+	}
+	a.mu.Lock()
+	a.network = up
+	a.mu.Unlock()
+	for _, d := range devices {
+		if d.ID == up.Status().NIC {
+			if err := a.devices.Reserve(d.Device, inventory.Management); err != nil {
+				a.complain("management network", err)
+			}
+		}
+	}
+	a.startClock(ctx, c, up)
+}
+
+// startClock follows the servers of the configuration and those that DHCP names.
+func (a *appliance) startClock(ctx context.Context, c *config.Config, up *network.Management) {
+	a.mu.Lock()
+	old := a.clock
+	a.mu.Unlock()
+	if old != nil {
+		old.Close()
+	}
+	offered := func() (servers []string) {
+		for _, s := range up.Status().NTP {
+			servers = append(servers, s.String())
+		}
+		return servers
+	}
+	started := clock.Start(ctx, clock.Config{Servers: c.Time.NTP, More: offered, Floor: version.Time(), Network: up.Ready(), Log: a.log})
+	a.mu.Lock()
+	a.clock = started
+	a.mu.Unlock()
+}
+
+// releasedOnly leaves out what the verdict keeps back.
+func releasedOnly(devices []inventory.Device) []hw.Device {
+	var out []hw.Device
+	for _, d := range devices {
+		if d.Verdict.Decision == verdict.Released {
+			out = append(out, d.Device)
+		}
+	}
+	return out
+}
+
+// listen opens the API. On the network it is there on released hardware and on workstations.
+func (a *appliance) listen() {
+	listeners, err := inheritedListeners()
+	if err != nil {
+		a.complain("sockets from systemd", err)
+	}
+	if len(listeners) == 0 {
+		listeners = a.ownListeners()
+	}
+	for _, l := range listeners {
+		go func() {
+			if err := a.api.Serve(l); err != nil {
+				a.complain("API", err)
+			}
+		}()
+	}
+}
+
+func (a *appliance) ownListeners() []net.Listener {
+	addresses := []string{"unix:" + filepath.Join(a.runDir, "api.sock")}
+	if listen := a.config.API.Listen; listen != "none" && (a.report == nil || a.released()) {
+		addresses = append(addresses, listen)
+	}
+	var out []net.Listener
+	for _, address := range addresses {
+		l, err := api.Listen(address, -1)
+		if err != nil {
+			a.complain("API", err)
+			continue
+		}
+		out = append(out, l)
+	}
+	return out
+}
+
+// close stops what was opened, in the order that loses nothing: callers first, then plugins, then the state.
+func (a *appliance) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), stopGrace)
+	defer cancel()
+	var errs []error
+	if a.api != nil {
+		errs = append(errs, a.api.Shutdown(ctx))
+	}
+	if a.host != nil {
+		errs = append(errs, a.host.Shutdown(ctx))
+	}
+	a.mu.Lock()
+	if a.network != nil {
+		a.network.Close()
+	}
+	if a.pending != nil {
+		a.pending.timer.Stop()
+	}
+	a.mu.Unlock()
+	if a.store != nil {
+		errs = append(errs, a.store.Close())
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("stop: %w", err)
+	}
+	return nil
+}
+
+// auditLog goes where an operator looks after the fact: the log of a workstation, a file on the box.
+func (a *appliance) auditLog() *slog.Logger { return a.log }

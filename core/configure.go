@@ -1,0 +1,284 @@
+package core
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/google/renameio/v2"
+
+	"github.com/ratchetos/ratchet/core/api"
+	"github.com/ratchetos/ratchet/core/api/apipb"
+	"github.com/ratchetos/ratchet/core/config"
+	"github.com/ratchetos/ratchet/core/host"
+	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
+	"github.com/ratchetos/ratchet/hw"
+)
+
+// Where a configuration that waits for its confirmation survives a reboot.
+const (
+	confirmSpace = "config"
+	confirmKey   = "revert-to"
+)
+
+// pendingConfirm is a configuration that goes away unless somebody confirms it.
+type pendingConfirm struct {
+	revertTo []byte
+	at       time.Time
+	timer    *time.Timer
+}
+
+// readConfig loads the configuration at start. One with errors does not keep the box down: what can be read of it
+// runs, and the errors are on the console.
+func (a *appliance) readConfig(ctx context.Context) {
+	a.yaml, a.name = a.handoff.config, "ledger"
+	if a.report == nil {
+		a.name = a.file
+		data, err := os.ReadFile(a.file)
+		if err != nil {
+			a.complain("read configuration", err)
+		}
+		a.yaml = data
+	}
+	if kept := a.unconfirmed(ctx); kept != nil {
+		a.say("configuration was not confirmed before the restart: going back to the one before")
+		if _, err := a.record(ctx, kept, "confirm timeout"); err != nil {
+			a.complain("go back to the configuration before", err)
+		} else {
+			a.yaml = kept
+			a.forgetUnconfirmed(ctx)
+		}
+	}
+	c, _, found := config.Load(ctx, a.name, a.yaml, a.checker())
+	if len(found) > 0 {
+		fmt.Fprint(os.Stderr, found.Detail())
+	}
+	if c == nil {
+		c = new(config.Config)
+		c.SetDefaults()
+		a.say("the configuration cannot be read: no plugin is started; put it right with `ratchetctl config apply FILE`")
+	}
+	a.mu.Lock()
+	a.config = c
+	a.mu.Unlock()
+}
+
+// checker holds a document against the plugins and the hardware of this machine.
+func (a *appliance) checker() config.Checker {
+	k := config.Features(a.features)
+	devices, err := a.devices.Devices()
+	if err != nil {
+		return k // then selectors are only checked for their form
+	}
+	k.Devices = make([]hw.Device, len(devices))
+	for i, d := range devices {
+		k.Devices[i] = d.Device
+	}
+	return k
+}
+
+// sections are the enabled plugins' parts.
+func sections(c *config.Config) map[string]host.Section {
+	out := make(map[string]host.Section)
+	for name, p := range c.Plugins {
+		if p.Enabled {
+			out[name] = host.Section{JSON: p.Section, Grant: host.Grant{Memory: uint64(p.Grant.Memory), PIDs: p.Grant.PIDs}}
+		}
+	}
+	return out
+}
+
+// claimedNICs are the NICs that plugins want, so that "auto" leaves them alone.
+func (a *appliance) claimedNICs(ctx context.Context, c *config.Config) []string {
+	var out []string
+	k := config.Features(a.features)
+	for name, p := range c.Plugins {
+		if !p.Enabled || !slices.Contains(k.Plugins, name) {
+			continue
+		}
+		v, err := k.Validate(ctx, name, pluginSection(p))
+		if err != nil {
+			continue
+		}
+		for _, w := range v.Wants {
+			if w.GetKind() != pluginpb.Kind_NIC {
+				continue
+			}
+			if d, err := a.devices.Resolve(w.GetSelector()); err == nil {
+				out = append(out, d.ID)
+			}
+		}
+	}
+	return out
+}
+
+// apply checks a configuration, counts the attempt, and brings the box to it.
+func (a *appliance) apply(ctx context.Context, req *apipb.ApplyConfigRequest) (*apipb.ApplyConfigReply, error) {
+	a.applying.Lock()
+	defer a.applying.Unlock()
+	name := req.GetName()
+	if name == "" {
+		name = "appliance.yaml"
+	}
+	next, _, found := config.Load(ctx, name, req.GetYaml(), a.checker())
+	reply := &apipb.ApplyConfigReply{Diagnostics: diagnostics(found)}
+	if found.Failed() || next == nil {
+		return reply, nil
+	}
+	a.mu.Lock()
+	before, old := a.config, a.yaml
+	a.mu.Unlock()
+	reply.Changed = config.Diff(before, next)
+	if confirm := time.Duration(req.GetConfirmMs()) * time.Millisecond; confirm > 0 {
+		// Durable first: a power cut after the change must find the way back.
+		if err := a.rememberUnconfirmed(ctx, old); err != nil {
+			return nil, err
+		}
+		defer func() {
+			if reply.Applied {
+				a.await(old, confirm)
+			}
+		}()
+	}
+	counter, err := a.record(ctx, req.GetYaml(), api.Caller(ctx).Name)
+	if err != nil {
+		a.forgetUnconfirmed(ctx)
+		return nil, err
+	}
+	reply.Counter = counter
+	reply.RebootNeeded, err = a.bringTo(ctx, next, req.GetYaml(), reply.Changed)
+	if err != nil {
+		return nil, fmt.Errorf("the configuration is stored and partly applied: %w", err)
+	}
+	reply.Applied = true
+	return reply, nil
+}
+
+// record makes yaml the configuration of the next start: an attempt on a box with a counter, the file on a workstation.
+func (a *appliance) record(ctx context.Context, yaml []byte, signer string) (counter uint64, err error) {
+	switch {
+	case a.attempts != nil:
+		at, err := a.attempts.ApplyConfig(ctx, yaml, signer)
+		return at.Number, err
+	case a.report != nil:
+		return 0, fmt.Errorf("%w: the box has no counter to record the change in: %s", api.ErrNotReleased, a.report.Box.Reason)
+	}
+	if err := renameio.WriteFile(a.file, yaml, 0o600); err != nil {
+		return 0, fmt.Errorf("write configuration: %w", err)
+	}
+	return 0, nil
+}
+
+// bringTo makes the running box match; it touches only the sections that changed.
+func (a *appliance) bringTo(ctx context.Context, c *config.Config, yaml []byte, changed []string) (reboot bool, err error) {
+	a.mu.Lock()
+	a.config, a.yaml = c, yaml
+	a.applied++
+	old := a.network
+	a.mu.Unlock()
+	if a.released() && (slices.Contains(changed, "network") || slices.Contains(changed, "hostname") || slices.Contains(changed, "time")) {
+		if old != nil {
+			old.Close()
+		}
+		a.bringUpNetwork(context.WithoutCancel(ctx), c)
+	}
+	// The listener that this very call came over stays as it is.
+	reboot = slices.Contains(changed, "api") || slices.Contains(changed, "tpm")
+	return reboot, a.host.Apply(ctx, sections(c))
+}
+
+// await goes back to the old configuration unless confirmed in time.
+func (a *appliance) await(old []byte, d time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.pending != nil {
+		a.pending.timer.Stop()
+		old = a.pending.revertTo // the last one that somebody confirmed
+	}
+	a.pending = &pendingConfirm{revertTo: old, at: time.Now().Add(d), timer: time.AfterFunc(d, a.revert)}
+}
+
+func (a *appliance) revert() {
+	a.applying.Lock()
+	defer a.applying.Unlock()
+	a.mu.Lock()
+	p, before := a.pending, a.config
+	a.pending = nil
+	a.mu.Unlock()
+	if p == nil {
+		return // confirmed meanwhile
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	a.say("configuration was not confirmed: going back to the one before")
+	c, _, _ := config.Load(ctx, a.name, p.revertTo, a.checker())
+	if c == nil {
+		c = new(config.Config)
+		c.SetDefaults()
+	}
+	_, err := a.record(ctx, p.revertTo, "confirm timeout")
+	if err == nil {
+		a.forgetUnconfirmed(ctx)
+		_, err = a.bringTo(ctx, c, p.revertTo, config.Diff(before, c))
+	}
+	if err != nil {
+		a.complain("go back to the configuration before", err)
+	}
+}
+
+// confirm keeps what was applied.
+func (a *appliance) confirm(ctx context.Context) error {
+	a.mu.Lock()
+	p := a.pending
+	a.pending = nil
+	a.mu.Unlock()
+	if p == nil {
+		return fmt.Errorf("%w: no configuration waits for a confirmation", api.ErrPrecondition)
+	}
+	p.timer.Stop()
+	a.forgetUnconfirmed(ctx)
+	return nil
+}
+
+func (a *appliance) rememberUnconfirmed(ctx context.Context, old []byte) error {
+	if a.store == nil {
+		return nil
+	}
+	if kept, found, err := a.store.Get(ctx, confirmSpace, confirmKey); err == nil && found {
+		old = kept
+	}
+	return a.store.Put(ctx, confirmSpace, confirmKey, old)
+}
+
+func (a *appliance) unconfirmed(ctx context.Context) []byte {
+	if a.store == nil {
+		return nil
+	}
+	kept, found, err := a.store.Get(ctx, confirmSpace, confirmKey)
+	if err != nil {
+		a.complain("look for an unconfirmed configuration", err)
+	}
+	if !found || err != nil {
+		return nil
+	}
+	return kept
+}
+
+func (a *appliance) forgetUnconfirmed(ctx context.Context) {
+	if a.store == nil {
+		return
+	}
+	if err := a.store.Delete(ctx, confirmSpace, confirmKey); err != nil {
+		a.complain("note the confirmation", errors.Join(err))
+	}
+}
+
+func digest(yaml []byte) string {
+	sum := sha256.Sum256(yaml)
+	return hex.EncodeToString(sum[:])
+}

@@ -1,0 +1,99 @@
+package core
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ratchetos/ratchet/core/api/pki"
+	"github.com/ratchetos/ratchet/core/config"
+	"github.com/ratchetos/ratchet/core/plugin"
+)
+
+// tokenLife is how long the token on the console of a development image can be used.
+const tokenLife = time.Hour
+
+// say prints one line for the operator. The prefix makes it recognisable among the kernel's lines.
+func (a *appliance) say(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "ratchet: "+format+"\n", args...)
+}
+
+// complain prints what a part of the start could not do; the others go on.
+func (a *appliance) complain(what string, err error) {
+	fmt.Fprintf(os.Stderr, "ratchet: %s: %v\n", what, err)
+}
+
+// startPlugins applies the sections and reports each plugin.
+func (a *appliance) startPlugins(ctx context.Context) {
+	if err := a.host.Apply(ctx, sections(a.config)); err != nil {
+		a.complain("plugins", err)
+	}
+	ready, enabled := 0, 0
+	for _, p := range a.host.Status() {
+		if !a.config.Plugins[p.Name].Enabled {
+			continue
+		}
+		enabled++
+		if p.State == "ready" || p.State == "degraded" {
+			ready++
+		}
+		line := fmt.Sprintf("plugin %-10s %s", p.Name, p.State)
+		if p.Message != "" {
+			line += ": " + p.Message
+		}
+		a.say("%s", line)
+	}
+	if a.report != nil {
+		now := bootClock()
+		a.say("ready: %d of %d plugins, %.2f s after init, boot clock %.2f s", ready, enabled, (now - a.report.Timing.Init).Seconds(), now.Seconds())
+		return
+	}
+	a.say("ready: %d of %d plugins, %.2f s after the start", ready, enabled, time.Since(a.started).Seconds())
+}
+
+// announce says how to go on: how to reach the API, or why there is no network.
+func (a *appliance) announce() {
+	if a.report == nil {
+		a.say("API on unix:%s/api.sock and %s", a.runDir, a.config.API.Listen)
+		return
+	}
+	if !a.released() {
+		a.say("ISOLATED: %s", a.report.Box.Reason)
+		if a.report.Box.Next != "" {
+			a.say("next: %s", a.report.Box.Next)
+		}
+		return
+	}
+	if !a.report.Development || a.config.API.Listen == "none" {
+		return
+	}
+	// A development image has nobody who could issue the first certificate.
+	token, err := a.tokens.Create(pki.Admin, tokenLife)
+	if err != nil {
+		a.complain("make a login token", err)
+		return
+	}
+	port := a.config.API.Listen[strings.LastIndexByte(a.config.API.Listen, ':')+1:]
+	a.say("development image, log in within the hour: ratchetctl login ADDRESS:%s --token %s --ca-sha256 %s", port, token, a.ca.Fingerprint())
+}
+
+func pluginSection(p config.Plugin) plugin.Section { return plugin.Section{JSON: p.Section} }
+
+// meminfo finds one line of /proc/meminfo, in bytes.
+func meminfo(text, key string) uint64 {
+	for line := range strings.Lines(text) {
+		name, rest, _ := strings.Cut(line, ":")
+		if name != key {
+			continue
+		}
+		kib, err := strconv.ParseUint(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
+		if err != nil {
+			return 0
+		}
+		return kib << 10
+	}
+	return 0
+}

@@ -1,0 +1,74 @@
+package core
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ratchetos/ratchet/boot/verdict"
+)
+
+// How init tells core where it left things; see boot/verdict.Report.
+const (
+	reportEnv  = "RATCHET_BOOT_REPORT_FD"
+	configEnv  = "RATCHET_CONFIG_FD"
+	maxHandoff = 4 << 20
+)
+
+// handoff is what init left for core.
+type handoff struct {
+	report *verdict.Report // nil: core was not started by init
+	config []byte
+}
+
+// takeHandoff reads the memory files and removes their names from the environment, so that no child sees them.
+func takeHandoff() (handoff, error) {
+	raw, err := takeFile(reportEnv)
+	if err != nil || raw == nil {
+		return handoff{}, err
+	}
+	h := handoff{report: new(verdict.Report)}
+	if err := json.Unmarshal(raw, h.report); err != nil {
+		return handoff{}, fmt.Errorf("read boot report: %w", err)
+	}
+	if h.report.Version != 1 {
+		return handoff{}, fmt.Errorf("read boot report: version %d, this core knows 1", h.report.Version)
+	}
+	h.config, err = takeFile(configEnv)
+	return h, err
+}
+
+// takeFile reads the memory file whose number is in the environment, nil when there is none.
+func takeFile(env string) ([]byte, error) {
+	value, ok := os.LookupEnv(env)
+	if !ok {
+		return nil, nil
+	}
+	if err := os.Unsetenv(env); err != nil {
+		return nil, err
+	}
+	fd, err := strconv.Atoi(value)
+	if err != nil || fd < 3 {
+		return nil, fmt.Errorf("read %s: %q is no descriptor", env, value)
+	}
+	f := os.NewFile(uintptr(fd), env)
+	if f == nil {
+		return nil, fmt.Errorf("read %s: bad descriptor %d", env, fd)
+	}
+	defer f.Close()
+	// Only a file that nobody can change any more is believed.
+	seals, err := unix.FcntlInt(f.Fd(), unix.F_GET_SEALS, 0)
+	if err != nil || seals&unix.F_SEAL_WRITE == 0 {
+		return nil, fmt.Errorf("read %s: not a sealed memory file: %w", env, errors.Join(err, os.ErrInvalid))
+	}
+	b, err := io.ReadAll(io.NewSectionReader(f, 0, maxHandoff))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", env, err)
+	}
+	return b, nil
+}
