@@ -1,0 +1,150 @@
+package ctl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/google/renameio/v2"
+
+	"github.com/ratchetos/ratchet/core/api"
+	"github.com/ratchetos/ratchet/core/api/client"
+	"github.com/ratchetos/ratchet/core/plugin"
+)
+
+// App is one run of ratchetctl. Commands of plugins get it to reach the box and to print.
+type App struct {
+	In       io.Reader
+	Out, Err io.Writer
+	// Features are the built-in plugins, for checks without a box.
+	Features []plugin.Feature
+
+	address   string
+	configDir string
+	context   string
+	output    string
+	socket    string // api.SocketPath but in tests
+
+	client *client.Client
+}
+
+// Client connects to the box that the flags select. All commands of one run share it.
+func (a *App) Client() (*client.Client, error) {
+	if a.client != nil {
+		return a.client, nil
+	}
+	opts, err := a.target()
+	if err != nil {
+		return nil, err
+	}
+	a.client, err = client.New(opts)
+	return a.client, err
+}
+
+// Invoke calls a method of a plugin's own management service; see client.Client.Invoke.
+func (a *App) Invoke(ctx context.Context, plugin, method string, request, reply any) error {
+	c, err := a.Client()
+	if err != nil {
+		return err
+	}
+	return c.Invoke(ctx, plugin, method, request, reply)
+}
+
+// target: what the flags say, else the box we are on, else the box of the last login.
+func (a *App) target() (client.Options, error) {
+	if a.address != "" {
+		if strings.HasPrefix(a.address, "unix:") {
+			return client.Options{Address: a.address}, nil
+		}
+		name, err := a.contextFor(a.address)
+		if err != nil {
+			return client.Options{}, err
+		}
+		opts, err := a.load(name)
+		opts.Address = a.address
+		return opts, err
+	}
+	if a.context == "" {
+		if _, err := os.Stat(a.socket); err == nil {
+			return client.Options{Address: "unix:" + a.socket}, nil
+		}
+	}
+	name, err := a.currentContext()
+	if err != nil {
+		return client.Options{}, err
+	}
+	return a.load(name)
+}
+
+const addressFile = "address"
+
+func (a *App) contextDir(name string) string {
+	return filepath.Join(a.configDir, "contexts", name)
+}
+
+func (a *App) currentContext() (string, error) {
+	if a.context != "" {
+		return a.context, nil
+	}
+	name, err := os.ReadFile(filepath.Join(a.configDir, "current"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("no box is known: run this on the box (%s is missing here), or log in with the command that the box prints (ratchetctl login …)", api.SocketPath)
+	}
+	return strings.TrimSpace(string(name)), err
+}
+
+// contextFor finds the login made at an address; the current one if there is none.
+func (a *App) contextFor(address string) (string, error) {
+	if a.context == "" {
+		entries, _ := os.ReadDir(filepath.Join(a.configDir, "contexts")) // missing: no login yet
+		for _, e := range entries {
+			known, err := os.ReadFile(filepath.Join(a.contextDir(e.Name()), addressFile))
+			if err == nil && strings.TrimSpace(string(known)) == address {
+				return e.Name(), nil
+			}
+		}
+	}
+	return a.currentContext()
+}
+
+func (a *App) load(name string) (client.Options, error) {
+	if name == "" || name != filepath.Base(name) || name == ".." || name == "." {
+		return client.Options{}, usage(fmt.Errorf("context %q is not a plain name", name))
+	}
+	address, err := os.ReadFile(filepath.Join(a.contextDir(name), addressFile))
+	if err != nil {
+		return client.Options{}, fmt.Errorf("no login named %q; log in with: ratchetctl login ADDRESS --name %s …", name, name)
+	}
+	creds, err := client.Load(a.contextDir(name))
+	return client.Options{Address: strings.TrimSpace(string(address)), Credentials: creds}, err
+}
+
+// save keeps a login and makes it the current one.
+func (a *App) save(name, address string, creds *client.Credentials) error {
+	if err := creds.Save(a.contextDir(name)); err != nil {
+		return err
+	}
+	for path, text := range map[string]string{
+		filepath.Join(a.contextDir(name), addressFile): address,
+		filepath.Join(a.configDir, "current"):          name,
+	} {
+		if err := renameio.WriteFile(path, []byte(text+"\n"), 0o600); err != nil {
+			return fmt.Errorf("save login: %w", err)
+		}
+	}
+	return nil
+}
+
+// defaultConfigDir follows the XDG rules; on a box without a home it is not used.
+func defaultConfigDir() string {
+	dir, err := os.UserConfigDir()
+	if err != nil {
+		return "/etc/ratchet"
+	}
+	return filepath.Join(dir, "ratchet")
+}

@@ -1,0 +1,173 @@
+package ctl
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/cobra"
+
+	"github.com/ratchetos/ratchet/core/api/apitest"
+	"github.com/ratchetos/ratchet/core/api/pki"
+	"github.com/ratchetos/ratchet/core/plugin"
+	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
+)
+
+// feature is a plugin to check configurations with.
+type feature struct{ plugin.Feature }
+
+type featureConfig struct {
+	Cache plugin.Size `json:"cache"`
+	Disk  string      `json:"disk"`
+}
+
+func (feature) Describe() plugin.Descriptor {
+	return &pluginpb.Descriptor{Name: "gateway", ConfigSchema: plugin.Schema(featureConfig{})}
+}
+
+func (feature) Validate(_ context.Context, s plugin.Section) plugin.Validation {
+	return plugin.Decode(s, &featureConfig{})
+}
+
+// volumes is what a plugin adds; it only knows a small interface.
+func volumes(a *App) *cobra.Command {
+	return &cobra.Command{Use: "volume", Short: "List volumes", Example: "  ratchetctl volume", RunE: func(cmd *cobra.Command, _ []string) error {
+		var reply struct {
+			Volumes []struct {
+				Name string `json:"name"`
+			} `json:"volumes"`
+		}
+		if err := a.Invoke(cmd.Context(), "gateway", "volumes.list", struct{}{}, &reply); err != nil {
+			return err
+		}
+		var rows [][]string
+		for _, v := range reply.Volumes {
+			rows = append(rows, []string{v.Name})
+		}
+		return a.Print(reply, []string{"VOLUME"}, rows)
+	}}
+}
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"ratchetctl": func() { os.Exit(Main(os.Args[1:], []plugin.Feature{feature{}}, volumes)) },
+	})
+}
+
+// TestScripts runs every verb as a process of its own against a real server.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(env *testscript.Env) error {
+			backend := &apitest.Backend{Isolated: strings.Contains(filepath.Base(env.WorkDir), "isolated")}
+			s := apitest.Start(env.T().(testing.TB), env.WorkDir, backend, slog.New(slog.DiscardHandler))
+			token, err := s.Tokens.Create(pki.Viewer, time.Minute)
+			if err != nil {
+				return err
+			}
+			env.Setenv("RATCHET_SOCKET", s.Socket)
+			env.Setenv("HOME", env.WorkDir)
+			env.Setenv("TCP", s.TCP)
+			env.Setenv("TOKEN", token)
+			env.Setenv("CA", s.Authority.Fingerprint())
+			env.Values["backend"] = backend
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"called":    called,
+			"jsonfield": jsonField,
+			"exitcode":  exitCode,
+			"following": following,
+		},
+	})
+}
+
+// called CALL… asserts what changed the box.
+func called(ts *testscript.TestScript, neg bool, args []string) {
+	got := ts.Value("backend").(*apitest.Backend).Calls()
+	want := strings.Join(args, " ")
+	found := false
+	for _, c := range got {
+		found = found || c == want || want == ""
+	}
+	if found == neg {
+		ts.Fatalf("the box was asked for %q; want %q (negated: %t)", got, want, neg)
+	}
+}
+
+// jsonfield FIELD VALUE asserts a field of the JSON on the last standard output.
+func jsonField(ts *testscript.TestScript, neg bool, args []string) {
+	var v any
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &v))
+	for part := range strings.SplitSeq(args[0], ".") {
+		switch x := v.(type) {
+		case map[string]any:
+			v = x[part]
+		case []any:
+			v = x[len(part)-1] // "-" is the first element, "--" the second
+		}
+	}
+	text, err := json.Marshal(v)
+	ts.Check(err)
+	if (string(text) == args[1]) == neg {
+		ts.Fatalf("%s is %s", args[0], text)
+	}
+}
+
+// exitcode N COMMAND… runs a command that must end with this code.
+func exitCode(ts *testscript.TestScript, neg bool, args []string) {
+	err := ts.Exec(args[1], args[2:]...)
+	code := "0"
+	if err != nil {
+		code = strings.TrimPrefix(err.Error(), "exit status ")
+	}
+	if (code == args[0]) == neg {
+		ts.Fatalf("%v ended with %s, want %s", args[1:], code, args[0])
+	}
+}
+
+// following waits until the box has a log stream open, and says a line on it.
+func following(ts *testscript.TestScript, _ bool, args []string) {
+	backend := ts.Value("backend").(*apitest.Backend)
+	for deadline := time.Now().Add(10 * time.Second); backend.Followers() == 0; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			ts.Fatalf("nobody follows")
+		}
+	}
+	backend.Say(strings.Join(args, " "))
+}
+
+// TestEveryCommandHelps: each says what it does and shows an example.
+func TestEveryCommandHelps(t *testing.T) {
+	var visit func(c *cobra.Command)
+	visit = func(c *cobra.Command) {
+		if c.Short == "" || c.Example == "" || strings.HasSuffix(c.Short, ".") {
+			t.Errorf("%s: short %q, example %q", c.CommandPath(), c.Short, c.Example)
+		}
+		for _, sub := range c.Commands() {
+			visit(sub)
+		}
+	}
+	visit((&App{}).Command(volumes))
+}
+
+func TestNumbersForPeople(t *testing.T) {
+	for n, want := range map[uint64]string{0: "0", 1023: "1023", 1024: "1K", 1536: "1.5K", 21 << 20: "21M", 1 << 40: "1T", 10<<30 + 1: "10G"} {
+		if got := Bytes(n); got != want {
+			t.Errorf("Bytes(%d) = %s, want %s", n, got, want)
+		}
+	}
+	for d, want := range map[time.Duration]string{
+		-time.Second: "0s", 14 * time.Second: "14s", 61 * time.Second: "1m1s", 131 * time.Minute: "2h11m", 49 * time.Hour: "2d1h",
+	} {
+		if got := ago(d); got != want {
+			t.Errorf("ago(%s) = %s, want %s", d, got, want)
+		}
+	}
+}

@@ -1,0 +1,101 @@
+package ctl
+
+import (
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ratchetos/ratchet/core/api/apipb"
+)
+
+func (a *App) hwCommand() *cobra.Command {
+	return group("hw", "List, claim and release NICs and disks", "", "  ratchetctl hw list\n  ratchetctl hw claim serial:WD-1234 --erase",
+		a.hwList(), a.hwClaim(), a.hwRelease())
+}
+
+func (a *App) hwList() *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "List NICs and disks, who has them, and why not",
+		Example: "  ratchetctl hw list\n  ratchetctl hw list -o json",
+		Args:    Args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.Client()
+			if err != nil {
+				return err
+			}
+			reply, err := c.Hardware.List(cmd.Context(), &apipb.ListHardwareRequest{})
+			if err != nil {
+				return err
+			}
+			return a.show(reply, func(w io.Writer) {
+				Row(w, "ID", "KIND", "MODEL", "SIZE", "DRIVER", "NODE", "OWNER", "STATE")
+				for _, d := range reply.GetDevices() {
+					size := ""
+					if d.GetSize() > 0 {
+						size = Bytes(d.GetSize())
+					}
+					Row(w, d.GetId(), d.GetKind(), d.GetModel(), size, d.GetDriver(), d.GetNode(), d.GetOwner(), deviceState(d))
+				}
+			})
+		},
+	}
+}
+
+// deviceState is the one thing that most stands in the way of using a device.
+func deviceState(d *apipb.Device) string {
+	switch v := d.GetVerdict(); {
+	case !d.GetSupported():
+		return "unsupported: " + d.GetWhy()
+	case v != nil && v.GetDecision() != "released":
+		return v.GetDecision() + ": " + v.GetReason()
+	case d.GetContent() != "":
+		return "holds " + d.GetContent() + "; to use it: ratchetctl hw claim " + d.GetId() + " --erase"
+	case d.GetWhy() != "":
+		return d.GetWhy()
+	}
+	return "ok"
+}
+
+func (a *App) hwClaim() *cobra.Command {
+	var erase bool
+	cmd := &cobra.Command{
+		Use: "claim DEVICE", Short: "Admit a device to this box",
+		Long: "Admit a device to this box, named by its id or place as \"hw list\" shows it.\n\n" +
+			"A disk with somebody's partition table, filesystem or volume on it is never written unless\n" +
+			"--erase says that its content may be destroyed.",
+		Example: "  ratchetctl hw claim mac:52:54:00:72:61:02\n  ratchetctl hw claim serial:ratchet-data --erase",
+		Args:    Args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.Client()
+			if err != nil {
+				return err
+			}
+			reply, err := c.Hardware.Claim(cmd.Context(), &apipb.ClaimRequest{Selector: args[0], Erase: erase})
+			if err != nil {
+				return err
+			}
+			return a.show(reply.GetDevice(), func(w io.Writer) { Row(w, "claimed", reply.GetDevice().GetId()) })
+		},
+	}
+	cmd.Flags().BoolVar(&erase, "erase", false, "destroy what the disk holds")
+	return cmd
+}
+
+func (a *App) hwRelease() *cobra.Command {
+	return &cobra.Command{
+		Use: "release DEVICE", Short: "Take a device out of use",
+		Example: "  ratchetctl hw release serial:ratchet-data",
+		Args:    Args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.Client()
+			if err != nil {
+				return err
+			}
+			if _, err := c.Hardware.Release(cmd.Context(), &apipb.ReleaseRequest{Selector: args[0]}); err != nil {
+				return err
+			}
+			a.say("released %s", args[0])
+			return nil
+		},
+	}
+}
