@@ -78,8 +78,8 @@ type group struct {
 
 // Load reads a catalogue. All errors carry what to look for in the file.
 func Load(data []byte) (*Catalogue, error) {
-	var f file
-	if err := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict()).Decode(&f); err != nil {
+	f, err := decode(data)
+	if err != nil {
 		return nil, fmt.Errorf("read hardware catalogue: %w", err)
 	}
 	if f.Version != 1 {
@@ -92,6 +92,18 @@ func Load(data []byte) (*Catalogue, error) {
 		}
 	}
 	return c, nil
+}
+
+// decode turns a panic into an error: goccy/go-yaml 1.19.2 has one for a tag without a value,
+// which fuzzing found.
+func decode(data []byte) (f file, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("malformed YAML: %v", r)
+		}
+	}()
+	err = yaml.NewDecoder(bytes.NewReader(data), yaml.Strict()).Decode(&f)
+	return f, err
 }
 
 func (c *Catalogue) add(g group) error {
