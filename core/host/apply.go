@@ -258,10 +258,9 @@ func (h *Host) startAll(ctx context.Context, units []*unit, sections map[string]
 		}
 	}
 	for i, u := range units {
-		if failed[i] == nil {
-			if err := u.ready(ctx); err != nil {
-				errs = append(errs, fmt.Errorf("start: %w", err))
-			}
+		// Also those that have failed are waited for: Status tells the outcome afterwards.
+		if err := u.ready(ctx); err != nil && failed[i] == nil {
+			errs = append(errs, fmt.Errorf("start: %w", err))
 		}
 	}
 	return errors.Join(errs...)

@@ -227,7 +227,7 @@ func (p *process) kill() {
 	p.dead = true
 	r := p.runner
 	p.mu.Unlock()
-	if r != nil && r.ID() != "" {
+	if r != nil {
 		_ = r.Kill(context.Background())
 	}
 }

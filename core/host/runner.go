@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/hashicorp/go-plugin/runner"
@@ -37,7 +38,10 @@ type processRunner struct {
 	cfg    runnerConfig
 	cmd    *exec.Cmd
 	stdout *os.File
-	pid    int
+
+	mu     sync.Mutex
+	pid    int  // 0 before the start
+	killed bool // before the start
 
 	exited chan struct{} // closed when the process has been waited for
 	err    error         // how it ended; valid once exited is closed
@@ -90,10 +94,10 @@ func (r *processRunner) Start(context.Context) error {
 		defer dir.Close()
 		r.cmd.SysProcAttr.UseCgroupFD, r.cmd.SysProcAttr.CgroupFD = true, int(dir.Fd())
 	}
-	if err := inNetNS(r.cfg.netns, r.cmd.Start); err != nil {
+	if err := r.exec(); err != nil {
 		return errors.Join(fmt.Errorf("start %s: %w", r.cfg.name, err), outR.Close(), logR.Close())
 	}
-	r.stdout, r.pid = outR, r.cmd.Process.Pid
+	r.stdout = outR
 	go r.cfg.onLog(r.pid, logR)
 	go func() {
 		r.err = r.cmd.Wait()
@@ -101,6 +105,20 @@ func (r *processRunner) Start(context.Context) error {
 		// A fork of the plugin may hold the other end for ever; go-plugin would wait for it.
 		outR.Close()
 	}()
+	return nil
+}
+
+// exec starts the command unless Kill came first.
+func (r *processRunner) exec() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.killed {
+		return errors.New("stopped before it was started")
+	}
+	if err := inNetNS(r.cfg.netns, r.cmd.Start); err != nil {
+		return err
+	}
+	r.pid = r.cmd.Process.Pid
 	return nil
 }
 
@@ -116,6 +134,9 @@ func (r *processRunner) Wait(ctx context.Context) error {
 
 // Kill ends the process, and with a cgroup everything it has forked.
 func (r *processRunner) Kill(context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.killed = true
 	if r.pid == 0 {
 		return nil
 	}
@@ -151,6 +172,8 @@ func (r *processRunner) Name() string { return r.cfg.name }
 
 // ID is the pid, "" before the start.
 func (r *processRunner) ID() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.pid == 0 {
 		return ""
 	}

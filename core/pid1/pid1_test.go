@@ -50,7 +50,7 @@ func role(name string) *exec.Cmd {
 // asPID1 runs a role as process 1 of new pid, mount and network namespaces.
 func asPID1(t *testing.T, name string) (*exec.Cmd, *strings.Builder) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	t.Cleanup(cancel)
 	c := exec.CommandContext(ctx, "/proc/self/exe")
 	c.Env = append(os.Environ(), "PID1_ROLE="+name)
@@ -85,7 +85,7 @@ func reapRole() error {
 	defer cancel()
 	r := &Reaper{Grace: 100 * time.Millisecond}
 	go r.Run(ctx)
-	for i := range 25 {
+	for i := range 12 {
 		if err := role("orphan").Run(); err != nil {
 			return fmt.Errorf("orphan %d: %w", i, err)
 		}

@@ -1,0 +1,56 @@
+package host
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/ratchetos/ratchet/core/supervise"
+)
+
+// TestCoreGone: the end of the control socket is the end of core, and the plugin stops in
+// order instead of serving for nobody.
+func TestCoreGone(t *testing.T) {
+	h := newHost(t, Options{}, "one")
+	must(t, apply(t, h, map[string]probeConfig{"one": {}}))
+	v, _ := h.units["one"].look()
+	v.process.control.Close()
+	select {
+	case <-v.process.exited():
+	case <-timeout(t).Done():
+		t.Fatal("the plugin lives on")
+	}
+	if why := v.process.why(); why != "exited" {
+		t.Errorf("it ended by %s", why)
+	}
+	until(t, h, "one", func(s PluginStatus) bool { return s.State == "ready" && s.Restarts == 1 })
+	lines, err := h.Logs("one", 0)
+	must(t, err)
+	if text := fmt.Sprint(lines); !strings.Contains(text, "core is gone") || !strings.Contains(text, "stopped in order") {
+		t.Errorf("log: %s", text)
+	}
+}
+
+// TestStopTakesTooLong: a plugin that does not stop is killed, and its disk is free again.
+func TestStopTakesTooLong(t *testing.T) {
+	h := newHost(t, Options{Policy: supervise.Policy{StopTimeout: 300 * time.Millisecond}}, "one")
+	must(t, apply(t, h, map[string]probeConfig{"one": {SlowStop: 60_000}}))
+	start := time.Now()
+	must(t, apply(t, h, nil))
+	if d := time.Since(start); d > 5*time.Second {
+		t.Errorf("it took %s", d)
+	}
+}
+
+// TestNoLeak: after Shutdown no goroutine is left.
+func TestNoLeak(t *testing.T) {
+	before := goleak.IgnoreCurrent()
+	h := newHost(t, Options{}, "one", "spare")
+	must(t, apply(t, h, map[string]probeConfig{"one": {Listen: "tcp:127.0.0.1:0"}, "spare": {}}))
+	until(t, h, "spare", func(s PluginStatus) bool { return s.Spare })
+	must(t, h.Shutdown(timeout(t)))
+	goleak.VerifyNone(t, before)
+}
