@@ -53,7 +53,6 @@ type limits struct {
 var allowedFlags = [...]uint16{
 	CmdRead:        cmdFUA | cmdDF,
 	CmdWrite:       cmdFUA,
-	CmdDisc:        ^uint16(0), // there is no reply to complain in
 	CmdFlush:       cmdFUA,
 	CmdTrim:        cmdFUA,
 	CmdCache:       cmdFUA,
@@ -64,6 +63,9 @@ var allowedFlags = [...]uint16{
 // check decides whether a request may reach the backend: 0, or the errno of the reply.
 // It is a pure function of its arguments.
 func (l *limits) check(r request) uint32 {
+	if r.cmd == CmdDisc {
+		return 0 // there is no reply to complain in
+	}
 	if int(r.cmd) >= len(allowedFlags) || r.flags&^allowedFlags[r.cmd] != 0 {
 		return nbdEINVAL
 	}
@@ -71,8 +73,6 @@ func (l *limits) check(r request) uint32 {
 		return nbdEINVAL
 	}
 	switch r.cmd {
-	case CmdDisc:
-		return 0
 	case CmdFlush:
 		if r.off != 0 || r.n != 0 {
 			return nbdEINVAL
