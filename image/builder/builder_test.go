@@ -62,23 +62,61 @@ func build(t testing.TB, o Options) Manifest {
 	return m
 }
 
+// source makes the smallest tree that the builder can compile.
+func source(t testing.TB) Source {
+	t.Helper()
+	root := t.TempDir()
+	for name, text := range map[string]string{
+		"go.mod":            "module github.com/ratchetos/ratchet\n\ngo 1.26\n",
+		"main.go":           "package main\n\nimport \"github.com/ratchetos/ratchet/core/version\"\n\nfunc main() { println(version.Version, version.Epoch) }\n",
+		"core/version/v.go": "package version\n\nvar Version, Commit, Epoch string\n",
+	} {
+		path := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return Source{Root: root, Version: "v9.8.7", Epoch: "1700000000"}
+}
+
+// TestTwoBuildsAreEqual compiles and builds the same source in two folders with empty caches.
 func TestTwoBuildsAreEqual(t *testing.T) {
 	keys := t.TempDir()
-	one, two := tiny(t, keys), tiny(t, keys)
-	build(t, one)
-	build(t, two)
-	for _, name := range []string{UnsignedFile, SignedFile, InitrdFile, CmdlineFile, DiskFile} {
-		a, err := os.ReadFile(filepath.Join(one.Out, name))
+	var outs [2]string
+	for i := range outs {
+		o := tiny(t, keys)
+		o.Binary, o.Source = "", source(t)
+		build(t, o)
+		outs[i] = o.Out
+	}
+	for _, name := range []string{ApplianceFile, UnsignedFile, SignedFile, InitrdFile, CmdlineFile, DiskFile, SBOMFile} {
+		a, err := os.ReadFile(filepath.Join(outs[0], name))
 		if err != nil {
 			t.Fatal(err)
 		}
-		b, err := os.ReadFile(filepath.Join(two.Out, name))
+		b, err := os.ReadFile(filepath.Join(outs[1], name))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if !bytes.Equal(a, b) {
 			t.Errorf("%s differs between two builds", name)
 		}
+		if name == ApplianceFile && !bytes.Contains(a, []byte("v9.8.7")) {
+			t.Error("the version is not in the binary")
+		}
+	}
+}
+
+func TestFindSource(t *testing.T) {
+	src, err := FindSource(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(src.Root, "configs/kernel.lock")); err != nil || src.Version == "" {
+		t.Errorf("source %+v: %v", src, err)
 	}
 }
 
@@ -201,47 +239,5 @@ func TestInspectRefuses(t *testing.T) {
 		if _, err := Inspect(path); err == nil {
 			t.Errorf("%s: no error", name)
 		}
-	}
-}
-
-// TestCompile builds a real program of the tree twice, in two places.
-func TestCompile(t *testing.T) {
-	src, err := FindSource(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(filepath.Join(src.Root, "configs/kernel.lock")); err != nil || src.Version == "" {
-		t.Errorf("source %+v: %v", src, err)
-	}
-	dir := t.TempDir()
-	mod := map[string]string{
-		"go.mod":            "module github.com/ratchetos/ratchet\n\ngo 1.26\n",
-		"main.go":           "package main\n\nimport \"github.com/ratchetos/ratchet/core/version\"\n\nfunc main() { println(version.Version, version.Epoch) }\n",
-		"core/version/v.go": "package version\n\nvar Version, Commit, Epoch string\n",
-	}
-	var sums [2][]byte
-	for i := range sums {
-		root := filepath.Join(dir, strings.Repeat("x", i+1))
-		for name, text := range mod {
-			if err := os.MkdirAll(filepath.Dir(filepath.Join(root, name)), 0o755); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		out := filepath.Join(root, "ratchet")
-		if err := (Source{Root: root, Version: "v9", Epoch: "17"}).Compile(t.Context(), out); err != nil {
-			t.Fatal(err)
-		}
-		if sums[i], err = os.ReadFile(out); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if !bytes.Equal(sums[0], sums[1]) {
-		t.Error("the folder a program is compiled in changes its bytes")
-	}
-	if !bytes.Contains(sums[0], []byte("v9")) {
-		t.Error("the version is not inside")
 	}
 }

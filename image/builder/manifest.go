@@ -17,6 +17,7 @@ const (
 	CmdlineFile   = "cmdline"
 	DiskFile      = "disk.img"
 	ManifestFile  = "image.json"
+	SBOMFile      = "sbom.spdx.json"
 	ApplianceFile = "ratchet" // the binary inside, for symbols and sizes
 )
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 )
 
 // What the stub measures, in its order: the name with its final NUL, then the content. .pcrsig
@@ -48,18 +49,30 @@ func PCR11(f *File) ([32]byte, error) {
 // stubMagic stands before the version in the stub's .sdmagic section.
 const stubMagic = "#### LoaderInfo: systemd-stub "
 
-// StubVersion is the major version of the systemd stub inside an image.
-func StubVersion(f *File) (int, error) {
+// StubRelease is the version of the systemd stub inside an image, with the distribution's suffix:
+// "252.39-1~deb12u2".
+func StubRelease(f *File) (string, error) {
 	b, _ := f.Section(".sdmagic")
 	text, ok := bytes.CutPrefix(b, []byte(stubMagic))
-	n := 0
-	for n < len(text) && n < 4 && text[n] >= '0' && text[n] <= '9' {
-		n++
+	release, _, end := bytes.Cut(text, []byte(" ####"))
+	if !ok || !end || len(release) == 0 || len(release) > 64 {
+		return "", errors.New("no systemd stub inside (.sdmagic)")
 	}
-	if !ok || n == 0 {
-		return 0, errors.New("no systemd stub inside (.sdmagic)")
+	return string(release), nil
+}
+
+// StubVersion is the major version of the stub.
+func StubVersion(f *File) (int, error) {
+	release, err := StubRelease(f)
+	if err != nil {
+		return 0, err
 	}
-	return strconv.Atoi(string(text[:n]))
+	digits := strings.IndexFunc(release+".", func(r rune) bool { return r < '0' || r > '9' })
+	n, err := strconv.Atoi(release[:digits])
+	if err != nil {
+		return 0, fmt.Errorf("stub version %q: %w", release, err)
+	}
+	return n, nil
 }
 
 func extend(pcr [32]byte, data []byte) [32]byte {

@@ -146,7 +146,8 @@ func TestPCR11(t *testing.T) {
 		{version: "252.39-1~deb12u2", order: ".linux .osrel .cmdline .initrd"},
 		{version: "257.1", order: ".linux .osrel .cmdline .initrd .uname"},
 		{version: "254.9", err: "not known"},
-		{version: "x", err: "no systemd stub"},
+		{version: "x", err: "stub version"},
+		{version: "", err: "no systemd stub"},
 	} {
 		f := parse(t, build(t, tinyStub(c.version), tiny))
 		got, err := PCR11(f)
