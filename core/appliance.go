@@ -90,9 +90,14 @@ func (a *appliance) boxed() bool { return os.Getpid() == 1 }
 // open makes the parts; nothing runs yet.
 func (a *appliance) open() (err error) {
 	if a.stateDir != "" {
-		if a.store, err = state.Open(filepath.Join(a.stateDir, "core.db")); err != nil {
+		if err := os.MkdirAll(a.stateDir, 0o711); err != nil {
+			return fmt.Errorf("make state directory: %w", err)
+		}
+		store, err := state.Open(filepath.Join(a.stateDir, "core.db"))
+		if err != nil {
 			return err
 		}
+		a.store = store
 	}
 	system, err := hw.Open(hw.Options{Log: a.log})
 	if err != nil {

@@ -3,8 +3,7 @@ package ctl
 
 import (
 	"context"
-	"fmt"
-	"io"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -16,8 +15,8 @@ import (
 type App interface {
 	// Invoke calls a method of a plugin's management service through core.
 	Invoke(ctx context.Context, plugin, method string, request, reply any) error
-	// Print writes value as JSON or YAML, or calls table, as the user chose.
-	Print(value any, table func(w io.Writer)) error
+	// Print writes value as JSON or YAML, or the table, as the user chose.
+	Print(value any, columns []string, rows [][]string) error
 }
 
 // Command is `ratchetctl dataplane`.
@@ -31,27 +30,23 @@ func Command(app App) *cobra.Command {
 			if err := app.Invoke(cmd.Context(), "dataplane", api.MethodLinks, struct{}{}, &reply); err != nil {
 				return err
 			}
-			return app.Print(reply, func(w io.Writer) { table(w, reply) })
+			return app.Print(reply, []string{"LINK", "NIC", "CARRIER", "MTU", "ADDRESSES", "RX", "TX", "PROBLEM"}, rows(reply))
 		},
 	})
 	return c
 }
 
-func table(w io.Writer, reply api.LinksReply) {
-	fmt.Fprintln(w, "LINK\tNIC\tCARRIER\tMTU\tADDRESSES\tRX BYTES\tTX BYTES\tPROBLEM")
+func rows(reply api.LinksReply) [][]string {
+	var out [][]string
 	for _, l := range reply.Links {
 		carrier := "down"
 		if l.Carrier {
 			carrier = "up"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%d\t%d\t%s\n", cell(l.Name), l.NIC, carrier, l.MTU, cell(strings.Join(l.Addresses, " ")), l.RxBytes, l.TxBytes, cell(l.Problem))
+		out = append(out, []string{
+			l.Name, l.NIC, carrier, strconv.FormatUint(uint64(l.MTU), 10), strings.Join(l.Addresses, " "),
+			strconv.FormatUint(l.RxBytes, 10), strconv.FormatUint(l.TxBytes, 10), l.Problem,
+		})
 	}
-}
-
-// cell keeps an empty column visible.
-func cell(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
+	return out
 }
