@@ -84,7 +84,7 @@ func judgeProvisioning(f Facts) *Judgement {
 	case bare:
 		return isolated("tpm-cleared", nextCounter,
 			"the disk knows this box (ledger %d) but the TPM holds no counter: it was cleared or replaced", newest(c).Sequence)
-	case t.E == IndexUnwritten && c.Factory():
+	case t.E == IndexUnwritten && torn(c):
 		return provision(f, nil, "an earlier provisioning did not end")
 	case t.E == IndexUnwritten:
 		// Only the owner can define E anew, and the ledger was written just before E.
@@ -138,6 +138,16 @@ func Confirmed(f Facts) Judgement {
 	}
 	j.Reason = "the operator confirmed at the console that this box may be provisioned"
 	return j
+}
+
+// torn reports whether there is no whole ledger: the first one was being written, or not yet.
+func torn(c *ledger.Contents) bool {
+	for _, s := range c.Slots {
+		if !errors.Is(s.Err, ledger.ErrEmpty) && !errors.Is(s.Err, ledger.ErrCorrupt) {
+			return false
+		}
+	}
+	return true
 }
 
 // newest is the readable ledger with the highest sequence; an empty one when there is none.

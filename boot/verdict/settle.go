@@ -3,6 +3,7 @@ package verdict
 import (
 	"fmt"
 	"sort"
+	"strings"
 
 	"github.com/ratchetos/ratchet/boot/ledger"
 )
@@ -75,7 +76,15 @@ func (s *settling) devices(seen []Observed) {
 	gone := map[string]string{} // place to id
 	for _, d := range s.old.Devices {
 		known[d.ID] = true
-		if o, ok := byID[d.ID]; ok {
+		o, ok := byID[d.ID]
+		if !ok {
+			// A function that could not be bound has no id but its place.
+			o, ok = byID[function(d.Place)]
+			if ok = ok && o.Err != ""; ok {
+				known[o.ID] = true
+			}
+		}
+		if ok {
 			s.compare(d, o)
 			continue
 		}
@@ -89,6 +98,12 @@ func (s *settling) devices(seen []Observed) {
 			s.meet(o, gone[o.Place])
 		}
 	}
+}
+
+// function is the place without the "/<n>" of one of several devices behind it.
+func function(place string) string {
+	f, _, _ := strings.Cut(place, "/")
+	return f
 }
 
 // compare judges a device that the ledger knows.

@@ -1,0 +1,157 @@
+package boot
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/go-tpm/tpm2/transport"
+
+	"github.com/ratchetos/ratchet/boot/counter"
+	"github.com/ratchetos/ratchet/boot/facts"
+	"github.com/ratchetos/ratchet/boot/ledger"
+	"github.com/ratchetos/ratchet/boot/verdict"
+)
+
+// check is one boot, between its steps.
+type check struct {
+	Machine
+	started time.Duration // when the TPM was opened
+	chip    *counter.Chip // nil without a TPM
+	pcrs    counter.PCRs
+	disk    verdict.Disk
+	slot    string
+	facts   verdict.Facts
+	j       verdict.Judgement
+	config  []byte
+	devices []verdict.Device
+	closed  int
+	// recoveryKey is the one a confirmed provisioning made; it is printed once.
+	recoveryKey string
+	timing      verdict.Timing
+}
+
+// Check runs the boot up to the cap. It always gives a Result; what went wrong is in the verdict.
+func Check(ctx context.Context, m Machine) Result {
+	c := &check{Machine: m}
+	c.timing.Init = m.Clock()
+	tpm := c.openTPM()
+	if p := guarded(func() { c.run(ctx) }); p != nil {
+		c.fail("init-failed", "init failed: %v; this is a bug", p)
+		c.devices = nil
+		if p := guarded(func() { c.isolateAll(); c.cap() }); p != nil {
+			m.Say("warning: isolate: %v", p)
+		}
+	}
+	if tpm != nil {
+		if err := tpm.Close(); err != nil {
+			m.Say("warning: close TPM: %v", err)
+		}
+	}
+	return c.result()
+}
+
+// guarded runs f and returns what it panicked with.
+func guarded(f func()) (p any) {
+	defer func() { p = recover() }()
+	f()
+	return nil
+}
+
+// run is the order of the boot.
+func (c *check) run(ctx context.Context) {
+	if err := c.Hardware.Freeze(); err != nil {
+		c.Say("warning: isolation is not guaranteed: %v", err)
+	}
+	c.readTPM()
+	medium := c.findLedger(ctx)
+	if medium != nil {
+		c.facts.Ledger = facts.Ledger(ledger.Open(medium))
+	}
+	c.judge(ctx)
+	c.readConfig(medium)
+	c.timing.BoxVerdict = c.Clock() - c.started
+	if medium != nil {
+		if err := medium.Close(); err != nil {
+			c.Say("warning: close LEDGER: %v", err)
+		}
+	}
+	seen := c.readBack(ctx)
+	c.timing.ReadBack = c.Clock() - c.started - c.timing.BoxVerdict
+	c.settle(seen)
+	c.timing.AllVerdict = c.Clock() - c.started
+	c.isolateRest(seen)
+	c.cap()
+}
+
+// judge decides on the box; on a release image that was never provisioned it asks the operator.
+func (c *check) judge(ctx context.Context) {
+	c.facts.Development = c.Policy.Development
+	c.facts.TPMOptional = c.Policy.TPM == "optional"
+	c.facts.Image = c.Policy.Version
+	c.j = verdict.Judge(c.facts)
+	if c.j.Code == "unprovisioned" && c.Confirm != nil {
+		if c.Confirm(ctx, c.j.Reason, "provision") {
+			c.j = verdict.Confirmed(c.facts)
+		}
+	}
+}
+
+// readConfig takes the configuration in force out of LEDGER while it is open.
+func (c *check) readConfig(m Medium) {
+	if !c.j.Released() || c.j.ConfigSlot < 0 {
+		return
+	}
+	yaml, err := ledger.Open(m).ReadConfig(c.j.ConfigSlot)
+	if err == nil && ledger.Sum(yaml) != c.j.Config.Now {
+		err = errors.New("it changed while it was read")
+	}
+	if err != nil {
+		c.fail("config-unreadable", "the configuration in LEDGER cannot be read: %v", err)
+		return
+	}
+	c.config = yaml
+}
+
+// fail isolates the box after a step of init itself has failed.
+func (c *check) fail(code, reason string, args ...any) {
+	c.j = verdict.Judgement{ConfigSlot: -1, Verdict: verdict.Verdict{
+		Decision: verdict.Isolated, Code: code, Reason: fmt.Sprintf(reason, args...), Next: "ratchetctl counter show"}}
+	c.config, c.closed = nil, 0
+}
+
+func (c *check) result() Result {
+	r := verdict.Report{
+		Version: 1, Box: c.j.Verdict, Devices: c.devices,
+		Counter: c.facts.TPM.Counter, Expected: c.facts.TPM.Expected, Open: c.closed,
+		Image: c.Policy.Version, Flavour: c.Policy.Flavour, Slot: c.slot, Development: c.Policy.Development,
+		Provisioned: c.j.Released() && c.j.Action != verdict.None,
+		SecureBoot:  c.SecureBoot, BootDisk: c.disk, Timing: c.timing,
+		TPM: verdict.TPM{Present: c.chip != nil && c.facts.TPM.Health != verdict.TPMAbsent},
+	}
+	if !c.j.Released() {
+		r.BootDisk = verdict.Disk{ID: c.disk.ID} // its controller has no driver any more
+	}
+	if c.chip != nil {
+		r.TPM.Commands = c.chip.Commands()
+		r.TPM.SRKName = hex.EncodeToString(c.chip.SRK())
+		r.TPM.PCR7 = hex.EncodeToString(c.pcrs.PCR7[:])
+		r.TPM.PCR11 = hex.EncodeToString(c.pcrs.PCR11[:])
+	}
+	return Result{Report: r, Config: c.config}
+}
+
+// openTPM starts the span that the operator waits for.
+func (c *check) openTPM() transport.TPMCloser {
+	c.started = c.Clock()
+	t, err := c.TPM()
+	if err != nil {
+		c.facts.TPM = facts.Failed(err)
+		c.facts.TPM.Health = verdict.TPMAbsent
+		return nil
+	}
+	c.chip = counter.Open(t)
+	return t
+}

@@ -1,0 +1,93 @@
+package boot
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/ratchetos/ratchet/boot/verdict"
+	"github.com/ratchetos/ratchet/hw"
+)
+
+// GPT partition names, as the image builder writes them.
+const (
+	partLedger = "LEDGER"
+	partState  = "STATE"
+	partData   = "DATA"
+	partESP    = "ESP-" // and the slot
+)
+
+// findLedger finds the boot disk and opens its LEDGER for reading; nil says why in the facts.
+func (c *check) findLedger(ctx context.Context) Medium {
+	missing := func(err error) Medium {
+		c.facts.Ledger = verdict.LedgerFacts{Health: verdict.LedgerMissing, Detail: err.Error()}
+		return nil
+	}
+	if err := c.findBootDisk(ctx); err != nil {
+		return missing(err)
+	}
+	m, err := c.Open(c.disk.Ledger, true)
+	if err != nil {
+		return missing(err)
+	}
+	return m
+}
+
+// findBootDisk binds storage controllers one at a time until the disk shows up that the firmware
+// loaded the image from; on a direct kernel boot, the first with a LEDGER. A controller that was
+// tried for nothing is isolated again.
+func (c *check) findBootDisk(ctx context.Context) error {
+	functions, err := c.Hardware.Functions()
+	if err != nil {
+		return fmt.Errorf("list controllers: %w", err)
+	}
+	var tried []string
+	for _, f := range functions {
+		if f.Kind != hw.Disk || !f.Supported {
+			continue
+		}
+		disks, err := c.Hardware.BindStorage(ctx, f.Place)
+		if err != nil {
+			tried = append(tried, fmt.Sprintf("%s: %v", f.Place, err))
+			continue
+		}
+		for _, d := range disks {
+			found, err := c.isBootDisk(d)
+			if err != nil {
+				tried = append(tried, fmt.Sprintf("%s: %v", d.ID, err))
+			}
+			if found {
+				c.Hardware.MarkBoot(d.Node)
+				return nil
+			}
+		}
+		tried = append(tried, fmt.Sprintf("%s: %d disks, not the boot disk", f.Place, len(disks)))
+		if err := c.Hardware.Isolate(f.Place); err != nil {
+			c.Say("warning: %v", err)
+		}
+	}
+	if len(tried) == 0 {
+		return fmt.Errorf("there is no supported disk controller")
+	}
+	return fmt.Errorf("no boot disk among %d controllers (%s)", len(tried), strings.Join(tried, "; "))
+}
+
+func (c *check) isBootDisk(d hw.Device) (bool, error) {
+	var slot string
+	if c.BootPart != "" {
+		name, ok, err := c.Disks.Holds(d.Node, c.BootPart)
+		if err != nil || !ok {
+			return false, err
+		}
+		if strings.HasPrefix(name, partESP) {
+			slot = strings.TrimPrefix(name, partESP)
+		}
+	}
+	parts, err := c.Disks.Partitions(d.Node)
+	if err != nil || parts[partLedger] == "" {
+		return false, err
+	}
+	c.slot = slot
+	c.disk = verdict.Disk{ID: d.ID, Node: d.Node, Ledger: parts[partLedger], State: parts[partState], Data: parts[partData]}
+	return true, nil
+}

@@ -1,0 +1,27 @@
+// Package boot is the init applet: from the kernel's first process to the verdict, and then core.
+//
+// Purpose. Main runs as PID 1 from the initramfs. It follows BOOT.md B1 in order, one step a file:
+//
+//	policy.go   a. the policy baked into the image
+//	tpm.go      b. read C, E and J in sessions salted to the storage root key
+//	disk.go     c. find the boot disk, binding one storage controller at a time
+//	check.go    d. LEDGER, and the verdict for the box
+//	devices.go  e. bind every catalogued device, read it back, verdict for each
+//	close.go    f. close attempts: new ledger slot, sync, then E, read back
+//	            g. (sealed DATA is not unsealed yet)
+//	close.go    h. extend PCR 11 with the verdict, lock E
+//	handover.go i. report and configuration into sealed memfds, exec core in this process
+//
+// Check is a–h without a kernel: it works on a Machine, whose parts are small interfaces, so that the
+// whole flow runs in a test on a software TPM, a file for LEDGER and hardware made of maps.
+//
+// Guarantees. Nothing but TPM, console, efivarfs and one storage controller at a time is touched
+// before the box's verdict. Every error becomes a verdict; Check does not return one. What is not
+// released has no driver bound when core starts. PCR 11 is capped in any case. There is no loop that
+// waits for something to get better, and a panic ends at a console that answers.
+//
+// Lifetime and concurrency. Once a boot. Devices are bound by a few goroutines at a time; the rest
+// is one goroutine.
+//
+// Source: BOOT.md; research/boot.md for what the firmware and the stub leave behind.
+package boot

@@ -1,0 +1,72 @@
+package boot
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/go-tpm/tpm2/transport"
+
+	"github.com/ratchetos/ratchet/boot/ledger"
+	"github.com/ratchetos/ratchet/boot/verdict"
+	"github.com/ratchetos/ratchet/hw"
+)
+
+// Hardware is what init needs of package hw.
+type Hardware interface {
+	// Freeze stops the kernel from binding drivers by itself.
+	Freeze() error
+	// Functions lists PCI functions that are a NIC or a disk controller; nothing is bound.
+	Functions() ([]hw.Device, error)
+	// BindStorage binds one storage controller and returns the disks behind it.
+	BindStorage(ctx context.Context, place string) ([]hw.Device, error)
+	// Bind binds a function and returns its devices, read back; NIC links stay down.
+	Bind(ctx context.Context, place string) ([]hw.Device, error)
+	// Isolate takes driver and bus mastering from a function.
+	Isolate(place string) error
+	// MarkBoot tells which disk is the boot disk.
+	MarkBoot(node string)
+}
+
+var _ Hardware = (*hw.System)(nil)
+
+// Disks looks at disks whose controller is bound, without opening a filesystem.
+type Disks interface {
+	// Partitions gives the device nodes of a disk's partitions by GPT partition name.
+	Partitions(node string) (map[string]string, error)
+	// Holds reports whether the disk has the partition with a unique GUID, and its GPT name.
+	Holds(node, guid string) (name string, ok bool, err error)
+}
+
+// Medium is an open LEDGER.
+type Medium interface {
+	ledger.Medium
+	Close() error
+}
+
+// Machine is what Check works on.
+type Machine struct {
+	Policy   Policy
+	TPM      func() (transport.TPMCloser, error)
+	Hardware Hardware
+	Disks    Disks
+	// Open opens a LEDGER partition by its node.
+	Open func(node string, readOnly bool) (Medium, error)
+	// BootPart is the unique GUID of the partition that the UKI was loaded from, as the stub leaves
+	// it in LoaderDevicePartUUID; empty on a direct kernel boot.
+	BootPart   string
+	UEFI       bool
+	SecureBoot bool
+	// Clock is CLOCK_BOOTTIME.
+	Clock func() time.Duration
+	// Say prints one line for the operator.
+	Say func(format string, args ...any)
+	// Confirm asks the operator at the local console for a word; nil means there is nobody.
+	Confirm func(ctx context.Context, question, word string) bool
+}
+
+// Result is what core gets.
+type Result struct {
+	Report verdict.Report
+	// Config is the configuration from LEDGER, nil for the image's own.
+	Config []byte
+}

@@ -1,0 +1,111 @@
+package boot
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/google/go-tpm/tpm2/transport"
+	"github.com/google/go-tpm/tpm2/transport/linuxtpm"
+	"golang.org/x/sys/unix"
+
+	"github.com/ratchetos/ratchet/boot/ledger"
+	"github.com/ratchetos/ratchet/boot/verdict"
+	"github.com/ratchetos/ratchet/hw"
+)
+
+// tpmNode is the raw device: init is alone with the TPM, and the kernel's resource manager would
+// load and save a context around every command, which on real chips costs more than the command.
+const tpmNode = "/dev/tpm0"
+
+// checkLimit bounds everything before core; what waits longer is isolated.
+const checkLimit = 3 * time.Minute
+
+// Main is the init applet. As PID 1 it does not return; started by hand it refuses.
+func Main(args []string) int {
+	if os.Getpid() != 1 {
+		fmt.Fprintln(os.Stderr, "init: not process 1; it is started by the kernel, see docs/explanation/secure-counter.md")
+		return 2
+	}
+	start := bootClock()
+	mountErr := mountAll(early())
+	c := openConsole()
+	if p := guarded(func() { c.boot(start, mountErr) }); p != nil {
+		c.lastResort(p)
+	}
+	return 1
+}
+
+// boot is everything between the first line and core.
+func (c *console) boot(start time.Duration, mountErr error) {
+	if mountErr != nil {
+		c.say("warning: %v", mountErr)
+	}
+	policy, err := readPolicy()
+	if err != nil {
+		c.lastResort(err)
+	}
+	hardware, err := hw.Open(hw.Options{Root: "/", Flavour: policy.Flavour})
+	if err != nil {
+		c.lastResort(err)
+	}
+	fw := c.efi(hardware)
+	kind := "release"
+	if policy.Development {
+		kind = "DEVELOPMENT image, not for production"
+	}
+	c.say("image %s (%s kernel, %s), init at %.2f s", policy.Version, policy.Flavour, kind, start.Seconds())
+	ctx, cancel := context.WithTimeout(context.Background(), checkLimit)
+	defer cancel()
+	r := Check(ctx, Machine{
+		Policy: policy, Hardware: hardware, Disks: sysfs{"/"},
+		TPM:      func() (transport.TPMCloser, error) { return linuxtpm.Open(tpmNode) },
+		Open:     openLedger,
+		BootPart: fw.bootPart, UEFI: fw.uefi, SecureBoot: fw.secureBoot,
+		Clock: bootClock, Say: c.say, Confirm: c.confirm,
+	})
+	r.Report.Timing.Init = start
+	announce(r.Report, policy, c.say)
+	c.mountState(hardware, r.Report)
+	r.Report.Timing.Handover = bootClock()
+	c.lastResort(handover(r, c.say))
+}
+
+// efi mounts efivarfs, whose driver is a module, and reads what the firmware left.
+func (c *console) efi(hardware *hw.System) firmware {
+	if _, err := os.Stat(efiDir); err != nil {
+		return firmware{} // a direct kernel boot
+	}
+	if err := hardware.LoadModule("efivarfs"); err != nil {
+		c.say("warning: %v", err)
+	}
+	if err := (mount{"efivarfs", efivarsDir, "efivarfs", safe, ""}).do(); err != nil {
+		c.say("warning: %v", err)
+	}
+	return readFirmware(efivarsDir)
+}
+
+// mountState gives a released box its STATE. Without it core runs on what is in memory, and says so.
+func (c *console) mountState(hardware *hw.System, r verdict.Report) {
+	if r.Box.Decision != verdict.Released || r.BootDisk.State == "" {
+		return
+	}
+	if err := hardware.LoadModule("ext4"); err != nil {
+		c.say("warning: %v", err)
+	}
+	if err := state(r.BootDisk.State).do(); err != nil {
+		c.say("warning: STATE is not mounted, nothing will be kept over a reboot: %v", err)
+	}
+}
+
+func openLedger(node string, readOnly bool) (Medium, error) { return ledger.OpenFile(node, readOnly) }
+
+// bootClock is CLOCK_BOOTTIME: time since the kernel started.
+func bootClock() time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		return 0
+	}
+	return time.Duration(ts.Nano())
+}

@@ -1,0 +1,60 @@
+package boot
+
+import (
+	"errors"
+
+	"github.com/ratchetos/ratchet/boot/counter"
+	"github.com/ratchetos/ratchet/boot/facts"
+	"github.com/ratchetos/ratchet/boot/verdict"
+)
+
+// readTPM reads the PCRs that E's policy names, then C, E and J.
+func (c *check) readTPM() {
+	if c.chip == nil {
+		return
+	}
+	var policy counter.Digest
+	var err error
+	if c.pcrs, err = c.chip.ReadPCRs(); err == nil {
+		policy, err = c.pcrs.Policy()
+	}
+	if err != nil {
+		c.facts.TPM = facts.Failed(err)
+	} else {
+		c.readCounter(policy)
+	}
+	// Firmware closes the platform hierarchy before it starts an operating system; nothing does on
+	// a direct kernel boot. It needs the storage root key only to hide a value nobody keeps.
+	if !c.UEFI {
+		if err := c.chip.ClosePlatform(); err != nil {
+			c.facts.TPM = facts.Failed(err)
+		}
+	}
+}
+
+func (c *check) readCounter(policy counter.Digest) {
+	c.facts.TPM = facts.TPM(c.chip, policy, false)
+	c.facts.TPM.PCR7, c.facts.TPM.PCR11, c.facts.TPM.Policy = c.pcrs.PCR7, c.pcrs.PCR11, policy
+}
+
+// provision makes or finishes the counter, and reads what it then is.
+func (c *check) provision() error {
+	key := c.Policy.RecoveryKey
+	if key == "" {
+		var err error
+		if key, err = newRecoveryKey(); err != nil {
+			return err
+		}
+		c.recoveryKey = key
+		// Before the TPM takes it: a key that was set but never shown would be lost.
+		c.Say("RECOVERY KEY, shown once, write it down: %s", key)
+	}
+	if err := c.chip.Provision(key, c.pcrs); err != nil {
+		return err
+	}
+	c.readCounter(c.facts.TPM.Policy)
+	if t := c.facts.TPM; t.Health != verdict.Healthy {
+		return errors.New(t.Detail)
+	}
+	return nil
+}
