@@ -107,4 +107,3 @@ func (o Options) pack(in *inputs) (initrd []byte, raw int, err error) {
 	}
 	return append(frames[0], frames[1]...), len(modules) + len(system), nil
 }
-

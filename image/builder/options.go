@@ -126,4 +126,3 @@ func (o Options) identity(p *progress) (id sign.Identity, recovery string, err e
 	recovery, err = sign.DevelopmentRecoveryKey(o.KeyDir)
 	return id, recovery, err
 }
-

@@ -3,6 +3,7 @@ package disk
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // pattern is an incompressible, never zero, stand-in for an image.
@@ -50,6 +53,7 @@ func TestTwoBuildsAreEqual(t *testing.T) {
 	}
 }
 
+// sum hashes the file's data with its place, skipping the holes, which are most of it.
 func sum(t *testing.T, path string) string {
 	t.Helper()
 	f, err := os.Open(path)
@@ -58,10 +62,22 @@ func sum(t *testing.T, path string) string {
 	}
 	defer f.Close()
 	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		t.Fatal(err)
+	for at := int64(0); ; {
+		data, err := unix.Seek(int(f.Fd()), at, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) {
+			return fmt.Sprintf("%x", h.Sum(nil))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if at, err = unix.Seek(int(f.Fd()), data, unix.SEEK_HOLE); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintln(h, data, at)
+		if _, err := io.Copy(h, io.NewSectionReader(f, data, at-data)); err != nil {
+			t.Fatal(err)
+		}
 	}
-	return fmt.Sprintf("%x", h.Sum(nil))
 }
 
 // TestTools lets the tools that operators would use judge each part of the disk.
