@@ -91,6 +91,9 @@ func (k *check) conflicts() {
 			if i == j || !collide(a, b) {
 				continue
 			}
+			if a.by == b.by && a.selector == b.selector {
+				continue // the plugin sees that itself
+			}
 			what := a.selector
 			if a.id != a.selector {
 				what += " (" + a.id + ")"

@@ -239,7 +239,7 @@ func TestHostile(t *testing.T) {
 		if !found.Failed() {
 			t.Errorf("%s was accepted", name)
 		}
-		if took := time.Since(begin); took > 5*time.Second {
+		if took := time.Since(begin); took > 20*time.Second {
 			t.Errorf("%s took %s", name, took)
 		}
 		if out := found.Detail(); len(out) > 64<<10 || strings.ContainsAny(out, "\x00\x1b") {

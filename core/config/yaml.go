@@ -22,8 +22,8 @@ const (
 	// maxDepth is deeper than any configuration; the YAML library recurses.
 	maxDepth = 32
 	// maxParts bounds the values: the time of the YAML library grows with the square of the
-	// keys in one group. Ten thousand take a fifth of a second.
-	maxParts = 10_000
+	// keys in one group. No appliance has a tenth of this.
+	maxParts = 4_000
 	maxFound = 100
 )
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -36,10 +37,7 @@ func Main(args []string, features []plugin.Feature, extra ...func(*App) *cobra.C
 
 // Command builds the whole command tree, also for the generated reference.
 func (a *App) Command(extra ...func(*App) *cobra.Command) *cobra.Command {
-	a.socket = api.SocketPath
-	if s := os.Getenv("RATCHET_SOCKET"); s != "" {
-		a.socket = s
-	}
+	a.socket = defaultSocket()
 	root := group("ratchetctl", "Look after a Ratchet appliance",
 		"ratchetctl talks to the management API of one appliance: over the local socket when it runs\n"+
 			"on the box, otherwise with the certificate that \"ratchetctl login\" was given.\n\n"+
@@ -72,6 +70,20 @@ func (a *App) Command(extra ...func(*App) *cobra.Command) *cobra.Command {
 	root.SetOut(a.Out)
 	root.SetErr(a.Err)
 	return root
+}
+
+// defaultSocket is that of the box, or of a core that this user runs on a workstation.
+// RATCHET_SOCKET names another.
+func defaultSocket() string {
+	if s := os.Getenv("RATCHET_SOCKET"); s != "" {
+		return s
+	}
+	if _, err := os.Stat(api.SocketPath); err != nil {
+		if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
+			return filepath.Join(dir, "ratchet", filepath.Base(api.SocketPath))
+		}
+	}
+	return api.SocketPath
 }
 
 var formats = []string{"table", "json", "yaml"}
