@@ -33,6 +33,9 @@ func newHost(t testing.TB, opts Options, names ...string) *Host {
 		opts.Programs = append(opts.Programs, Program{Descriptor: descriptor(n)})
 	}
 	opts.Log = slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelInfo}))
+	if opts.Policy.SpareAfter == 0 {
+		opts.Policy.SpareAfter = time.Millisecond
+	}
 	if opts.StateDir == "" {
 		dir, err := os.MkdirTemp("/tmp", "rh")
 		if err != nil {
@@ -151,7 +154,7 @@ func TestStartAndStop(t *testing.T) {
 }
 
 func TestCrash(t *testing.T) {
-	h := newHost(t, Options{Policy: supervise.Policy{Base: 20 * time.Millisecond}}, "one", "other")
+	h := newHost(t, Options{Policy: supervise.Policy{Burst: 1, Base: 20 * time.Millisecond}}, "one", "other")
 	must(t, apply(t, h, map[string]probeConfig{"one": {}, "other": {}}))
 	other := statusOf(t, h, "other")
 	ctx, cancel := context.WithCancel(context.Background())

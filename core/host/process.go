@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -88,7 +89,7 @@ func (h *Host) spawn(ctx context.Context, u *unit, grant Grant) (*process, error
 		Plugins:          goplugin.PluginSet{wire.ServiceName: clientPlugin{}},
 		AllowedProtocols: []goplugin.Protocol{goplugin.ProtocolGRPC},
 		TLSConfig:        h.ca.clientTLS(u.name),
-		Logger:           wire.HCLog(u.log),
+		Logger:           wire.HCLog(goPluginLog(u.log)),
 		StartTimeout:     handshakeTimeout,
 		SkipHostEnv:      true,
 		UnixSocketConfig: &goplugin.UnixSocketConfig{TempDir: h.opts.RunDir},
@@ -117,6 +118,15 @@ func (h *Host) spawn(ctx context.Context, u *unit, grant Grant) (*process, error
 	p.rpc = rpc
 	ok = true
 	return p, nil
+}
+
+// goPluginLog is silent unless somebody debugs: what matters of go-plugin's errors comes back
+// as errors, and the end of a process is logged by its unit, with what follows from it.
+func goPluginLog(log *slog.Logger) *slog.Logger {
+	if log.Enabled(context.Background(), slog.LevelDebug) {
+		return log
+	}
+	return slog.New(slog.DiscardHandler)
 }
 
 // runnerConfig says how a process of the unit is started.

@@ -13,7 +13,8 @@ import (
 // Feature is what a plugin implements. Serve runs one in a plugin process; `config check`
 // calls Describe and Validate of the built-in ones in its own process, so both must be free
 // of side effects. The host calls the other methods one at a time, in the order
-// Configure, Start, (Configure | Invoke)*, Stop.
+// Configure, Start, (Configure | Invoke)*, Stop; only calls of Invoke may run beside each
+// other (a flush that waits for an upload must not hold up a list).
 type Feature interface {
 	// Describe never blocks and does not depend on any configuration.
 	Describe() Descriptor

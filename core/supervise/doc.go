@@ -21,9 +21,9 @@
 //
 // # Restarts
 //
-// A process that dies is replaced at once the first time, by the warm spare if one stands
-// by. From the second failure in a row the delay doubles from Policy.Base up to Policy.Max;
-// a minute of service (Policy.ResetAfter) forgives everything. There is no last try: a box
+// A process that dies is replaced at once, by the warm spare if one stands by. From the
+// fourth failure in a row (Policy.Burst) on there is a delay, which doubles from Policy.Base
+// up to Policy.Max; a minute of service (Policy.ResetAfter) forgives everything. There is no last try: a box
 // nobody is near must come back by itself when the remote, the disk or the link does.
 //
 // Sources: systemd.service(5) (Restart, WatchdogSec), Erlang/OTP's supervisor, and the

@@ -212,6 +212,9 @@ func (m *Machine) Step(now time.Time, in Input) []Action {
 			break
 		}
 		m.readyAt, m.life = now, now
+		if t := now.Add(m.policy.SpareAfter); t.After(m.spareRetryAt) {
+			m.spareRetryAt = t
+		}
 		m.to(now, Ready, "")
 	case Healthy, Unwell, Beat, Broken:
 		do(m.alive(now, in)...)
@@ -229,7 +232,7 @@ func (m *Machine) Step(now time.Time, in Input) []Action {
 		if m.spare == spareComing || m.spare == spareUp {
 			m.spareFails++
 			// Never at once: a spare that cannot live must not eat the box.
-			m.spareRetryAt = now.Add(m.policy.Delay(m.spareFails + 1))
+			m.spareRetryAt = now.Add(m.policy.Delay(m.spareFails + m.policy.Burst))
 		}
 		m.spare = spareNone
 	case Tick:

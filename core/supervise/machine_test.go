@@ -20,7 +20,9 @@ func TestMachine(t *testing.T) {
 			var out strings.Builder
 			switch d.Cmd {
 			case "new":
-				m = New(Policy{Spare: d.HasArg("spare")}, start)
+				p := Policy{Spare: d.HasArg("spare")}
+				d.MaybeScanArgs(t, "burst", &p.Burst)
+				m = New(p, start)
 			case "step":
 				for line := range strings.Lines(d.Input) {
 					var at float64
@@ -69,10 +71,10 @@ func kind(t *testing.T, name string) Kind {
 func TestDelay(t *testing.T) {
 	p := Policy{}.WithDefaults()
 	var got []string
-	for n := range 13 {
+	for n := range 15 {
 		got = append(got, p.Delay(n).String())
 	}
-	want := "0s 0s 100ms 200ms 400ms 800ms 1.6s 3.2s 6.4s 12.8s 25.6s 30s 30s"
+	want := "0s 0s 0s 0s 100ms 200ms 400ms 800ms 1.6s 3.2s 6.4s 12.8s 25.6s 30s 30s"
 	if s := strings.Join(got, " "); s != want {
 		t.Errorf("delays\n got %s\nwant %s", s, want)
 	}

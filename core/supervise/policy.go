@@ -6,7 +6,12 @@ import "time"
 type Policy struct {
 	// Spare keeps a second process standing by.
 	Spare bool
-	// Base is the delay before the second restart in a row; it doubles up to Max.
+	// SpareAfter is how long the plugin must have served before a spare is made: at boot
+	// the CPU belongs to those that serve.
+	SpareAfter time.Duration
+	// Burst is how many failures in a row are answered at once; 0 means 3.
+	Burst int
+	// Base is the delay before the restart after those; it doubles up to Max.
 	Base, Max time.Duration
 	// ResetAfter is how long a process must have served for its death to count as the first.
 	ResetAfter time.Duration
@@ -27,8 +32,12 @@ func (p Policy) WithDefaults() Policy {
 			*d = v
 		}
 	}
+	if p.Burst <= 0 {
+		p.Burst = 3
+	}
 	set(&p.Base, 100*time.Millisecond)
 	set(&p.Max, 30*time.Second)
+	set(&p.SpareAfter, 3*time.Second)
 	set(&p.ResetAfter, time.Minute)
 	set(&p.StartTimeout, time.Minute)
 	set(&p.Silence, 5*time.Second)
@@ -39,11 +48,11 @@ func (p Policy) WithDefaults() Policy {
 
 // Delay is the wait before the next try after n failures in a row.
 func (p Policy) Delay(n int) time.Duration {
-	if n <= 1 {
+	if n <= p.Burst {
 		return 0
 	}
 	d := p.Base
-	for i := 2; i < n && d < p.Max; i++ {
+	for i := p.Burst + 1; i < n && d < p.Max; i++ {
 		d *= 2
 	}
 	return min(d, p.Max)
