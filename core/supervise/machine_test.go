@@ -21,7 +21,9 @@ func TestMachine(t *testing.T) {
 			switch d.Cmd {
 			case "new":
 				p := Policy{Spare: d.HasArg("spare")}
-				d.MaybeScanArgs(t, "burst", &p.Burst)
+				if d.HasArg("burst") {
+					d.ScanArgs(t, "burst", &p.Burst)
+				}
 				m = New(p, start)
 			case "step":
 				for line := range strings.Lines(d.Input) {
