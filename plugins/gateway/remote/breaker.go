@@ -11,13 +11,14 @@ import (
 )
 
 const (
-	firstPause  = 100 * time.Millisecond
 	longPause   = 5 * time.Second
 	callTimeout = 30 * time.Second
 )
 
 // breaker holds calls back while the store does not answer.
 type breaker struct {
+	first time.Duration // pause after the first failure
+
 	mu       sync.Mutex
 	failures int
 	until    time.Time     // nobody tries before
@@ -87,7 +88,7 @@ func (b *breaker) report(err error) {
 	}
 	b.last = err
 	b.failures++
-	pause := min(longPause, firstPause<<min(b.failures-1, 10))
+	pause := min(longPause, b.first<<min(b.failures-1, 10))
 	// Half of the pause is random, so that many gateways do not come back in step.
 	b.until = time.Now().Add(pause/2 + rand.N(pause/2))
 }

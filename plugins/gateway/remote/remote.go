@@ -30,7 +30,11 @@ type Options struct {
 	Owner  string // UUID of the local disk
 	// Now is the clock for people; nil means time.Now.
 	Now func() time.Time
+	// FirstPause is how long the store is left alone after a first failure; 0 means 100 ms. It doubles.
+	FirstPause time.Duration
 }
+
+const defaultFirstPause = 100 * time.Millisecond
 
 // Remote is one volume in an object store, for one opening of it.
 type Remote struct {
@@ -54,11 +58,14 @@ func New(o Options) *Remote {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.FirstPause <= 0 {
+		o.FirstPause = defaultFirstPause
+	}
 	var session [8]byte
 	_, _ = rand.Read(session[:]) // never fails since Go 1.24
 	return &Remote{
 		store: o.Store, volume: o.Volume, prefix: o.Volume + "/", owner: o.Owner, session: hex.EncodeToString(session[:]),
-		size: o.Size, now: o.Now, gets: make(chan struct{}, maxGets), loaded: make(chan struct{}),
+		size: o.Size, now: o.Now, breaker: breaker{first: o.FirstPause}, gets: make(chan struct{}, maxGets), loaded: make(chan struct{}),
 	}
 }
 

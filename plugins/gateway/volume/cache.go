@@ -107,6 +107,13 @@ func (c *cache) fill(x *index, cell uint64, data []byte, want *[cellBlocks]entry
 	n := c.free[len(c.free)-1]
 	copy(c.buf, data[:cellSize])
 	expect := *want
+	for i := range expect {
+		// What has moved since it was offered is not ours to place; if it moved into the old slot, merge
+		// takes it along.
+		if expect[i] != 0 && x.get(cell*cellBlocks+uint64(i)).base() != expect[i] {
+			expect[i] = 0
+		}
+	}
 	old, cached := c.cells[cell]
 	if cached {
 		if err := c.merge(x, cell, old, &expect); err != nil {

@@ -42,7 +42,8 @@ type Options struct {
 	// ReadTimeout bounds how long a miss waits for the store; default 30 s.
 	ReadTimeout time.Duration
 
-	mutant mutant
+	mutant     mutant
+	firstPause time.Duration // see remote.Options
 }
 
 // mutant is a deliberate break that tests must notice; only this package's tests can set it.
@@ -173,7 +174,7 @@ func prepare(ctx context.Context, o *Options) (*remote.Remote, error) {
 }
 
 func (o *Options) remote(uuid [16]byte) *remote.Remote {
-	return remote.New(remote.Options{Store: o.Store, Volume: o.Name, Size: o.Size, Owner: hex.EncodeToString(uuid[:])})
+	return remote.New(remote.Options{Store: o.Store, Volume: o.Name, Size: o.Size, Owner: hex.EncodeToString(uuid[:]), FirstPause: o.firstPause})
 }
 
 // open replays the log of a formatted disk and starts the workers. attached is the remote that

@@ -23,7 +23,7 @@ const (
 
 func testOptions(d log.Disk, s objstore.Store) Options {
 	return Options{Name: "v", Size: testSize, Disk: d, Store: s, LogSize: log.MinLogSize,
-		MaxAge: time.Millisecond, MaxBatch: 128 << 10, ReadTimeout: 5 * time.Second}
+		MaxAge: time.Millisecond, MaxBatch: 128 << 10, ReadTimeout: 5 * time.Second, firstPause: time.Millisecond}
 }
 
 func mustOpen(t *testing.T, o Options) *Volume {
@@ -78,7 +78,7 @@ func pattern(seed byte, n int) []byte {
 // TestModel runs random operations of all sizes and alignments against a byte slice, through
 // uploads, reclaims, evictions, remote outages, reopenings and, in the end, the loss of the disk.
 func TestModel(t *testing.T) {
-	for seed := range uint64(6) {
+	for seed := range uint64(3) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
 			r := rand.New(rand.NewPCG(seed, 2))
@@ -313,8 +313,10 @@ func TestMissDoesNotBlockHits(t *testing.T) {
 	if err := v.Close(); err != nil {
 		t.Fatal(err)
 	}
-	v = mustOpen(t, testOptions(simdisk.New(testDisk), store)) // blank: all is in the store
-	mustRead(t, v, 0, 4096)                                    // one cell is local now
+	o := testOptions(simdisk.New(testDisk), store) // blank: all is in the store
+	o.MaxAge = time.Hour                           // or merging the patch below would fetch, too
+	v = mustOpen(t, o)
+	mustRead(t, v, 0, 4096) // one cell is local now
 	release := make(chan struct{})
 	started := make(chan struct{}, 8)
 	store.set(func(op, key string) error {
@@ -324,7 +326,9 @@ func TestMissDoesNotBlockHits(t *testing.T) {
 		}
 		return nil
 	})
+	store.mu.Lock()
 	before := store.gets
+	store.mu.Unlock()
 	var misses sync.WaitGroup
 	for range 3 {
 		misses.Go(func() { mustRead(t, v, 128<<10, 4096) })

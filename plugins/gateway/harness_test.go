@@ -1,0 +1,203 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ratchetos/ratchet/core/plugin"
+	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
+	"github.com/ratchetos/ratchet/plugins/gateway/nbd/nbdtest"
+)
+
+const childConfig = "RATCHET_TEST_GATEWAY"
+
+// TestMain makes the test binary a gateway process when a test asks for one.
+func TestMain(m *testing.M) {
+	if section := os.Getenv(childConfig); section != "" {
+		if err := child([]byte(section)); err != nil {
+			fmt.Fprintln(os.Stderr, "gateway process:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// child serves what it inherits, as a plugin process does, until SIGTERM.
+func child(section []byte) error {
+	stop, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer cancel()
+	f := New()
+	if err := f.Configure(stop, plugin.Section{JSON: section}); err != nil {
+		return err
+	}
+	handles := map[string]plugin.Handle{}
+	for i, want := range []string{wantNBD, wantDisk(0), wantStore(0)} {
+		handles[want] = plugin.Handle{Name: want, ID: "test", File: os.NewFile(uintptr(3+i), want)}
+	}
+	if err := f.Start(stop, &plugin.Session{Handles: handles, Report: func(plugin.Event) {}, Log: slog.New(slog.DiscardHandler)}); err != nil {
+		return err
+	}
+	<-stop.Done()
+	return f.Stop(context.Background())
+}
+
+// box is the hardware of one gateway: a disk, a store's directory and a listening socket that, as in
+// core, outlive the process.
+type box struct {
+	t        *testing.T
+	section  []byte
+	disk     string
+	store    string
+	listener *net.UnixListener
+}
+
+const (
+	boxVolume = 16 << 20
+	boxDisk   = 40 << 20
+)
+
+func newBox(t *testing.T, store string) *box {
+	t.Helper()
+	dir := t.TempDir()
+	b := &box{t: t, disk: filepath.Join(dir, "disk"), store: store}
+	// Written, not just sized: the log wants blocks that are allocated already.
+	if err := os.WriteFile(b.disk, make([]byte, boxDisk), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dir, "nbd"), Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	b.listener = l
+	b.section = section(t, map[string]any{
+		"volumes": []any{map[string]any{
+			"name": "demo", "size": boxVolume, "disk": "file:" + b.disk,
+			"store":  map[string]any{"driver": "dir", "path": store},
+			"upload": map[string]any{"max_age": "20ms"},
+		}},
+	})
+	return b
+}
+
+func section(t *testing.T, v any) []byte {
+	t.Helper()
+	p, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// files opens what core would hand out.
+func (b *box) files() (listener, disk, store *os.File) {
+	b.t.Helper()
+	listener, err := b.listener.File()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if disk, err = os.OpenFile(b.disk, os.O_RDWR|unix.O_DIRECT, 0); err != nil {
+		b.t.Fatal(err)
+	}
+	if store, err = os.Open(b.store); err != nil {
+		b.t.Fatal(err)
+	}
+	return listener, disk, store
+}
+
+// spawn starts a gateway process on the box.
+func (b *box) spawn() *exec.Cmd {
+	b.t.Helper()
+	l, d, s := b.files()
+	defer l.Close()
+	defer d.Close()
+	defer s.Close()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childConfig+"="+string(b.section))
+	cmd.ExtraFiles = []*os.File{l, d, s}
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		b.t.Fatal(err)
+	}
+	return cmd
+}
+
+// start runs the feature in this process.
+func (b *box) start() *Feature {
+	b.t.Helper()
+	f := New()
+	if err := f.Configure(b.t.Context(), plugin.Section{JSON: b.section}); err != nil {
+		b.t.Fatal(err)
+	}
+	l, d, s := b.files()
+	events := make(chan *pluginpb.Event, 1)
+	err := f.Start(b.t.Context(), &plugin.Session{
+		Handles: map[string]plugin.Handle{wantNBD: {File: l}, wantDisk(0): {File: d, ID: "serial:test"}, wantStore(0): {File: s}},
+		Log:     slog.New(slog.DiscardHandler),
+		Report: func(e plugin.Event) {
+			select {
+			case events <- e:
+			default:
+			}
+		},
+	})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(func() { _ = f.Stop(context.Background()) })
+	return f
+}
+
+// dial connects, waiting for the export to appear.
+func (b *box) dial(ctx context.Context) (*nbdtest.Client, error) {
+	for {
+		c, err := nbdtest.Dial(ctx, "unix", b.listener.Addr().String(), "demo", nbdtest.Options{})
+		if err == nil || ctx.Err() != nil {
+			return c, err
+		}
+		select { // the socket outlives the server, so there is nothing to wait on but time
+		case <-time.After(time.Millisecond):
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (b *box) mustDial() *nbdtest.Client {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.t.Context(), 20*time.Second)
+	defer cancel()
+	c, err := b.dial(ctx)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(c.Abandon)
+	return c
+}
+
+func invoke[T any](t *testing.T, f *Feature, method string, request any) (T, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	var reply T
+	p, err := f.Invoke(ctx, method, section(t, request))
+	if err != nil {
+		return reply, err
+	}
+	if err := json.Unmarshal(p, &reply); err != nil {
+		t.Fatal(err)
+	}
+	return reply, nil
+}
