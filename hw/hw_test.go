@@ -156,6 +156,37 @@ func TestBind(t *testing.T) {
 	}
 }
 
+// Core did not bind what init bound, but it must know a NIC that it gave to a plugin.
+func TestInventoryRemembers(t *testing.T) {
+	s, root := open(t, box)
+	if _, err := s.Inventory(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(root, "sys/class/net/eth0")); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		devices, err := s.Inventory()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d, err := Resolve(devices, "mac:52:54:00:00:00:01"); err != nil || d.Node != "eth0" {
+			t.Errorf("%+v, %v", d, err)
+		}
+	}
+	// Unplugged is another matter.
+	if err := os.Remove(filepath.Join(root, "sys/bus/pci/devices/0000:00:01.0")); err != nil {
+		t.Fatal(err)
+	}
+	devices, err := s.Inventory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Resolve(devices, "mac:52:54:00:00:00:01"); err == nil {
+		t.Error("a NIC that was pulled out is still listed")
+	}
+}
+
 func TestBindStorage(t *testing.T) {
 	s, _ := open(t, box)
 	disks, err := s.BindStorage(t.Context(), "pci:0000:00:05.0")

@@ -23,7 +23,7 @@ func (s *System) Inventory() ([]Device, error) {
 		}
 		found := s.readBack(f, children[a])
 		if f.Driver != "" {
-			found = s.remembered(a, found)
+			found = s.remember(a, found)
 		}
 		if len(found) == 0 {
 			if f.Driver != "" && f.Supported && f.Kind == Disk {
@@ -40,14 +40,16 @@ func (s *System) Inventory() ([]Device, error) {
 	return devices, nil
 }
 
-// remembered adds what was there when the function was bound and is out of sight now: a link
-// that lives in another network namespace. The caller holds mu.
-func (s *System) remembered(address string, found []Device) []Device {
+// remember adds the NICs that were there before and are out of sight now, because their links
+// live in another network namespace, and keeps what is there for the next time. The caller
+// holds mu.
+func (s *System) remember(address string, found []Device) []Device {
 	for _, old := range s.seen[address] {
 		if old.Kind == NIC && !slices.ContainsFunc(found, func(d Device) bool { return d.ID == old.ID }) {
 			found = append(found, old)
 		}
 	}
+	s.seen[address] = slices.Clone(found)
 	return found
 }
 

@@ -32,7 +32,7 @@ type Config struct {
 	ResolvConf string
 	Log        *slog.Logger // nil discards
 
-	attempt time.Duration // 0 means attemptTime; tests are less patient
+	firstWait time.Duration // 0 means the constant; tests are less patient
 }
 
 // Check finds what can be wrong with a configuration without looking at hardware; all errors

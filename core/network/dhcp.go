@@ -18,13 +18,19 @@ var errRefused = errors.New("lease refused by the server")
 // errSilence replaces the library's long words for what mostly means that nobody is there.
 var errSilence = errors.New("no DHCP server answers")
 
-// attemptTime is how long one attempt waits for each answer. The machine does the retrying.
-const attemptTime = 2 * time.Second
+// firstWait is how long the first packet of an attempt waits for its answer. The library sends
+// each packet up to three times and doubles the wait: 1.75 s in all. Short, because the packet
+// that is sent right after a link came up is often lost on the other side. The pauses between
+// attempts are the machine's.
+const (
+	firstWait = 250 * time.Millisecond
+	sends     = 3
+)
 
 // dhcp speaks DHCPv4 on one link. It belongs to one goroutine.
 type dhcp struct {
 	link     string
-	timeout  time.Duration // for each answer
+	timeout  time.Duration // for the first answer
 	hostname string
 	current  *nclient4.Lease // as the library needs it to renew
 }
@@ -74,7 +80,7 @@ func (d *dhcp) options() []dhcpv4.Modifier {
 }
 
 func (d *dhcp) discover(ctx context.Context) (*nclient4.Lease, error) {
-	client, err := nclient4.New(d.link, nclient4.WithTimeout(d.timeout), nclient4.WithRetry(1))
+	client, err := nclient4.New(d.link, nclient4.WithTimeout(d.timeout), nclient4.WithRetry(sends))
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +93,7 @@ func (d *dhcp) renew(ctx context.Context, unicast bool) (*nclient4.Lease, error)
 	if d.current == nil {
 		return d.discover(ctx)
 	}
-	opts := []nclient4.ClientOpt{nclient4.WithTimeout(d.timeout), nclient4.WithRetry(1)}
+	opts := []nclient4.ClientOpt{nclient4.WithTimeout(d.timeout), nclient4.WithRetry(sends)}
 	if unicast {
 		opts = append(opts,
 			nclient4.WithUnicast(&net.UDPAddr{IP: d.current.ACK.YourIPAddr, Port: nclient4.ClientPort}),

@@ -58,8 +58,8 @@ func Up(ctx context.Context, c Config, devices []hw.Device) (*Management, error)
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	if c.attempt == 0 {
-		c.attempt = attemptTime
+	if c.firstWait == 0 {
+		c.firstWait = firstWait
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	m := &Management{config: c, log: c.Log, cancel: cancel, done: make(chan struct{}), ready: make(chan struct{})}
@@ -126,7 +126,7 @@ func (m *Management) run(ctx context.Context, name string) {
 		return
 	}
 	defer l.close()
-	s := &session{Management: m, link: l, client: &dhcp{link: name, hostname: m.config.Hostname, timeout: m.config.attempt}}
+	s := &session{Management: m, link: l, client: &dhcp{link: name, hostname: m.config.Hostname, timeout: m.config.firstWait}}
 	s.machine.jitter = func(d time.Duration) time.Duration { return d + rand.N(d/4) - d/8 }
 	for ctx.Err() == nil {
 		wait := s.turn(ctx)

@@ -87,7 +87,7 @@ func TestRebindsAndExpires(t *testing.T) {
 	}
 	l := newLab(t)
 	server := l.serveDHCP(&dhcpServer{address: "10.7.0.50", lease: 3 * time.Second, t1: time.Second, t2: 2 * time.Second})
-	m := l.up(Config{attempt: 200 * time.Millisecond})
+	m := l.up(Config{firstWait: 30 * time.Millisecond})
 	ready(t, m)
 	server.set(func(s *dhcpServer) { s.mode = "deaf to unicast" })
 	first := m.Status().Lease.Expires
