@@ -21,6 +21,7 @@ const (
 
 	maxMessage     = 2 << 20 // a configuration is at most 1 MiB
 	maxConnections = 128     // each listener
+	maxStreams     = 32      // each HTTP/2 connection
 	headerTimeout  = 10 * time.Second
 	bodyTimeout    = 30 * time.Second
 	idleTimeout    = 2 * time.Minute
@@ -46,13 +47,15 @@ type Server struct {
 	tokens    *pki.Tokens
 	log       *slog.Logger
 	http      *http.Server
+	// bodyTimeout is a constant but in tests.
+	bodyTimeout time.Duration
 	// ending is cancelled when Shutdown begins, so that streams that would follow for ever end.
 	ending context.Context
 }
 
 // New returns a server that does not listen yet.
 func New(opts Options) *Server {
-	s := &Server{backend: opts.Backend, authority: opts.Authority, tokens: opts.Tokens, log: opts.Log}
+	s := &Server{backend: opts.Backend, authority: opts.Authority, tokens: opts.Tokens, log: opts.Log, bodyTimeout: bodyTimeout}
 	if s.tokens == nil {
 		s.tokens = &pki.Tokens{}
 	}
@@ -70,6 +73,7 @@ func New(opts Options) *Server {
 		Handler:           s.authorise(s.routes()),
 		ConnContext:       withPeer,
 		Protocols:         &protocols,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		ReadHeaderTimeout: headerTimeout, // also bounds the TLS handshake
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    32 << 10,
@@ -161,12 +165,8 @@ func (s *Server) authorise(next http.Handler) http.Handler {
 			}
 			return
 		}
-		// The body of a call arrives at once or not at all. Streams of ours have small requests
-		// and answer for ever; a deadline on their connection would end them.
-		if r.URL.Path != apipbconnect.PluginsLogsProcedure {
-			// The error is "not supported", from a handler's own server; then there is no deadline.
-			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
-		}
+		// The body of a call arrives at once or not at all.
+		r = r.WithContext(withBodyDeadline(r.Context(), w, s.bodyTimeout))
 		r.Body = http.MaxBytesReader(w, r.Body, maxMessage)
 		next.ServeHTTP(w, r)
 	})

@@ -22,8 +22,8 @@ type Server struct {
 	Socket    string // path
 }
 
-// Start starts a server that ends with the test.
-func Start(t testing.TB, dir string, backend api.Backend, log *slog.Logger) *Server {
+// Start starts a server that ends with the test; prepare changes it before it listens.
+func Start(t testing.TB, dir string, backend api.Backend, log *slog.Logger, prepare ...func(*api.Server)) *Server {
 	t.Helper()
 	authority, err := pki.Open(filepath.Join(dir, "pki"), pki.Options{})
 	if err != nil {
@@ -31,6 +31,9 @@ func Start(t testing.TB, dir string, backend api.Backend, log *slog.Logger) *Ser
 	}
 	s := &Server{Authority: authority, Tokens: &pki.Tokens{}, Socket: filepath.Join(dir, "api.sock")}
 	s.Server = api.New(api.Options{Backend: backend, Authority: authority, Tokens: s.Tokens, Log: log})
+	for _, f := range prepare {
+		f(s.Server)
+	}
 	tcp, err := api.Listen("tcp:127.0.0.1:0", -1)
 	if err != nil {
 		t.Fatal(err)
