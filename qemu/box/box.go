@@ -27,8 +27,7 @@ type Options struct {
 	Image string
 	// Dir keeps what persists between power-ons; it is made when missing.
 	Dir string
-	// Config replaces the configuration on the disk before power-on, as a factory or an attacker with the disk in
-	// hand would. Nil leaves the disk alone.
+	// Config is written to the disk when Dir gets it, as a factory would. A machine that has run keeps its own.
 	Config []byte
 	// UEFI boots from the disk through OVMF; otherwise the kernel is loaded directly, which is much cheaper.
 	UEFI bool
@@ -67,10 +66,10 @@ func Boot(ctx context.Context, o Options) (*Box, error) {
 		if err := copySparse(bootDisk, filepath.Join(o.Image, builder.DiskFile)); err != nil {
 			return nil, err
 		}
-	}
-	if o.Config != nil {
-		if err := seedConfig(bootDisk, o.Config); err != nil {
-			return nil, err
+		if o.Config != nil {
+			if err := seedConfig(bootDisk, o.Config); err != nil {
+				return nil, err
+			}
 		}
 	}
 	c := vm.Config{
