@@ -14,6 +14,9 @@ import (
 	"github.com/ratchetos/ratchet/image/kernel"
 )
 
+// defaultConfig is baked into an image that is given none: valid, and nothing is started by it.
+const defaultConfig = "# No configuration was baked into this image: see `ratchetctl config apply`.\nversion: 1\n"
+
 // caBundle is where Debian and Ubuntu keep CA certificates; an image built elsewhere has none.
 const caBundle = "/etc/ssl/certs/ca-certificates.crt"
 
@@ -70,6 +73,7 @@ func (o Options) gather(ctx context.Context, p *progress) (*inputs, error) {
 	if in.stub, err = os.ReadFile(o.Stub); err != nil {
 		return nil, fmt.Errorf("read stub: %w", err)
 	}
+	in.system.Appliance = []byte(defaultConfig)
 	if o.Config != "" {
 		if in.system.Appliance, err = os.ReadFile(o.Config); err != nil {
 			return nil, fmt.Errorf("read configuration: %w", err)

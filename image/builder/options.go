@@ -34,7 +34,7 @@ type Options struct {
 	KeyDir   string // of the development keys; zero: sign.DevelopmentDir
 	CacheDir string // zero: $XDG_CACHE_HOME/ratchet
 
-	Config     string // default configuration baked into the image, a YAML file
+	Config     string // default configuration baked into the image, a YAML file; zero: an empty one
 	DiskConfig string // first configuration written to the disk's LEDGER, a YAML file
 	DiskSize   int64  // zero: disk.DefaultSize
 	Level      initramfs.Level
