@@ -25,7 +25,6 @@ var _ connect.Interceptor = auditor{}
 func (a auditor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
 		spec := req.Spec()
-		bodyRead(ctx)
 		ctx, cancel := context.WithTimeout(ctx, timeLimit(spec))
 		defer cancel()
 		if spec.IdempotencyLevel == connect.IdempotencyNoSideEffects {
@@ -54,8 +53,6 @@ func timeLimit(spec connect.Spec) time.Duration {
 
 func (a auditor) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
 	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
-		// Before its request is read: the requests of our streams are small, their callers known.
-		bodyRead(ctx)
 		return wire(next(ctx, conn))
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/ratchetos/ratchet/core/api/client"
 )
 
-// slowBackend takes its time to restart a plugin, and says whether it was let.
+// slowBackend takes its time to answer.
 type slowBackend struct {
 	apitest.Backend
 	takes time.Duration
@@ -27,6 +27,13 @@ func (b *slowBackend) RestartPlugin(ctx context.Context, _ string) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+func (b *slowBackend) PluginLogs(ctx context.Context, plugin string, _ int, _ bool, emit func(*apipb.LogLine) error) error {
+	if err := b.RestartPlugin(ctx, plugin); err != nil {
+		return err
+	}
+	return emit(&apipb.LogLine{Text: "late"})
 }
 
 // TestDeadlineIsForTheBodyOnly: a caller who stops in the middle of a request is cut off,
@@ -43,6 +50,14 @@ func TestDeadlineIsForTheBodyOnly(t *testing.T) {
 	defer c.Close()
 	if _, err := c.Plugins.Restart(t.Context(), &apipb.RestartRequest{Plugin: "gateway"}); err != nil {
 		t.Errorf("a slow call was ended: %v", err)
+	}
+	stream, err := c.Plugins.Logs(t.Context(), &apipb.LogsRequest{Plugin: "gateway", Follow: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	if !stream.Receive() || stream.Msg().GetText() != "late" {
+		t.Errorf("a slow stream was ended: %v", stream.Err())
 	}
 
 	conn, err := net.Dial("unix", s.Socket)

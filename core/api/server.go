@@ -165,8 +165,10 @@ func (s *Server) authorise(next http.Handler) http.Handler {
 			}
 			return
 		}
-		// The body of a call arrives at once or not at all.
-		r = r.WithContext(withBodyDeadline(r.Context(), w, s.bodyTimeout))
+		// The body of a call arrives at once or not at all; net/http takes the deadline back at
+		// its end, so that slow calls and streams live on. The error is "not supported", from a
+		// handler in somebody else's server; then there is no deadline.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.bodyTimeout))
 		r.Body = http.MaxBytesReader(w, r.Body, maxMessage)
 		next.ServeHTTP(w, r)
 	})
