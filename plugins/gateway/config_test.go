@@ -1,0 +1,37 @@
+package gateway
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/datadriven"
+
+	"github.com/ratchetos/ratchet/core/plugin"
+)
+
+// TestConfig runs testdata/config.txt: a section and what Validate says of it.
+func TestConfig(t *testing.T) {
+	datadriven.RunTest(t, "testdata/config.txt", func(t *testing.T, d *datadriven.TestData) string {
+		v := New().Validate(t.Context(), plugin.Section{JSON: []byte(d.Input)})
+		var out strings.Builder
+		for _, d := range v.Diagnostics {
+			fmt.Fprintf(&out, "%s %s: %s\n", strings.ToLower(d.Severity.String()), d.Path, d.Message)
+		}
+		for _, w := range v.Wants {
+			fmt.Fprintf(&out, "want %s %s for %s\n", w.Kind, w.Selector, w.Path)
+		}
+		return out.String()
+	})
+}
+
+func TestDescribe(t *testing.T) {
+	d := New().Describe()
+	if !json.Valid([]byte(d.ConfigSchema)) || !strings.Contains(d.ConfigSchema, "max_batch") {
+		t.Errorf("schema: %s", d.ConfigSchema)
+	}
+	if !d.WarmSpare || len(d.Methods) != 3 {
+		t.Errorf("descriptor: %+v", d)
+	}
+}

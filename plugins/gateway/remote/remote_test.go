@@ -1,0 +1,174 @@
+package remote
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/ratchetos/ratchet/plugins/internal/manifest"
+	"github.com/ratchetos/ratchet/plugins/internal/objstore"
+	"github.com/ratchetos/ratchet/plugins/internal/objstore/dir"
+)
+
+const testSize = 1 << 20
+
+func testStore(t *testing.T) objstore.Store {
+	t.Helper()
+	s, err := dir.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func attach(t *testing.T, s objstore.Store, owner string, l Local) *Remote {
+	t.Helper()
+	r := New(Options{Store: s, Volume: "v", Size: testSize, Owner: owner, FirstPause: time.Millisecond})
+	if _, err := r.Takeover(t.Context(), l); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// batch writes one block of each of the given cells.
+func batch(t *testing.T, seq uint64, fill byte, cells ...uint64) *Batch {
+	t.Helper()
+	b := &Batch{Seq: seq}
+	for _, c := range cells {
+		start := len(b.Data)
+		var err error
+		if b.Data, err = manifest.AppendFrame(b.Data, bytes.Repeat([]byte{fill}, manifest.BlockSize)); err != nil {
+			t.Fatal(err)
+		}
+		b.Frames = append(b.Frames, manifest.CellFrame{Cell: c, Frame: manifest.Frame{
+			Offset: uint32(start), Length: uint32(len(b.Data) - start), Blocks: 1, Hash: manifest.Sum(b.Data[start:]),
+		}})
+	}
+	return b
+}
+
+// TestCompaction commits far more batches than a head may name and reads them back from another session.
+func TestCompaction(t *testing.T) {
+	s := testStore(t)
+	r := attach(t, s, "us", Local{})
+	const n = 2*manifest.MaxDeltas + 5
+	for seq := uint64(1); seq <= n; seq++ {
+		if err := r.Commit(t.Context(), batch(t, seq, byte(seq), seq%16)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h := r.Head()
+	if h.Full == "" || len(h.Deltas) > manifest.MaxDeltas || h.Seq != n {
+		t.Errorf("head: seq %d, full %q, %d deltas", h.Seq, h.Full, len(h.Deltas))
+	}
+	again := attach(t, s, "us", Local{Attached: true, Epoch: h.Epoch, Confirmed: n, Durable: n})
+	for cell := range uint64(16) {
+		data, mask, generation, err := again.Cell(t.Context(), cell)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := byte(0)
+		for seq := uint64(1); seq <= n; seq++ {
+			if seq%16 == cell {
+				want = byte(seq)
+			}
+		}
+		if mask != 1 || data[0] != want || data[manifest.BlockSize] != 0 || generation != again.Generation(cell) {
+			t.Errorf("cell %d: mask %#x, data %d, want %d", cell, mask, data[0], want)
+		}
+	}
+	if err := r.Commit(t.Context(), batch(t, n+1, 1, 1)); !errors.Is(err, ErrFenced) {
+		t.Errorf("commit of the session before: %v", err)
+	}
+}
+
+// TestDamage changes objects behind the head's back; nothing of it may be served.
+func TestDamage(t *testing.T) {
+	for _, tc := range []struct {
+		kind   string
+		damage func([]byte) []byte
+	}{
+		{"data", func(p []byte) []byte { p[len(p)-1] ^= 1; return p }},
+		{"data", func(p []byte) []byte { return p[:3] }},
+		{"data", nil},
+		{"delta", func(p []byte) []byte { p[20] ^= 1; return p }},
+		{"delta", nil},
+	} {
+		t.Run(fmt.Sprint(tc.kind, tc.damage != nil), func(t *testing.T) {
+			s := testStore(t)
+			r := attach(t, s, "us", Local{})
+			if err := r.Commit(t.Context(), batch(t, 1, 7, 3)); err != nil {
+				t.Fatal(err)
+			}
+			var key string
+			_ = s.List(t.Context(), "v/"+tc.kind+"/", "", func(i objstore.Info) error { key = i.Key; return nil })
+			p, err := s.Get(t.Context(), key, 0, -1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Delete(t.Context(), key); err != nil {
+				t.Fatal(err)
+			}
+			if tc.damage != nil {
+				if _, err := s.PutIfAbsent(t.Context(), key, tc.damage(p)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			again := New(Options{Store: s, Volume: "v", Size: testSize, Owner: "us"})
+			if _, err := again.Takeover(t.Context(), Local{}); err != nil {
+				t.Fatal(err)
+			}
+			err = again.Load(t.Context())
+			if err == nil {
+				_, _, _, err = again.Cell(t.Context(), 3)
+			}
+			if !errors.Is(err, ErrCorrupt) {
+				t.Errorf("got %v, want ErrCorrupt", err)
+			}
+		})
+	}
+}
+
+// TestBreaker sees one caller try while the others wait, and all go on when the store is back.
+func TestBreaker(t *testing.T) {
+	b := breaker{first: time.Millisecond}
+	down := true
+	tries := 0
+	fn := func(context.Context) error {
+		tries++
+		if down {
+			return objstore.ErrUnavailable
+		}
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := b.retry(ctx, fn); !errors.Is(err, objstore.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("end of ctx with the store down: %v", err)
+	}
+	if h := b.health(); !h.Down || h.Since.IsZero() || h.Err == nil {
+		t.Errorf("health: %+v", h)
+	}
+	// Pauses double from 1 ms, so 50 ms hold at most about eight tries.
+	if tries < 2 || tries > 12 {
+		t.Errorf("%d tries in 50 ms", tries)
+	}
+	down = false
+	if err := b.retry(t.Context(), fn); err != nil {
+		t.Error(err)
+	}
+	if h := b.health(); h.Down {
+		t.Errorf("health after recovery: %+v", h)
+	}
+	fatal := errors.New("access denied")
+	if err := b.retry(t.Context(), func(context.Context) error { return fatal }); !errors.Is(err, fatal) {
+		t.Errorf("an error that retrying does not help: %v", err)
+	}
+}
