@@ -164,7 +164,11 @@ func (u *unit) ended(now time.Time, a *attempt, err error) {
 		}
 		// The next process first, the paperwork after it.
 		u.step(now, supervise.Input{Kind: supervise.Exited, Why: why})
-		u.log.Warn("process ended", "why", why, "state", u.machine.State().String(), "restarts", u.machine.Restarts())
+		level := slog.LevelWarn
+		if err == nil { // it was told to
+			level = slog.LevelInfo
+		}
+		u.log.Log(context.Background(), level, "process ended", "why", why, "state", u.machine.State().String(), "restarts", u.machine.Restarts())
 		if s := u.machine.State(); s == supervise.Stopped || s == supervise.Isolated {
 			u.releaseAll()
 			u.publish()

@@ -101,6 +101,10 @@ func serve(f Feature, opts ServeOptions, log *slog.Logger, level *slog.LevelVar)
 			log.Warn("core is gone; serving on", "err", err)
 			return
 		}
+		if s.stopped.Load() { // core hangs up after Stop
+			stop("core asked for it", nil)
+			return
+		}
 		stop("core is gone", nil)
 	}()
 	term := make(chan os.Signal, 1)
