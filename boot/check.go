@@ -65,11 +65,7 @@ func (c *check) run(ctx context.Context) {
 	if err := c.Hardware.Freeze(); err != nil {
 		c.Say("warning: isolation is not guaranteed: %v", err)
 	}
-	c.readTPM()
-	medium := c.findLedger(ctx)
-	if medium != nil {
-		c.facts.Ledger = facts.Ledger(ledger.Open(medium))
-	}
+	medium := c.gather(ctx)
 	c.judge(ctx)
 	c.readConfig(medium)
 	c.timing.BoxVerdict = c.Clock() - c.started
@@ -78,12 +74,48 @@ func (c *check) run(ctx context.Context) {
 			c.Say("warning: close LEDGER: %v", err)
 		}
 	}
+	prepared := c.prepare()
 	seen := c.readBack(ctx)
+	<-prepared
 	c.timing.ReadBack = c.Clock() - c.started - c.timing.BoxVerdict
 	c.settle(seen)
 	c.timing.AllVerdict = c.Clock() - c.started
 	c.isolateRest(seen)
 	c.cap()
+}
+
+// prepare runs Prepare beside the read-back, which waits for devices most of the time.
+func (c *check) prepare() <-chan struct{} {
+	done := make(chan struct{})
+	if !c.j.Released() || c.Prepare == nil {
+		close(done)
+		return done
+	}
+	go func() {
+		defer close(done)
+		if p := guarded(c.Prepare); p != nil {
+			c.Say("warning: prepare: %v", p)
+		}
+	}()
+	return done
+}
+
+// gather reads the TPM and LEDGER at the same time: each mostly waits, and neither decides anything.
+// They touch different fields of c.
+func (c *check) gather(ctx context.Context) (medium Medium) {
+	tpm := make(chan any)
+	go func() { tpm <- guarded(c.readTPM) }()
+	disk := guarded(func() {
+		if medium = c.findLedger(ctx); medium != nil {
+			c.facts.Ledger = facts.Ledger(ledger.Open(medium))
+		}
+	})
+	for _, p := range []any{<-tpm, disk} {
+		if p != nil {
+			panic(p) // on to Check, which isolates
+		}
+	}
+	return medium
 }
 
 // judge decides on the box; on a release image that was never provisioned it asks the operator.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,6 +15,7 @@ import (
 
 // console is the machine's console. Lines of init start with "ratchet: ".
 type console struct {
+	mu    sync.Mutex // over out
 	out   io.Writer
 	in    *os.File // nil when the console cannot be opened
 	lines chan string
@@ -28,6 +30,8 @@ func openConsole() *console {
 }
 
 func (c *console) say(format string, args ...any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	// An unwritable console must not stop the boot.
 	_, _ = fmt.Fprintf(c.out, "ratchet: "+format+"\n", args...)
 }

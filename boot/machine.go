@@ -60,6 +60,9 @@ type Machine struct {
 	Clock func() time.Duration
 	// Say prints one line for the operator.
 	Say func(format string, args ...any)
+	// Prepare is called once the box is released, while devices are read back: it loads what is needed
+	// right after. nil is fine.
+	Prepare func()
 	// Confirm asks the operator at the local console for a word; nil means there is nobody.
 	Confirm func(ctx context.Context, question, word string) bool
 }

@@ -64,10 +64,15 @@ func (c *console) boot(start time.Duration, mountErr error) {
 		Open:     openLedger,
 		BootPart: fw.bootPart, UEFI: fw.uefi, SecureBoot: fw.secureBoot,
 		Clock: bootClock, Say: c.say, Confirm: c.confirm,
+		Prepare: func() {
+			if err := hardware.LoadModule("ext4"); err != nil {
+				c.say("warning: %v", err)
+			}
+		},
 	})
 	r.Report.Timing.Init = start
 	announce(r.Report, policy, c.say)
-	c.mountState(hardware, r.Report)
+	c.mountState(r.Report)
 	r.Report.Timing.Handover = bootClock()
 	c.lastResort(handover(r, c.say))
 }
@@ -87,12 +92,9 @@ func (c *console) efi(hardware *hw.System) firmware {
 }
 
 // mountState gives a released box its STATE. Without it core runs on what is in memory, and says so.
-func (c *console) mountState(hardware *hw.System, r verdict.Report) {
+func (c *console) mountState(r verdict.Report) {
 	if r.Box.Decision != verdict.Released || r.BootDisk.State == "" {
 		return
-	}
-	if err := hardware.LoadModule("ext4"); err != nil {
-		c.say("warning: %v", err)
 	}
 	if err := state(r.BootDisk.State).do(); err != nil {
 		c.say("warning: STATE is not mounted, nothing will be kept over a reboot: %v", err)
