@@ -310,6 +310,8 @@ func classify(err error) error {
 		return err
 	case r.Code == minio.NoSuchKey:
 		return fmt.Errorf("%w (%w)", objstore.ErrNotFound, err)
+	case r.StatusCode == http.StatusNotImplemented: // of all we send, only conditions are not everywhere
+		return fmt.Errorf("%w: %w", objstore.ErrNoConditional, err)
 	case r.StatusCode == http.StatusConflict, r.StatusCode == http.StatusTooManyRequests, r.StatusCode == http.StatusRequestTimeout, r.StatusCode >= 500:
 		return fmt.Errorf("%w: %w", objstore.ErrUnavailable, err)
 	case damaged[r.Code]:

@@ -69,6 +69,7 @@ func TestServiceThatFails(t *testing.T) {
 		{500, "InternalError", true}, {503, "SlowDown", true}, {429, "TooManyRequests", true},
 		{409, "ConditionalRequestConflict", true}, {403, "AccessDenied", false}, {403, "RequestTimeTooSkewed", false},
 		{400, "RequestTimeout", true}, {400, "BadDigest", true}, {400, "MalformedPolicy", false},
+		{501, "NotImplemented", false},
 	} {
 		t.Run(fmt.Sprint(tc.status, tc.code), func(t *testing.T) {
 			var calls atomic.Int32
@@ -115,19 +116,27 @@ func TestServiceThatIsGoneOrSilent(t *testing.T) {
 	}
 }
 
-// TestServiceWithoutConditions is a service that takes every put, as some do.
+// TestServiceWithoutConditions are services as there are some: one takes every put, one says
+// that it knows no conditions.
 func TestServiceWithoutConditions(t *testing.T) {
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("ETag", `"abc"`)
-		if r.Method == http.MethodDelete {
-			w.WriteHeader(http.StatusNoContent)
-		}
-	}))
-	defer srv.Close()
-	s := open(t, s3.Options{Endpoint: srv.URL, Bucket: "bucket"})
-	defer s.Close()
-	if err := s.Probe(t.Context()); !errors.Is(err, objstore.ErrNoConditional) {
-		t.Errorf("probe: %v, want ErrNoConditional", err)
+	for name, status := range map[string]int{"ignores them": http.StatusOK, "refuses them": http.StatusNotImplemented} {
+		t.Run(name, func(t *testing.T) {
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("ETag", `"abc"`)
+				switch r.Method {
+				case http.MethodDelete:
+					w.WriteHeader(http.StatusNoContent)
+				case http.MethodPut:
+					w.WriteHeader(status)
+				}
+			}))
+			defer srv.Close()
+			s := open(t, s3.Options{Endpoint: srv.URL, Bucket: "bucket"})
+			defer s.Close()
+			if err := s.Probe(t.Context()); !errors.Is(err, objstore.ErrNoConditional) {
+				t.Errorf("probe: %v, want ErrNoConditional", err)
+			}
+		})
 	}
 }
 
