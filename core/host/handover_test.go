@@ -125,9 +125,7 @@ func TestMemoryAndDiskOutliveTheProcess(t *testing.T) {
 }
 
 func TestStateSurvives(t *testing.T) {
-	dir, err := os.MkdirTemp("/tmp", "rh")
-	must(t, err)
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := t.TempDir()
 	outside := filepath.Join(t.TempDir(), "outside")
 	h := newHost(t, Options{StateDir: dir}, "one", "two")
 	must(t, apply(t, h, map[string]probeConfig{"one": {State: true}, "two": {}}))

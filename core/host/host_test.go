@@ -25,8 +25,7 @@ func (w testWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// newHost makes a host with probes of the given names. Directories are directly under
-// /tmp because a unix socket's path is short.
+// newHost makes a host with probes of the given names.
 func newHost(t testing.TB, opts Options, names ...string) *Host {
 	t.Helper()
 	for _, n := range names {
@@ -37,12 +36,7 @@ func newHost(t testing.TB, opts Options, names ...string) *Host {
 		opts.Policy.SpareAfter = time.Millisecond
 	}
 	if opts.StateDir == "" {
-		dir, err := os.MkdirTemp("/tmp", "rh")
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { os.RemoveAll(dir) })
-		opts.StateDir = dir
+		opts.StateDir = t.TempDir()
 	}
 	h, err := New(opts)
 	if err != nil {

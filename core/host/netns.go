@@ -76,7 +76,7 @@ func MoveLink(name string, nsfd int) error {
 	if err != nil {
 		return fmt.Errorf("move link %s: %w", name, err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	err = conn.Link.Set(&rtnetlink.LinkMessage{
 		Index:      uint32(link.Index),
 		Attributes: &rtnetlink.LinkAttributes{NetNS: rtnetlink.NetNSForFD(uint32(nsfd))},
@@ -118,7 +118,7 @@ func linkUp(name string) error {
 	if err != nil {
 		return fmt.Errorf("bring up %s: %w", name, err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	err = conn.Link.Set(&rtnetlink.LinkMessage{
 		Index: uint32(link.Index), Flags: unix.IFF_UP, Change: unix.IFF_UP,
 	})

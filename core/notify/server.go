@@ -26,8 +26,7 @@ func Listen(path string) (*Server, error) {
 		return nil, fmt.Errorf("listen for notifications: %w", err)
 	}
 	if err := errors.Join(passCredentials(conn), os.Chmod(path, 0o666)); err != nil {
-		conn.Close()
-		return nil, fmt.Errorf("listen for notifications: %w", err)
+		return nil, fmt.Errorf("listen for notifications: %w", errors.Join(err, conn.Close()))
 	}
 	return &Server{conn: conn, path: path}, nil
 }

@@ -91,7 +91,7 @@ func reapRole() error {
 		}
 		var exit *exec.ExitError
 		if err := role("child").Run(); !errors.As(err, &exit) || exit.ExitCode() != 7 {
-			return fmt.Errorf("child %d: its status was stolen: %v", i, err)
+			return fmt.Errorf("child %d: its status was stolen: %w", i, err)
 		}
 	}
 	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(poll) {

@@ -110,7 +110,7 @@ func loopbackUp() error {
 	if err != nil {
 		return fmt.Errorf("bring up lo: %w", err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	err = conn.Link.Set(&rtnetlink.LinkMessage{Index: uint32(lo.Index), Flags: unix.IFF_UP, Change: unix.IFF_UP})
 	if err != nil {
 		return fmt.Errorf("bring up lo: %w", err)

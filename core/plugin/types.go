@@ -9,10 +9,14 @@ import (
 
 // The messages of the contract, under the names that plugin authors use.
 type (
+	// Descriptor says what a plugin is.
 	Descriptor = *pluginpb.Descriptor
+	// Diagnostic is something about a section.
 	Diagnostic = *pluginpb.Diagnostic
-	Want       = *pluginpb.Want
-	Event      = *pluginpb.Event
+	// Want is a wish for hardware, a socket, a directory or memory.
+	Want = *pluginpb.Want
+	// Event is a plugin's health and what it shows.
+	Event = *pluginpb.Event
 )
 
 // ErrNeedsRestart is returned by Feature.Configure when the section can only be applied by a new process.

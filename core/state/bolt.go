@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 )
 
 // lockTimeout bounds the wait for another core that has the file open.
@@ -27,7 +28,7 @@ func Open(path string) (*Bolt, error) {
 		NoFreelistSync: true, // rebuilt at open; one page less to write in every Put
 		FreelistType:   bbolt.FreelistMapType,
 	})
-	if errors.Is(err, bbolt.ErrTimeout) {
+	if errors.Is(err, berrors.ErrTimeout) {
 		return nil, fmt.Errorf("open state %s: another core has it open; stop that one first", path)
 	}
 	if err != nil {
