@@ -17,7 +17,8 @@ type Backend interface {
 	// Size is in bytes and constant while the backend is exported.
 	Size() uint64
 	// BlockSize returns the sizes in bytes that requests must be a multiple of, should be a
-	// multiple of, and may have at most. Powers of two; minimum 1 lets every client in.
+	// multiple of, and may have at most. Powers of two; with a minimum above 512 only clients
+	// that ask for it are let in.
 	// The server clips the maximum to MaxRequest.
 	BlockSize() (minimum, preferred, maximum uint32)
 	// ReadAt fills p from off.

@@ -168,7 +168,8 @@ func (h *handshake) info(dst []byte, opt uint32, data []byte) ([]byte, action) {
 		return appendRefusal(dst, opt, repErrUnknown, "no such export; list them to see the names"), actContinue
 	}
 	minimum, preferred, maximum := e.blockSize()
-	if minimum > 1 && opt == optGo && !slices.Contains(wants, infoBlockSize) {
+	// Clients that do not ask for the block size send multiples of defaultSector.
+	if minimum > defaultSector && opt == optGo && !slices.Contains(wants, infoBlockSize) {
 		return appendRefusal(dst, opt, repErrBlockSize, "export needs a client that asks for the block size"), actContinue
 	}
 	body := be.AppendUint16(nil, infoExport)

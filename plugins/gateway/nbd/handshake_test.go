@@ -30,8 +30,8 @@ func testExports() *Set {
 	set := new(Set)
 	for _, e := range []*Export{
 		{Name: "plain", Description: "a volume", Backend: fixed{size: 1 << 20, min: 1}},
-		{Name: "ro", ReadOnly: true, Backend: fixedCache{fixed{size: 4096, min: 1}}},
-		{Name: "strict", Backend: fixed{size: 1 << 30, min: 512}},
+		{Name: "ro", ReadOnly: true, Backend: fixedCache{fixed{size: 4096, min: 512}}},
+		{Name: "strict", Backend: fixed{size: 1 << 30, min: 4096}},
 	} {
 		if err := set.Add(e); err != nil {
 			panic(err)

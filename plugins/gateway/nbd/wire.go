@@ -9,6 +9,8 @@ const (
 	// MaxName is the longest export name in bytes.
 	MaxName = 4096
 
+	// defaultSector is the block size the protocol tells clients to assume.
+	defaultSector = 512
 	// maxOptions is how often a client may haggle; real ones need fewer than ten.
 	maxOptions = 64
 	// maxExtents bounds one reply to BLOCK_STATUS; clients ask again from where it ends.
