@@ -22,6 +22,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
 
+	"github.com/ratchetos/ratchet/core/config/strict"
 	"github.com/ratchetos/ratchet/core/ctl"
 	"github.com/ratchetos/ratchet/core/plugin"
 )
@@ -170,6 +171,7 @@ type node struct {
 	Properties  map[string]*node `json:"properties"`
 	Items       *node            `json:"items"`
 	WriteOnly   bool             `json:"writeOnly"`
+	Pattern     string           `json:"pattern"`
 }
 
 func (n *node) rows(b *bytes.Buffer, path string) {
@@ -211,6 +213,8 @@ func (n *node) kind() string {
 			return "group"
 		case t == "array" && n.Items != nil:
 			return "list of " + n.Items.kind() + "s"
+		case n.Pattern == strict.DurationPattern:
+			return "duration"
 		case t == "string":
 			return "text"
 		}

@@ -1,0 +1,39 @@
+package configs_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/ratchetos/ratchet/core/config"
+	"github.com/ratchetos/ratchet/core/plugin"
+	"github.com/ratchetos/ratchet/plugins/dataplane"
+	"github.com/ratchetos/ratchet/plugins/gateway"
+	"github.com/ratchetos/ratchet/plugins/migration"
+)
+
+// TestExamples: every example of a configuration is accepted by the plugins it names.
+func TestExamples(t *testing.T) {
+	features := []plugin.Feature{gateway.New(), dataplane.New(), migration.New()}
+	names, err := filepath.Glob("*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tried := 0
+	for _, name := range names {
+		if name == "hardware.yaml" { // the catalogue, not a configuration
+			continue
+		}
+		data, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, found := config.Load(t.Context(), name, data, config.Features(features)); len(found) > 0 {
+			t.Errorf("%s\n%s", found.Detail(), found.Summary())
+		}
+		tried++
+	}
+	if tried < 4 {
+		t.Errorf("%d examples were tried", tried)
+	}
+}
