@@ -15,7 +15,6 @@ const (
 
 // firmware is what UEFI and the stub left behind.
 type firmware struct {
-	uefi       bool
 	secureBoot bool
 	bootPart   string
 }
@@ -30,7 +29,7 @@ func efiVariable(dir, name, vendor string) []byte {
 }
 
 func readFirmware(dir string) firmware {
-	f := firmware{uefi: true, bootPart: utf16String(efiVariable(dir, "LoaderDevicePartUUID", vendorLoader))}
+	f := firmware{bootPart: utf16String(efiVariable(dir, "LoaderDevicePartUUID", vendorLoader))}
 	if b := efiVariable(dir, "SecureBoot", vendorGlobal); len(b) == 1 {
 		f.secureBoot = b[0] == 1
 	}

@@ -80,7 +80,7 @@ func TestFirmware(t *testing.T) {
 		"LoaderDevicePartUUID-" + vendorLoader: "\x06\x00\x00\x00" + "A\x00b\x00-\x001\x00\x00\x00",
 		"SecureBoot-" + vendorGlobal:           "\x06\x00\x00\x00\x01",
 	})
-	if f := readFirmware(dir); f.bootPart != "Ab-1" || !f.secureBoot || !f.uefi {
+	if f := readFirmware(dir); f.bootPart != "Ab-1" || !f.secureBoot {
 		t.Errorf("%+v", f)
 	}
 	if f := readFirmware(t.TempDir()); f.bootPart != "" || f.secureBoot {

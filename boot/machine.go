@@ -54,7 +54,6 @@ type Machine struct {
 	// BootPart is the unique GUID of the partition that the UKI was loaded from, as the stub leaves
 	// it in LoaderDevicePartUUID; empty on a direct kernel boot.
 	BootPart   string
-	UEFI       bool
 	SecureBoot bool
 	// Clock is CLOCK_BOOTTIME.
 	Clock func() time.Duration

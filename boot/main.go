@@ -62,7 +62,7 @@ func (c *console) boot(start time.Duration, mountErr error) {
 		Policy: policy, Hardware: hardware, Disks: sysfs{"/"},
 		TPM:      func() (transport.TPMCloser, error) { return linuxtpm.Open(tpmNode) },
 		Open:     openLedger,
-		BootPart: fw.bootPart, UEFI: fw.uefi, SecureBoot: fw.secureBoot,
+		BootPart: fw.bootPart, SecureBoot: fw.secureBoot,
 		Clock: bootClock, Say: c.say, Confirm: c.confirm,
 		Prepare: func() {
 			if err := hardware.LoadModule("ext4"); err != nil {

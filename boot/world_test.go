@@ -25,6 +25,7 @@ const (
 	diskPlace = "pci:0000:00:05.0"
 	nicPlace  = "pci:0000:00:03.0"
 	config1   = "host: one\n"
+	config2   = "host: two\n"
 )
 
 // iron is hardware made of maps. It knows what is bound, as sysfs would.
@@ -161,7 +162,7 @@ func (w *world) check() Result {
 		wire = w.wire
 	}
 	m := Machine{
-		Policy: w.policy, Hardware: w.iron, Disks: gpt{w.path}, UEFI: w.uefi, Clock: bootClock,
+		Policy: w.policy, Hardware: w.iron, Disks: gpt{w.path}, Clock: bootClock,
 		TPM: func() (transport.TPMCloser, error) { return closer{wire}, nil },
 		Open: func(node string, readOnly bool) (Medium, error) {
 			m, err := openLedger(node, readOnly)

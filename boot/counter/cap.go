@@ -49,9 +49,9 @@ func (c *Chip) LockE(p PCRs) error {
 	}))
 }
 
-// ClosePlatform sets the platform authorisation to a random value that nobody keeps. Firmware does
-// that on a UEFI boot; on a direct kernel boot an empty platform authorisation would let anyone undo
-// everything, TPM2_Clear included. An authorisation that is already set is left alone.
+// ClosePlatform sets the platform authorisation to a random value that nobody keeps, until the next
+// reset. An empty one would let anyone undo everything, TPM2_Clear included: UEFI firmware has set it
+// before, a direct kernel boot has not. An authorisation that is already set is left alone.
 func (c *Chip) ClosePlatform() error {
 	value := make([]byte, 32)
 	if _, err := rand.Read(value); err != nil {
