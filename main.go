@@ -13,6 +13,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/spf13/cobra"
+
 	"github.com/ratchetos/ratchet/boot"
 	"github.com/ratchetos/ratchet/core"
 	"github.com/ratchetos/ratchet/core/ctl"
@@ -52,7 +54,7 @@ func run(args []string) int {
 	case "core":
 		return core.Main(args[1:], features())
 	case "ctl", "ratchetctl":
-		return ctl.Main(args[1:], features(), gatewayctl.Command, dataplanectl.Command, migrationctl.Command)
+		return ctl.Main(args[1:], features(), commands()...)
 	case "-h", "--help", "help":
 		fmt.Print(usage)
 		return 0
@@ -64,6 +66,15 @@ func run(args []string) int {
 	}
 	fmt.Fprintf(os.Stderr, "ratchet: there is no applet %q\n\n%s", name, usage)
 	return 2
+}
+
+// commands are the plugins' own parts of ratchetctl.
+func commands() []func(*ctl.App) *cobra.Command {
+	return []func(*ctl.App) *cobra.Command{
+		func(a *ctl.App) *cobra.Command { return gatewayctl.Command(a) },
+		func(a *ctl.App) *cobra.Command { return dataplanectl.Command(a) },
+		func(a *ctl.App) *cobra.Command { return migrationctl.Command(a) },
+	}
 }
 
 // features are the built-in plugins.
