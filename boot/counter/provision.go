@@ -174,7 +174,8 @@ func (c *Chip) define(x index, owner []byte) error {
 }
 
 // Rebind replaces the E of another image, whose policy is old, by an unwritten E for this image.
-// Development only: it needs the recovery key, and a power cut right after it leaves no E at all.
+// It needs the recovery key, which only a development image has. A power cut inside it leaves no E
+// at all: write the ledger before it, from which the next boot knows how to go on.
 func (c *Chip) Rebind(recoveryKey string, old Digest, p PCRs) error {
 	if err := c.root(); err != nil {
 		return err

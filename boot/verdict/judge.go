@@ -87,11 +87,12 @@ func judgeProvisioning(f Facts) *Judgement {
 	case t.E == IndexUnwritten && torn(c):
 		return provision(f, nil, "an earlier provisioning did not end")
 	case t.E == IndexUnwritten:
-		// Only the owner can define E anew, and the ledger was written just before E.
-		if l := newest(c); t.C == IndexWritten && l.Counter == t.Counter && l.Journal == t.Journal && l.Box.SRK == t.SRK {
+		if l := newest(c); unfinished(t, l) {
 			return provision(f, l, "an earlier provisioning did not end")
 		}
 		return isolated("expected-missing", nextCounter, "the expected value was never written, yet the disk knows another box")
+	case t.E == IndexAbsent && f.Development && unfinished(t, newest(c)):
+		return provision(f, newest(c), "replacing the expected value of an earlier image did not end")
 	case t.E == IndexAbsent:
 		return isolated("expected-missing", nextCounter, "the expected value was removed from the TPM")
 	case t.E == IndexLocked:
@@ -138,6 +139,14 @@ func Confirmed(f Facts) Judgement {
 	}
 	j.Reason = "the operator confirmed at the console that this box may be provisioned"
 	return j
+}
+
+// unfinished reports whether l was written by this image for exactly the state that C and J are in:
+// init lost power between the ledger and E. Only the owner can remove or define E, so this trusts
+// nobody who could not do more.
+func unfinished(t TPMFacts, l *ledger.Ledger) bool {
+	return t.C == IndexWritten && t.J == IndexWritten && l.Counter == t.Counter && l.Journal == t.Journal &&
+		l.Box.SRK == t.SRK && l.Box.Policy == t.Policy
 }
 
 // torn reports whether there is no whole ledger: the first one was being written, or not yet.
