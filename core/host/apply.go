@@ -101,6 +101,12 @@ func validate(ctx context.Context, p *process, section Section) (plugin.Validati
 func (h *Host) Apply(ctx context.Context, sections map[string]Section) error {
 	h.applyMu.Lock()
 	defer h.applyMu.Unlock()
+	if h.ending.Err() != nil {
+		return errShutdown
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(h.ending, cancel)()
 	h.generation++
 	var errs []error
 	for name := range sections {
@@ -207,11 +213,11 @@ func (h *Host) startAll(ctx context.Context, units []*unit, sections map[string]
 		gates[i] = newGate()
 		u.setConfig(config{section: sections[u.name], generation: h.generation, gate: gates[i]})
 		err := u.do(ctx, func(now time.Time) {
-			if u.active != nil { // an earlier configuration is still being tried
-				u.step(now, supervise.Input{Kind: supervise.Restart})
-				return
-			}
+			trying := u.active != nil // with an earlier configuration
 			u.step(now, supervise.Input{Kind: supervise.Enable})
+			if trying {
+				u.step(now, supervise.Input{Kind: supervise.Restart})
+			}
 		})
 		if err != nil {
 			gates[i].release(err)

@@ -1,6 +1,8 @@
 package host
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -42,6 +44,23 @@ func TestStopTakesTooLong(t *testing.T) {
 	must(t, apply(t, h, nil))
 	if d := time.Since(start); d > 5*time.Second {
 		t.Errorf("it took %s", d)
+	}
+}
+
+// TestShutdownDuringApply: the box can be turned off while a plugin takes its time to start.
+func TestShutdownDuringApply(t *testing.T) {
+	h := newHost(t, Options{Policy: supervise.Policy{StopTimeout: 300 * time.Millisecond}}, "slow")
+	applied := make(chan error, 1)
+	go func() {
+		applied <- h.Apply(context.Background(), map[string]Section{"slow": section(probeConfig{FailAt: "never"})})
+	}()
+	until(t, h, "slow", func(s PluginStatus) bool { return s.State == "starting" })
+	must(t, h.Shutdown(timeout(t)))
+	if err := <-applied; err == nil {
+		t.Error("apply succeeded")
+	}
+	if err := h.Apply(timeout(t), nil); !errors.Is(err, errShutdown) {
+		t.Errorf("apply after the end: %v", err)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sys/unix"
 
 	"github.com/ratchetos/ratchet/core/plugin"
@@ -43,7 +44,7 @@ type probeConfig struct {
 	Memory   uint64 `json:"memory,omitempty"`
 	State    bool   `json:"state,omitempty"`
 	Bad      string `json:"bad,omitempty"`       // what Validate complains about
-	FailAt   string `json:"fail_at,omitempty"`   // "start", "exit", "panic"
+	FailAt   string `json:"fail_at,omitempty"`   // "start", "exit", "panic", "never"
 	Note     string `json:"note,omitempty"`      // shown as the message; applied in place
 	Restarts string `json:"restarts,omitempty"`  // applied by a new process only
 	SlowStop int    `json:"slow_stop,omitempty"` // milliseconds
@@ -100,12 +101,15 @@ func (p *probe) Configure(_ context.Context, s plugin.Section) error {
 	return nil
 }
 
-func (p *probe) Start(_ context.Context, s *plugin.Session) error {
+func (p *probe) Start(ctx context.Context, s *plugin.Session) error {
 	switch p.cfg.FailAt {
 	case "start":
 		return errors.New("told to fail")
 	case "exit":
 		os.Exit(3)
+	case "never":
+		<-ctx.Done()
+		return ctx.Err()
 	case "panic":
 		panic("told to panic")
 	}
@@ -133,6 +137,13 @@ func (p *probe) Start(_ context.Context, s *plugin.Session) error {
 	return nil
 }
 
+func (p *probe) Drain(_ context.Context, progress func(uint64)) error {
+	progress(1)
+	p.s.Log.Info("drained")
+	progress(0)
+	return nil
+}
+
 func (p *probe) Stop(context.Context) error {
 	time.Sleep(time.Duration(p.cfg.SlowStop) * time.Millisecond)
 	if p.l != nil {
@@ -155,6 +166,9 @@ func (p *probe) Invoke(ctx context.Context, method string, req []byte) ([]byte, 
 	case "degrade":
 		p.s.Report(&pluginpb.Event{Health: pluginpb.Event_DEGRADED, Message: "link down"})
 		return nil, nil
+	case "trigger":
+		_, err := daemon.SdNotify(false, "WATCHDOG=trigger")
+		return nil, err
 	case "log":
 		fmt.Fprintln(os.NewFile(uintptr(dup(2)), "stderr"), string(req))
 		return nil, nil
@@ -229,4 +243,5 @@ func dup(fd int) int {
 var (
 	_ plugin.Feature = (*probe)(nil)
 	_ plugin.Invoker = (*probe)(nil)
+	_ plugin.Drainer = (*probe)(nil)
 )

@@ -95,6 +95,8 @@ type Host struct {
 	temporary  []string // directories to remove at the end
 	serial     atomic.Uint64
 
+	ending     context.Context // ends with the first Shutdown, and with it what waits in Apply
+	end        context.CancelFunc
 	applyMu    sync.Mutex
 	generation uint64 // of the configuration, under applyMu
 	claimMu    sync.Mutex
@@ -110,6 +112,7 @@ func New(opts Options) (_ *Host, err error) {
 	if h.log == nil {
 		h.log = slog.Default()
 	}
+	h.ending, h.end = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
 			h.cleanup()
@@ -301,6 +304,7 @@ func (h *Host) Subscribe(ctx context.Context) <-chan Event { return h.events.sub
 func (h *Host) Shutdown(ctx context.Context) error {
 	var errs []error
 	h.closing.Do(func() {
+		h.end()
 		h.applyMu.Lock()
 		defer h.applyMu.Unlock()
 		for _, u := range h.units {

@@ -139,7 +139,9 @@ func TestStartAndStop(t *testing.T) {
 	}
 	lines, err := h.Logs("one", 0)
 	must(t, err)
-	if text := fmt.Sprint(lines); !strings.Contains(text, "stopped in order") {
+	text := fmt.Sprint(lines)
+	drained, stopped := strings.Index(text, "drained"), strings.Index(text, "stopped in order")
+	if drained < 0 || stopped < drained {
 		t.Errorf("log: %s", text)
 	}
 	if err := syscall.Kill(s.PID, 0); !errors.Is(err, syscall.ESRCH) {
@@ -218,6 +220,9 @@ func TestHealth(t *testing.T) {
 		return s.State == "degraded" && s.Health == "degraded" && s.Message == "link down" && s.PID == pid
 	})
 	_, _ = h.Invoke(timeout(t), "one", "fail", nil, "test")
+	pid = until(t, h, "one", func(s PluginStatus) bool { return s.State == "ready" && s.PID != pid }).PID
+	// The same through sd_notify, as a plugin that knows nothing of core would say it.
+	_, _ = h.Invoke(timeout(t), "one", "trigger", nil, "test")
 	until(t, h, "one", func(s PluginStatus) bool { return s.State == "ready" && s.PID != pid })
 }
 
@@ -320,4 +325,19 @@ func TestStopCancelsInvoke(t *testing.T) {
 	if err := <-done; err == nil {
 		t.Error("the call outlived its plugin")
 	}
+}
+
+// TestStaleSpare: a plugin that waits for its next try gets a new section. The spare that
+// stands by has the old one and must not be the next to serve.
+func TestStaleSpare(t *testing.T) {
+	h := newHost(t, Options{Policy: supervise.Policy{Burst: 1, Base: time.Hour, Max: time.Hour}}, "spare")
+	must(t, apply(t, h, map[string]probeConfig{"spare": {Note: "old"}}))
+	for range 2 {
+		s := until(t, h, "spare", func(s PluginStatus) bool { return s.State == "ready" && s.Spare })
+		must(t, syscall.Kill(s.PID, syscall.SIGKILL))
+		until(t, h, "spare", func(n PluginStatus) bool { return n.PID != s.PID && n.State != "starting" })
+	}
+	until(t, h, "spare", func(s PluginStatus) bool { return s.State == "failed" })
+	must(t, apply(t, h, map[string]probeConfig{"spare": {Note: "new"}}))
+	until(t, h, "spare", func(s PluginStatus) bool { return s.State == "ready" && s.Message == "new" })
 }

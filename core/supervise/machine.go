@@ -171,6 +171,7 @@ func (m *Machine) Step(now time.Time, in Input) []Action {
 	switch in.Kind {
 	case Enable:
 		m.wanted, m.refused = true, false
+		do(m.dropSpare()...) // it has the configuration from before
 		switch m.state {
 		case Absent, Stopped, Failed:
 			if !m.active {
