@@ -20,7 +20,8 @@ type breaker struct {
 	first time.Duration // pause after the first failure
 
 	mu       sync.Mutex
-	failures int
+	failures int           // in a row, counting calls that were under way together as one
+	probing  bool          // one caller tries, the others wait for its outcome
 	until    time.Time     // nobody tries before
 	since    time.Time     // first failure in a row
 	last     error         // the latest
@@ -50,8 +51,7 @@ func (b *breaker) wait(ctx context.Context) error {
 		}
 		pause := time.Until(b.until)
 		if pause <= 0 {
-			// This caller is the one that tries; the others wait for its outcome.
-			b.until = time.Now().Add(callTimeout)
+			b.probing, b.until = true, time.Now().Add(callTimeout)
 			b.mu.Unlock()
 			return nil
 		}
@@ -76,21 +76,36 @@ func (b *breaker) report(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if err == nil {
-		b.failures, b.last = 0, nil
+		b.failures, b.probing, b.last = 0, false, nil
 		if b.up != nil {
 			close(b.up)
 			b.up = nil
 		}
 		return
 	}
+	b.last = err
+	if b.failures > 0 && !b.probing {
+		return // was under way when the first one failed
+	}
 	if b.failures == 0 {
 		b.since = time.Now()
 	}
-	b.last = err
 	b.failures++
+	b.probing = false
 	pause := min(longPause, b.first<<min(b.failures-1, 10))
 	// Half of the pause is random, so that many gateways do not come back in step.
 	b.until = time.Now().Add(pause/2 + rand.N(pause/2))
+}
+
+// pass lets another caller try at once in the place of one that gave up.
+func (b *breaker) pass() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.probing, b.until = false, time.Now()
+	if b.up != nil {
+		close(b.up)
+		b.up = nil
+	}
 }
 
 // try calls fn once.
@@ -99,7 +114,8 @@ func (b *breaker) try(ctx context.Context, fn func(context.Context) error) error
 	defer cancel()
 	err := fn(call)
 	if ctx.Err() != nil {
-		return err // says nothing about the store
+		b.pass() // says nothing about the store
+		return err
 	}
 	if transient(err) {
 		b.report(err)

@@ -32,13 +32,14 @@ func (v *Volume) upload(attached bool) {
 	}
 }
 
-// attach makes the store's head ours and learns how far it is. Writes are admitted when that is
-// done; or earlier, when the disk has owned the volume before and the store does not answer.
+// attach makes the store's head ours and learns how far it is. Writes are admitted once the head is
+// ours; or earlier, when the disk has owned the volume before and the store does not answer.
 func (v *Volume) attach(attached bool) error {
 	if !attached {
 		if err := v.takeover(); err != nil {
 			return err
 		}
+		v.admit()
 		if err := v.remote.Load(v.ctx); err != nil {
 			return err
 		}

@@ -8,9 +8,9 @@ import (
 const (
 	firstWindow = 64 << 10 // small logs open with small reads
 	// searchWindow is how far behind a break a group is looked for that proves the break to be
-	// corruption. Any group begins at most MaxGroup after the one before it, so this finds
-	// the proof as long as not more than three groups of the largest size in a row are damaged.
-	searchWindow = 4 * MaxGroup
+	// corruption. A group begins at most MaxGroup after the one before it, so the proof is found
+	// as long as the damage is shorter than that. Every opening reads this much past the end.
+	searchWindow = 2 * MaxGroup
 )
 
 // scanner reads groups in order through a growing window.
@@ -36,7 +36,7 @@ func (s *scanner) bytes(pos, n int64) ([]byte, error) {
 	if want <= 0 {
 		return nil, nil
 	}
-	s.window = min(2*s.window, 2*MaxGroup)
+	s.window = min(4*s.window, MaxGroup)
 	if int64(len(s.buf)) < want {
 		s.buf = AlignedBuffer(int(want))
 	}
