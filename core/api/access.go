@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"time"
 
@@ -42,6 +43,9 @@ func (s access) Enrol(ctx context.Context, r *apipb.EnrolRequest) (*apipb.EnrolR
 	cert, err := s.authority.Issue(r.GetCsr(), role)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	if c, err := x509.ParseCertificate(cert); err == nil {
+		auditTarget(ctx, c.Subject.CommonName+" as "+role.String())
 	}
 	return &apipb.EnrolReply{Certificate: cert, Ca: s.authority.CA(), Role: role.String()}, nil
 }

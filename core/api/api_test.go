@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -292,6 +293,11 @@ func TestAudit(t *testing.T) {
 	} {
 		_ = calls[name](t.Context(), c)
 	}
+	// A configuration with errors goes through as a call and changes nothing: no "ok" for that.
+	local := b.client(t, client.Options{Address: "unix:" + b.Socket})
+	if _, err := local.Config.Apply(t.Context(), &apipb.ApplyConfigRequest{Name: "a.yaml", Yaml: []byte("cahce: 1")}); err != nil {
+		t.Error(err)
+	}
 	var got []string
 	for line := range strings.Lines(b.log.String()) {
 		if i := strings.Index(line, "msg=audit"); i >= 0 {
@@ -301,10 +307,11 @@ func TestAudit(t *testing.T) {
 		}
 	}
 	want := []string{
-		`msg=audit procedure=/ratchet.api.v1.Access/Enrol caller="" role=none via=tcp outcome=ok`,
+		`msg=audit procedure=/ratchet.api.v1.Access/Enrol caller="" role=none via=tcp target="anna as operator" outcome=ok`,
 		"msg=audit procedure=/ratchet.api.v1.Plugins/Invoke caller=anna role=operator via=tcp target=gateway/volumes.flush outcome=ok",
 		"msg=audit procedure=/ratchet.api.v1.Plugins/Restart caller=anna role=operator via=tcp target=gateway outcome=ok",
 		"msg=audit procedure=/ratchet.api.v1.System/Power caller=anna role=operator via=tcp",
+		fmt.Sprintf("msg=audit procedure=/ratchet.api.v1.Config/Apply caller=uid:%d role=admin via=unix target=a.yaml", os.Geteuid()),
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("audit log:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -32,13 +33,17 @@ func (a auditor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 			return reply, wire(err)
 		}
 		// The handler of Invoke alone knows whether the method changes something.
-		note := &auditNote{skip: false}
+		note := &auditNote{target: target(req.Any())}
 		ctx = context.WithValue(ctx, auditNoteKey{}, note)
 		begin := time.Now()
 		reply, err := next(ctx, req)
 		err = wire(err)
 		if !note.skip {
-			a.s.audit(ctx, spec.Procedure, target(req.Any()), time.Since(begin), err)
+			outcome := err
+			if outcome == nil {
+				outcome = refused(reply.Any())
+			}
+			a.s.audit(ctx, spec.Procedure, note.target, time.Since(begin), outcome)
 		}
 		return reply, err
 	}
@@ -61,10 +66,29 @@ func (a auditor) WrapStreamingClient(next connect.StreamingClientFunc) connect.S
 	return next
 }
 
+// refused finds a call that went through and changed nothing.
+func refused(reply any) error {
+	if r, ok := reply.(*apipb.ApplyConfigReply); ok && !r.GetApplied() && len(r.GetDiagnostics()) > 0 {
+		return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("the configuration has %d findings", len(r.GetDiagnostics())))
+	}
+	return nil
+}
+
+// auditNote is how a handler tells the auditor what only it knows.
 type (
-	auditNote    struct{ skip bool }
+	auditNote struct {
+		skip   bool
+		target string
+	}
 	auditNoteKey struct{}
 )
+
+// auditTarget replaces what the request says by what the handler found out.
+func auditTarget(ctx context.Context, target string) {
+	if n, ok := ctx.Value(auditNoteKey{}).(*auditNote); ok {
+		n.target = target
+	}
+}
 
 // skipAudit is called by a handler that finds out that its call changes nothing.
 func skipAudit(ctx context.Context) {

@@ -3,7 +3,6 @@ package ctl
 import (
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -30,10 +29,7 @@ func (a *App) counterCommand() *cobra.Command {
 				if err := a.show(reply, func(w io.Writer) { counterTable(w, reply) }); err != nil {
 					return err
 				}
-				if reply.GetVerdict().GetDecision() != "released" {
-					return &exit{code: ExitNotReleased}
-				}
-				return nil
+				return released(reply.GetVerdict())
 			},
 		})
 }
@@ -44,7 +40,7 @@ func counterTable(w io.Writer, r *apipb.ShowCounterReply) {
 		return
 	}
 	fmt.Fprintf(w, "%s  counter %d  expected %d  open attempts %d\n",
-		strings.ToUpper(r.GetVerdict().GetDecision()), r.GetCounter(), r.GetExpected(), r.GetOpen())
+		decision(r.GetVerdict()), r.GetCounter(), r.GetExpected(), r.GetOpen())
 	verdictLines(w, r.GetVerdict())
 	if len(r.GetAttempts()) == 0 {
 		return

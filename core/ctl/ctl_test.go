@@ -13,6 +13,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
 
+	"github.com/ratchetos/ratchet/core/api/apipb"
 	"github.com/ratchetos/ratchet/core/api/apitest"
 	"github.com/ratchetos/ratchet/core/api/pki"
 	"github.com/ratchetos/ratchet/core/plugin"
@@ -155,6 +156,33 @@ func TestEveryCommandHelps(t *testing.T) {
 		}
 	}
 	visit((&App{}).Command(volumes))
+}
+
+func TestLogLine(t *testing.T) {
+	for in, want := range map[string]string{
+		`{"time":"x","level":"INFO","msg":"volume serves","volume":"demo","took":43,"why":"a b","deep":{"k":[1]}}`: `INFO  volume serves volume=demo took=43 why="a b" deep={"k":[1]}`,
+		"panic: \x1b[2J":   "panic: ?[2J",
+		`{"level":"INFO"}`: `{"level":"INFO"}`,
+		`{"msg":"torn`:     `{"msg":"torn`,
+		`{`:                `{`,
+		"":                 "",
+	} {
+		got := logLine(&apipb.LogLine{Text: in}, false)
+		if got != "1970-01-01T00:00:00.000Z "+want {
+			t.Errorf("%s is shown as %s", in, got)
+		}
+	}
+	if got := logLine(&apipb.LogLine{Text: `{"msg":"x"}`}, true); got != `{"msg":"x"}` {
+		t.Errorf("raw line is shown as %s", got)
+	}
+}
+
+func TestReleased(t *testing.T) {
+	for d, code := range map[string]int{"released": ExitOK, "isolated": ExitNotReleased, "quarantined": ExitNotReleased, "": ExitOK} {
+		if got, _ := outcome(released(&apipb.Verdict{Decision: d})); got != code {
+			t.Errorf("verdict %q gives exit code %d, want %d", d, got, code)
+		}
+	}
 }
 
 func TestNumbersForPeople(t *testing.T) {

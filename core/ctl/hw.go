@@ -46,7 +46,7 @@ func deviceState(d *apipb.Device) string {
 	switch v := d.GetVerdict(); {
 	case !d.GetSupported():
 		return "unsupported: " + d.GetWhy()
-	case v != nil && v.GetDecision() != "released":
+	case released(v) != nil:
 		return v.GetDecision() + ": " + v.GetReason()
 	case d.GetContent() != "":
 		return "holds " + d.GetContent() + "; to use it: ratchetctl hw claim " + d.GetId() + " --erase"

@@ -133,8 +133,10 @@ func (a *App) pluginRestart() *cobra.Command {
 func (a *App) pluginLogs() *cobra.Command {
 	var request apipb.LogsRequest
 	cmd := &cobra.Command{
-		Use: "logs PLUGIN", Short: "Show a plugin's log", Example: "  ratchetctl plugin logs gateway --tail 20\n  ratchetctl plugin logs gateway -f",
-		Args: Args(cobra.ExactArgs(1)), ValidArgsFunction: a.completePlugin,
+		Use: "logs PLUGIN", Short: "Show a plugin's log",
+		Long:    "Show a plugin's log. With -o json the lines are shown as the plugin wrote them.",
+		Example: "  ratchetctl plugin logs gateway --tail 20\n  ratchetctl plugin logs gateway -f",
+		Args:    Args(cobra.ExactArgs(1)), ValidArgsFunction: a.completePlugin,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.Client()
 			if err != nil {
@@ -147,8 +149,7 @@ func (a *App) pluginLogs() *cobra.Command {
 			}
 			defer stream.Close()
 			for stream.Receive() {
-				at := time.Unix(0, stream.Msg().GetUnixNs())
-				if _, err := fmt.Fprintf(a.Out, "%s %s\n", at.UTC().Format("2006-01-02T15:04:05.000Z"), clean(stream.Msg().GetText())); err != nil {
+				if _, err := fmt.Fprintln(a.Out, logLine(stream.Msg(), a.output != "table")); err != nil {
 					return err
 				}
 			}

@@ -30,10 +30,7 @@ func (a *App) statusCommand() *cobra.Command {
 			if err := a.show(s, func(w io.Writer) { statusTable(w, s) }); err != nil {
 				return err
 			}
-			if s.GetVerdict().GetDecision() != "released" {
-				return &exit{code: ExitNotReleased}
-			}
-			return nil
+			return released(s.GetVerdict())
 		},
 	}
 }
@@ -47,7 +44,7 @@ func statusTable(w io.Writer, s *apipb.StatusReply) {
 		image += " development"
 	}
 	fmt.Fprintf(w, "%s  image %s  up %s  %s  counter %d (expected %d)\n", clean(s.GetHostname()), image,
-		ago(time.Duration(s.GetUptimeMs())*time.Millisecond), strings.ToUpper(s.GetVerdict().GetDecision()), s.GetCounter(), s.GetExpected())
+		ago(time.Duration(s.GetUptimeMs())*time.Millisecond), decision(s.GetVerdict()), s.GetCounter(), s.GetExpected())
 	verdictLines(w, s.GetVerdict())
 	if n := s.GetNetwork(); n != nil {
 		fmt.Fprintf(w, "network  %s %s %s\n", n.GetNic(), clean(n.GetState()), strings.Join(n.GetAddresses(), " "))
@@ -71,9 +68,25 @@ func statusTable(w io.Writer, s *apipb.StatusReply) {
 	}
 }
 
+// released is the exit code that a verdict gives to a command which shows it. A workstation
+// has no verdict and keeps nothing out of use.
+func released(v *apipb.Verdict) error {
+	if d := v.GetDecision(); d != "" && d != "released" {
+		return &exit{code: ExitNotReleased}
+	}
+	return nil
+}
+
+func decision(v *apipb.Verdict) string {
+	if v.GetDecision() == "" {
+		return "NO VERDICT (workstation)"
+	}
+	return strings.ToUpper(v.GetDecision())
+}
+
 // verdictLines says why and what next, when there is something to do.
 func verdictLines(w io.Writer, v *apipb.Verdict) {
-	if v.GetDecision() == "released" {
+	if released(v) == nil {
 		return
 	}
 	fmt.Fprintf(w, "why   %s\n", clean(v.GetReason()))

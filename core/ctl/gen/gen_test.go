@@ -22,7 +22,9 @@ func (feature) Describe() plugin.Descriptor {
 	}{})}
 }
 
-func (feature) Validate(context.Context, plugin.Section) plugin.Validation { return plugin.Validation{} }
+func (feature) Validate(context.Context, plugin.Section) plugin.Validation {
+	return plugin.Validation{}
+}
 
 func extra(*ctl.App) *cobra.Command {
 	return &cobra.Command{Use: "volume", Short: "Volumes", Example: "  ratchetctl volume", Run: func(*cobra.Command, []string) {}}
