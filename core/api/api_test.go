@@ -385,7 +385,9 @@ func TestGarbage(t *testing.T) {
 		noise, []byte("\x16\x03\x01\xff\xff"), []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), []byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
 		[]byte("POST /ratchet.api.v1.System/Power HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{\"action\":"),
 		[]byte("POST /ratchet.api.v1.System/Power HTTP/1.1\r\nHost: x\r\nContent-Type: application/grpc\r\nTransfer-Encoding: chunked\r\n\r\nffffffff\r\n"),
-		append([]byte("GET /"), bytes.Repeat([]byte("a"), 64<<10)...), {0}, nil,
+		append([]byte("GET /"), bytes.Repeat([]byte("a"), 64<<10)...),
+		{0},
+		nil,
 	}
 	var wg sync.WaitGroup
 	for _, target := range [][2]string{{"tcp", b.TCP}, {"unix", b.Socket}} {

@@ -39,14 +39,15 @@ type Backend interface {
 }
 
 var (
-	// ErrNotFound: there is no such plugin, method or device.
+	// ErrNotFound says that there is no such plugin, method or device.
 	ErrNotFound = errors.New("not found")
-	// ErrInvalid: the request cannot be right, whatever the state of the box.
+	// ErrInvalid says that the request cannot be right, whatever the state of the box.
 	ErrInvalid = errors.New("invalid request")
-	// ErrNotReleased: the verdict keeps the hardware out of use.
+	// ErrNotReleased says that the verdict keeps the hardware out of use.
 	ErrNotReleased = errors.New("hardware is not released")
-	// ErrPrecondition: not in this state, as a claim of a disk with foreign content without erase.
+	// ErrPrecondition says that it cannot be done in this state: to claim a disk with foreign
+	// content, say, without erase.
 	ErrPrecondition = errors.New("not possible now")
-	// ErrUnavailable: the part that would answer is not running; trying again may help.
+	// ErrUnavailable says that the part that would answer is not running; trying again may help.
 	ErrUnavailable = errors.New("not available")
 )

@@ -107,11 +107,11 @@ func (s *Server) Serve(ln net.Listener) error {
 
 // Shutdown stops listening, ends streams, and waits for calls until ctx ends.
 func (s *Server) Shutdown(ctx context.Context) error {
-	if err := s.http.Shutdown(ctx); err != nil {
-		s.http.Close()
-		return fmt.Errorf("shut API down: %w", err)
+	err := s.http.Shutdown(ctx)
+	if err == nil {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("shut API down: %w", errors.Join(err, s.http.Close()))
 }
 
 // Handler is the whole API as one handler, for a caller with a server of its own.

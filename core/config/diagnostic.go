@@ -10,6 +10,7 @@ import (
 // Severity of a diagnostic.
 type Severity string
 
+// An Error keeps a document from being applied, a Warning does not.
 const (
 	Error   Severity = "error"
 	Warning Severity = "warning"

@@ -147,7 +147,7 @@ func (a *App) pluginLogs() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer stream.Close()
+			defer func() { _ = stream.Close() }() // says again what stream.Err says
 			for stream.Receive() {
 				if _, err := fmt.Fprintln(a.Out, logLine(stream.Msg(), a.output != "table")); err != nil {
 					return err

@@ -70,6 +70,7 @@ func (b *Backend) verdict() *apipb.Verdict {
 	return &apipb.Verdict{Decision: "released", Code: "clean", Reason: "counter and ledger agree"}
 }
 
+// Status is that of a box which has been up for two hours; its verdict follows Isolated.
 func (b *Backend) Status(context.Context) (*apipb.StatusReply, error) {
 	return &apipb.StatusReply{
 		Hostname: "ap-7f3a", Version: "0.4.1", Flavour: "full", Slot: "A",
@@ -81,15 +82,19 @@ func (b *Backend) Status(context.Context) (*apipb.StatusReply, error) {
 	}, nil
 }
 
+// Version is fixed, and another than that of the client under test.
 func (b *Backend) Version(context.Context) (*apipb.VersionReply, error) {
 	return &apipb.VersionReply{Version: "0.4.1", Commit: "abc123", Go: "go1.26", Kernel: "6.1.0"}, nil
 }
 
+// Power is noted and does nothing.
 func (b *Backend) Power(_ context.Context, action apipb.PowerAction) error {
 	b.note("power %s", action)
 	return nil
 }
 
+// Plugins has one that is well and one that is not. Its gauges hold a name Prometheus refuses
+// and one that two plugins share.
 func (b *Backend) Plugins(context.Context) ([]*apipb.Plugin, error) {
 	now := time.Now()
 	return []*apipb.Plugin{{
@@ -124,6 +129,7 @@ func (b *Backend) has(plugin string) error {
 	return nil
 }
 
+// RestartPlugin is noted; it fails for an unknown plugin and on an isolated box.
 func (b *Backend) RestartPlugin(_ context.Context, plugin string) error {
 	if err := b.has(plugin); err != nil {
 		return err
@@ -135,6 +141,7 @@ func (b *Backend) RestartPlugin(_ context.Context, plugin string) error {
 	return nil
 }
 
+// PluginLogs has three lines from the past, and follows what Say says.
 func (b *Backend) PluginLogs(ctx context.Context, plugin string, tail int, follow bool, emit func(*apipb.LogLine) error) error {
 	if err := b.has(plugin); err != nil {
 		return err
@@ -168,11 +175,13 @@ func (b *Backend) PluginLogs(ctx context.Context, plugin string, tail int, follo
 	}
 }
 
+// Invoke is noted with its caller and answers any method with one volume.
 func (b *Backend) Invoke(_ context.Context, plugin, method string, request []byte, caller string) ([]byte, error) {
 	b.note("invoke %s/%s %s by %s", plugin, method, request, caller)
 	return []byte(`{"volumes":[{"name":"demo"}]}`), nil
 }
 
+// ShowConfig is the document that was applied last.
 func (b *Backend) ShowConfig(context.Context) (*apipb.ShowConfigReply, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -198,6 +207,7 @@ func (b *Backend) CheckConfig(_ context.Context, name string, yaml []byte) ([]*a
 	}}, nil
 }
 
+// ApplyConfig is noted, unless the document has the mistake that CheckConfig finds.
 func (b *Backend) ApplyConfig(ctx context.Context, r *apipb.ApplyConfigRequest) (*apipb.ApplyConfigReply, error) {
 	d, err := b.CheckConfig(ctx, r.GetName(), r.GetYaml())
 	if err != nil || len(d) > 0 {
@@ -213,11 +223,13 @@ func (b *Backend) ApplyConfig(ctx context.Context, r *apipb.ApplyConfigRequest) 
 	return &apipb.ApplyConfigReply{Applied: true, Changed: []string{"hostname", "plugins.gateway"}, Counter: 42 + b.applied}, nil
 }
 
+// ConfirmConfig is noted.
 func (b *Backend) ConfirmConfig(context.Context) error {
 	b.note("confirm")
 	return nil
 }
 
+// Hardware has a device of every kind: in use, free, with foreign content, and unsupported.
 func (b *Backend) Hardware(context.Context) ([]*apipb.Device, error) {
 	return []*apipb.Device{
 		{Id: "mac:52:54:00:72:61:01", Place: "pci:0000:00:03.0", Kind: "nic", Bus: "pci", Model: "virtio-net", Driver: "virtio_net", Node: "eth0", Supported: true, Owner: "management", Verdict: b.verdict()},
@@ -227,6 +239,7 @@ func (b *Backend) Hardware(context.Context) ([]*apipb.Device, error) {
 	}, nil
 }
 
+// ClaimDevice admits the disk serial:old, and that only with erase.
 func (b *Backend) ClaimDevice(_ context.Context, selector string, erase bool) (*apipb.Device, error) {
 	if b.Isolated {
 		return nil, fmt.Errorf("claim %s: %w", selector, api.ErrNotReleased)
@@ -241,11 +254,13 @@ func (b *Backend) ClaimDevice(_ context.Context, selector string, erase bool) (*
 	return &apipb.Device{Id: selector, Kind: "disk", Size: 2 << 30, Supported: true}, nil
 }
 
+// ReleaseDevice is noted.
 func (b *Backend) ReleaseDevice(_ context.Context, selector string) error {
 	b.note("release %s", selector)
 	return nil
 }
 
+// Counter has one open attempt.
 func (b *Backend) Counter(context.Context) (*apipb.ShowCounterReply, error) {
 	return &apipb.ShowCounterReply{
 		Counter: 42, Expected: 41, Open: 1, Tpm: true, Verdict: b.verdict(),

@@ -152,6 +152,7 @@ func ParseAddress(s string) (network, address string, err error) {
 // Reason tells how a call failed.
 type Reason int
 
+// The reasons that ratchetctl has an exit code or an advice for.
 const (
 	Failed      Reason = iota
 	Unreachable        // no answer from the box

@@ -8,6 +8,7 @@ import (
 // Role is what a caller may do; a higher one includes the lower ones.
 type Role int
 
+// The roles, lowest first, so that they can be compared.
 const (
 	None     Role = iota // not authenticated
 	Viewer               // reads everything but secrets
