@@ -82,6 +82,7 @@ func (c *check) run(ctx context.Context) {
 	c.timing.AllVerdict = c.Clock() - c.started
 	c.isolateRest(seen)
 	c.cap()
+	c.quarantineNIC(ctx)
 }
 
 // prepare runs Prepare beside the read-back, which waits for devices most of the time.

@@ -9,9 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-tpm/tpm2"
-	"github.com/google/go-tpm/tpm2/transport"
 
-	"github.com/ratchetos/ratchet/boot/attempt"
 	"github.com/ratchetos/ratchet/boot/counter"
 	"github.com/ratchetos/ratchet/boot/internal/tpmtest"
 	"github.com/ratchetos/ratchet/boot/ledger"
@@ -83,6 +81,18 @@ func TestIsolated(t *testing.T) {
 		{"bit flip in the ledger slot", "ledger-corrupt", func(w *world) { write(w, 0x050000+60, 1) }},
 		{"bit flip in the configuration", "config-unreadable", func(w *world) { write(w, 0x200000+42, 1) }},
 		{"factory disk", "ledger-factory", (*world).format},
+		{"whole disk rolled back", "ledger-differs", func(w *world) {
+			old, err := os.ReadFile(w.path)
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			w.apply(config2)
+			w.want(w.boot(), verdict.Released, "closing")
+			if err := os.WriteFile(w.path, old, 0o600); err != nil {
+				w.t.Fatal(err)
+			}
+		}},
+		{"counter undefined and redefined by the owner", "counter-moved", (*world).redefine},
 		{"no LEDGER", "ledger-missing", func(w *world) {
 			if err := os.Remove(w.path); err != nil {
 				w.t.Fatal(err)
@@ -148,13 +158,7 @@ func TestPowerCutInInit(t *testing.T) {
 		{"clean", config1, provisioned},
 		{"closing", config2, func(t *testing.T, w *world) {
 			provisioned(t, w)
-			m := attempt.New(attempt.Opener{
-				TPM:    func() (transport.TPMCloser, error) { return closer{w.tpm}, nil },
-				Ledger: func() (attempt.Medium, error) { return ledger.OpenFile(w.path, false) },
-			})
-			if _, err := m.ApplyConfig(t.Context(), []byte(config2), "test"); err != nil {
-				t.Fatal(err)
-			}
+			w.apply(config2)
 		}},
 		{"new image", config1, func(t *testing.T, w *world) {
 			provisioned(t, w)
@@ -192,6 +196,56 @@ func TestPowerCutInInit(t *testing.T) {
 func provisioned(t *testing.T, w *world) {
 	t.Helper()
 	w.want(w.boot(), verdict.Released, "provisioned")
+}
+
+// TestTPMRolledBack restores an older state of the TPM after LEDGER has moved on.
+func TestTPMRolledBack(t *testing.T) {
+	w := newWorld(t, "swtpm")
+	provisioned(t, w)
+	swtpm := w.tpm.(*tpmtest.SWTPM)
+	old, err := swtpm.Save()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.apply(config2)
+	w.want(w.boot(), verdict.Released, "closing")
+	w.apply(config1)
+	w.want(w.boot(), verdict.Released, "closing")
+	if err := swtpm.Restore(old); err != nil {
+		t.Fatal(err)
+	}
+	w.want(w.boot(), verdict.Isolated, "ledger-differs")
+}
+
+// TestTPMRolledBackOnce: one close back, its ledger slot is still there, but the other saw more.
+func TestTPMRolledBackOnce(t *testing.T) {
+	w := newWorld(t, "swtpm")
+	provisioned(t, w)
+	swtpm := w.tpm.(*tpmtest.SWTPM)
+	old, err := swtpm.Save()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.apply(config2)
+	w.want(w.boot(), verdict.Released, "closing")
+	if err := swtpm.Restore(old); err != nil {
+		t.Fatal(err)
+	}
+	w.want(w.boot(), verdict.Isolated, "tpm-rolled-back")
+}
+
+func TestQuarantineNIC(t *testing.T) {
+	w := newWorld(t, "simulator")
+	w.policy.QuarantineNIC = nicPlace
+	w.want(w.boot(), verdict.Released, "provisioned")
+	w.increment()
+	r := w.boot()
+	if r.Report.Box.Decision != verdict.Isolated || !w.iron.bound[nicPlace] || w.iron.bound[diskPlace] || w.iron.bound[bootPlace] {
+		t.Errorf("verdict %+v, bound %v", r.Report.Box, w.iron.bound)
+	}
+	if got := devices(r)["mac:52:54:00:00:00:01"]; got != "quarantined quarantine-nic" {
+		t.Errorf("NIC: %s", got)
+	}
 }
 
 // failing is a LEDGER whose writes fail, or are torn.

@@ -3,6 +3,7 @@ package boot
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -96,6 +97,25 @@ func (c *check) isolateRest(seen []observed) {
 			continue
 		}
 		c.isolate(o.function)
+	}
+}
+
+// quarantineNIC binds the one NIC that the image's policy leaves an isolated box for its recovery. Its
+// link stays down; core decides whether anything is sent.
+func (c *check) quarantineNIC(ctx context.Context) {
+	place := c.Policy.QuarantineNIC
+	if c.j.Released() || place == "" {
+		return
+	}
+	devices, err := c.Hardware.Bind(ctx, place)
+	if err != nil {
+		c.Say("warning: bind the quarantine NIC: %v", err)
+		return
+	}
+	for _, d := range devices {
+		c.devices = slices.DeleteFunc(c.devices, func(v verdict.Device) bool { return v.ID == place || v.ID == d.ID })
+		c.devices = append(c.devices, verdict.Device{ID: d.ID, Verdict: verdict.Verdict{
+			Decision: verdict.Quarantined, Code: "quarantine-nic", Reason: "the image's policy leaves this NIC to an isolated box"}})
 	}
 }
 

@@ -23,7 +23,8 @@ type Policy struct {
 	// Development lets the image provision a box by itself, loudly, with RecoveryKey.
 	Development bool   `json:"development"`
 	RecoveryKey string `json:"recovery_key,omitempty"`
-	// QuarantineNIC is the place of the one NIC that an isolated box may use; empty for none.
+	// QuarantineNIC is the place ("pci:0000:00:03.0") of the one NIC that is bound on an isolated box;
+	// empty for none.
 	QuarantineNIC string `json:"quarantine_nic,omitempty"`
 }
 

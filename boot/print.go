@@ -17,7 +17,7 @@ func announce(r verdict.Report, p Policy, say func(string, ...any)) {
 		say("next: %s", r.Box.Next)
 	}
 	if r.Open > 0 {
-		say("closed %d attempts", r.Open)
+		say("attempts closed: %d", r.Open)
 	}
 	if r.Provisioned {
 		say("*** THIS BOX WAS PROVISIONED BY THIS BOOT (image %s, storage root key %s)", r.Image, r.TPM.SRKName)

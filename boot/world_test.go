@@ -14,6 +14,8 @@ import (
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
 
+	"github.com/ratchetos/ratchet/boot/attempt"
+	"github.com/ratchetos/ratchet/boot/counter"
 	"github.com/ratchetos/ratchet/boot/internal/tpmtest"
 	"github.com/ratchetos/ratchet/boot/ledger"
 	"github.com/ratchetos/ratchet/boot/verdict"
@@ -246,11 +248,30 @@ func devices(r Result) map[string]string {
 	return out
 }
 
-// increment moves C behind everybody's back.
-func (w *world) increment() {
+// apply is `ratchetctl config apply` at run time.
+func (w *world) apply(config string) {
 	w.t.Helper()
-	p := tpm2.TPMSNVPublic{NVIndex: 0x01800A01, NameAlg: tpm2.TPMAlgSHA256, DataSize: 8,
-		Attributes: tpm2.TPMANV{NT: tpm2.TPMNTCounter, AuthWrite: true, AuthRead: true, NoDA: true, Written: true}}
+	m := attempt.New(attempt.Opener{
+		TPM:    func() (transport.TPMCloser, error) { return closer{w.tpm}, nil },
+		Ledger: func() (attempt.Medium, error) { return ledger.OpenFile(w.path, false) },
+	})
+	if _, err := m.ApplyConfig(w.t.Context(), []byte(config), "test"); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// publicC is C's public area, from outside of package counter.
+func publicC(written bool) tpm2.TPMSNVPublic {
+	return tpm2.TPMSNVPublic{NVIndex: counter.HandleC, NameAlg: tpm2.TPMAlgSHA256, DataSize: 8,
+		Attributes: tpm2.TPMANV{NT: tpm2.TPMNTCounter, AuthWrite: true, AuthRead: true, NoDA: true, Written: written}}
+}
+
+// increment moves C behind everybody's back.
+func (w *world) increment() { w.incrementC(true) }
+
+func (w *world) incrementC(written bool) {
+	w.t.Helper()
+	p := publicC(written)
 	n, err := tpm2.NVName(&p)
 	if err == nil {
 		h := tpm2.NamedHandle{Handle: p.NVIndex, Name: *n}
@@ -259,6 +280,24 @@ func (w *world) increment() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+}
+
+// redefine removes C as the owner and makes it again: the same Name, and a value that was never seen.
+func (w *world) redefine() {
+	w.t.Helper()
+	owner := tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(counter.OwnerAuth(w.policy.RecoveryKey))}
+	p := publicC(true)
+	n, err := tpm2.NVName(&p)
+	if err == nil {
+		_, err = tpm2.NVUndefineSpace{AuthHandle: owner, NVIndex: tpm2.NamedHandle{Handle: p.NVIndex, Name: *n}}.Execute(w.tpm)
+	}
+	if err == nil {
+		_, err = tpm2.NVDefineSpace{AuthHandle: owner, PublicInfo: tpm2.New2B(publicC(false))}.Execute(w.tpm)
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.incrementC(false)
 }
 
 // cutter is a bus on which the power fails before a command: nothing after it arrives.

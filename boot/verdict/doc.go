@@ -15,7 +15,8 @@
 // ledger-missing ledger-corrupt ledger-newer ledger-factory ledger-differs image-differs
 // image-changed-open config-unreadable; and from init itself: provision-failed close-failed
 // cap-failed init-failed. Codes of devices: ok closed admitted unchecked | unknown swapped |
-// missing unreadable unsupported firmware-changed attempt-unfinished duplicate box-isolated.
+// missing unreadable unsupported firmware-changed attempt-unfinished duplicate box-isolated
+// quarantine-nic.
 //
 // Guarantees. A verdict has a code that does not change between versions, a reason for people and
 // what to type next. Report is the form in which core, CLI and status page see all of it.

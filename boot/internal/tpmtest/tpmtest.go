@@ -125,6 +125,26 @@ func (s *SWTPM) Cycle(orderly bool) error {
 	return s.on()
 }
 
+// Save copies the state of the TPM, as a backup of a virtual machine does.
+func (s *SWTPM) Save() ([]byte, error) {
+	if _, err := (tpm2.Shutdown{ShutdownType: tpm2.TPMSUClear}).Execute(s); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(filepath.Join(s.dir, stateFile))
+}
+
+// Restore puts an older state back and restarts the TPM.
+func (s *SWTPM) Restore(state []byte) error {
+	s.off()
+	if err := os.WriteFile(filepath.Join(s.dir, stateFile), state, 0o600); err != nil {
+		return err
+	}
+	return s.on()
+}
+
+// stateFile is where swtpm keeps what survives a reset.
+const stateFile = "tpm2-00.permall"
+
 func (s *SWTPM) on() error {
 	for _, socket := range []string{s.Socket, s.Socket + ".ctrl"} {
 		if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
