@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -142,6 +143,8 @@ func (a *appliance) start(ctx context.Context) {
 	a.startPlugins(ctx)
 	a.announce()
 	notifyReady(ctx, a.log)
+	// The start used more than the box will for long: give it back, the box has no swap.
+	debug.FreeOSMemory()
 }
 
 // released says whether this run may use hardware; a workstation has its own network.

@@ -3,11 +3,14 @@ package kmod
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
+	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
 )
 
@@ -104,6 +107,22 @@ func (l *Loader) present(name string) bool {
 	return err == nil
 }
 
+// maxModule bounds what a compressed module may become; the largest of Debian's have 6 MiB.
+const maxModule = 64 << 20
+
+// finit inserts a module. Images carry them compressed, which Debian's kernel cannot undo itself.
 func finit(f *os.File, parameters string) error {
-	return unix.FinitModule(int(f.Fd()), parameters, 0)
+	if !strings.HasSuffix(f.Name(), ".zst") {
+		return unix.FinitModule(int(f.Fd()), parameters, 0)
+	}
+	z, err := zstd.NewReader(f, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(maxModule))
+	if err != nil {
+		return err
+	}
+	defer z.Close()
+	data, err := io.ReadAll(z)
+	if err != nil {
+		return fmt.Errorf("decompress %s: %w", f.Name(), err)
+	}
+	return unix.InitModule(data, parameters)
 }

@@ -63,20 +63,26 @@ func (c Cache) Compress(archive []byte, level Level) ([]byte, error) {
 	return frame, nil
 }
 
+// compress pads the frame to four bytes.
 func compress(archive []byte, level Level) ([]byte, error) {
+	b, err := frame(archive, level)
+	if err != nil {
+		return nil, err
+	}
+	return append(b, make([]byte, -len(b)&3)...), nil
+}
+
+func frame(data []byte, level Level) ([]byte, error) {
 	var b bytes.Buffer
 	z, err := zstd.NewWriter(&b, zstd.WithEncoderLevel(zstd.EncoderLevel(level)), zstd.WithEncoderConcurrency(2))
 	if err != nil {
 		return nil, fmt.Errorf("compress initramfs: %w", err)
 	}
-	if _, err := z.Write(archive); err != nil {
+	if _, err := z.Write(data); err != nil {
 		return nil, fmt.Errorf("compress initramfs: %w", err)
 	}
 	if err := z.Close(); err != nil {
 		return nil, fmt.Errorf("compress initramfs: %w", err)
-	}
-	for b.Len()%4 != 0 {
-		b.WriteByte(0)
 	}
 	return b.Bytes(), nil
 }

@@ -96,7 +96,7 @@ func TestModes(t *testing.T) {
 	}
 }
 
-func TestModulesAreCopiedWhole(t *testing.T) {
+func TestModulesAreWhole(t *testing.T) {
 	archive, err := Modules(closure(t))
 	if err != nil {
 		t.Fatal(err)
@@ -105,12 +105,16 @@ func TestModulesAreCopiedWhole(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := ReadFile(frame, "lib/modules/9.9/kernel/fs/ext4.ko")
-	if err != nil || string(got) != "ext4 with ~Module signature appended~" {
+	packed, err := ReadFile(frame, "lib/modules/9.9/kernel/fs/ext4.ko.zst")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Archives(packed)
+	if err != nil || len(got) != 1 || string(got[0]) != "ext4 with ~Module signature appended~" {
 		t.Errorf("ext4.ko: %q %v", got, err)
 	}
 	list, err := ReadFile(frame, ClosurePath)
-	want := "jbd2 /lib/modules/9.9/kernel/fs/jbd2.ko\next4 /lib/modules/9.9/kernel/fs/ext4.ko jbd2\nvirtio builtin\n"
+	want := "jbd2 /lib/modules/9.9/kernel/fs/jbd2.ko.zst\next4 /lib/modules/9.9/kernel/fs/ext4.ko.zst jbd2\nvirtio builtin\n"
 	if err != nil || string(list) != want {
 		t.Errorf("closure: %q %v", list, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/u-root/u-root/pkg/cpio"
@@ -19,11 +20,21 @@ const (
 	CAPath        = "etc/ssl/certs/ca-certificates.crt"
 )
 
-// Modules is the archive of kernel modules and the list init loads them by. The files are
-// copied whole: a stripped module has no signature and is refused under Secure Boot.
+// moduleLevel is one below the best: a second less for each build, 4 % more in the UKI.
+const moduleLevel Level = 3
+
+// CompressedSuffix marks a module that is compressed by itself.
+const CompressedSuffix = ".zst"
+
+// Modules is the archive of kernel modules and the list init loads them by. Each is compressed
+// by itself and stays so in the running box, where the initramfs is memory that is never freed:
+// a box uses a few of the modules it carries. What is inside is the whole file: a stripped
+// module has no signature and is refused under Secure Boot.
 func Modules(c kernel.Closure) ([]byte, error) {
-	recs := []cpio.Record{file(ClosurePath, []byte(c.Text()), 0o644)}
-	for _, m := range c.Modules {
+	var recs []cpio.Record
+	c.Modules = slices.Clone(c.Modules)
+	for i := range c.Modules {
+		m := &c.Modules[i]
 		if m.Builtin {
 			continue
 		}
@@ -31,8 +42,13 @@ func Modules(c kernel.Closure) ([]byte, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read module %s: %w", m.Name, err)
 		}
+		if data, err = frame(data, moduleLevel); err != nil {
+			return nil, fmt.Errorf("compress module %s: %w", m.Name, err)
+		}
+		m.Path += CompressedSuffix
 		recs = append(recs, file(strings.TrimPrefix(m.Path, "/"), data, 0o644))
 	}
+	recs = append(recs, file(ClosurePath, []byte(c.Text()), 0o644))
 	return archive(recs)
 }
 
