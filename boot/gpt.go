@@ -54,7 +54,7 @@ func readGPT(r io.ReaderAt, sector int64) ([]partition, error) {
 	var parts []partition
 	for e := entries; len(e) > 0; e = e[size:] {
 		if le.Uint64(e) != 0 || le.Uint64(e[8:]) != 0 { // an unused entry has no type
-			parts = append(parts, partition{guid: guidString(e[16:32]), name: gptName(e[56:128])})
+			parts = append(parts, partition{guid: guidString(e[16:32]), name: utf16String(e[56:128])})
 		}
 	}
 	return parts, nil
@@ -65,8 +65,6 @@ func guidString(b []byte) string {
 	le := binary.LittleEndian
 	return fmt.Sprintf("%08x-%04x-%04x-%x-%x", le.Uint32(b), le.Uint16(b[4:]), le.Uint16(b[6:]), b[8:10], b[10:16])
 }
-
-func gptName(b []byte) string { return utf16String(b) }
 
 // utf16String decodes little-endian UTF-16 up to the first NUL.
 func utf16String(b []byte) string {
