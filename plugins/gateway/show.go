@@ -2,12 +2,15 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
 	"github.com/ratchetos/ratchet/plugins/gateway/api"
+	"github.com/ratchetos/ratchet/plugins/gateway/remote"
 	"github.com/ratchetos/ratchet/plugins/gateway/volume"
+	"github.com/ratchetos/ratchet/plugins/internal/log"
 )
 
 // showEvery is how often figures are reported; changes of state are reported at once.
@@ -68,9 +71,17 @@ func explain(s volume.Status) string {
 	case volume.Detached:
 		return "the store does not answer: writes and cached reads go on, uploads resume by themselves"
 	case volume.Fenced:
-		return fmt.Sprintf("%v; groups %d to %d were not uploaded and stay on the disk", s.Err, s.UploadedSeq+1, s.DurableSeq)
+		return fmt.Sprintf("%v; groups %d to %d were not uploaded and stay on the disk. To start over from the store here, erase the disk: ratchetctl hw claim DISK --erase",
+			s.Err, s.UploadedSeq+1, s.DurableSeq)
 	case volume.Failed:
-		return s.Err.Error()
+		next := "see ratchetctl plugin logs gateway"
+		switch {
+		case errors.Is(s.Err, log.ErrPoisoned):
+			next = "check the disk, then ratchetctl plugin restart gateway"
+		case errors.Is(s.Err, log.ErrMediaCorrupt), errors.Is(s.Err, remote.ErrDiverged):
+			next = "keep the disk if what it holds matters; to start over from the store, erase it: ratchetctl hw claim DISK --erase"
+		}
+		return fmt.Sprintf("%v: %s", s.Err, next)
 	}
 	return ""
 }

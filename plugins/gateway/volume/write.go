@@ -69,9 +69,6 @@ var zeroes [blockSize]byte
 func (v *Volume) Trim(ctx context.Context, off, n int64) error {
 	first := (off + blockSize - 1) &^ (blockSize - 1)
 	last := (off + n) &^ (blockSize - 1)
-	if off+n == v.o.Size {
-		last = v.o.Size
-	}
 	if last <= first {
 		return v.enter(ctx, off, n)
 	}
