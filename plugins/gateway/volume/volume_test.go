@@ -320,7 +320,8 @@ func TestMissDoesNotBlockHits(t *testing.T) {
 	o := testOptions(simdisk.New(testDisk), store) // blank: all is in the store
 	o.MaxAge = time.Hour                           // or merging the patch below would fetch, too
 	v = mustOpen(t, o)
-	mustRead(t, v, 0, 4096) // one cell is local now
+	mustRead(t, v, 0, 4096)
+	eventually(t, func() bool { return v.local(0, 4096) }) // the client is answered before the cell is cached
 	release := make(chan struct{})
 	started := make(chan struct{}, 8)
 	store.set(func(op, key string) error {
