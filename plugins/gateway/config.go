@@ -124,7 +124,9 @@ func checkVolume(v *plugin.Validation, at string, c *VolumeConfig) {
 
 func validName(s string) bool {
 	for i, c := range s {
-		if !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-' && i > 0) {
+		switch {
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '-' && i > 0:
+		default:
 			return false
 		}
 	}

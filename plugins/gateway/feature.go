@@ -237,7 +237,10 @@ func (f *Feature) flush(ctx context.Context, q api.FlushRequest) (api.Volume, er
 	}
 	v, state, err := r.current()
 	if v == nil {
-		return api.Volume{}, fmt.Errorf("volume %s is %s: %v", q.Name, state, err)
+		if err == nil {
+			err = errors.New("try again in a moment")
+		}
+		return api.Volume{}, fmt.Errorf("volume %s is %s: %w", q.Name, state, err)
 	}
 	if q.TimeoutMS > 0 {
 		var cancel context.CancelFunc

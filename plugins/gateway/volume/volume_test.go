@@ -22,8 +22,10 @@ const (
 )
 
 func testOptions(d log.Disk, s objstore.Store) Options {
-	return Options{Name: "v", Size: testSize, Disk: d, Store: s, LogSize: log.MinLogSize,
-		MaxAge: time.Millisecond, MaxBatch: 128 << 10, ReadTimeout: 5 * time.Second, firstPause: time.Millisecond}
+	return Options{
+		Name: "v", Size: testSize, Disk: d, Store: s, LogSize: log.MinLogSize,
+		MaxAge: time.Millisecond, MaxBatch: 128 << 10, ReadTimeout: 5 * time.Second, firstPause: time.Millisecond,
+	}
 }
 
 func mustOpen(t *testing.T, o Options) *Volume {

@@ -130,8 +130,10 @@ func FuzzGroup(f *testing.F) {
 
 func FuzzSuperblock(f *testing.F) {
 	p := AlignedBuffer(BlockSize)
-	(&Superblock{Label: "v", Checkpoint: [2]Area{{headArea, BlockSize}, {headArea + BlockSize, BlockSize}},
-		Log: Area{headArea + 2*BlockSize, MinLogSize}, Data: Area{headArea + 2*BlockSize + MinLogSize, 0}}).encode(p)
+	(&Superblock{
+		Label: "v", Checkpoint: [2]Area{{headArea, BlockSize}, {headArea + BlockSize, BlockSize}},
+		Log: Area{headArea + 2*BlockSize, MinLogSize}, Data: Area{headArea + 2*BlockSize + MinLogSize, 0},
+	}).encode(p)
 	f.Add(p)
 	f.Fuzz(func(t *testing.T, p []byte) {
 		const size = 8 << 20

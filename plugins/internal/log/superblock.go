@@ -117,7 +117,7 @@ func Probe(d Disk) (*Superblock, error) {
 		return nil, fmt.Errorf("read superblocks: %w", err)
 	}
 	var best *Superblock
-	var worst error = ErrNotFormatted
+	worst := ErrNotFormatted
 	for i := range superblocks {
 		s, err := parseSuperblock(p[i*BlockSize:(i+1)*BlockSize], d.Size())
 		switch {
