@@ -13,6 +13,9 @@ import (
 const (
 	longPause   = 5 * time.Second
 	callTimeout = 30 * time.Second
+	// slowest is the rate in bytes per second below which a transfer counts as failed. A fixed
+	// timeout would keep a large batch from ever getting through a thin line.
+	slowest = 32 << 10
 )
 
 // breaker holds calls back while the store does not answer.
@@ -108,9 +111,9 @@ func (b *breaker) pass() {
 	}
 }
 
-// try calls fn once.
-func (b *breaker) try(ctx context.Context, fn func(context.Context) error) error {
-	call, cancel := context.WithTimeout(ctx, callTimeout)
+// try calls fn, which moves about n bytes, once.
+func (b *breaker) try(ctx context.Context, n int64, fn func(context.Context) error) error {
+	call, cancel := context.WithTimeout(ctx, callTimeout+time.Duration(n)*time.Second/slowest)
 	defer cancel()
 	err := fn(call)
 	if ctx.Err() != nil {
@@ -126,13 +129,13 @@ func (b *breaker) try(ctx context.Context, fn func(context.Context) error) error
 }
 
 // retry calls fn until it succeeds, fails for good, or ctx ends; then it returns the last failure.
-func (b *breaker) retry(ctx context.Context, fn func(context.Context) error) error {
+func (b *breaker) retry(ctx context.Context, n int64, fn func(context.Context) error) error {
 	var last error
 	for {
 		if err := b.wait(ctx); err != nil {
 			return errors.Join(err, last)
 		}
-		if last = b.try(ctx, fn); !transient(last) {
+		if last = b.try(ctx, n, fn); !transient(last) {
 			return last
 		}
 		if ctx.Err() != nil {

@@ -53,7 +53,7 @@ func (r *Remote) Commit(ctx context.Context, b *Batch) error {
 	if err := g.Wait(); err != nil {
 		return fmt.Errorf("commit batch %d: %w", b.Seq, err)
 	}
-	if err := r.breaker.retry(ctx, func(ctx context.Context) error { return r.moveHead(ctx, &next) }); err != nil {
+	if err := r.breaker.retry(ctx, 0, func(ctx context.Context) error { return r.moveHead(ctx, &next) }); err != nil {
 		return fmt.Errorf("commit head %d: %w", b.Seq, err)
 	}
 	r.mu.Lock()
@@ -67,7 +67,7 @@ func (r *Remote) Commit(ctx context.Context, b *Batch) error {
 
 // put creates an object that is named by its content: finding it there already is success.
 func (r *Remote) put(ctx context.Context, key string, p []byte) error {
-	err := r.breaker.retry(ctx, func(ctx context.Context) error {
+	err := r.breaker.retry(ctx, int64(len(p)), func(ctx context.Context) error {
 		_, err := r.store.PutIfAbsent(ctx, key, p)
 		return err
 	})

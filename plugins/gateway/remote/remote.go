@@ -81,7 +81,7 @@ func (r *Remote) Head() manifest.Head {
 
 // Probe checks that the store honours conditional writes. It tries once.
 func (r *Remote) Probe(ctx context.Context) error {
-	return r.breaker.try(ctx, r.store.Probe)
+	return r.breaker.try(ctx, 0, r.store.Probe)
 }
 
 // Load fetches the manifest that the head names. It keeps trying while the store is down.
@@ -145,7 +145,11 @@ func (r *Remote) object(ctx context.Context, key string) ([]byte, error) {
 
 func (r *Remote) get(ctx context.Context, key string, off, n int64) ([]byte, error) {
 	var p []byte
-	err := r.breaker.retry(ctx, func(ctx context.Context) (err error) {
+	size := n
+	if n < 0 {
+		size = objstore.MaxObject // a manifest, of unknown size
+	}
+	err := r.breaker.retry(ctx, size, func(ctx context.Context) (err error) {
 		// The slot is held per try: one that waits for the store to come back must not keep it.
 		select {
 		case r.gets <- struct{}{}:

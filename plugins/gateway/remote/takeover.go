@@ -58,7 +58,7 @@ func decide(l Local, owner string, size int64, head *manifest.Head) error {
 // is now ours. It tries once: errors that wrap objstore.ErrUnavailable may be tried again.
 func (r *Remote) Takeover(ctx context.Context, l Local) (manifest.Head, error) {
 	var head manifest.Head
-	err := r.breaker.try(ctx, func(ctx context.Context) error {
+	err := r.breaker.try(ctx, 0, func(ctx context.Context) error {
 		old, etag, err := r.loadHead(ctx)
 		if err != nil && !errors.Is(err, objstore.ErrNotFound) {
 			return err

@@ -21,13 +21,12 @@ type Disk struct {
 	mu      sync.Mutex
 	stable  []byte // what a crash keeps
 	cache   []byte // what reads see
-	pending []span
-	// FailSync makes the next Sync fail when it returns true.
-	failSync func() bool
-	writes   int
-	syncs    int
-	dead     bool
-	budget   int // writes and syncs until the power goes, negative for never
+	pending []span // written since the last sync, in order
+
+	failSync      func() bool // see FailSyncs
+	writes, syncs int
+	budget        int // writes and syncs until the power goes, negative for never
+	dead          bool
 }
 
 type span struct {
