@@ -30,6 +30,7 @@ func (b backend) Status(context.Context) (*apipb.StatusReply, error) {
 	}
 	s := &apipb.StatusReply{Hostname: name, Version: version.Version, UptimeMs: time.Since(a.started).Milliseconds()}
 	s.MemoryTotal, s.MemoryAvailable = memory()
+	s.Processes = processes(os.Getpid())
 	if r := a.report; r != nil {
 		s.UptimeMs = bootClock().Milliseconds()
 		s.Flavour, s.Slot, s.Development = r.Flavour, r.Slot, r.Development
@@ -123,6 +124,9 @@ func (b backend) Counter(ctx context.Context) (*apipb.ShowCounterReply, error) {
 	s := &apipb.ShowCounterReply{
 		Tpm: r.TPM.Present, Counter: r.Counter, Expected: r.Expected,
 		Verdict: &apipb.Verdict{Decision: string(r.Box.Decision), Code: r.Box.Code, Reason: r.Box.Reason, Next: r.Box.Next},
+	}
+	if t := r.TPM; t.Present {
+		s.Measured = &apipb.Measured{Pcr7: t.PCR7, Pcr11: t.PCR11, SecureBoot: r.SecureBoot, SrkName: t.SRKName, Commands: uint32(t.Commands)}
 	}
 	if a.attempts == nil {
 		return s, nil

@@ -129,6 +129,7 @@ type StatusReply struct {
 	MemoryTotal     uint64                 `protobuf:"varint,13,opt,name=memory_total,json=memoryTotal,proto3" json:"memory_total,omitempty"`             // bytes
 	MemoryAvailable uint64                 `protobuf:"varint,14,opt,name=memory_available,json=memoryAvailable,proto3" json:"memory_available,omitempty"` // bytes
 	Development     bool                   `protobuf:"varint,15,opt,name=development,proto3" json:"development,omitempty"`
+	Processes       []*Process             `protobuf:"bytes,16,rep,name=processes,proto3" json:"processes,omitempty"` // core and its descendants
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -268,6 +269,83 @@ func (x *StatusReply) GetDevelopment() bool {
 	return false
 }
 
+func (x *StatusReply) GetProcesses() []*Process {
+	if x != nil {
+		return x.Processes
+	}
+	return nil
+}
+
+// Process is one of the appliance's own processes. pss shares the pages of the one binary
+// fairly between them, so that the sum is what they cost together.
+type Process struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // argv[0] without the path
+	Pid           int32                  `protobuf:"varint,2,opt,name=pid,proto3" json:"pid,omitempty"`
+	Parent        int32                  `protobuf:"varint,3,opt,name=parent,proto3" json:"parent,omitempty"`
+	Pss           uint64                 `protobuf:"varint,4,opt,name=pss,proto3" json:"pss,omitempty"` // bytes, 0 when the kernel does not say
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Process) Reset() {
+	*x = Process{}
+	mi := &file_api_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Process) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Process) ProtoMessage() {}
+
+func (x *Process) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Process.ProtoReflect.Descriptor instead.
+func (*Process) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Process) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Process) GetPid() int32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *Process) GetParent() int32 {
+	if x != nil {
+		return x.Parent
+	}
+	return 0
+}
+
+func (x *Process) GetPss() uint64 {
+	if x != nil {
+		return x.Pss
+	}
+	return 0
+}
+
 type Verdict struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Decision      string                 `protobuf:"bytes,1,opt,name=decision,proto3" json:"decision,omitempty"` // released, isolated or quarantined
@@ -280,7 +358,7 @@ type Verdict struct {
 
 func (x *Verdict) Reset() {
 	*x = Verdict{}
-	mi := &file_api_proto_msgTypes[2]
+	mi := &file_api_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -292,7 +370,7 @@ func (x *Verdict) String() string {
 func (*Verdict) ProtoMessage() {}
 
 func (x *Verdict) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[2]
+	mi := &file_api_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -305,7 +383,7 @@ func (x *Verdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Verdict.ProtoReflect.Descriptor instead.
 func (*Verdict) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{2}
+	return file_api_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Verdict) GetDecision() string {
@@ -349,7 +427,7 @@ type NetworkStatus struct {
 
 func (x *NetworkStatus) Reset() {
 	*x = NetworkStatus{}
-	mi := &file_api_proto_msgTypes[3]
+	mi := &file_api_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -361,7 +439,7 @@ func (x *NetworkStatus) String() string {
 func (*NetworkStatus) ProtoMessage() {}
 
 func (x *NetworkStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[3]
+	mi := &file_api_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -374,7 +452,7 @@ func (x *NetworkStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkStatus.ProtoReflect.Descriptor instead.
 func (*NetworkStatus) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{3}
+	return file_api_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *NetworkStatus) GetNic() string {
@@ -423,7 +501,7 @@ type ClockStatus struct {
 
 func (x *ClockStatus) Reset() {
 	*x = ClockStatus{}
-	mi := &file_api_proto_msgTypes[4]
+	mi := &file_api_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -435,7 +513,7 @@ func (x *ClockStatus) String() string {
 func (*ClockStatus) ProtoMessage() {}
 
 func (x *ClockStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[4]
+	mi := &file_api_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -448,7 +526,7 @@ func (x *ClockStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClockStatus.ProtoReflect.Descriptor instead.
 func (*ClockStatus) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{4}
+	return file_api_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ClockStatus) GetSource() string {
@@ -483,7 +561,7 @@ type ConfigStatus struct {
 
 func (x *ConfigStatus) Reset() {
 	*x = ConfigStatus{}
-	mi := &file_api_proto_msgTypes[5]
+	mi := &file_api_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -495,7 +573,7 @@ func (x *ConfigStatus) String() string {
 func (*ConfigStatus) ProtoMessage() {}
 
 func (x *ConfigStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[5]
+	mi := &file_api_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -508,7 +586,7 @@ func (x *ConfigStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigStatus.ProtoReflect.Descriptor instead.
 func (*ConfigStatus) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{5}
+	return file_api_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ConfigStatus) GetDigest() string {
@@ -550,13 +628,14 @@ type Plugin struct {
 	Gauges        []*pluginpb.Gauge      `protobuf:"bytes,14,rep,name=gauges,proto3" json:"gauges,omitempty"`
 	Jobs          []*pluginpb.Job        `protobuf:"bytes,15,rep,name=jobs,proto3" json:"jobs,omitempty"`
 	Methods       []*pluginpb.Method     `protobuf:"bytes,16,rep,name=methods,proto3" json:"methods,omitempty"`
+	Spare         bool                   `protobuf:"varint,17,opt,name=spare,proto3" json:"spare,omitempty"` // a second process stands by
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Plugin) Reset() {
 	*x = Plugin{}
-	mi := &file_api_proto_msgTypes[6]
+	mi := &file_api_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -568,7 +647,7 @@ func (x *Plugin) String() string {
 func (*Plugin) ProtoMessage() {}
 
 func (x *Plugin) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[6]
+	mi := &file_api_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -581,7 +660,7 @@ func (x *Plugin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plugin.ProtoReflect.Descriptor instead.
 func (*Plugin) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{6}
+	return file_api_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Plugin) GetName() string {
@@ -696,6 +775,13 @@ func (x *Plugin) GetMethods() []*pluginpb.Method {
 	return nil
 }
 
+func (x *Plugin) GetSpare() bool {
+	if x != nil {
+		return x.Spare
+	}
+	return false
+}
+
 type VersionRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -704,7 +790,7 @@ type VersionRequest struct {
 
 func (x *VersionRequest) Reset() {
 	*x = VersionRequest{}
-	mi := &file_api_proto_msgTypes[7]
+	mi := &file_api_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -716,7 +802,7 @@ func (x *VersionRequest) String() string {
 func (*VersionRequest) ProtoMessage() {}
 
 func (x *VersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[7]
+	mi := &file_api_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -729,7 +815,7 @@ func (x *VersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionRequest.ProtoReflect.Descriptor instead.
 func (*VersionRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{7}
+	return file_api_proto_rawDescGZIP(), []int{8}
 }
 
 type VersionReply struct {
@@ -744,7 +830,7 @@ type VersionReply struct {
 
 func (x *VersionReply) Reset() {
 	*x = VersionReply{}
-	mi := &file_api_proto_msgTypes[8]
+	mi := &file_api_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -756,7 +842,7 @@ func (x *VersionReply) String() string {
 func (*VersionReply) ProtoMessage() {}
 
 func (x *VersionReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[8]
+	mi := &file_api_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -769,7 +855,7 @@ func (x *VersionReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionReply.ProtoReflect.Descriptor instead.
 func (*VersionReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{8}
+	return file_api_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *VersionReply) GetVersion() string {
@@ -809,7 +895,7 @@ type PowerRequest struct {
 
 func (x *PowerRequest) Reset() {
 	*x = PowerRequest{}
-	mi := &file_api_proto_msgTypes[9]
+	mi := &file_api_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -821,7 +907,7 @@ func (x *PowerRequest) String() string {
 func (*PowerRequest) ProtoMessage() {}
 
 func (x *PowerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[9]
+	mi := &file_api_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -834,7 +920,7 @@ func (x *PowerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PowerRequest.ProtoReflect.Descriptor instead.
 func (*PowerRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{9}
+	return file_api_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PowerRequest) GetAction() PowerAction {
@@ -852,7 +938,7 @@ type PowerReply struct {
 
 func (x *PowerReply) Reset() {
 	*x = PowerReply{}
-	mi := &file_api_proto_msgTypes[10]
+	mi := &file_api_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -864,7 +950,7 @@ func (x *PowerReply) String() string {
 func (*PowerReply) ProtoMessage() {}
 
 func (x *PowerReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[10]
+	mi := &file_api_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -877,7 +963,7 @@ func (x *PowerReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PowerReply.ProtoReflect.Descriptor instead.
 func (*PowerReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{10}
+	return file_api_proto_rawDescGZIP(), []int{11}
 }
 
 type ListPluginsRequest struct {
@@ -888,7 +974,7 @@ type ListPluginsRequest struct {
 
 func (x *ListPluginsRequest) Reset() {
 	*x = ListPluginsRequest{}
-	mi := &file_api_proto_msgTypes[11]
+	mi := &file_api_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -900,7 +986,7 @@ func (x *ListPluginsRequest) String() string {
 func (*ListPluginsRequest) ProtoMessage() {}
 
 func (x *ListPluginsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[11]
+	mi := &file_api_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -913,7 +999,7 @@ func (x *ListPluginsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPluginsRequest.ProtoReflect.Descriptor instead.
 func (*ListPluginsRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{11}
+	return file_api_proto_rawDescGZIP(), []int{12}
 }
 
 type ListPluginsReply struct {
@@ -925,7 +1011,7 @@ type ListPluginsReply struct {
 
 func (x *ListPluginsReply) Reset() {
 	*x = ListPluginsReply{}
-	mi := &file_api_proto_msgTypes[12]
+	mi := &file_api_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -937,7 +1023,7 @@ func (x *ListPluginsReply) String() string {
 func (*ListPluginsReply) ProtoMessage() {}
 
 func (x *ListPluginsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[12]
+	mi := &file_api_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -950,7 +1036,7 @@ func (x *ListPluginsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPluginsReply.ProtoReflect.Descriptor instead.
 func (*ListPluginsReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{12}
+	return file_api_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListPluginsReply) GetPlugins() []*Plugin {
@@ -969,7 +1055,7 @@ type RestartRequest struct {
 
 func (x *RestartRequest) Reset() {
 	*x = RestartRequest{}
-	mi := &file_api_proto_msgTypes[13]
+	mi := &file_api_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -981,7 +1067,7 @@ func (x *RestartRequest) String() string {
 func (*RestartRequest) ProtoMessage() {}
 
 func (x *RestartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[13]
+	mi := &file_api_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -994,7 +1080,7 @@ func (x *RestartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartRequest.ProtoReflect.Descriptor instead.
 func (*RestartRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{13}
+	return file_api_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RestartRequest) GetPlugin() string {
@@ -1012,7 +1098,7 @@ type RestartReply struct {
 
 func (x *RestartReply) Reset() {
 	*x = RestartReply{}
-	mi := &file_api_proto_msgTypes[14]
+	mi := &file_api_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1024,7 +1110,7 @@ func (x *RestartReply) String() string {
 func (*RestartReply) ProtoMessage() {}
 
 func (x *RestartReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[14]
+	mi := &file_api_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1037,7 +1123,7 @@ func (x *RestartReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartReply.ProtoReflect.Descriptor instead.
 func (*RestartReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{14}
+	return file_api_proto_rawDescGZIP(), []int{15}
 }
 
 type LogsRequest struct {
@@ -1051,7 +1137,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_api_proto_msgTypes[15]
+	mi := &file_api_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1063,7 +1149,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[15]
+	mi := &file_api_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1076,7 +1162,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{15}
+	return file_api_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *LogsRequest) GetPlugin() string {
@@ -1110,7 +1196,7 @@ type LogLine struct {
 
 func (x *LogLine) Reset() {
 	*x = LogLine{}
-	mi := &file_api_proto_msgTypes[16]
+	mi := &file_api_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1122,7 +1208,7 @@ func (x *LogLine) String() string {
 func (*LogLine) ProtoMessage() {}
 
 func (x *LogLine) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[16]
+	mi := &file_api_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1135,7 +1221,7 @@ func (x *LogLine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogLine.ProtoReflect.Descriptor instead.
 func (*LogLine) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{16}
+	return file_api_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *LogLine) GetUnixNs() int64 {
@@ -1163,7 +1249,7 @@ type InvokeRequest struct {
 
 func (x *InvokeRequest) Reset() {
 	*x = InvokeRequest{}
-	mi := &file_api_proto_msgTypes[17]
+	mi := &file_api_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1175,7 +1261,7 @@ func (x *InvokeRequest) String() string {
 func (*InvokeRequest) ProtoMessage() {}
 
 func (x *InvokeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[17]
+	mi := &file_api_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1188,7 +1274,7 @@ func (x *InvokeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InvokeRequest.ProtoReflect.Descriptor instead.
 func (*InvokeRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{17}
+	return file_api_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *InvokeRequest) GetPlugin() string {
@@ -1221,7 +1307,7 @@ type InvokeReply struct {
 
 func (x *InvokeReply) Reset() {
 	*x = InvokeReply{}
-	mi := &file_api_proto_msgTypes[18]
+	mi := &file_api_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1233,7 +1319,7 @@ func (x *InvokeReply) String() string {
 func (*InvokeReply) ProtoMessage() {}
 
 func (x *InvokeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[18]
+	mi := &file_api_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1246,7 +1332,7 @@ func (x *InvokeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InvokeReply.ProtoReflect.Descriptor instead.
 func (*InvokeReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{18}
+	return file_api_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *InvokeReply) GetJson() []byte {
@@ -1264,7 +1350,7 @@ type ShowConfigRequest struct {
 
 func (x *ShowConfigRequest) Reset() {
 	*x = ShowConfigRequest{}
-	mi := &file_api_proto_msgTypes[19]
+	mi := &file_api_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1276,7 +1362,7 @@ func (x *ShowConfigRequest) String() string {
 func (*ShowConfigRequest) ProtoMessage() {}
 
 func (x *ShowConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[19]
+	mi := &file_api_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1289,7 +1375,7 @@ func (x *ShowConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowConfigRequest.ProtoReflect.Descriptor instead.
 func (*ShowConfigRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{19}
+	return file_api_proto_rawDescGZIP(), []int{20}
 }
 
 type ShowConfigReply struct {
@@ -1303,7 +1389,7 @@ type ShowConfigReply struct {
 
 func (x *ShowConfigReply) Reset() {
 	*x = ShowConfigReply{}
-	mi := &file_api_proto_msgTypes[20]
+	mi := &file_api_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1315,7 +1401,7 @@ func (x *ShowConfigReply) String() string {
 func (*ShowConfigReply) ProtoMessage() {}
 
 func (x *ShowConfigReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[20]
+	mi := &file_api_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1328,7 +1414,7 @@ func (x *ShowConfigReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowConfigReply.ProtoReflect.Descriptor instead.
 func (*ShowConfigReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{20}
+	return file_api_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ShowConfigReply) GetName() string {
@@ -1362,7 +1448,7 @@ type CheckConfigRequest struct {
 
 func (x *CheckConfigRequest) Reset() {
 	*x = CheckConfigRequest{}
-	mi := &file_api_proto_msgTypes[21]
+	mi := &file_api_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1374,7 +1460,7 @@ func (x *CheckConfigRequest) String() string {
 func (*CheckConfigRequest) ProtoMessage() {}
 
 func (x *CheckConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[21]
+	mi := &file_api_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1387,7 +1473,7 @@ func (x *CheckConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckConfigRequest.ProtoReflect.Descriptor instead.
 func (*CheckConfigRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{21}
+	return file_api_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *CheckConfigRequest) GetName() string {
@@ -1413,7 +1499,7 @@ type CheckConfigReply struct {
 
 func (x *CheckConfigReply) Reset() {
 	*x = CheckConfigReply{}
-	mi := &file_api_proto_msgTypes[22]
+	mi := &file_api_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1425,7 +1511,7 @@ func (x *CheckConfigReply) String() string {
 func (*CheckConfigReply) ProtoMessage() {}
 
 func (x *CheckConfigReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[22]
+	mi := &file_api_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1438,7 +1524,7 @@ func (x *CheckConfigReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckConfigReply.ProtoReflect.Descriptor instead.
 func (*CheckConfigReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{22}
+	return file_api_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *CheckConfigReply) GetDiagnostics() []*ConfigDiagnostic {
@@ -1463,7 +1549,7 @@ type ConfigDiagnostic struct {
 
 func (x *ConfigDiagnostic) Reset() {
 	*x = ConfigDiagnostic{}
-	mi := &file_api_proto_msgTypes[23]
+	mi := &file_api_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1475,7 +1561,7 @@ func (x *ConfigDiagnostic) String() string {
 func (*ConfigDiagnostic) ProtoMessage() {}
 
 func (x *ConfigDiagnostic) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[23]
+	mi := &file_api_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1488,7 +1574,7 @@ func (x *ConfigDiagnostic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigDiagnostic.ProtoReflect.Descriptor instead.
 func (*ConfigDiagnostic) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{23}
+	return file_api_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ConfigDiagnostic) GetFile() string {
@@ -1551,7 +1637,7 @@ type ApplyConfigRequest struct {
 
 func (x *ApplyConfigRequest) Reset() {
 	*x = ApplyConfigRequest{}
-	mi := &file_api_proto_msgTypes[24]
+	mi := &file_api_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1563,7 +1649,7 @@ func (x *ApplyConfigRequest) String() string {
 func (*ApplyConfigRequest) ProtoMessage() {}
 
 func (x *ApplyConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[24]
+	mi := &file_api_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1576,7 +1662,7 @@ func (x *ApplyConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyConfigRequest.ProtoReflect.Descriptor instead.
 func (*ApplyConfigRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{24}
+	return file_api_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ApplyConfigRequest) GetName() string {
@@ -1613,7 +1699,7 @@ type ApplyConfigReply struct {
 
 func (x *ApplyConfigReply) Reset() {
 	*x = ApplyConfigReply{}
-	mi := &file_api_proto_msgTypes[25]
+	mi := &file_api_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1625,7 +1711,7 @@ func (x *ApplyConfigReply) String() string {
 func (*ApplyConfigReply) ProtoMessage() {}
 
 func (x *ApplyConfigReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[25]
+	mi := &file_api_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1638,7 +1724,7 @@ func (x *ApplyConfigReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyConfigReply.ProtoReflect.Descriptor instead.
 func (*ApplyConfigReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{25}
+	return file_api_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ApplyConfigReply) GetDiagnostics() []*ConfigDiagnostic {
@@ -1684,7 +1770,7 @@ type ConfirmConfigRequest struct {
 
 func (x *ConfirmConfigRequest) Reset() {
 	*x = ConfirmConfigRequest{}
-	mi := &file_api_proto_msgTypes[26]
+	mi := &file_api_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1696,7 +1782,7 @@ func (x *ConfirmConfigRequest) String() string {
 func (*ConfirmConfigRequest) ProtoMessage() {}
 
 func (x *ConfirmConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[26]
+	mi := &file_api_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1709,7 +1795,7 @@ func (x *ConfirmConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmConfigRequest.ProtoReflect.Descriptor instead.
 func (*ConfirmConfigRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{26}
+	return file_api_proto_rawDescGZIP(), []int{27}
 }
 
 type ConfirmConfigReply struct {
@@ -1720,7 +1806,7 @@ type ConfirmConfigReply struct {
 
 func (x *ConfirmConfigReply) Reset() {
 	*x = ConfirmConfigReply{}
-	mi := &file_api_proto_msgTypes[27]
+	mi := &file_api_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1732,7 +1818,7 @@ func (x *ConfirmConfigReply) String() string {
 func (*ConfirmConfigReply) ProtoMessage() {}
 
 func (x *ConfirmConfigReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[27]
+	mi := &file_api_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1745,7 +1831,7 @@ func (x *ConfirmConfigReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmConfigReply.ProtoReflect.Descriptor instead.
 func (*ConfirmConfigReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{27}
+	return file_api_proto_rawDescGZIP(), []int{28}
 }
 
 type ListHardwareRequest struct {
@@ -1756,7 +1842,7 @@ type ListHardwareRequest struct {
 
 func (x *ListHardwareRequest) Reset() {
 	*x = ListHardwareRequest{}
-	mi := &file_api_proto_msgTypes[28]
+	mi := &file_api_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1768,7 +1854,7 @@ func (x *ListHardwareRequest) String() string {
 func (*ListHardwareRequest) ProtoMessage() {}
 
 func (x *ListHardwareRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[28]
+	mi := &file_api_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1781,7 +1867,7 @@ func (x *ListHardwareRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHardwareRequest.ProtoReflect.Descriptor instead.
 func (*ListHardwareRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{28}
+	return file_api_proto_rawDescGZIP(), []int{29}
 }
 
 type ListHardwareReply struct {
@@ -1793,7 +1879,7 @@ type ListHardwareReply struct {
 
 func (x *ListHardwareReply) Reset() {
 	*x = ListHardwareReply{}
-	mi := &file_api_proto_msgTypes[29]
+	mi := &file_api_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1805,7 +1891,7 @@ func (x *ListHardwareReply) String() string {
 func (*ListHardwareReply) ProtoMessage() {}
 
 func (x *ListHardwareReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[29]
+	mi := &file_api_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1818,7 +1904,7 @@ func (x *ListHardwareReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHardwareReply.ProtoReflect.Descriptor instead.
 func (*ListHardwareReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{29}
+	return file_api_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListHardwareReply) GetDevices() []*Device {
@@ -1851,7 +1937,7 @@ type Device struct {
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_api_proto_msgTypes[30]
+	mi := &file_api_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1863,7 +1949,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[30]
+	mi := &file_api_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1876,7 +1962,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{30}
+	return file_api_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Device) GetId() string {
@@ -1994,7 +2080,7 @@ type ClaimRequest struct {
 
 func (x *ClaimRequest) Reset() {
 	*x = ClaimRequest{}
-	mi := &file_api_proto_msgTypes[31]
+	mi := &file_api_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2006,7 +2092,7 @@ func (x *ClaimRequest) String() string {
 func (*ClaimRequest) ProtoMessage() {}
 
 func (x *ClaimRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[31]
+	mi := &file_api_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2019,7 +2105,7 @@ func (x *ClaimRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimRequest.ProtoReflect.Descriptor instead.
 func (*ClaimRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{31}
+	return file_api_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ClaimRequest) GetSelector() string {
@@ -2045,7 +2131,7 @@ type ClaimReply struct {
 
 func (x *ClaimReply) Reset() {
 	*x = ClaimReply{}
-	mi := &file_api_proto_msgTypes[32]
+	mi := &file_api_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2057,7 +2143,7 @@ func (x *ClaimReply) String() string {
 func (*ClaimReply) ProtoMessage() {}
 
 func (x *ClaimReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[32]
+	mi := &file_api_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2070,7 +2156,7 @@ func (x *ClaimReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimReply.ProtoReflect.Descriptor instead.
 func (*ClaimReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{32}
+	return file_api_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ClaimReply) GetDevice() *Device {
@@ -2089,7 +2175,7 @@ type ReleaseRequest struct {
 
 func (x *ReleaseRequest) Reset() {
 	*x = ReleaseRequest{}
-	mi := &file_api_proto_msgTypes[33]
+	mi := &file_api_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2101,7 +2187,7 @@ func (x *ReleaseRequest) String() string {
 func (*ReleaseRequest) ProtoMessage() {}
 
 func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[33]
+	mi := &file_api_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2114,7 +2200,7 @@ func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{33}
+	return file_api_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ReleaseRequest) GetSelector() string {
@@ -2132,7 +2218,7 @@ type ReleaseReply struct {
 
 func (x *ReleaseReply) Reset() {
 	*x = ReleaseReply{}
-	mi := &file_api_proto_msgTypes[34]
+	mi := &file_api_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2144,7 +2230,7 @@ func (x *ReleaseReply) String() string {
 func (*ReleaseReply) ProtoMessage() {}
 
 func (x *ReleaseReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[34]
+	mi := &file_api_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2157,7 +2243,7 @@ func (x *ReleaseReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseReply.ProtoReflect.Descriptor instead.
 func (*ReleaseReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{34}
+	return file_api_proto_rawDescGZIP(), []int{35}
 }
 
 type ShowCounterRequest struct {
@@ -2168,7 +2254,7 @@ type ShowCounterRequest struct {
 
 func (x *ShowCounterRequest) Reset() {
 	*x = ShowCounterRequest{}
-	mi := &file_api_proto_msgTypes[35]
+	mi := &file_api_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2180,7 +2266,7 @@ func (x *ShowCounterRequest) String() string {
 func (*ShowCounterRequest) ProtoMessage() {}
 
 func (x *ShowCounterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[35]
+	mi := &file_api_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2193,7 +2279,7 @@ func (x *ShowCounterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowCounterRequest.ProtoReflect.Descriptor instead.
 func (*ShowCounterRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{35}
+	return file_api_proto_rawDescGZIP(), []int{36}
 }
 
 type ShowCounterReply struct {
@@ -2204,13 +2290,14 @@ type ShowCounterReply struct {
 	Tpm           bool                   `protobuf:"varint,4,opt,name=tpm,proto3" json:"tpm,omitempty"`   // false: this machine has no counter
 	Verdict       *Verdict               `protobuf:"bytes,5,opt,name=verdict,proto3" json:"verdict,omitempty"`
 	Attempts      []*Attempt             `protobuf:"bytes,6,rep,name=attempts,proto3" json:"attempts,omitempty"`
+	Measured      *Measured              `protobuf:"bytes,7,opt,name=measured,proto3" json:"measured,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ShowCounterReply) Reset() {
 	*x = ShowCounterReply{}
-	mi := &file_api_proto_msgTypes[36]
+	mi := &file_api_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2222,7 +2309,7 @@ func (x *ShowCounterReply) String() string {
 func (*ShowCounterReply) ProtoMessage() {}
 
 func (x *ShowCounterReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[36]
+	mi := &file_api_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2235,7 +2322,7 @@ func (x *ShowCounterReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowCounterReply.ProtoReflect.Descriptor instead.
 func (*ShowCounterReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{36}
+	return file_api_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ShowCounterReply) GetCounter() uint64 {
@@ -2280,6 +2367,90 @@ func (x *ShowCounterReply) GetAttempts() []*Attempt {
 	return nil
 }
 
+func (x *ShowCounterReply) GetMeasured() *Measured {
+	if x != nil {
+		return x.Measured
+	}
+	return nil
+}
+
+// Measured is what init saw in the TPM at this boot, hex. PCR 11 is before the cap: what the image predicts.
+type Measured struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pcr7          string                 `protobuf:"bytes,1,opt,name=pcr7,proto3" json:"pcr7,omitempty"`
+	Pcr11         string                 `protobuf:"bytes,2,opt,name=pcr11,proto3" json:"pcr11,omitempty"`
+	SecureBoot    bool                   `protobuf:"varint,3,opt,name=secure_boot,json=secureBoot,proto3" json:"secure_boot,omitempty"`
+	SrkName       string                 `protobuf:"bytes,4,opt,name=srk_name,json=srkName,proto3" json:"srk_name,omitempty"`
+	Commands      uint32                 `protobuf:"varint,5,opt,name=commands,proto3" json:"commands,omitempty"` // that init sent to the TPM
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Measured) Reset() {
+	*x = Measured{}
+	mi := &file_api_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Measured) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Measured) ProtoMessage() {}
+
+func (x *Measured) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Measured.ProtoReflect.Descriptor instead.
+func (*Measured) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *Measured) GetPcr7() string {
+	if x != nil {
+		return x.Pcr7
+	}
+	return ""
+}
+
+func (x *Measured) GetPcr11() string {
+	if x != nil {
+		return x.Pcr11
+	}
+	return ""
+}
+
+func (x *Measured) GetSecureBoot() bool {
+	if x != nil {
+		return x.SecureBoot
+	}
+	return false
+}
+
+func (x *Measured) GetSrkName() string {
+	if x != nil {
+		return x.SrkName
+	}
+	return ""
+}
+
+func (x *Measured) GetCommands() uint32 {
+	if x != nil {
+		return x.Commands
+	}
+	return 0
+}
+
 type Attempt struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Number        uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
@@ -2294,7 +2465,7 @@ type Attempt struct {
 
 func (x *Attempt) Reset() {
 	*x = Attempt{}
-	mi := &file_api_proto_msgTypes[37]
+	mi := &file_api_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2306,7 +2477,7 @@ func (x *Attempt) String() string {
 func (*Attempt) ProtoMessage() {}
 
 func (x *Attempt) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[37]
+	mi := &file_api_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2319,7 +2490,7 @@ func (x *Attempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
 func (*Attempt) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{37}
+	return file_api_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Attempt) GetNumber() uint64 {
@@ -2374,7 +2545,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_api_proto_msgTypes[38]
+	mi := &file_api_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2386,7 +2557,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[38]
+	mi := &file_api_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2399,7 +2570,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{38}
+	return file_api_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *CreateTokenRequest) GetRole() string {
@@ -2426,7 +2597,7 @@ type CreateTokenReply struct {
 
 func (x *CreateTokenReply) Reset() {
 	*x = CreateTokenReply{}
-	mi := &file_api_proto_msgTypes[39]
+	mi := &file_api_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2438,7 +2609,7 @@ func (x *CreateTokenReply) String() string {
 func (*CreateTokenReply) ProtoMessage() {}
 
 func (x *CreateTokenReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[39]
+	mi := &file_api_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2451,7 +2622,7 @@ func (x *CreateTokenReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenReply.ProtoReflect.Descriptor instead.
 func (*CreateTokenReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{39}
+	return file_api_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *CreateTokenReply) GetToken() string {
@@ -2478,7 +2649,7 @@ type EnrolRequest struct {
 
 func (x *EnrolRequest) Reset() {
 	*x = EnrolRequest{}
-	mi := &file_api_proto_msgTypes[40]
+	mi := &file_api_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2490,7 +2661,7 @@ func (x *EnrolRequest) String() string {
 func (*EnrolRequest) ProtoMessage() {}
 
 func (x *EnrolRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[40]
+	mi := &file_api_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2503,7 +2674,7 @@ func (x *EnrolRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrolRequest.ProtoReflect.Descriptor instead.
 func (*EnrolRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{40}
+	return file_api_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *EnrolRequest) GetToken() string {
@@ -2531,7 +2702,7 @@ type EnrolReply struct {
 
 func (x *EnrolReply) Reset() {
 	*x = EnrolReply{}
-	mi := &file_api_proto_msgTypes[41]
+	mi := &file_api_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2543,7 +2714,7 @@ func (x *EnrolReply) String() string {
 func (*EnrolReply) ProtoMessage() {}
 
 func (x *EnrolReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[41]
+	mi := &file_api_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2556,7 +2727,7 @@ func (x *EnrolReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrolReply.ProtoReflect.Descriptor instead.
 func (*EnrolReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{41}
+	return file_api_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *EnrolReply) GetCertificate() []byte {
@@ -2585,7 +2756,7 @@ var File_api_proto protoreflect.FileDescriptor
 const file_api_proto_rawDesc = "" +
 	"\n" +
 	"\tapi.proto\x12\x0eratchet.api.v1\x1a\fplugin.proto\"\x0f\n" +
-	"\rStatusRequest\"\xbb\x04\n" +
+	"\rStatusRequest\"\xf2\x04\n" +
 	"\vStatusReply\x12\x1a\n" +
 	"\bhostname\x18\x01 \x01(\tR\bhostname\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x18\n" +
@@ -2602,7 +2773,13 @@ const file_api_proto_rawDesc = "" +
 	"\x06config\x18\f \x01(\v2\x1c.ratchet.api.v1.ConfigStatusR\x06config\x12!\n" +
 	"\fmemory_total\x18\r \x01(\x04R\vmemoryTotal\x12)\n" +
 	"\x10memory_available\x18\x0e \x01(\x04R\x0fmemoryAvailable\x12 \n" +
-	"\vdevelopment\x18\x0f \x01(\bR\vdevelopment\"e\n" +
+	"\vdevelopment\x18\x0f \x01(\bR\vdevelopment\x125\n" +
+	"\tprocesses\x18\x10 \x03(\v2\x17.ratchet.api.v1.ProcessR\tprocesses\"Y\n" +
+	"\aProcess\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
+	"\x03pid\x18\x02 \x01(\x05R\x03pid\x12\x16\n" +
+	"\x06parent\x18\x03 \x01(\x05R\x06parent\x12\x10\n" +
+	"\x03pss\x18\x04 \x01(\x04R\x03pss\"e\n" +
 	"\aVerdict\x12\x1a\n" +
 	"\bdecision\x18\x01 \x01(\tR\bdecision\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\tR\x04code\x12\x16\n" +
@@ -2624,7 +2801,7 @@ const file_api_proto_rawDesc = "" +
 	"generation\x18\x02 \x01(\x04R\n" +
 	"generation\x12 \n" +
 	"\frevert_in_ms\x18\x03 \x01(\x03R\n" +
-	"revertInMs\"\x8a\x04\n" +
+	"revertInMs\"\xa0\x04\n" +
 	"\x06Plugin\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\asummary\x18\x02 \x01(\tR\asummary\x12\x14\n" +
@@ -2644,7 +2821,8 @@ const file_api_proto_rawDesc = "" +
 	"\x06tables\x18\r \x03(\v2\x18.ratchet.plugin.v1.TableR\x06tables\x120\n" +
 	"\x06gauges\x18\x0e \x03(\v2\x18.ratchet.plugin.v1.GaugeR\x06gauges\x12*\n" +
 	"\x04jobs\x18\x0f \x03(\v2\x16.ratchet.plugin.v1.JobR\x04jobs\x123\n" +
-	"\amethods\x18\x10 \x03(\v2\x19.ratchet.plugin.v1.MethodR\amethods\"\x10\n" +
+	"\amethods\x18\x10 \x03(\v2\x19.ratchet.plugin.v1.MethodR\amethods\x12\x14\n" +
+	"\x05spare\x18\x11 \x01(\bR\x05spare\"\x10\n" +
 	"\x0eVersionRequest\"h\n" +
 	"\fVersionReply\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x16\n" +
@@ -2734,14 +2912,22 @@ const file_api_proto_rawDesc = "" +
 	"\x0eReleaseRequest\x12\x1a\n" +
 	"\bselector\x18\x01 \x01(\tR\bselector\"\x0e\n" +
 	"\fReleaseReply\"\x14\n" +
-	"\x12ShowCounterRequest\"\xd6\x01\n" +
+	"\x12ShowCounterRequest\"\x8c\x02\n" +
 	"\x10ShowCounterReply\x12\x18\n" +
 	"\acounter\x18\x01 \x01(\x04R\acounter\x12\x1a\n" +
 	"\bexpected\x18\x02 \x01(\x04R\bexpected\x12\x12\n" +
 	"\x04open\x18\x03 \x01(\x04R\x04open\x12\x10\n" +
 	"\x03tpm\x18\x04 \x01(\bR\x03tpm\x121\n" +
 	"\averdict\x18\x05 \x01(\v2\x17.ratchet.api.v1.VerdictR\averdict\x123\n" +
-	"\battempts\x18\x06 \x03(\v2\x17.ratchet.api.v1.AttemptR\battempts\"\x89\x01\n" +
+	"\battempts\x18\x06 \x03(\v2\x17.ratchet.api.v1.AttemptR\battempts\x124\n" +
+	"\bmeasured\x18\a \x01(\v2\x18.ratchet.api.v1.MeasuredR\bmeasured\"\x8c\x01\n" +
+	"\bMeasured\x12\x12\n" +
+	"\x04pcr7\x18\x01 \x01(\tR\x04pcr7\x12\x14\n" +
+	"\x05pcr11\x18\x02 \x01(\tR\x05pcr11\x12\x1f\n" +
+	"\vsecure_boot\x18\x03 \x01(\bR\n" +
+	"secureBoot\x12\x19\n" +
+	"\bsrk_name\x18\x04 \x01(\tR\asrkName\x12\x1a\n" +
+	"\bcommands\x18\x05 \x01(\rR\bcommands\"\x89\x01\n" +
 	"\aAttempt\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x16\n" +
@@ -2804,114 +2990,118 @@ func file_api_proto_rawDescGZIP() []byte {
 }
 
 var file_api_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_api_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_api_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_api_proto_goTypes = []any{
 	(PowerAction)(0),             // 0: ratchet.api.v1.PowerAction
 	(*StatusRequest)(nil),        // 1: ratchet.api.v1.StatusRequest
 	(*StatusReply)(nil),          // 2: ratchet.api.v1.StatusReply
-	(*Verdict)(nil),              // 3: ratchet.api.v1.Verdict
-	(*NetworkStatus)(nil),        // 4: ratchet.api.v1.NetworkStatus
-	(*ClockStatus)(nil),          // 5: ratchet.api.v1.ClockStatus
-	(*ConfigStatus)(nil),         // 6: ratchet.api.v1.ConfigStatus
-	(*Plugin)(nil),               // 7: ratchet.api.v1.Plugin
-	(*VersionRequest)(nil),       // 8: ratchet.api.v1.VersionRequest
-	(*VersionReply)(nil),         // 9: ratchet.api.v1.VersionReply
-	(*PowerRequest)(nil),         // 10: ratchet.api.v1.PowerRequest
-	(*PowerReply)(nil),           // 11: ratchet.api.v1.PowerReply
-	(*ListPluginsRequest)(nil),   // 12: ratchet.api.v1.ListPluginsRequest
-	(*ListPluginsReply)(nil),     // 13: ratchet.api.v1.ListPluginsReply
-	(*RestartRequest)(nil),       // 14: ratchet.api.v1.RestartRequest
-	(*RestartReply)(nil),         // 15: ratchet.api.v1.RestartReply
-	(*LogsRequest)(nil),          // 16: ratchet.api.v1.LogsRequest
-	(*LogLine)(nil),              // 17: ratchet.api.v1.LogLine
-	(*InvokeRequest)(nil),        // 18: ratchet.api.v1.InvokeRequest
-	(*InvokeReply)(nil),          // 19: ratchet.api.v1.InvokeReply
-	(*ShowConfigRequest)(nil),    // 20: ratchet.api.v1.ShowConfigRequest
-	(*ShowConfigReply)(nil),      // 21: ratchet.api.v1.ShowConfigReply
-	(*CheckConfigRequest)(nil),   // 22: ratchet.api.v1.CheckConfigRequest
-	(*CheckConfigReply)(nil),     // 23: ratchet.api.v1.CheckConfigReply
-	(*ConfigDiagnostic)(nil),     // 24: ratchet.api.v1.ConfigDiagnostic
-	(*ApplyConfigRequest)(nil),   // 25: ratchet.api.v1.ApplyConfigRequest
-	(*ApplyConfigReply)(nil),     // 26: ratchet.api.v1.ApplyConfigReply
-	(*ConfirmConfigRequest)(nil), // 27: ratchet.api.v1.ConfirmConfigRequest
-	(*ConfirmConfigReply)(nil),   // 28: ratchet.api.v1.ConfirmConfigReply
-	(*ListHardwareRequest)(nil),  // 29: ratchet.api.v1.ListHardwareRequest
-	(*ListHardwareReply)(nil),    // 30: ratchet.api.v1.ListHardwareReply
-	(*Device)(nil),               // 31: ratchet.api.v1.Device
-	(*ClaimRequest)(nil),         // 32: ratchet.api.v1.ClaimRequest
-	(*ClaimReply)(nil),           // 33: ratchet.api.v1.ClaimReply
-	(*ReleaseRequest)(nil),       // 34: ratchet.api.v1.ReleaseRequest
-	(*ReleaseReply)(nil),         // 35: ratchet.api.v1.ReleaseReply
-	(*ShowCounterRequest)(nil),   // 36: ratchet.api.v1.ShowCounterRequest
-	(*ShowCounterReply)(nil),     // 37: ratchet.api.v1.ShowCounterReply
-	(*Attempt)(nil),              // 38: ratchet.api.v1.Attempt
-	(*CreateTokenRequest)(nil),   // 39: ratchet.api.v1.CreateTokenRequest
-	(*CreateTokenReply)(nil),     // 40: ratchet.api.v1.CreateTokenReply
-	(*EnrolRequest)(nil),         // 41: ratchet.api.v1.EnrolRequest
-	(*EnrolReply)(nil),           // 42: ratchet.api.v1.EnrolReply
-	(*pluginpb.Table)(nil),       // 43: ratchet.plugin.v1.Table
-	(*pluginpb.Gauge)(nil),       // 44: ratchet.plugin.v1.Gauge
-	(*pluginpb.Job)(nil),         // 45: ratchet.plugin.v1.Job
-	(*pluginpb.Method)(nil),      // 46: ratchet.plugin.v1.Method
+	(*Process)(nil),              // 3: ratchet.api.v1.Process
+	(*Verdict)(nil),              // 4: ratchet.api.v1.Verdict
+	(*NetworkStatus)(nil),        // 5: ratchet.api.v1.NetworkStatus
+	(*ClockStatus)(nil),          // 6: ratchet.api.v1.ClockStatus
+	(*ConfigStatus)(nil),         // 7: ratchet.api.v1.ConfigStatus
+	(*Plugin)(nil),               // 8: ratchet.api.v1.Plugin
+	(*VersionRequest)(nil),       // 9: ratchet.api.v1.VersionRequest
+	(*VersionReply)(nil),         // 10: ratchet.api.v1.VersionReply
+	(*PowerRequest)(nil),         // 11: ratchet.api.v1.PowerRequest
+	(*PowerReply)(nil),           // 12: ratchet.api.v1.PowerReply
+	(*ListPluginsRequest)(nil),   // 13: ratchet.api.v1.ListPluginsRequest
+	(*ListPluginsReply)(nil),     // 14: ratchet.api.v1.ListPluginsReply
+	(*RestartRequest)(nil),       // 15: ratchet.api.v1.RestartRequest
+	(*RestartReply)(nil),         // 16: ratchet.api.v1.RestartReply
+	(*LogsRequest)(nil),          // 17: ratchet.api.v1.LogsRequest
+	(*LogLine)(nil),              // 18: ratchet.api.v1.LogLine
+	(*InvokeRequest)(nil),        // 19: ratchet.api.v1.InvokeRequest
+	(*InvokeReply)(nil),          // 20: ratchet.api.v1.InvokeReply
+	(*ShowConfigRequest)(nil),    // 21: ratchet.api.v1.ShowConfigRequest
+	(*ShowConfigReply)(nil),      // 22: ratchet.api.v1.ShowConfigReply
+	(*CheckConfigRequest)(nil),   // 23: ratchet.api.v1.CheckConfigRequest
+	(*CheckConfigReply)(nil),     // 24: ratchet.api.v1.CheckConfigReply
+	(*ConfigDiagnostic)(nil),     // 25: ratchet.api.v1.ConfigDiagnostic
+	(*ApplyConfigRequest)(nil),   // 26: ratchet.api.v1.ApplyConfigRequest
+	(*ApplyConfigReply)(nil),     // 27: ratchet.api.v1.ApplyConfigReply
+	(*ConfirmConfigRequest)(nil), // 28: ratchet.api.v1.ConfirmConfigRequest
+	(*ConfirmConfigReply)(nil),   // 29: ratchet.api.v1.ConfirmConfigReply
+	(*ListHardwareRequest)(nil),  // 30: ratchet.api.v1.ListHardwareRequest
+	(*ListHardwareReply)(nil),    // 31: ratchet.api.v1.ListHardwareReply
+	(*Device)(nil),               // 32: ratchet.api.v1.Device
+	(*ClaimRequest)(nil),         // 33: ratchet.api.v1.ClaimRequest
+	(*ClaimReply)(nil),           // 34: ratchet.api.v1.ClaimReply
+	(*ReleaseRequest)(nil),       // 35: ratchet.api.v1.ReleaseRequest
+	(*ReleaseReply)(nil),         // 36: ratchet.api.v1.ReleaseReply
+	(*ShowCounterRequest)(nil),   // 37: ratchet.api.v1.ShowCounterRequest
+	(*ShowCounterReply)(nil),     // 38: ratchet.api.v1.ShowCounterReply
+	(*Measured)(nil),             // 39: ratchet.api.v1.Measured
+	(*Attempt)(nil),              // 40: ratchet.api.v1.Attempt
+	(*CreateTokenRequest)(nil),   // 41: ratchet.api.v1.CreateTokenRequest
+	(*CreateTokenReply)(nil),     // 42: ratchet.api.v1.CreateTokenReply
+	(*EnrolRequest)(nil),         // 43: ratchet.api.v1.EnrolRequest
+	(*EnrolReply)(nil),           // 44: ratchet.api.v1.EnrolReply
+	(*pluginpb.Table)(nil),       // 45: ratchet.plugin.v1.Table
+	(*pluginpb.Gauge)(nil),       // 46: ratchet.plugin.v1.Gauge
+	(*pluginpb.Job)(nil),         // 47: ratchet.plugin.v1.Job
+	(*pluginpb.Method)(nil),      // 48: ratchet.plugin.v1.Method
 }
 var file_api_proto_depIdxs = []int32{
-	3,  // 0: ratchet.api.v1.StatusReply.verdict:type_name -> ratchet.api.v1.Verdict
-	7,  // 1: ratchet.api.v1.StatusReply.plugins:type_name -> ratchet.api.v1.Plugin
-	4,  // 2: ratchet.api.v1.StatusReply.network:type_name -> ratchet.api.v1.NetworkStatus
-	5,  // 3: ratchet.api.v1.StatusReply.clock:type_name -> ratchet.api.v1.ClockStatus
-	6,  // 4: ratchet.api.v1.StatusReply.config:type_name -> ratchet.api.v1.ConfigStatus
-	43, // 5: ratchet.api.v1.Plugin.tables:type_name -> ratchet.plugin.v1.Table
-	44, // 6: ratchet.api.v1.Plugin.gauges:type_name -> ratchet.plugin.v1.Gauge
-	45, // 7: ratchet.api.v1.Plugin.jobs:type_name -> ratchet.plugin.v1.Job
-	46, // 8: ratchet.api.v1.Plugin.methods:type_name -> ratchet.plugin.v1.Method
-	0,  // 9: ratchet.api.v1.PowerRequest.action:type_name -> ratchet.api.v1.PowerAction
-	7,  // 10: ratchet.api.v1.ListPluginsReply.plugins:type_name -> ratchet.api.v1.Plugin
-	24, // 11: ratchet.api.v1.CheckConfigReply.diagnostics:type_name -> ratchet.api.v1.ConfigDiagnostic
-	24, // 12: ratchet.api.v1.ApplyConfigReply.diagnostics:type_name -> ratchet.api.v1.ConfigDiagnostic
-	31, // 13: ratchet.api.v1.ListHardwareReply.devices:type_name -> ratchet.api.v1.Device
-	3,  // 14: ratchet.api.v1.Device.verdict:type_name -> ratchet.api.v1.Verdict
-	31, // 15: ratchet.api.v1.ClaimReply.device:type_name -> ratchet.api.v1.Device
-	3,  // 16: ratchet.api.v1.ShowCounterReply.verdict:type_name -> ratchet.api.v1.Verdict
-	38, // 17: ratchet.api.v1.ShowCounterReply.attempts:type_name -> ratchet.api.v1.Attempt
-	1,  // 18: ratchet.api.v1.System.Status:input_type -> ratchet.api.v1.StatusRequest
-	8,  // 19: ratchet.api.v1.System.Version:input_type -> ratchet.api.v1.VersionRequest
-	10, // 20: ratchet.api.v1.System.Power:input_type -> ratchet.api.v1.PowerRequest
-	12, // 21: ratchet.api.v1.Plugins.List:input_type -> ratchet.api.v1.ListPluginsRequest
-	14, // 22: ratchet.api.v1.Plugins.Restart:input_type -> ratchet.api.v1.RestartRequest
-	16, // 23: ratchet.api.v1.Plugins.Logs:input_type -> ratchet.api.v1.LogsRequest
-	18, // 24: ratchet.api.v1.Plugins.Invoke:input_type -> ratchet.api.v1.InvokeRequest
-	20, // 25: ratchet.api.v1.Config.Show:input_type -> ratchet.api.v1.ShowConfigRequest
-	22, // 26: ratchet.api.v1.Config.Check:input_type -> ratchet.api.v1.CheckConfigRequest
-	25, // 27: ratchet.api.v1.Config.Apply:input_type -> ratchet.api.v1.ApplyConfigRequest
-	27, // 28: ratchet.api.v1.Config.Confirm:input_type -> ratchet.api.v1.ConfirmConfigRequest
-	29, // 29: ratchet.api.v1.Hardware.List:input_type -> ratchet.api.v1.ListHardwareRequest
-	32, // 30: ratchet.api.v1.Hardware.Claim:input_type -> ratchet.api.v1.ClaimRequest
-	34, // 31: ratchet.api.v1.Hardware.Release:input_type -> ratchet.api.v1.ReleaseRequest
-	36, // 32: ratchet.api.v1.Counter.Show:input_type -> ratchet.api.v1.ShowCounterRequest
-	39, // 33: ratchet.api.v1.Access.CreateToken:input_type -> ratchet.api.v1.CreateTokenRequest
-	41, // 34: ratchet.api.v1.Access.Enrol:input_type -> ratchet.api.v1.EnrolRequest
-	2,  // 35: ratchet.api.v1.System.Status:output_type -> ratchet.api.v1.StatusReply
-	9,  // 36: ratchet.api.v1.System.Version:output_type -> ratchet.api.v1.VersionReply
-	11, // 37: ratchet.api.v1.System.Power:output_type -> ratchet.api.v1.PowerReply
-	13, // 38: ratchet.api.v1.Plugins.List:output_type -> ratchet.api.v1.ListPluginsReply
-	15, // 39: ratchet.api.v1.Plugins.Restart:output_type -> ratchet.api.v1.RestartReply
-	17, // 40: ratchet.api.v1.Plugins.Logs:output_type -> ratchet.api.v1.LogLine
-	19, // 41: ratchet.api.v1.Plugins.Invoke:output_type -> ratchet.api.v1.InvokeReply
-	21, // 42: ratchet.api.v1.Config.Show:output_type -> ratchet.api.v1.ShowConfigReply
-	23, // 43: ratchet.api.v1.Config.Check:output_type -> ratchet.api.v1.CheckConfigReply
-	26, // 44: ratchet.api.v1.Config.Apply:output_type -> ratchet.api.v1.ApplyConfigReply
-	28, // 45: ratchet.api.v1.Config.Confirm:output_type -> ratchet.api.v1.ConfirmConfigReply
-	30, // 46: ratchet.api.v1.Hardware.List:output_type -> ratchet.api.v1.ListHardwareReply
-	33, // 47: ratchet.api.v1.Hardware.Claim:output_type -> ratchet.api.v1.ClaimReply
-	35, // 48: ratchet.api.v1.Hardware.Release:output_type -> ratchet.api.v1.ReleaseReply
-	37, // 49: ratchet.api.v1.Counter.Show:output_type -> ratchet.api.v1.ShowCounterReply
-	40, // 50: ratchet.api.v1.Access.CreateToken:output_type -> ratchet.api.v1.CreateTokenReply
-	42, // 51: ratchet.api.v1.Access.Enrol:output_type -> ratchet.api.v1.EnrolReply
-	35, // [35:52] is the sub-list for method output_type
-	18, // [18:35] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	4,  // 0: ratchet.api.v1.StatusReply.verdict:type_name -> ratchet.api.v1.Verdict
+	8,  // 1: ratchet.api.v1.StatusReply.plugins:type_name -> ratchet.api.v1.Plugin
+	5,  // 2: ratchet.api.v1.StatusReply.network:type_name -> ratchet.api.v1.NetworkStatus
+	6,  // 3: ratchet.api.v1.StatusReply.clock:type_name -> ratchet.api.v1.ClockStatus
+	7,  // 4: ratchet.api.v1.StatusReply.config:type_name -> ratchet.api.v1.ConfigStatus
+	3,  // 5: ratchet.api.v1.StatusReply.processes:type_name -> ratchet.api.v1.Process
+	45, // 6: ratchet.api.v1.Plugin.tables:type_name -> ratchet.plugin.v1.Table
+	46, // 7: ratchet.api.v1.Plugin.gauges:type_name -> ratchet.plugin.v1.Gauge
+	47, // 8: ratchet.api.v1.Plugin.jobs:type_name -> ratchet.plugin.v1.Job
+	48, // 9: ratchet.api.v1.Plugin.methods:type_name -> ratchet.plugin.v1.Method
+	0,  // 10: ratchet.api.v1.PowerRequest.action:type_name -> ratchet.api.v1.PowerAction
+	8,  // 11: ratchet.api.v1.ListPluginsReply.plugins:type_name -> ratchet.api.v1.Plugin
+	25, // 12: ratchet.api.v1.CheckConfigReply.diagnostics:type_name -> ratchet.api.v1.ConfigDiagnostic
+	25, // 13: ratchet.api.v1.ApplyConfigReply.diagnostics:type_name -> ratchet.api.v1.ConfigDiagnostic
+	32, // 14: ratchet.api.v1.ListHardwareReply.devices:type_name -> ratchet.api.v1.Device
+	4,  // 15: ratchet.api.v1.Device.verdict:type_name -> ratchet.api.v1.Verdict
+	32, // 16: ratchet.api.v1.ClaimReply.device:type_name -> ratchet.api.v1.Device
+	4,  // 17: ratchet.api.v1.ShowCounterReply.verdict:type_name -> ratchet.api.v1.Verdict
+	40, // 18: ratchet.api.v1.ShowCounterReply.attempts:type_name -> ratchet.api.v1.Attempt
+	39, // 19: ratchet.api.v1.ShowCounterReply.measured:type_name -> ratchet.api.v1.Measured
+	1,  // 20: ratchet.api.v1.System.Status:input_type -> ratchet.api.v1.StatusRequest
+	9,  // 21: ratchet.api.v1.System.Version:input_type -> ratchet.api.v1.VersionRequest
+	11, // 22: ratchet.api.v1.System.Power:input_type -> ratchet.api.v1.PowerRequest
+	13, // 23: ratchet.api.v1.Plugins.List:input_type -> ratchet.api.v1.ListPluginsRequest
+	15, // 24: ratchet.api.v1.Plugins.Restart:input_type -> ratchet.api.v1.RestartRequest
+	17, // 25: ratchet.api.v1.Plugins.Logs:input_type -> ratchet.api.v1.LogsRequest
+	19, // 26: ratchet.api.v1.Plugins.Invoke:input_type -> ratchet.api.v1.InvokeRequest
+	21, // 27: ratchet.api.v1.Config.Show:input_type -> ratchet.api.v1.ShowConfigRequest
+	23, // 28: ratchet.api.v1.Config.Check:input_type -> ratchet.api.v1.CheckConfigRequest
+	26, // 29: ratchet.api.v1.Config.Apply:input_type -> ratchet.api.v1.ApplyConfigRequest
+	28, // 30: ratchet.api.v1.Config.Confirm:input_type -> ratchet.api.v1.ConfirmConfigRequest
+	30, // 31: ratchet.api.v1.Hardware.List:input_type -> ratchet.api.v1.ListHardwareRequest
+	33, // 32: ratchet.api.v1.Hardware.Claim:input_type -> ratchet.api.v1.ClaimRequest
+	35, // 33: ratchet.api.v1.Hardware.Release:input_type -> ratchet.api.v1.ReleaseRequest
+	37, // 34: ratchet.api.v1.Counter.Show:input_type -> ratchet.api.v1.ShowCounterRequest
+	41, // 35: ratchet.api.v1.Access.CreateToken:input_type -> ratchet.api.v1.CreateTokenRequest
+	43, // 36: ratchet.api.v1.Access.Enrol:input_type -> ratchet.api.v1.EnrolRequest
+	2,  // 37: ratchet.api.v1.System.Status:output_type -> ratchet.api.v1.StatusReply
+	10, // 38: ratchet.api.v1.System.Version:output_type -> ratchet.api.v1.VersionReply
+	12, // 39: ratchet.api.v1.System.Power:output_type -> ratchet.api.v1.PowerReply
+	14, // 40: ratchet.api.v1.Plugins.List:output_type -> ratchet.api.v1.ListPluginsReply
+	16, // 41: ratchet.api.v1.Plugins.Restart:output_type -> ratchet.api.v1.RestartReply
+	18, // 42: ratchet.api.v1.Plugins.Logs:output_type -> ratchet.api.v1.LogLine
+	20, // 43: ratchet.api.v1.Plugins.Invoke:output_type -> ratchet.api.v1.InvokeReply
+	22, // 44: ratchet.api.v1.Config.Show:output_type -> ratchet.api.v1.ShowConfigReply
+	24, // 45: ratchet.api.v1.Config.Check:output_type -> ratchet.api.v1.CheckConfigReply
+	27, // 46: ratchet.api.v1.Config.Apply:output_type -> ratchet.api.v1.ApplyConfigReply
+	29, // 47: ratchet.api.v1.Config.Confirm:output_type -> ratchet.api.v1.ConfirmConfigReply
+	31, // 48: ratchet.api.v1.Hardware.List:output_type -> ratchet.api.v1.ListHardwareReply
+	34, // 49: ratchet.api.v1.Hardware.Claim:output_type -> ratchet.api.v1.ClaimReply
+	36, // 50: ratchet.api.v1.Hardware.Release:output_type -> ratchet.api.v1.ReleaseReply
+	38, // 51: ratchet.api.v1.Counter.Show:output_type -> ratchet.api.v1.ShowCounterReply
+	42, // 52: ratchet.api.v1.Access.CreateToken:output_type -> ratchet.api.v1.CreateTokenReply
+	44, // 53: ratchet.api.v1.Access.Enrol:output_type -> ratchet.api.v1.EnrolReply
+	37, // [37:54] is the sub-list for method output_type
+	20, // [20:37] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_api_proto_init() }
@@ -2925,7 +3115,7 @@ func file_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_proto_rawDesc), len(file_api_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   42,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   6,
 		},
