@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"flag"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -147,8 +148,11 @@ func crashOnce(t *testing.T, seed uint64, m mutant) error {
 	return nil
 }
 
+// seeds widens the search: go test ./plugins/internal/log -run Crash -seeds 5000 -timeout 1h.
+var seeds = flag.Uint64("seeds", 60, "random histories that TestCrash runs")
+
 func TestCrash(t *testing.T) {
-	for seed := range uint64(60) {
+	for seed := range *seeds {
 		if err := crashOnce(t, seed, mutantNone); err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
