@@ -142,6 +142,7 @@ func (a *appliance) start(ctx context.Context) {
 	}
 	a.startPlugins(ctx)
 	a.announce()
+	a.serveConsole(ctx)
 	notifyReady(ctx, a.log)
 	// The start used more than the box will for long: give it back, the box has no swap.
 	debug.FreeOSMemory()

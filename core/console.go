@@ -4,12 +4,16 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ratchetos/ratchet/core/api/pki"
 	"github.com/ratchetos/ratchet/core/config"
+	"github.com/ratchetos/ratchet/core/console"
 	"github.com/ratchetos/ratchet/core/plugin"
 )
 
@@ -65,6 +69,7 @@ func (a *appliance) announce() {
 		if a.report.Box.Next != "" {
 			a.say("next: %s", a.report.Box.Next)
 		}
+		a.say("%s", console.Hint)
 		return
 	}
 	if !a.report.Development || a.config.API.Listen == "none" {
@@ -78,6 +83,20 @@ func (a *appliance) announce() {
 	}
 	port := a.config.API.Listen[strings.LastIndexByte(a.config.API.Listen, ':')+1:]
 	a.say("development image, log in within the hour: ratchetctl login ADDRESS:%s --token %s --ca-sha256 %s", port, token, a.ca.Fingerprint())
+}
+
+// serveConsole takes commands on the console of a box, its only way in when it is isolated.
+func (a *appliance) serveConsole(ctx context.Context) {
+	if !a.boxed() {
+		return
+	}
+	in, err := os.OpenFile("/dev/console", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		a.complain("console", err)
+		return
+	}
+	run := console.Program("/proc/self/exe", "unix:"+filepath.Join(a.runDir, "api.sock"))
+	go console.Serve(ctx, console.Options{In: in, Out: in, Run: run})
 }
 
 func pluginSection(p config.Plugin) plugin.Section { return plugin.Section{JSON: p.Section} }

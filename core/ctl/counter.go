@@ -42,6 +42,13 @@ func counterTable(w io.Writer, r *apipb.ShowCounterReply) {
 	fmt.Fprintf(w, "%s  counter %d  expected %d  open attempts %d\n",
 		decision(r.GetVerdict()), r.GetCounter(), r.GetExpected(), r.GetOpen())
 	verdictLines(w, r.GetVerdict())
+	if m := r.GetMeasured(); m != nil {
+		secure := "off"
+		if m.GetSecureBoot() {
+			secure = "on"
+		}
+		fmt.Fprintf(w, "Secure Boot %s  PCR 11 %s  %d TPM commands at boot\n", secure, m.GetPcr11(), m.GetCommands())
+	}
 	if len(r.GetAttempts()) == 0 {
 		return
 	}
