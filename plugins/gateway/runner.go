@@ -144,6 +144,9 @@ const blankProbe = 1 << 20
 
 // blank returns nil for a disk that nobody uses.
 func blank(d *filedisk.Disk, id string) error {
+	if ours, err := log.Unfinished(d); ours || err != nil {
+		return err
+	}
 	kind, err := disk.Signature(d, d.Size())
 	if err != nil {
 		return err

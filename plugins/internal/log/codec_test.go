@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/ratchetos/ratchet/plugins/internal/log/simdisk"
@@ -76,6 +77,34 @@ func TestFormatVersions(t *testing.T) {
 	}
 	if _, err := Probe(simdisk.New(1 << 20)); !errors.Is(err, ErrNotFormatted) {
 		t.Errorf("blank disk: %v", err)
+	}
+}
+
+// TestFormatCut cuts the power at every write of Format: the disk is never taken for foreign, nor
+// for formatted before it is.
+func TestFormatCut(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 1))
+	for n := 1; ; n++ {
+		d := simdisk.New(6 << 20)
+		d.CutAfter(n)
+		_, formatErr := Format(d, FormatOptions{UUID: [16]byte{1}, LogSize: MinLogSize, CheckpointSize: 16 << 10})
+		d = d.Crash(r)
+		if _, err := Open(d, Options{}); err == nil {
+			if formatErr == nil {
+				return
+			}
+			continue
+		} else if !errors.Is(err, ErrNotFormatted) {
+			t.Fatalf("cut at %d: %v", n, err)
+		}
+		ours, err := Unfinished(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := mustRead(t, d)
+		if !ours && !bytes.Equal(p, make([]byte, len(p))) {
+			t.Fatalf("cut at %d: neither blank nor unfinished", n)
+		}
 	}
 }
 

@@ -126,17 +126,20 @@ func crashOnce(t *testing.T, seed uint64, m mutant) error {
 			d.FailSyncs(func() bool { return r.IntN(40) == 0 })
 		}
 		for err == nil {
+			if full := s.log.Used() > s.log.Size()-2*BlockSize; full || r.IntN(2000) == 0 {
+				// The moments after a checkpoint are the ones in which freed space is at stake.
+				if err = s.checkpoint(); err != nil {
+					break
+				}
+				if r.IntN(2) == 0 {
+					d.CutAfter(1 + r.IntN(4))
+				}
+			}
 			block := r.Int64N(blocks)
 			if err = s.write(block, next); err == nil {
 				acked[block] = next
 			}
 			next++
-			if full := s.log.Used() > s.log.Size()-2*BlockSize; err == nil && (full || r.IntN(2000) == 0) {
-				// The moments after a checkpoint are the ones in which freed space is at stake.
-				if err = s.checkpoint(); r.IntN(2) == 0 {
-					d.CutAfter(1 + r.IntN(4))
-				}
-			}
 		}
 		s.stop()
 		<-s.stopped

@@ -19,8 +19,21 @@ type FormatOptions struct {
 	State []byte
 }
 
-// Format makes a disk ours and destroys what was on it. A crash in between leaves either a
-// formatted disk or one without superblocks.
+// unfinished starts a disk while Format is at work on it.
+const unfinished = "RATCHFMT"
+
+// Unfinished reports whether a Format of d was cut short: the disk holds nothing yet and is ours
+// to format again.
+func Unfinished(d Disk) (bool, error) {
+	p := AlignedBuffer(BlockSize)
+	if _, err := d.ReadAt(p, 0); err != nil {
+		return false, fmt.Errorf("read superblock: %w", err)
+	}
+	return string(p[:len(unfinished)]) == unfinished, nil
+}
+
+// Format makes a disk ours and destroys what was on it. A crash in between leaves it as it was,
+// Unfinished, or formatted.
 func Format(d Disk, o FormatOptions) (*Superblock, error) {
 	s := &Superblock{UUID: o.UUID, UserSize: o.UserSize, Label: o.Label, Generation: 1}
 	if len(o.Label) > maxLabel {
@@ -41,7 +54,9 @@ func Format(d Disk, o FormatOptions) (*Superblock, error) {
 	s.Data = Area{off, size - off}
 
 	// Old superblocks go first: until the new ones are whole the disk must not look formatted.
-	if _, err := d.WriteAt(AlignedBuffer(headArea), 0); err != nil {
+	p := AlignedBuffer(headArea)
+	copy(p, unfinished)
+	if _, err := d.WriteAt(p, 0); err != nil {
 		return nil, fmt.Errorf("format: wipe superblocks: %w", err)
 	}
 	if err := d.Sync(); err != nil {
