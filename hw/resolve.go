@@ -7,6 +7,10 @@ import (
 	"strings"
 )
 
+// DataPartition selects the DATA partition of the boot disk, for boxes with one disk. Core adds it to the
+// devices; hw itself knows whole disks only.
+const DataPartition = "data"
+
 // NotFoundError is returned by Resolve when nothing answers to a selector.
 type NotFoundError struct {
 	Selector   string

@@ -142,6 +142,9 @@ func (k *check) managementLeft(c *Config) {
 
 // selectorForm checks what can be checked without the hardware.
 func selectorForm(selector string, kind hw.Kind) error {
+	if kind == hw.Disk && selector == hw.DataPartition {
+		return nil
+	}
 	scheme, rest, ok := strings.Cut(selector, ":")
 	known := []string{"serial", "nvme", "wwn", "pci", "file"}
 	if kind == hw.NIC {
@@ -152,5 +155,9 @@ func selectorForm(selector string, kind hw.Kind) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%q does not name a %s; write %s:… (ratchetctl hw list shows them)", selector, kind, strings.Join(known, ":…, "))
+	also := ""
+	if kind == hw.Disk {
+		also = " or " + hw.DataPartition
+	}
+	return fmt.Errorf("%q does not name a %s; write %s:…%s (ratchetctl hw list shows them)", selector, kind, strings.Join(known, ":…, "), also)
 }

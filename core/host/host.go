@@ -269,6 +269,17 @@ func (h *Host) Restart(ctx context.Context, name string) error {
 	return u.ready(ctx)
 }
 
+// notRunning says why a plugin cannot answer, and what to do when it was never asked to run.
+func notRunning(name string, s supervise.State, message string) string {
+	switch {
+	case s == supervise.Absent || s == supervise.Stopped:
+		return fmt.Sprintf("%s is not enabled; enable it under plugins in the configuration", name)
+	case message == "":
+		return fmt.Sprintf("%s is %s", name, s)
+	}
+	return fmt.Sprintf("%s is %s: %s", name, s, message)
+}
+
 // Invoke calls a method of the plugin's management service. Request and reply are JSON;
 // caller is the authenticated name of who asked.
 func (h *Host) Invoke(ctx context.Context, name, method string, req []byte, caller string) ([]byte, error) {
@@ -278,7 +289,7 @@ func (h *Host) Invoke(ctx context.Context, name, method string, req []byte, call
 	}
 	v, _ := u.look()
 	if v.process == nil {
-		return nil, fmt.Errorf("invoke %s of %s: the plugin is %s: %s", method, name, v.state, v.message)
+		return nil, fmt.Errorf("invoke %s of %s: %s", method, name, notRunning(name, v.state, v.message))
 	}
 	r, err := v.process.rpc.Invoke(ctx, &pluginpb.InvokeRequest{Method: method, Json: req, Caller: caller})
 	if err != nil {

@@ -20,7 +20,7 @@ const (
 )
 
 // DataSelector names the DATA partition of the boot disk, for boxes with one disk.
-const DataSelector = "data"
+const DataSelector = hw.DataPartition
 
 // ErrNotReleased is wrapped when the boot verdict keeps a device out of use.
 var ErrNotReleased = errors.New("not released")
