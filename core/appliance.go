@@ -30,6 +30,10 @@ import (
 // stopGrace bounds the ordered end: plugins drain, connections finish.
 const stopGrace = 20 * time.Second
 
+// spareMemory is the least memory of a machine that keeps spare processes, in bytes: each costs 4 MiB for a restart
+// that is 8 ms faster.
+const spareMemory = 1792 << 20
+
 // appliance is one run of core.
 type appliance struct {
 	options
@@ -109,9 +113,10 @@ func (a *appliance) open() (err error) {
 	for i, f := range a.features {
 		programs[i] = host.Program{Descriptor: f.Describe()}
 	}
+	total, _ := memory()
 	opts := host.Options{
 		Programs: programs, StateDir: a.stateDir, RunDir: filepath.Join(a.runDir, "host"), Store: a.store,
-		Resources: a.devices, NoSandbox: a.noSandbox, Log: a.log,
+		Resources: a.devices, NoSandbox: a.noSandbox, NoSpare: total < spareMemory, Log: a.log,
 	}
 	if a.report != nil && a.report.Box.Decision != verdict.Released {
 		opts.Isolated = a.report.Box.Reason
