@@ -14,7 +14,7 @@ import (
 	"github.com/ratchetos/ratchet/plugins/internal/log/simdisk"
 )
 
-// seeds widens the search: go test ./plugins/gateway/volume -run PowerCuts -seeds 1000 -timeout 1h.
+// seeds widens the search: go test ./plugins/gateway/volume -run PowerCuts -timeout 1h -args -seeds 1000.
 var seeds = flag.Uint64("seeds", 10, "random histories that each crash test runs")
 
 // crashRun writes to a volume until the power goes, several times in a row on one disk, with
@@ -29,6 +29,13 @@ func crashRun(seed uint64, m mutant) error {
 	defer cancel()
 	for life := range 4 {
 		store.set(nil)
+		if r.IntN(3) == 0 { // the power goes while the volume is being opened, or formatted
+			disk.CutAfter(1 + r.IntN(6))
+			if v, err := Open(ctx, testOptions(disk, store)); err == nil {
+				_ = v.Close()
+			}
+			disk = disk.Crash(r)
+		}
 		o := testOptions(disk, store)
 		o.mutant = m
 		v, err := Open(ctx, o)

@@ -151,7 +151,7 @@ func crashOnce(t *testing.T, seed uint64, m mutant) error {
 	return nil
 }
 
-// seeds widens the search: go test ./plugins/internal/log -run Crash -seeds 5000 -timeout 1h.
+// seeds widens the search: go test ./plugins/internal/log -run Crash -timeout 1h -args -seeds 5000.
 var seeds = flag.Uint64("seeds", 60, "random histories that TestCrash runs")
 
 func TestCrash(t *testing.T) {
