@@ -141,11 +141,14 @@ func (a *appliance) open() (err error) {
 // start brings everything up. Nothing here fails the start as a whole.
 func (a *appliance) start(ctx context.Context) {
 	a.readConfig(ctx)
-	a.listen()
+	// Network and plugins come up side by side: neither waits for the other, and the time to serving counts.
+	var network sync.WaitGroup
 	if a.released() {
-		a.bringUpNetwork(ctx, a.config)
+		network.Go(func() { a.bringUpNetwork(ctx, a.config) })
 	}
+	a.listen()
 	a.startPlugins(ctx)
+	network.Wait()
 	a.announce()
 	a.serveConsole(ctx)
 	notifyReady(ctx, a.log)
