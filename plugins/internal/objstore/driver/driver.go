@@ -17,19 +17,16 @@ import (
 
 // Config names a store. The json tags are those of the `store` section of a volume.
 type Config struct {
-	// Driver is "dir" or "s3".
-	Driver string `json:"driver"`
-	// Path is the directory of driver dir.
-	Path string `json:"path,omitempty"`
+	Driver string `json:"driver" jsonschema:"description=s3 for a service, dir for a directory of this box or workstation"`
+	Path   string `json:"path,omitempty" jsonschema:"description=dir: absolute path of the directory"`
 
-	// Endpoint is the URL of the S3 service: "https://host:port". Plain http is accepted.
-	Endpoint  string `json:"endpoint,omitempty"`
-	Region    string `json:"region,omitempty"`
-	Bucket    string `json:"bucket,omitempty"`
-	AccessKey string `json:"access_key,omitempty"`
-	SecretKey string `json:"secret_key,omitempty"`
+	Endpoint  string `json:"endpoint,omitempty" jsonschema:"description=s3: URL of the service, as https://host:port"`
+	Region    string `json:"region,omitempty" jsonschema:"description=s3: region, as us-east-1"`
+	Bucket    string `json:"bucket,omitempty" jsonschema:"description=s3: bucket; it must exist"`
+	AccessKey string `json:"access_key,omitempty" jsonschema:"description=s3: access key"`
+	SecretKey string `json:"secret_key,omitempty" config:"secret" jsonschema:"description=s3: secret key"`
 	// Prefix is put before every key; two volumes may share a bucket under different ones.
-	Prefix string `json:"prefix,omitempty"`
+	Prefix string `json:"prefix,omitempty" jsonschema:"description=put before every key, so that several boxes can share a bucket"`
 
 	// Root, when set, is the directory of driver dir as core handed it out; it takes the
 	// place of Path. The store uses it but does not close it.
