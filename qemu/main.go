@@ -39,6 +39,6 @@ func command() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(runCommand(), systemsCommand(), bootCommand())
+	root.AddCommand(runCommand(), systemsCommand(), benchCommand(), bootCommand())
 	return root
 }

@@ -1,0 +1,151 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/ratchetos/ratchet/image/builder"
+)
+
+// Options of a run; the zero value measures every area.
+type Options struct {
+	// Areas is comma-separated; all if empty.
+	Areas string
+	// Dir is for what is built and booted, build/bench if empty.
+	Dir string
+	// File gets the figures, build/bench.json if empty.
+	File string
+	// Cert gives the only certificate Secure Boot accepts, as PEM; asked after a build, which makes the key.
+	Cert func() ([]byte, error)
+	// Out gets the figures, Progress what is being done meanwhile; nil for silence.
+	Out, Progress io.Writer
+}
+
+// area is a group of figures that are measured together.
+type area struct {
+	name    string
+	measure func(*session, context.Context) error
+}
+
+// areas in the order they run: image leaves behind what boot needs.
+func areas() []area {
+	return []area{{"image", (*session).image}, {"boot", (*session).boot}, {"core", (*session).core}}
+}
+
+// choose returns the areas of a comma-separated list.
+func choose(list string) ([]area, error) {
+	all := areas()
+	if strings.TrimSpace(list) == "" {
+		return all, nil
+	}
+	var names []string
+	for _, a := range all {
+		names = append(names, a.name)
+	}
+	wanted := make(map[string]bool)
+	for name := range strings.SplitSeq(list, ",") {
+		name = strings.TrimSpace(name)
+		if !slices.Contains(names, name) {
+			return nil, fmt.Errorf("no bench area %q; there are: %s", name, strings.Join(names, " "))
+		}
+		wanted[name] = true
+	}
+	return slices.DeleteFunc(all, func(a area) bool { return !wanted[a.name] }), nil
+}
+
+// session is one run in progress.
+type session struct {
+	Options
+	figures Recorder
+	source  builder.Source
+	built   map[string]builder.Manifest // by flavour
+}
+
+// Run measures. An area that cannot be measured does not keep the others from it; the error names each.
+func Run(ctx context.Context, o Options) error {
+	chosen, err := choose(o.Areas)
+	if err != nil {
+		return err
+	}
+	s := &session{Options: o, built: make(map[string]builder.Manifest)}
+	if s.Dir == "" {
+		s.Dir = filepath.Join("build", "bench")
+	}
+	if s.Dir, err = filepath.Abs(s.Dir); err != nil {
+		return err
+	}
+	if s.File == "" {
+		s.File = filepath.Join("build", "bench.json")
+	}
+	if s.Out == nil {
+		s.Out = io.Discard
+	}
+	if s.Progress == nil {
+		s.Progress = io.Discard
+	}
+	if s.source, err = builder.FindSource(ctx); err != nil {
+		return err
+	}
+	s.figures = Recorder{Out: s.Out, Commit: s.source.Version}
+	var failed []error
+	for _, a := range chosen {
+		load, err := os.ReadFile("/proc/loadavg")
+		if err != nil {
+			return fmt.Errorf("read load average: %w", err)
+		}
+		fmt.Fprintf(s.Out, "bench # %s: load %s before it, %d CPUs\n", a.name, loadAverage(string(load)), runtime.NumCPU())
+		if err := a.measure(s, ctx); err != nil {
+			failed = append(failed, fmt.Errorf("bench %s: %w", a.name, err))
+		}
+		if err := s.figures.Save(s.File); err != nil {
+			return errors.Join(append(failed, err)...)
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// loadAverage is that of the last minute, from the text of /proc/loadavg.
+func loadAverage(text string) string {
+	first, _, _ := strings.Cut(text, " ")
+	if first == "" {
+		return "unknown"
+	}
+	return first
+}
+
+// note says what is being done; figures go to Out and only they.
+func (s *session) note(format string, args ...any) {
+	fmt.Fprintf(s.Progress, "bench: "+format+"\n", args...)
+}
+
+// folder makes an empty one for an area.
+func (s *session) folder(name string) (string, error) {
+	dir := filepath.Join(s.Dir, name)
+	if err := os.RemoveAll(dir); err != nil {
+		return "", err
+	}
+	return dir, os.MkdirAll(dir, 0o755)
+}
+
+// build makes the image of a flavour once a run. It is not build/image/FLAVOUR, which others may use meanwhile.
+func (s *session) build(ctx context.Context, flavour string) (builder.Manifest, error) {
+	if m, ok := s.built[flavour]; ok {
+		return m, nil
+	}
+	s.note("build the %s image", flavour)
+	m, err := builder.Options{Flavour: flavour, Source: s.source, Out: s.imageDir(flavour)}.Build(ctx)
+	if err != nil {
+		return m, fmt.Errorf("build %s: %w", flavour, err)
+	}
+	s.built[flavour] = m
+	return m, nil
+}
+
+func (s *session) imageDir(flavour string) string { return filepath.Join(s.Dir, "image", flavour) }

@@ -1,0 +1,49 @@
+package bench
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// timing is what a box prints about its own start, in seconds of its own clock.
+type timing struct {
+	commands    int     // sent to the TPM before core
+	boxVerdict  float64 // from the opening of the TPM
+	allVerdict  float64
+	initToReady float64
+	ready       float64 // since the kernel started
+}
+
+// parseTiming reads the two lines in which init and core sum up the boot (boot/print.go, core/console.go).
+func parseTiming(verdict, ready string) (t timing, err error) {
+	_, tail, _ := strings.Cut(verdict, "(")
+	if _, err := fmt.Sscanf(tail, "%d TPM commands, box %f s, all %f s)", &t.commands, &t.boxVerdict, &t.allVerdict); err != nil {
+		return t, fmt.Errorf("read times from %q: %w", verdict, err)
+	}
+	var up, enabled int
+	if _, err := fmt.Sscanf(ready, "%d of %d plugins, %f s after init, boot clock %f s", &up, &enabled, &t.initToReady, &t.ready); err != nil {
+		return t, fmt.Errorf("read times from %q: %w", ready, err)
+	}
+	if up != enabled || up == 0 {
+		return t, fmt.Errorf("only %d of %d plugins came up", up, enabled)
+	}
+	return t, nil
+}
+
+// processNames gives each process of a box a name of its own: the second process of a plugin is its spare.
+func processNames(names []string, serving []bool) []string {
+	out := make([]string, len(names))
+	taken := make(map[string]int)
+	for i, name := range names {
+		name = strings.NewReplacer("-", "_", ".", "_", " ", "_").Replace(name)
+		if !serving[i] {
+			name += "_spare"
+		}
+		out[i] = name
+		if taken[name]++; taken[name] > 1 {
+			out[i] += strconv.Itoa(taken[name])
+		}
+	}
+	return out
+}
