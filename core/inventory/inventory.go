@@ -82,6 +82,13 @@ func (inv *Inventory) visible() ([]hw.Device, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list hardware: %w", err)
 	}
+	if inv.report != nil && inv.report.BootDisk.Data != "" {
+		d := hw.Device{
+			ID: DataSelector, Place: DataSelector, Kind: hw.Disk, Bus: "partition", Model: "DATA partition of the boot disk",
+			Node: inv.report.BootDisk.Data, Supported: true, Size: sizeOf(inv.report.BootDisk.Data),
+		}
+		found = append(found, d)
+	}
 	for _, l := range inv.leases {
 		same := func(d hw.Device) bool { return d.ID == l.device.ID }
 		if slices.ContainsFunc(found, same) || l.device.Bus == "file" {
@@ -90,13 +97,6 @@ func (inv *Inventory) visible() ([]hw.Device, error) {
 		// A NIC that moved away leaves its bare function behind; the NIC stands for it.
 		found = slices.DeleteFunc(found, func(d hw.Device) bool { return d.ID == l.device.Place })
 		found = append(found, l.device)
-	}
-	if inv.report != nil && inv.report.BootDisk.Data != "" {
-		d := hw.Device{
-			ID: DataSelector, Place: DataSelector, Kind: hw.Disk, Bus: "partition", Model: "DATA partition of the boot disk",
-			Node: inv.report.BootDisk.Data, Supported: true, Size: sizeOf(inv.report.BootDisk.Data),
-		}
-		found = append(found, d)
 	}
 	slices.SortFunc(found, func(a, b hw.Device) int { return strings.Compare(a.Place, b.Place) })
 	return found, nil
