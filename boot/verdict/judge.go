@@ -115,8 +115,10 @@ func provision(f Facts, l *ledger.Ledger, why string) *Judgement {
 	if !f.Development {
 		return isolated("unprovisioned", "type at the serial console: provision", "%s; it takes a confirmation at the console", why)
 	}
-	j := &Judgement{Action: Provision, Ledger: l, ConfigSlot: -1,
-		Verdict: Verdict{Decision: Released, Code: "provisioned", Reason: why + "; the development image provisions itself"}}
+	j := &Judgement{
+		Action: Provision, Ledger: l, ConfigSlot: -1,
+		Verdict: Verdict{Decision: Released, Code: "provisioned", Reason: why + "; the development image provisions itself"},
+	}
 	seed := ledger.Config{}
 	if l != nil {
 		seed = l.Config
@@ -235,6 +237,10 @@ func vouched(f Facts) (*ledger.Ledger, *Judgement) {
 		return nil, isolated("ledger-newer", "boot the newer image", "no ledger slot fits the expected value, and one was written by a newer image")
 	case l == nil && corrupt > 0:
 		return nil, isolated("ledger-corrupt", nextCounter, "%d of 2 ledger slots are corrupt and no other fits the expected value", corrupt)
+	case l == nil && newest(f.Ledger.Contents).Counter > f.TPM.Counter:
+		// Both slots were written after the state that the TPM is in.
+		return nil, isolated("tpm-rolled-back", nextCounter,
+			"LEDGER saw attempt %d, the TPM counts %d: the TPM's state was rolled back", newest(f.Ledger.Contents).Counter, f.TPM.Counter)
 	case l == nil:
 		return nil, isolated("ledger-differs", nextCounter, "no ledger slot fits the expected value: the disk was rolled back or altered")
 	case l.Box.SRK != f.TPM.SRK:

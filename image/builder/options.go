@@ -104,6 +104,12 @@ func (o *Options) complete(ctx context.Context) error {
 		}
 		o.Modules = c.Modules(o.Flavour)
 	}
+	// The compiler runs in the source tree, wherever we are.
+	out, err := filepath.Abs(o.Out)
+	if err != nil {
+		return fmt.Errorf("find output folder: %w", err)
+	}
+	o.Out = out
 	if err := os.MkdirAll(o.Out, 0o755); err != nil {
 		return fmt.Errorf("make output folder: %w", err)
 	}
