@@ -96,19 +96,22 @@ func Run(ctx context.Context, o Options) error {
 	s.figures = Recorder{Out: s.Out, Commit: s.source.Version}
 	var failed []error
 	for _, a := range chosen {
-		load, err := os.ReadFile("/proc/loadavg")
-		if err != nil {
-			return fmt.Errorf("read load average: %w", err)
-		}
-		fmt.Fprintf(s.Out, "bench # %s: load %s before it, %d CPUs\n", a.name, loadAverage(string(load)), runtime.NumCPU())
+		s.load(a.name, "before")
 		if err := a.measure(s, ctx); err != nil {
 			failed = append(failed, fmt.Errorf("bench %s: %w", a.name, err))
 		}
+		s.load(a.name, "after")
 		if err := s.figures.Save(s.File); err != nil {
 			return errors.Join(append(failed, err)...)
 		}
 	}
 	return errors.Join(failed...)
+}
+
+// load says how busy the machine is: figures of a machine that others use are not those of an idle one.
+func (s *session) load(area, when string) {
+	text, _ := os.ReadFile("/proc/loadavg") // empty where there is none
+	fmt.Fprintf(s.Out, "bench # %s: load %s %s, %d CPUs\n", area, loadAverage(string(text)), when, runtime.NumCPU())
 }
 
 // loadAverage is that of the last minute, from the text of /proc/loadavg.

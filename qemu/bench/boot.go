@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -18,7 +19,7 @@ import (
 )
 
 const (
-	bootRuns  = 3
+	bootRuns  = 5
 	bootLimit = 4 * time.Minute // of one power-on
 	dataDisk  = 1 << 30
 
@@ -102,6 +103,9 @@ func (s *session) boots(ctx context.Context, flavour, dir string, s3 *s3server.S
 		NICs:      []vm.NIC{{Model: "e1000e", MAC: "52:54:00:72:61:02", Net: vm.Hub{N: 1}}, {MAC: "52:54:00:72:61:03", Net: vm.Hub{N: 1}}},
 		ExtraArgs: []string{"-qmp", "tcp:127.0.0.1:" + strconv.Itoa(qmp) + ",server=on,wait=off"},
 	}
+	if flavour == "cloud" {
+		o.NICs[0].Model = "virtio-net" // the cloud kernel drives no other
+	}
 	if err := box.Sparse(o.Disks[0].Path, dataDisk); err != nil {
 		return nil, err
 	}
@@ -164,7 +168,7 @@ func powerOn(ctx context.Context, o box.Options, rest bool) (f bootFigures, err 
 }
 
 const (
-	restAtLeast = 20 * time.Second // of the guest's clock: caches filled by the start have been given back
+	restAtLeast = 30 * time.Second // of the guest's clock: what only the start needed has been given back
 	restAtMost  = 90 * time.Second
 	restSteady  = mib // between two looks
 	restEvery   = 3 * time.Second
@@ -185,6 +189,10 @@ func settled(ctx context.Context, b *box.Box) (*apipb.StatusReply, error) {
 		now := new(apipb.StatusReply)
 		if err := protojson.Unmarshal(text, now); err != nil {
 			return nil, fmt.Errorf("read status: %w", err)
+		}
+		// For whoever wants to know where the memory is.
+		if err := os.WriteFile(filepath.Join(b.Dir, "idle.json"), text, 0o644); err != nil {
+			return nil, err
 		}
 		if last != nil && now.GetUptimeMs() >= restAtLeast.Milliseconds() && steady(used(last), used(now)) {
 			return now, nil

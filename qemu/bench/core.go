@@ -22,6 +22,7 @@ const (
 	pattern     = 0x52 // of the data that a new client reads
 
 	goalRestart = "<= 20"
+	// Not measured here: only the delays that those wait before they start the process (docs/howto/run-benches.md).
 	restartPeer = "a fixed delay before the restart: 1000 ms gokrazy, 5000 ms Talos"
 )
 

@@ -6,6 +6,6 @@
 // fails because a machine is slow. What cannot be measured is an error. Medians over N runs; ratios are measured
 // interleaved in one run.
 //
-// [Run] goes through the areas one after another, so that they do not disturb each other, and says before each how
-// busy the machine is. Each area is one file: image.go, boot.go, core.go. All they make lies in Options.Dir.
+// [Run] goes through the areas one after another, so that they do not disturb each other, and says before and after
+// each how busy the machine is. Each area is one file: image.go, boot.go, core.go. All they make lies in Options.Dir.
 package bench
