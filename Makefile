@@ -8,8 +8,6 @@ VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo 
 GO          ?= go
 SUDO        := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-export CGO_ENABLED ?= 1
-
 # command:package of what each target needs on the machine; go itself is the one thing not installed here.
 RUN_TOOLS   := qemu-system-x86_64:qemu-system-x86 swtpm:swtpm /usr/share/OVMF/OVMF_CODE_4M.secboot.fd:ovmf \
                /usr/lib/systemd/boot/efi/linuxx64.efi.stub:systemd-boot-efi nbdcopy:libnbd-bin xz:xz-utils
