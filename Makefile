@@ -23,7 +23,7 @@ define need # list of command:package
 	  $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
 endef
 
-.PHONY: help run test image systems bench soak fuzz lint generate docs clean go tools
+.PHONY: help run test image systems bench fuzz lint generate clean go tools
 
 help: ## show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
