@@ -36,7 +36,12 @@ func (a *App) counterCommand() *cobra.Command {
 
 func counterTable(w io.Writer, r *apipb.ShowCounterReply) {
 	if !r.GetTpm() {
-		fmt.Fprintln(w, "this machine keeps no counter (tpm: none)")
+		if r.GetVerdict().GetDecision() == "" {
+			fmt.Fprintln(w, "this machine keeps no counter (tpm: none)")
+			return
+		}
+		fmt.Fprintf(w, "%s  no counter: the TPM cannot be used\n", decision(r.GetVerdict()))
+		verdictLines(w, r.GetVerdict())
 		return
 	}
 	fmt.Fprintf(w, "%s  counter %d  expected %d  open attempts %d\n",

@@ -199,3 +199,23 @@ func TestNumbersForPeople(t *testing.T) {
 		}
 	}
 }
+
+// An isolated box without a TPM is no workstation: the verdict is what its operator looks for.
+func TestCounterWithoutTPM(t *testing.T) {
+	isolated := &apipb.Verdict{Decision: "isolated", Code: "tpm-absent", Reason: "there is no TPM", Next: "switch it on"}
+	for name, tc := range map[string]struct {
+		verdict *apipb.Verdict
+		want    string
+	}{
+		"workstation":  {nil, "this machine keeps no counter (tpm: none)\n"},
+		"isolated box": {isolated, "ISOLATED  no counter: the TPM cannot be used\nwhy   there is no TPM\nnext  switch it on\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out strings.Builder
+			counterTable(&out, &apipb.ShowCounterReply{Verdict: tc.verdict})
+			if out.String() != tc.want {
+				t.Errorf("got\n%s\nwant\n%s", out.String(), tc.want)
+			}
+		})
+	}
+}
