@@ -198,22 +198,32 @@ func provisioned(t *testing.T, w *world) {
 	w.want(w.boot(), verdict.Released, "provisioned")
 }
 
-// TestTPMRolledBack restores an older state of the TPM after LEDGER has moved on.
-func TestTPMRolledBack(t *testing.T) {
-	w := newWorld(t, "swtpm")
-	provisioned(t, w)
+// saveTPM copies the state of the TPM and returns what puts it back.
+func saveTPM(t *testing.T, w *world) (restore func()) {
+	t.Helper()
 	swtpm := w.tpm.(*tpmtest.SWTPM)
 	old, err := swtpm.Save()
 	if err != nil {
 		t.Fatal(err)
 	}
+	return func() {
+		t.Helper()
+		if err := swtpm.Restore(old); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestTPMRolledBack restores an older state of the TPM after LEDGER has moved on.
+func TestTPMRolledBack(t *testing.T) {
+	w := newWorld(t, "swtpm")
+	provisioned(t, w)
+	restore := saveTPM(t, w)
 	w.apply(config2)
 	w.want(w.boot(), verdict.Released, "closing")
 	w.apply(config1)
 	w.want(w.boot(), verdict.Released, "closing")
-	if err := swtpm.Restore(old); err != nil {
-		t.Fatal(err)
-	}
+	restore()
 	w.want(w.boot(), verdict.Isolated, "ledger-differs")
 }
 
@@ -221,16 +231,10 @@ func TestTPMRolledBack(t *testing.T) {
 func TestTPMRolledBackOnce(t *testing.T) {
 	w := newWorld(t, "swtpm")
 	provisioned(t, w)
-	swtpm := w.tpm.(*tpmtest.SWTPM)
-	old, err := swtpm.Save()
-	if err != nil {
-		t.Fatal(err)
-	}
+	restore := saveTPM(t, w)
 	w.apply(config2)
 	w.want(w.boot(), verdict.Released, "closing")
-	if err := swtpm.Restore(old); err != nil {
-		t.Fatal(err)
-	}
+	restore()
 	w.want(w.boot(), verdict.Isolated, "tpm-rolled-back")
 }
 

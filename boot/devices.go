@@ -115,7 +115,8 @@ func (c *check) quarantineNIC(ctx context.Context) {
 	for _, d := range devices {
 		c.devices = slices.DeleteFunc(c.devices, func(v verdict.Device) bool { return v.ID == place || v.ID == d.ID })
 		c.devices = append(c.devices, verdict.Device{ID: d.ID, Verdict: verdict.Verdict{
-			Decision: verdict.Quarantined, Code: "quarantine-nic", Reason: "the image's policy leaves this NIC to an isolated box"}})
+			Decision: verdict.Quarantined, Code: "quarantine-nic", Reason: "the image's policy leaves this NIC to an isolated box",
+		}})
 	}
 }
 
@@ -164,7 +165,8 @@ func unsupported(seen []observed) []verdict.Device {
 	for _, o := range seen {
 		if !o.function.Supported {
 			out = append(out, verdict.Device{ID: o.function.Place, Verdict: verdict.Verdict{
-				Decision: verdict.Isolated, Code: "unsupported", Reason: o.function.Why, Next: "ratchetctl hw list"}})
+				Decision: verdict.Isolated, Code: "unsupported", Reason: o.function.Why, Next: "ratchetctl hw list",
+			}})
 		}
 	}
 	return out

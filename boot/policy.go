@@ -36,7 +36,7 @@ func ParsePolicy(b []byte) (Policy, error) {
 	if err := d.Decode(&p); err != nil {
 		return Policy{}, fmt.Errorf("parse policy: %w", err)
 	}
-	if p.TPM != "required" && !(p.TPM == "optional" && p.Development) {
+	if p.TPM != "required" && (p.TPM != "optional" || !p.Development) {
 		return Policy{}, fmt.Errorf("parse policy: tpm is %q, want \"required\"", p.TPM)
 	}
 	if p.RecoveryKey != "" && !p.Development {

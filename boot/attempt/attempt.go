@@ -16,9 +16,9 @@ import (
 )
 
 var (
-	// ErrNotInOrder: counter, journal and ledger do not fit together; a reboot says why.
+	// ErrNotInOrder says that counter, journal and ledger do not fit together; a reboot says why.
 	ErrNotInOrder = errors.New("the counter is not in order, no attempt can be opened; reboot to see the verdict")
-	// ErrTooMany: as many attempts are open as a boot can check; a reboot closes them.
+	// ErrTooMany says that as many attempts are open as a boot can check; a reboot closes them.
 	ErrTooMany = fmt.Errorf("%d attempts are open; reboot to close them", ledger.MaxOpen)
 )
 

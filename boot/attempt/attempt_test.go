@@ -37,9 +37,11 @@ func (b bare) Isolate(string) error { return nil }
 func (b bare) Functions() ([]hw.Device, error) {
 	return []hw.Device{{Place: "pci:1", Kind: hw.Disk, Supported: true}}, nil
 }
+
 func (b bare) BindStorage(_ context.Context, p string) ([]hw.Device, error) {
 	return b.Bind(context.Background(), p)
 }
+
 func (b bare) Bind(context.Context, string) ([]hw.Device, error) {
 	return []hw.Device{{ID: "serial:boot", Place: "pci:1", Kind: hw.Disk, Node: "/dev/vda"}}, nil
 }

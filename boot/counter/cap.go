@@ -21,7 +21,7 @@ const (
 // satisfies a policy that names this image's PCR 11. It must work even when the storage root key
 // is missing, hence the empty password when there is no session.
 func (c *Chip) Cap(word string) error {
-	var auth tpm2.Session = tpm2.PasswordAuth(nil)
+	auth := tpm2.PasswordAuth(nil)
 	if s, err := c.plain(); err == nil {
 		auth = s
 	}

@@ -8,15 +8,15 @@ import (
 )
 
 var (
-	// ErrUnprovisioned: the storage root key or all of C, E and J are absent.
+	// ErrUnprovisioned says that the storage root key or all of C, E and J are absent.
 	ErrUnprovisioned = errors.New("the TPM was never provisioned for this box")
-	// ErrLockout: the TPM refuses authorisations until its lockout time has passed.
+	// ErrLockout says that the TPM refuses authorisations until its lockout time has passed.
 	ErrLockout = errors.New("the TPM is in dictionary-attack lockout")
-	// ErrForged: an answer was not authenticated by the TPM that owns the storage root key.
+	// ErrForged says that an answer was not authenticated by the TPM that owns the storage root key.
 	ErrForged = errors.New("answer is not authenticated by the storage root key of this TPM")
-	// ErrOwned: owner or lockout authorisation is set, and not from the recovery key given.
+	// ErrOwned says that owner or lockout authorisation is set, and not from the recovery key given.
 	ErrOwned = errors.New("the TPM has another owner")
-	// ErrOtherKey: the handle of the storage root key holds another key.
+	// ErrOtherKey says that the handle of the storage root key holds another key.
 	ErrOtherKey = errors.New("the handle of the storage root key holds another key")
 )
 
@@ -49,5 +49,5 @@ func explain(verb string, err error) error {
 		return fmt.Errorf("%s: %w", verb, err)
 	}
 	// The TPM said yes but the response did not parse, or its HMAC is wrong.
-	return fmt.Errorf("%s: %w (%v)", verb, ErrForged, err)
+	return fmt.Errorf("%s: %w (%w)", verb, ErrForged, err)
 }

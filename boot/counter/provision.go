@@ -19,7 +19,7 @@ const journalSeed = "ratchet journal 1"
 // go-tpm 0.9.8 cuts an authorisation value at its first zero byte when it computes an HMAC.
 func OwnerAuth(recoveryKey string) []byte { return derive(recoveryKey, "ratchet owner 1") }
 
-// LockoutAuth: see OwnerAuth.
+// LockoutAuth derives the value of the lockout hierarchy, as OwnerAuth does of the owner's.
 func LockoutAuth(recoveryKey string) []byte { return derive(recoveryKey, "ratchet lockout 1") }
 
 func derive(recoveryKey, purpose string) []byte {

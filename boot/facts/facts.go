@@ -28,8 +28,10 @@ func TPM(chip *counter.Chip, policy counter.Digest, locked bool) verdict.TPMFact
 
 // Failed are the facts of a TPM that could not be read.
 func Failed(err error) verdict.TPMFacts {
-	f := verdict.TPMFacts{Health: verdict.TPMError, Detail: err.Error(),
-		C: verdict.IndexAbsent, E: verdict.IndexAbsent, J: verdict.IndexAbsent}
+	f := verdict.TPMFacts{
+		Health: verdict.TPMError, Detail: err.Error(),
+		C: verdict.IndexAbsent, E: verdict.IndexAbsent, J: verdict.IndexAbsent,
+	}
 	var name *counter.NameError
 	switch {
 	case errors.Is(err, counter.ErrUnprovisioned):

@@ -13,13 +13,13 @@ const (
 type Strength uint8
 
 const (
-	// StrengthAbsent: there is no such target. In an intent, "from absent" adds it.
+	// StrengthAbsent is that of no such target. In an intent, "from absent" adds it.
 	StrengthAbsent Strength = iota
-	// StrengthNone: it is there and says nothing about its content.
+	// StrengthNone is that of a target which says nothing about its content.
 	StrengthNone
-	// StrengthVersion: it reports a version, which a changed firmware can fake.
+	// StrengthVersion is that of a reported version, which a changed firmware can fake.
 	StrengthVersion
-	// StrengthDigest: its content can be read and hashed.
+	// StrengthDigest is that of content which can be read and hashed.
 	StrengthDigest
 )
 

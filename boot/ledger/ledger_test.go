@@ -137,9 +137,16 @@ func TestContentMatches(t *testing.T) {
 		want, seen Content
 		match      bool
 	}{
-		{a, a, true}, {a, b, false}, {a, none, false}, {a, absent, false},
-		{version("1"), version("1"), true}, {version("1"), version("2"), false},
-		{none, version("2"), true}, {none, absent, false}, {absent, absent, true}, {absent, a, false},
+		{a, a, true},
+		{a, b, false},
+		{a, none, false},
+		{a, absent, false},
+		{version("1"), version("1"), true},
+		{version("1"), version("2"), false},
+		{none, version("2"), true},
+		{none, absent, false},
+		{absent, absent, true},
+		{absent, a, false},
 	} {
 		if c.want.Matches(c.seen) != c.match {
 			t.Errorf("%s matches %s = %v", c.want, c.seen, !c.match)

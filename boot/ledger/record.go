@@ -8,11 +8,11 @@ import (
 )
 
 var (
-	// ErrEmpty: there are only zeros.
+	// ErrEmpty says that there are only zeros.
 	ErrEmpty = errors.New("nothing was written here")
-	// ErrCorrupt: there is something, and it is not a whole record.
+	// ErrCorrupt says that there is something, and it is not a whole record.
 	ErrCorrupt = errors.New("record is corrupt")
-	// ErrNewer: the record is whole but of a version or with features that this code does not know.
+	// ErrNewer says that the record is whole but of a version or with features that this code does not know.
 	ErrNewer = errors.New("record was written by a newer version")
 )
 

@@ -5,6 +5,7 @@ import "github.com/ratchetos/ratchet/boot/ledger"
 // Health says whether the TPM could be asked.
 type Health string
 
+// The ledger's health is one of Healthy and the last three, the TPM's any of the others.
 const (
 	Healthy       Health = "healthy"
 	TPMAbsent     Health = "absent"
@@ -21,6 +22,7 @@ const (
 // IndexState is the state of C, E or J.
 type IndexState string
 
+// What an index is found as. Only E can be foreign or locked.
 const (
 	IndexAbsent    IndexState = "absent"
 	IndexUnwritten IndexState = "unwritten"
@@ -75,11 +77,11 @@ type Observed struct {
 type Action string
 
 const (
-	// None: E is this image's.
+	// None leaves the TPM alone: E is this image's.
 	None Action = ""
-	// Provision: make the counter, or finish making it.
+	// Provision makes the counter, or finishes making it.
 	Provision Action = "provision"
-	// Rebind: replace E of another image.
+	// Rebind replaces E of another image.
 	Rebind Action = "rebind"
 )
 

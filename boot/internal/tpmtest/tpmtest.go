@@ -98,7 +98,7 @@ type SWTPM struct {
 func NewSWTPM(t testing.TB) *SWTPM {
 	t.Helper()
 	// Not t.TempDir: it holds the test's name, and a socket's path ends at 108 bytes.
-	dir, err := os.MkdirTemp("", "swtpm")
+	dir, err := os.MkdirTemp("", "swtpm") //nolint:usetesting // a path of a fixed length
 	if err != nil {
 		t.Fatal(err)
 	}
