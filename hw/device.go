@@ -3,6 +3,7 @@ package hw
 // Kind of a device.
 type Kind string
 
+// What a device can be.
 const (
 	NIC  Kind = "nic"
 	Disk Kind = "disk"

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
 	"github.com/ratchetos/ratchet/hw/internal/fakesys"
 	"github.com/ratchetos/ratchet/hw/kmod"
 )

@@ -9,11 +9,12 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ratchetos/ratchet/hw/catalogue"
+	"github.com/ratchetos/ratchet/hw/internal/sysfs"
 	"github.com/ratchetos/ratchet/hw/pci"
 	"github.com/ratchetos/ratchet/hw/uevent"
-
-	"golang.org/x/sys/unix"
 )
 
 // Bind of a PCI function returns when the driver's probe has; disks come later, found by scans
@@ -149,7 +150,7 @@ func (w *waiter) below(dir string) []string {
 // disksComplete says that each disk the SCSI layer has found has its block device.
 func (w *waiter) disksComplete() bool {
 	for _, device := range w.below("/sys/bus/scsi/devices") {
-		kind := w.read(device, "type")
+		kind := sysfs.Attribute(device, "type")
 		// Direct access, optical memory and zoned block devices are what sd_mod drives.
 		if !slices.Contains([]string{"0", "7", "20"}, kind) {
 			continue
@@ -176,7 +177,7 @@ func (w *waiter) portsIdle() bool {
 			continue
 		}
 		speeds, _ := filepath.Glob(filepath.Join(top, "link*", "ata_link", "link*", "sata_spd"))
-		linked := slices.ContainsFunc(speeds, func(path string) bool { return w.read(path) != "<unknown>" })
+		linked := slices.ContainsFunc(speeds, func(path string) bool { return sysfs.Attribute(path) != "<unknown>" })
 		if linked {
 			w.since = time.Time{} // a disk that is spinning up
 			return false
@@ -216,7 +217,7 @@ func (w *waiter) controllersLive() bool {
 		return false
 	}
 	for _, c := range controllers {
-		if w.read(w.function.Dir(), "nvme", c.Name(), "state") != "live" {
+		if sysfs.Attribute(w.function.Dir(), "nvme", c.Name(), "state") != "live" {
 			return false
 		}
 	}
@@ -228,7 +229,7 @@ func (w *waiter) controllersLive() bool {
 // so that what pretends to be a stick does not become a keyboard.
 func (w *waiter) authorise() {
 	for _, device := range w.below("/sys/bus/usb/devices") {
-		if w.read(device, "authorized") != "0" || strings.Contains(filepath.Base(device), ":") {
+		if sysfs.Attribute(device, "authorized") != "0" || strings.Contains(filepath.Base(device), ":") {
 			continue
 		}
 		w.since = time.Time{}
@@ -239,7 +240,7 @@ func (w *waiter) authorise() {
 		const massStorage, hub = "08", "09"
 		interfaces, _ := filepath.Glob(filepath.Join(device, "*", "bInterfaceClass"))
 		if !slices.ContainsFunc(interfaces, func(path string) bool {
-			class := w.read(filepath.Dir(path), "bInterfaceClass")
+			class := sysfs.Attribute(filepath.Dir(path), "bInterfaceClass")
 			return class == massStorage || class == hub
 		}) {
 			if err := errors.Join(os.WriteFile(attribute, []byte("0"), 0), os.WriteFile(filepath.Join(device, "remove"), []byte("1"), 0)); err != nil {
@@ -247,12 +248,4 @@ func (w *waiter) authorise() {
 			}
 		}
 	}
-}
-
-func (w *waiter) read(path ...string) string {
-	data, err := os.ReadFile(filepath.Join(path...))
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(data))
 }

@@ -12,6 +12,7 @@ import (
 // Kind of what a PCI function gives.
 type Kind string
 
+// What a function can give: a link, or a controller with disks behind it.
 const (
 	NIC            Kind = "nic"
 	DiskController Kind = "disk-controller"

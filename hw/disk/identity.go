@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/ratchetos/ratchet/hw/internal/sysfs"
 )
 
 // Identity is what a disk says about itself. Fields it does not tell are empty.
@@ -31,12 +33,12 @@ func (id Identity) IDs() []string {
 
 // Read looks at the block device whose directory in sysfs is dir (…/block/sda, …/nvme0n1).
 func Read(dir string) Identity {
-	sectors, _ := strconv.ParseUint(attribute(dir, "size"), 10, 64)
+	sectors, _ := strconv.ParseUint(sysfs.Attribute(dir, "size"), 10, 64)
 	id := Identity{Size: sectors * 512} // sysfs counts in 512 bytes whatever the disk's sectors are
 	device := filepath.Join(dir, "device")
 	switch {
-	case attribute(dir, "serial") != "": // virtio-blk has it at the disk
-		id.Serial = clean(attribute(dir, "serial"))
+	case sysfs.Attribute(dir, "serial") != "": // virtio-blk has it at the disk
+		id.Serial = clean(sysfs.Attribute(dir, "serial"))
 	case strings.HasPrefix(filepath.Base(dir), "nvme"):
 		id.readNVMe(dir, device)
 	default:
@@ -46,26 +48,26 @@ func Read(dir string) Identity {
 }
 
 func (id *Identity) readNVMe(dir, device string) {
-	id.Serial = clean(attribute(device, "serial"))
-	id.Model = text(attribute(device, "model"))
-	id.Firmware = clean(attribute(device, "firmware_rev"))
+	id.Serial = clean(sysfs.Attribute(device, "serial"))
+	id.Model = text(sysfs.Attribute(device, "model"))
+	id.Firmware = clean(sysfs.Attribute(device, "firmware_rev"))
 	for _, name := range []string{"nguid", "eui"} {
 		// "6eeb7a4f-…" and "00 02 b3 …": only the digits count; all zero means none.
-		digits := strings.Map(hexOnly, strings.ToLower(attribute(dir, name)))
+		digits := strings.Map(hexOnly, strings.ToLower(sysfs.Attribute(dir, name)))
 		if strings.Trim(digits, "0") != "" {
 			id.Unique = "nvme:" + digits
 			break
 		}
 	}
 	// Namespaces of one controller share its serial: only the first goes by it.
-	if nsid := attribute(dir, "nsid"); nsid != "" && nsid != "1" {
+	if nsid := sysfs.Attribute(dir, "nsid"); nsid != "" && nsid != "1" {
 		id.Serial = clean(id.Serial + "-n" + nsid)
 	}
 }
 
 func (id *Identity) readSCSI(device string) {
-	id.Model = text(attribute(device, "vendor") + " " + attribute(device, "model"))
-	id.Firmware = clean(attribute(device, "rev"))
+	id.Model = text(sysfs.Attribute(device, "vendor") + " " + sysfs.Attribute(device, "model"))
+	id.Firmware = clean(sysfs.Attribute(device, "rev"))
 	if page, err := os.ReadFile(filepath.Join(device, "vpd_pg80")); err == nil {
 		id.Serial = unitSerial(page)
 	}
@@ -117,19 +119,11 @@ func usbSerial(device string) string {
 	}
 	for range 8 { // a stick behind hubs is still within that many levels
 		dir = filepath.Dir(dir)
-		if attribute(dir, "idVendor") != "" {
-			return clean(attribute(dir, "serial"))
+		if sysfs.Attribute(dir, "idVendor") != "" {
+			return clean(sysfs.Attribute(dir, "serial"))
 		}
 	}
 	return ""
-}
-
-func attribute(dir, name string) string {
-	data, err := os.ReadFile(filepath.Join(dir, name))
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(data))
 }
 
 // text makes what a device says fit for a console: printable ASCII, no runs of blanks. A

@@ -75,9 +75,11 @@ QEMU HARDDISK
 		}
 	}
 	page("vpd_pg80", append([]byte{0, 0x80, 0, 8}, "  disk-1"...))
-	page("vpd_pg83", []byte{0, 0x83, 0, 8 + 12,
+	page("vpd_pg83", []byte{
+		0, 0x83, 0, 8 + 12,
 		2, 1, 0, 4, 'A', 'T', 'A', ' ', // T10 vendor name, not used
-		1, 3, 0, 8, 0x50, 0, 0xc5, 0, 1, 2, 3, 4})
+		1, 3, 0, 8, 0x50, 0, 0xc5, 0, 1, 2, 3, 4,
+	})
 	got := Read(filepath.Join(root, "sda"))
 	want := Identity{Serial: "disk-1", Unique: "wwn:5000c50001020304", Model: "ATA QEMU HARDDISK", Firmware: "2.5+", Size: 4096}
 	if got != want {

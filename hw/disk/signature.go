@@ -78,7 +78,6 @@ func (p *probe) is(offset int64, magic string) bool {
 
 func (p *probe) le16(offset int64) uint16 { return binary.LittleEndian.Uint16(p.at(offset, 2)) }
 func (p *probe) le32(offset int64) uint32 { return binary.LittleEndian.Uint32(p.at(offset, 4)) }
-func (p *probe) le64(offset int64) uint64 { return binary.LittleEndian.Uint64(p.at(offset, 8)) }
 
 // format is one kind of content. Where one format contains the mark of another (FAT and NTFS
 // end their first sector like an MBR), the more telling one stands first.

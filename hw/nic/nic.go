@@ -9,12 +9,12 @@ package nic
 import (
 	"encoding/hex"
 	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ratchetos/ratchet/hw/internal/sysfs"
 )
 
 // Identity is what tells one NIC from another.
@@ -31,18 +31,10 @@ func Read(dir, name string, live bool) Identity {
 	if live {
 		id = ask(name)
 	}
-	if id.MAC == "" && attribute(dir, "addr_assign_type") == "0" { // NET_ADDR_PERM
-		id.MAC = usable(attribute(dir, "address"))
+	if id.MAC == "" && sysfs.Attribute(dir, "addr_assign_type") == "0" { // NET_ADDR_PERM
+		id.MAC = usable(sysfs.Attribute(dir, "address"))
 	}
 	return id
-}
-
-func attribute(dir, name string) string {
-	data, err := os.ReadFile(filepath.Join(dir, name))
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(data))
 }
 
 // usable drops addresses that cannot name a NIC: none, all zero, or a group's.

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/tools/txtar"
+
+	"github.com/ratchetos/ratchet/hw/internal/sysfs"
 )
 
 // New unpacks the archive file into a new directory.
@@ -53,9 +55,5 @@ func New(t testing.TB, archive string) string {
 
 // Get reads an attribute below root, "" when it is not there.
 func Get(root string, path ...string) string {
-	data, err := os.ReadFile(filepath.Join(append([]string{root}, path...)...))
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(data))
+	return sysfs.Attribute(append([]string{root}, path...)...)
 }
