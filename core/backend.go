@@ -92,7 +92,7 @@ func (b backend) ShowConfig(context.Context) (*apipb.ShowConfigReply, error) {
 // CheckConfig implements api.Backend.
 func (b backend) CheckConfig(ctx context.Context, name string, yaml []byte) ([]*apipb.ConfigDiagnostic, error) {
 	_, _, found := config.Load(ctx, name, yaml, b.a.checker())
-	return diagnostics(found), nil
+	return api.Diagnostics(found), nil
 }
 
 // ApplyConfig implements api.Backend.
@@ -102,17 +102,6 @@ func (b backend) ApplyConfig(ctx context.Context, req *apipb.ApplyConfigRequest)
 
 // ConfirmConfig implements api.Backend.
 func (b backend) ConfirmConfig(ctx context.Context) error { return b.a.confirm(ctx) }
-
-func diagnostics(found config.Diagnostics) []*apipb.ConfigDiagnostic {
-	out := make([]*apipb.ConfigDiagnostic, len(found))
-	for i, d := range found {
-		out[i] = &apipb.ConfigDiagnostic{
-			File: d.File, Line: uint32(d.Line), Column: uint32(d.Column), Severity: string(d.Severity),
-			Path: d.Path, Message: d.Message, Text: d.Detail(),
-		}
-	}
-	return out
-}
 
 // Counter implements api.Backend.
 func (b backend) Counter(ctx context.Context) (*apipb.ShowCounterReply, error) {

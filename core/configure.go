@@ -126,7 +126,7 @@ func (a *appliance) apply(ctx context.Context, req *apipb.ApplyConfigRequest) (*
 		name = "appliance.yaml"
 	}
 	next, _, found := config.Load(ctx, name, req.GetYaml(), a.checker())
-	reply := &apipb.ApplyConfigReply{Diagnostics: diagnostics(found)}
+	reply := &apipb.ApplyConfigReply{Diagnostics: api.Diagnostics(found)}
 	if found.Failed() || next == nil {
 		return reply, nil
 	}

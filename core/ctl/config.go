@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ratchetos/ratchet/core/api"
 	"github.com/ratchetos/ratchet/core/api/apipb"
 	"github.com/ratchetos/ratchet/core/config"
 )
@@ -63,25 +64,13 @@ func (a *App) configCheck() *cobra.Command {
 				}
 			} else {
 				_, _, found := config.Load(cmd.Context(), args[0], data, config.Features(a.Features))
-				reply = &apipb.CheckConfigReply{Diagnostics: Wire(found)}
+				reply = &apipb.CheckConfigReply{Diagnostics: api.Diagnostics(found)}
 			}
 			return a.findings(reply, reply.GetDiagnostics(), args[0]+" is right")
 		},
 	}
 	cmd.Flags().BoolVar(&box, "box", false, "let the box check, with its hardware and its plugins")
 	return cmd
-}
-
-// Wire turns findings into the form of the API.
-func Wire(found config.Diagnostics) []*apipb.ConfigDiagnostic {
-	out := make([]*apipb.ConfigDiagnostic, len(found))
-	for i, d := range found {
-		out[i] = &apipb.ConfigDiagnostic{
-			File: d.File, Line: uint32(d.Line), Column: uint32(d.Column), Severity: string(d.Severity),
-			Path: d.Path, Message: d.Message, Text: d.Detail(),
-		}
-	}
-	return out
 }
 
 // findings prints the report and makes the exit code of it.

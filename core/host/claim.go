@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
 )
@@ -21,17 +20,26 @@ func (h *Host) identify(ctx context.Context, u *unit, w *pluginpb.Want) (string,
 	return id, nil
 }
 
-// claim notes what the plugin is about to open. Apply has compared all plugins before; this
-// is for what changed since, and for handles that are claimed at run time. all says that
-// wants is everything the plugin wants.
-func (h *Host) claim(ctx context.Context, u *unit, wants []*pluginpb.Want, all bool) error {
+// identifyAll gives the identity behind each want, by the want's name.
+func (h *Host) identifyAll(ctx context.Context, u *unit, wants []*pluginpb.Want) (map[string]string, error) {
 	ids := make(map[string]string, len(wants))
 	for _, w := range wants {
 		id, err := h.identify(ctx, u, w)
 		if err != nil {
-			return fmt.Errorf("%s: %w", w.GetPath(), err)
+			return nil, fmt.Errorf("%s: %w", w.GetPath(), err)
 		}
 		ids[w.GetName()] = id
+	}
+	return ids, nil
+}
+
+// claim notes what the plugin is about to open. Apply has compared all plugins before; this
+// is for what changed since, and for handles that are claimed at run time. all says that
+// wants is everything the plugin wants.
+func (h *Host) claim(ctx context.Context, u *unit, wants []*pluginpb.Want, all bool) error {
+	ids, err := h.identifyAll(ctx, u, wants)
+	if err != nil {
+		return err
 	}
 	h.claimMu.Lock()
 	defer h.claimMu.Unlock()
@@ -55,13 +63,9 @@ func (h *Host) claim(ctx context.Context, u *unit, wants []*pluginpb.Want, all b
 
 // claimable says whether the plugin could claim all of it now.
 func (h *Host) claimable(ctx context.Context, u *unit, wants []*pluginpb.Want) error {
-	ids := make(map[string]string, len(wants))
-	for _, w := range wants {
-		id, err := h.identify(ctx, u, w)
-		if err != nil {
-			return fmt.Errorf("%s: %w", w.GetPath(), err)
-		}
-		ids[w.GetName()] = id
+	ids, err := h.identifyAll(ctx, u, wants)
+	if err != nil {
+		return err
 	}
 	h.claimMu.Lock()
 	defer h.claimMu.Unlock()
@@ -113,26 +117,15 @@ func (h *Host) request(u *unit) (Request, error) {
 
 // ownsPID says whether pid is one of the plugin's processes that is waited for.
 func (u *unit) ownsPID(pid int) bool {
-	answer := make(chan bool, 1)
-	ok := u.post(func(time.Time) {
+	return u.ask(func() bool {
 		for _, a := range []*attempt{u.active, u.spare} {
 			if a == nil {
 				continue
 			}
 			if p := a.current(); p != nil && p.pid() == pid {
-				answer <- true
-				return
+				return true
 			}
 		}
-		answer <- false
+		return false
 	})
-	if !ok {
-		return false
-	}
-	select {
-	case is := <-answer:
-		return is
-	case <-u.done:
-		return false
-	}
 }

@@ -118,6 +118,20 @@ func (u *unit) post(f func(now time.Time)) bool {
 	}
 }
 
+// ask has the goroutine answer a question about what only it may read; false once it has ended.
+func (u *unit) ask(question func() bool) bool {
+	answer := make(chan bool, 1)
+	if !u.post(func(time.Time) { answer <- question() }) {
+		return false
+	}
+	select {
+	case is := <-answer:
+		return is
+	case <-u.done:
+		return false
+	}
+}
+
 // input posts one input.
 func (u *unit) input(k supervise.Kind, why string) bool {
 	return u.post(func(now time.Time) { u.step(now, supervise.Input{Kind: k, Why: why}) })
@@ -230,16 +244,7 @@ func (u *unit) look() (view, <-chan struct{}) {
 
 // isActive says whether p is the process that serves or is about to.
 func (u *unit) isActive(p *process) bool {
-	answer := make(chan bool, 1)
-	if !u.post(func(time.Time) { answer <- u.active != nil && u.active.current() == p }) {
-		return false
-	}
-	select {
-	case is := <-answer:
-		return is
-	case <-u.done:
-		return false
-	}
+	return u.ask(func() bool { return u.active != nil && u.active.current() == p })
 }
 
 // settled waits until the plugin serves, or will not without being asked again.

@@ -8,9 +8,11 @@ import (
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
 )
 
-// Size and Duration are the quantities of a configuration; see package strict.
+// The quantities of a configuration; see package strict.
 type (
-	Size     = strict.Size
+	// Size is in bytes, written as "64MiB".
+	Size = strict.Size
+	// Duration is written as "30s".
 	Duration = strict.Duration
 )
 
