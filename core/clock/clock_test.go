@@ -50,9 +50,14 @@ func TestNextRound(t *testing.T) {
 		spread   float64
 		want     time.Duration
 	}{
-		{0, 0.5, interval}, {0, 0, interval * 3 / 4}, {0, 1, interval * 5 / 4},
-		{1, 0.5, time.Second}, {2, 0.5, 2 * time.Second}, {5, 0.5, 16 * time.Second},
-		{12, 0.5, lastRetry}, {1 << 40, 0.5, lastRetry},
+		{0, 0.5, interval},
+		{0, 0, interval * 3 / 4},
+		{0, 1, interval * 5 / 4},
+		{1, 0.5, time.Second},
+		{2, 0.5, 2 * time.Second},
+		{5, 0.5, 16 * time.Second},
+		{12, 0.5, lastRetry},
+		{1 << 40, 0.5, lastRetry},
 	} {
 		if got := nextRound(tt.failures, tt.spread); got != tt.want {
 			t.Errorf("after %d failures (%v): %s, want %s", tt.failures, tt.spread, got, tt.want)
@@ -149,9 +154,11 @@ func synced(t *testing.T, k *Clock) {
 func TestStepsAClockThatIsFarOff(t *testing.T) {
 	w := &wrong{by: -90 * time.Minute}
 	leased := server(t, 5*time.Millisecond, false)
-	k := Start(t.Context(), Config{System: w, Floor: time.Now().Add(-24 * time.Hour),
+	k := Start(t.Context(), Config{
+		System: w, Floor: time.Now().Add(-24 * time.Hour),
 		Servers: []string{server(t, 0, false), server(t, 10*time.Hour, false)},
-		More:    func() []string { return []string{leased} }})
+		More:    func() []string { return []string{leased} },
+	})
 	synced(t, k)
 	if off := time.Until(w.Now()).Abs(); off > 100*time.Millisecond || len(w.steps) != 1 || len(w.slews) != 0 {
 		t.Errorf("off by %s after %v, %v", off, w.steps, w.slews)

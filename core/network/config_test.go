@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
+
 	"github.com/ratchetos/ratchet/hw"
 )
 

@@ -17,8 +17,9 @@ import (
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/insomniacslk/dhcp/dhcpv4/server4"
-	"github.com/ratchetos/ratchet/hw"
 	"golang.org/x/sys/unix"
+
+	"github.com/ratchetos/ratchet/hw"
 )
 
 // alone runs a test in a process with network and host name of its own, and says whether this
@@ -47,7 +48,6 @@ func alone(t *testing.T) bool {
 type lab struct {
 	t      *testing.T
 	server chan func() // run on a thread that is in the server's namespace
-	dhcp   *dhcpServer
 }
 
 func newLab(t *testing.T) *lab {
@@ -171,7 +171,7 @@ func (l *lab) serveDHCP(s *dhcpServer) *dhcpServer {
 			return
 		}
 		l.t.Cleanup(func() { server.Close() })
-		go server.Serve() //nolint:errcheck // ends when the test closes it
+		go server.Serve() // ends when the test closes it
 	})
 	return s
 }

@@ -10,9 +10,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/ratchetos/ratchet/hw"
-
 	"golang.org/x/sys/unix"
+
+	"github.com/ratchetos/ratchet/hw"
 )
 
 // Status is what the management network is at one moment.

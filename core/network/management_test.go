@@ -187,8 +187,10 @@ func advertise(t *testing.T) {
 	if err := p.SetMulticastHopLimit(255); err != nil {
 		t.Error(err)
 	}
-	message := []byte{134, 0, 0, 0, 64, 0, 0x07, 0x08, 0, 0, 0, 0, 0, 0, 0, 0,
-		3, 4, 64, 0xc0, 0, 0, 0x0e, 0x10, 0, 0, 0x0e, 0x10, 0, 0, 0, 0}
+	message := []byte{
+		134, 0, 0, 0, 64, 0, 0x07, 0x08, 0, 0, 0, 0, 0, 0, 0, 0,
+		3, 4, 64, 0xc0, 0, 0, 0x0e, 0x10, 0, 0, 0x0e, 0x10, 0, 0, 0, 0,
+	}
 	prefix := netip.MustParseAddr("2001:db8:7::").As16()
 	message = append(message, prefix[:]...)
 	if _, err := p.WriteTo(message, nil, &net.IPAddr{IP: net.ParseIP("ff02::1"), Zone: "s0"}); err != nil {
