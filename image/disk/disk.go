@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -118,12 +119,12 @@ func Write(path string, o Options) (err error) {
 	return nil
 }
 
-func write(path string, o Options, parts []Partition) error {
+func write(path string, o Options, parts []Partition) (err error) {
 	d, err := diskfs.Create(path, o.Size, diskfs.SectorSize512)
 	if err != nil {
 		return fmt.Errorf("create image: %w", err)
 	}
-	defer d.Close()
+	defer func() { err = errors.Join(err, d.Close()) }()
 	if err := d.Partition(table(parts)); err != nil {
 		return fmt.Errorf("partition: %w", err)
 	}

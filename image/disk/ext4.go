@@ -2,6 +2,7 @@ package disk
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 
@@ -82,7 +83,7 @@ func normalise(f backend.WritableFile, start int64) error {
 	}
 	at := start + int64(le.Uint32(group[groupTable:]))*blockSize
 	inodes := make([]byte, reserved*inodeSize)
-	if _, err := f.ReadAt(inodes, at); err != nil && err != io.EOF {
+	if _, err := f.ReadAt(inodes, at); err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("read inodes: %w", err)
 	}
 	for i := range reserved {

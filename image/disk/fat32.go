@@ -96,10 +96,15 @@ func writeFAT32(w io.WriterAt, size int64, hidden uint32, label string, file []b
 		at   int64
 		data []byte
 	}{
-		{0, boot}, {fatInfo * sector, info},
-		{fatBackup * sector, boot}, {(fatBackup + fatInfo) * sector, info},
-		{fatAt, fat}, {fatAt + int64(g.perFAT)*sector, fat},
-		{g.cluster(rootCluster), root}, {g.cluster(efiCluster), efi}, {g.cluster(bootCluster), bootDir},
+		{0, boot},
+		{fatInfo * sector, info},
+		{fatBackup * sector, boot},
+		{(fatBackup + fatInfo) * sector, info},
+		{fatAt, fat},
+		{fatAt + int64(g.perFAT)*sector, fat},
+		{g.cluster(rootCluster), root},
+		{g.cluster(efiCluster), efi},
+		{g.cluster(bootCluster), bootDir},
 		{g.cluster(fileCluster), file},
 	} {
 		if _, err := w.WriteAt(part.data, part.at); err != nil {

@@ -13,12 +13,13 @@ import (
 // TestFAT32 writes volumes and files of awkward sizes and has fsck.fat and go-diskfs read them.
 func TestFAT32(t *testing.T) {
 	for _, c := range []struct{ size, file int64 }{
-		{34 * mib, 1},        // one sector a cluster, the smallest FAT32 there is
-		{64 * mib, 512},      // the size that go-diskfs lays out wrongly
-		{96 * mib, 1024},     // exactly one cluster
-		{96 * mib, 1025},     // and one byte more
-		{34 * mib, 33 * mib}, // nearly full
-		{140 * mib, 3*mib + 7} /* four sectors a cluster */} {
+		{34 * mib, 1},          // one sector a cluster, the smallest FAT32 there is
+		{64 * mib, 512},        // the size that go-diskfs lays out wrongly
+		{96 * mib, 1024},       // exactly one cluster
+		{96 * mib, 1025},       // and one byte more
+		{34 * mib, 33 * mib},   // nearly full
+		{140 * mib, 3*mib + 7}, /* four sectors a cluster */
+	} {
 		t.Run(fmt.Sprintf("%d-%d", c.size, c.file), func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "fat.img")
 			f, err := os.Create(path)

@@ -95,15 +95,7 @@ func (o Options) locked(ctx context.Context, pin Pin) (*Kernel, error) {
 		k.Locked = true
 		return k, nil
 	}
-	deb, drop, err := o.download(ctx, pin.Package, pin.Version)
-	if err != nil {
-		return nil, err
-	}
-	defer drop()
-	if err := checkDigest(deb, pin.SHA256); err != nil {
-		return nil, err
-	}
-	k, err := o.unpack(ctx, deb, dir, pin)
+	k, err := o.fetch(ctx, dir, pin)
 	if err != nil {
 		return nil, err
 	}
@@ -123,20 +115,25 @@ func (o Options) candidate(ctx context.Context, pin Pin, why error) (*Kernel, er
 	dir := o.dir(now)
 	k, err := open(dir)
 	if err != nil {
-		deb, drop, err := o.download(ctx, now.Package, now.Version)
-		if err != nil {
-			return nil, err
-		}
-		defer drop()
-		if err := checkDigest(deb, now.SHA256); err != nil {
-			return nil, err
-		}
-		if k, err = o.unpack(ctx, deb, dir, now); err != nil {
+		if k, err = o.fetch(ctx, dir, now); err != nil {
 			return nil, err
 		}
 	}
 	k.Warning = warning
 	return k, nil
+}
+
+// fetch downloads a package, holds it against its digest and unpacks it to dir.
+func (o Options) fetch(ctx context.Context, dir string, p Pin) (*Kernel, error) {
+	deb, drop, err := o.download(ctx, p.Package, p.Version)
+	if err != nil {
+		return nil, err
+	}
+	defer drop()
+	if err := checkDigest(deb, p.SHA256); err != nil {
+		return nil, err
+	}
+	return o.unpack(ctx, deb, dir, p)
 }
 
 func (o Options) dir(p Pin) string {
