@@ -19,16 +19,26 @@ func TestValidate(t *testing.T) {
 		{"no nic", `{"links":[{"name":"a"}]}`, []string{"links[0].nic: "}},
 		{"unknown key", `{"links":[{"nic":"mac:1","adresses":[]}]}`, []string{"links[0].adresses: "}},
 		{"one NIC twice", `{"links":[{"nic":"mac:1"},{"nic":"mac:1"}]}`, []string{"links[1].nic: NIC mac:1 is already taken by links[0]"}},
-		{"names", `{"links":[{"nic":"mac:1","name":"a/b"},{"nic":"mac:2","name":"lo"},{"nic":"mac:3","name":"sixteen-letters!"},{"nic":"mac:4","name":"lo"}]}`,
-			[]string{"links[0].name: ", "links[1].name: ", "links[2].name: ", "links[3].name: name \"lo\" is already used", "links[3].name: name \"lo\" is reserved"}},
-		{"addresses", `{"links":[{"nic":"mac:1","addresses":["192.0.2.1","192.0.2.1/24","192.0.2.1/25","ff02::1/64","0.0.0.0/0"]}]}`,
-			[]string{"links[0].addresses[0]: ", "links[0].addresses[2]: address 192.0.2.1 is already used", "links[0].addresses[3]: ", "links[0].addresses[4]: "}},
-		{"mtu", `{"links":[{"nic":"mac:1","mtu":67},{"nic":"mac:2","mtu":1000,"addresses":["2001:db8::1/64"]},{"nic":"mac:3","mtu":9217}]}`,
-			[]string{"links[0].mtu: mtu 67 is outside 68", "links[1].mtu: mtu 1000 is outside 1280", "links[2].mtu: "}},
-		{"routes", `{"links":[{"nic":"mac:1","addresses":["192.0.2.1/24"],"routes":[{"to":"default"},{"to":"198.51.100.1/24","via":"192.0.2.2"},
+		{
+			"names", `{"links":[{"nic":"mac:1","name":"a/b"},{"nic":"mac:2","name":"lo"},{"nic":"mac:3","name":"sixteen-letters!"},{"nic":"mac:4","name":"lo"}]}`,
+			[]string{"links[0].name: ", "links[1].name: ", "links[2].name: ", "links[3].name: name \"lo\" is already used", "links[3].name: name \"lo\" is reserved"},
+		},
+		{
+			"addresses", `{"links":[{"nic":"mac:1","addresses":["192.0.2.1","192.0.2.1/24","192.0.2.1/25","ff02::1/64","0.0.0.0/0"]}]}`,
+			[]string{"links[0].addresses[0]: ", "links[0].addresses[2]: address 192.0.2.1 is already used", "links[0].addresses[3]: ", "links[0].addresses[4]: "},
+		},
+		{
+			"mtu", `{"links":[{"nic":"mac:1","mtu":67},{"nic":"mac:2","mtu":1000,"addresses":["2001:db8::1/64"]},{"nic":"mac:3","mtu":9217}]}`,
+			[]string{"links[0].mtu: mtu 67 is outside 68", "links[1].mtu: mtu 1000 is outside 1280", "links[2].mtu: "},
+		},
+		{
+			"routes", `{"links":[{"nic":"mac:1","addresses":["192.0.2.1/24"],"routes":[{"to":"default"},{"to":"198.51.100.1/24","via":"192.0.2.2"},
 			{"to":"198.51.100.0/24","via":"10.0.0.1"},{"to":"2001:db8::/32","via":"192.0.2.2"},{"via":"192.0.2.2"},{"to":"x","via":"y"}]}]}`,
-			[]string{"links[0].routes[0].to: a default route needs via", "links[0].routes[1].to: destination 198.51.100.1/24 has host bits set; did you mean 198.51.100.0/24?",
-				"links[0].routes[2].via: gateway 10.0.0.1 is not in the network", "links[0].routes[3]: ", "links[0].routes[4].to: ", "links[0].routes[5].via: "}},
+			[]string{
+				"links[0].routes[0].to: a default route needs via", "links[0].routes[1].to: destination 198.51.100.1/24 has host bits set; did you mean 198.51.100.0/24?",
+				"links[0].routes[2].via: gateway 10.0.0.1 is not in the network", "links[0].routes[3]: ", "links[0].routes[4].to: ", "links[0].routes[5].via: ",
+			},
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, v := parse(plugin.Section{JSON: []byte(c.section)})

@@ -3,6 +3,7 @@ package dataplane
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"os/exec"
 	"runtime"
@@ -182,7 +183,7 @@ func TestReconfigureTouchesOnlyWhatChanged(t *testing.T) {
 	if after := b.ip("-o", "-6", "addr", "show", "wan0"); after != before {
 		t.Errorf("IPv6 addresses were touched:\n%s\n%s", before, after)
 	}
-	if err := b.configure(`{"links":[{"nic":"mac:52:54:00:00:00:02"}]}`); err != plugin.ErrNeedsRestart {
+	if err := b.configure(`{"links":[{"nic":"mac:52:54:00:00:00:02"}]}`); !errors.Is(err, plugin.ErrNeedsRestart) {
 		t.Errorf("another NIC: %v, want ErrNeedsRestart", err)
 	}
 }

@@ -92,9 +92,16 @@ func TestErrorsReachTheClient(t *testing.T) {
 		err  error
 		want nbdtest.Errno
 	}{
-		{nbd.ErrPermission, 1}, {nbd.ErrIO, 5}, {nbd.ErrInvalid, 22}, {nbd.ErrNoSpace, 28},
-		{nbd.ErrOverflow, 75}, {nbd.ErrNotSupported, 95}, {nbd.ErrShutdown, 108},
-		{syscall.ENOSPC, 28}, {syscall.EROFS, 1}, {errors.New("disk on fire"), 5},
+		{nbd.ErrPermission, 1},
+		{nbd.ErrIO, 5},
+		{nbd.ErrInvalid, 22},
+		{nbd.ErrNoSpace, 28},
+		{nbd.ErrOverflow, 75},
+		{nbd.ErrNotSupported, 95},
+		{nbd.ErrShutdown, 108},
+		{syscall.ENOSPC, 28},
+		{syscall.EROFS, 1},
+		{errors.New("disk on fire"), 5},
 	} {
 		c := serve(t, failing{nbdtest.NewMemory(mib), fmt.Errorf("volume x: %w", tc.err)}).dial(t, nbdtest.Options{Structured: true})
 		for _, req := range []nbdtest.Request{{Cmd: 0, Len: 512}, {Cmd: 0, Len: mib}, {Cmd: 1, Data: []byte("x")}, {Cmd: 1, Flags: 1, Data: []byte("x")}, {Cmd: 3}} {
@@ -152,8 +159,12 @@ func TestOutOfOrderUnderLoad(t *testing.T) {
 	pattern := bytes.Repeat([]byte{7}, mib)
 	check(t, c.Write(0, pattern, false))
 	kinds := []nbdtest.Request{
-		{Cmd: 0, Off: 0, Len: 4096}, {Cmd: 0, Off: mib / 2, Len: 4096}, {Cmd: 1, Off: 8192, Data: pattern[:4096]},
-		{Cmd: 3}, {Cmd: 0, Off: 4096, Len: 100 << 10}, {Cmd: 1, Flags: 1, Off: 0, Data: pattern[:70000]},
+		{Cmd: 0, Off: 0, Len: 4096},
+		{Cmd: 0, Off: mib / 2, Len: 4096},
+		{Cmd: 1, Off: 8192, Data: pattern[:4096]},
+		{Cmd: 3},
+		{Cmd: 0, Off: 4096, Len: 100 << 10},
+		{Cmd: 1, Flags: 1, Off: 0, Data: pattern[:70000]},
 	}
 	const depth, total = 32, 3000
 	slots := make(chan struct{}, depth)

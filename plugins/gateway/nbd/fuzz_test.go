@@ -71,16 +71,21 @@ func (b bounds) in(off, n uint64) error {
 	}
 	return nil
 }
+
 func (b bounds) ReadAt(_ context.Context, p []byte, off uint64) error {
 	return b.in(off, uint64(len(p)))
 }
+
 func (b bounds) WriteAt(_ context.Context, p []byte, off uint64, _ bool) error {
 	return b.in(off, uint64(len(p)))
 }
-func (b bounds) Trim(_ context.Context, off, n uint64, _ bool) error             { return b.in(off, n) }
+
+func (b bounds) Trim(_ context.Context, off, n uint64, _ bool) error { return b.in(off, n) }
+
 func (b bounds) WriteZeroes(_ context.Context, off, n uint64, _ ZeroFlags) error { return b.in(off, n) }
-func (b bounds) Cache(_ context.Context, off, n uint64) error                    { return b.in(off, n) }
-func (b bounds) Flush(context.Context) error                                     { return nil }
+
+func (b bounds) Cache(_ context.Context, off, n uint64) error { return b.in(off, n) }
+func (b bounds) Flush(context.Context) error                  { return nil }
 func (b bounds) BlockStatus(_ context.Context, off, n uint64, _ bool) ([]Extent, error) {
 	return []Extent{{Len: 1}, {Len: n, Hole: true}}, b.in(off, n)
 }

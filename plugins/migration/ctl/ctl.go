@@ -76,7 +76,9 @@ func show(app App) *cobra.Command {
 				return err
 			}
 			rows := [][]string{
-				{"vm", reply.Name, reply.UUID}, {"host", reply.Host, ""}, {"state", reply.State, reply.Detail},
+				{"vm", reply.Name, reply.UUID},
+				{"host", reply.Host, ""},
+				{"state", reply.State, reply.Detail},
 				{"vcpus", strconv.Itoa(reply.VCPUs), "of " + strconv.Itoa(reply.MaxVCPUs)},
 				{"memory", strconv.FormatUint(reply.Memory>>20, 10) + " MiB", ""},
 			}

@@ -45,8 +45,10 @@ func (a *app) Print(_ any, columns []string, rows [][]string) error {
 
 func TestCommands(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	vm := api.VM{Name: "web1", Host: "rack1", State: "paused", Detail: "paused", VCPUs: 1, MaxVCPUs: 4, Memory: 256 << 20,
-		Devices: []api.Device{{ID: "d0", Model: "virtio-blk-pci", Kind: "disk", Backing: "/img"}}}
+	vm := api.VM{
+		Name: "web1", Host: "rack1", State: "paused", Detail: "paused", VCPUs: 1, MaxVCPUs: 4, Memory: 256 << 20,
+		Devices: []api.Device{{ID: "d0", Model: "virtio-blk-pci", Kind: "disk", Backing: "/img"}},
+	}
 	replies := map[string]any{
 		"migration hosts.list": api.HostsReply{Hosts: []api.Host{{Name: "rack1", State: "away", Since: at, Problem: "refused"}}},
 		"migration vms.list":   api.VMsReply{VMs: []api.VM{vm}},

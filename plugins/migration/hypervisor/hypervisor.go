@@ -28,6 +28,7 @@ type Dial func(ctx context.Context) (Host, error)
 // State of a VM, as far as it matters to a plan.
 type State string
 
+// States in which a hypervisor reports a VM; Unknown for what no port could make sense of.
 const (
 	Running  State = "running"
 	Paused   State = "paused"   // by a person or a tool; continues on request
@@ -65,6 +66,7 @@ type Device struct {
 // DeviceKind sorts devices by what a plan does with them.
 type DeviceKind string
 
+// Other is what a plan leaves where it is.
 const (
 	NIC   DeviceKind = "nic"
 	Disk  DeviceKind = "disk"

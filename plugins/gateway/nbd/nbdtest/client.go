@@ -395,8 +395,11 @@ func (c *Client) Close() error {
 	if err := c.write(Header(Request{Cmd: 2})); err != nil {
 		return err
 	}
-	if _, err := c.read(1); !errors.Is(err, io.EOF) {
-		return fmt.Errorf("after disconnect: %v, want end of stream", err)
+	switch _, err := c.read(1); {
+	case err == nil:
+		return errors.New("after disconnect: the server sent more")
+	case !errors.Is(err, io.EOF):
+		return fmt.Errorf("after disconnect: %w", err)
 	}
 	return nil
 }

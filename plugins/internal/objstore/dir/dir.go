@@ -93,7 +93,7 @@ func (s *Store) sweep(before time.Time) {
 	entries, _ := d.ReadDir(-1)
 	for _, e := range entries {
 		if info, err := e.Info(); err == nil && info.ModTime().Before(before) {
-			s.root.Remove(path.Join(tmpDir, e.Name()))
+			_ = s.root.Remove(path.Join(tmpDir, e.Name()))
 		}
 	}
 }
@@ -119,7 +119,7 @@ func (s *Store) Get(ctx context.Context, key string, off, n int64) ([]byte, erro
 		n = left
 	}
 	p := make([]byte, n)
-	if k, err := f.ReadAt(p, off); err != nil && !(err == io.EOF && int64(k) == n) {
+	if k, err := f.ReadAt(p, off); err != nil && (!errors.Is(err, io.EOF) || int64(k) != n) {
 		return nil, fmt.Errorf("get %s: %w", key, classify(err))
 	}
 	return p, nil

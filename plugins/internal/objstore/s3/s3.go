@@ -137,13 +137,17 @@ func (s *Store) Get(ctx context.Context, key string, off, n int64) ([]byte, erro
 		return nil, err
 	}
 	var opts minio.GetObjectOptions
+	var err error
 	switch {
 	case off < 0:
 		return nil, fmt.Errorf("get %s: offset %d", key, off)
 	case n > 0:
-		opts.SetRange(off, off+n-1)
+		err = opts.SetRange(off, off+n-1)
 	case off > 0:
-		opts.SetRange(off, 0) // minio's way to say "to the end"
+		err = opts.SetRange(off, 0) // minio's way to say "to the end"
+	}
+	if err != nil {
+		return nil, fmt.Errorf("get %s: %w", key, err)
 	}
 	data, _, err := s.get(ctx, key, opts)
 	if code(err) == http.StatusRequestedRangeNotSatisfiable {
@@ -262,7 +266,7 @@ func (s *Store) List(ctx context.Context, prefix, after string, fn func(objstore
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends the paging when fn fails
-	for o := range s.api.Client.ListObjectsIter(ctx, s.bucket, opts) {
+	for o := range s.api.ListObjectsIter(ctx, s.bucket, opts) {
 		if o.Err != nil {
 			return fmt.Errorf("list %s: %w", prefix, classify(o.Err))
 		}

@@ -66,9 +66,15 @@ func TestServiceThatFails(t *testing.T) {
 		code      string
 		transient bool
 	}{
-		{500, "InternalError", true}, {503, "SlowDown", true}, {429, "TooManyRequests", true},
-		{409, "ConditionalRequestConflict", true}, {403, "AccessDenied", false}, {403, "RequestTimeTooSkewed", false},
-		{400, "RequestTimeout", true}, {400, "BadDigest", true}, {400, "MalformedPolicy", false},
+		{500, "InternalError", true},
+		{503, "SlowDown", true},
+		{429, "TooManyRequests", true},
+		{409, "ConditionalRequestConflict", true},
+		{403, "AccessDenied", false},
+		{403, "RequestTimeTooSkewed", false},
+		{400, "RequestTimeout", true},
+		{400, "BadDigest", true},
+		{400, "MalformedPolicy", false},
 		{501, "NotImplemented", false},
 	} {
 		t.Run(fmt.Sprint(tc.status, tc.code), func(t *testing.T) {
@@ -142,8 +148,13 @@ func TestServiceWithoutConditions(t *testing.T) {
 
 func TestOptions(t *testing.T) {
 	for _, o := range []s3.Options{
-		{}, {Endpoint: "http://host", Bucket: "b"}, {Endpoint: "host:9000", Bucket: "bucket"}, {Endpoint: "ftp://host", Bucket: "bucket"}, {Endpoint: "http://host/path", Bucket: "bucket"},
-		{Endpoint: "http://u:p@host", Bucket: "bucket"}, {Endpoint: "http://host", Bucket: "bucket", Prefix: "../x"},
+		{},
+		{Endpoint: "http://host", Bucket: "b"},
+		{Endpoint: "host:9000", Bucket: "bucket"},
+		{Endpoint: "ftp://host", Bucket: "bucket"},
+		{Endpoint: "http://host/path", Bucket: "bucket"},
+		{Endpoint: "http://u:p@host", Bucket: "bucket"},
+		{Endpoint: "http://host", Bucket: "bucket", Prefix: "../x"},
 	} {
 		if _, err := s3.Open(o); err == nil {
 			t.Errorf("Open(%+v) succeeded", o)

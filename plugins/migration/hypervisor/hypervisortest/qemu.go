@@ -3,6 +3,8 @@ package hypervisortest
 
 import (
 	"bytes"
+	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"testing"
@@ -19,7 +21,10 @@ type QEMU struct {
 // and one without an id. Its guest never runs unless told to. It is killed with the test.
 func StartQEMU(t *testing.T, socket string, args ...string) *QEMU {
 	t.Helper()
-	os.Remove(socket) // a killed QEMU leaves its socket, which would look like a new one
+	// A killed QEMU leaves its socket, which would look like a new one.
+	if err := os.Remove(socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
 	q := &QEMU{}
 	q.cmd = exec.Command("qemu-system-x86_64", append([]string{
 		"-accel", "tcg", "-machine", "pc", "-m", "32", "-smp", "1,maxcpus=2", "-S", "-nodefaults", "-no-user-config", "-display", "none",
@@ -32,9 +37,9 @@ func StartQEMU(t *testing.T, socket string, args ...string) *QEMU {
 		t.Fatalf("start QEMU: %v", err)
 	}
 	exited := make(chan struct{})
-	go func() { q.cmd.Wait(); close(exited) }()
+	go func() { _ = q.cmd.Wait(); close(exited) }()
 	t.Cleanup(func() {
-		q.cmd.Process.Kill()
+		q.Kill()
 		<-exited
 	})
 	// QEMU says nowhere that its socket is there.
@@ -54,4 +59,4 @@ func StartQEMU(t *testing.T, socket string, args ...string) *QEMU {
 }
 
 // Kill ends QEMU as a power cut would.
-func (q *QEMU) Kill() { q.cmd.Process.Kill() }
+func (q *QEMU) Kill() { _ = q.cmd.Process.Kill() }
