@@ -22,12 +22,14 @@ type check struct {
 	chip    *counter.Chip // nil without a TPM
 	pcrs    counter.PCRs
 	disk    verdict.Disk
-	slot    string
-	facts   verdict.Facts
-	j       verdict.Judgement
-	config  []byte
-	devices []verdict.Device
-	closed  int
+	// controller is the place of the function that the boot disk is behind.
+	controller string
+	slot       string
+	facts      verdict.Facts
+	j          verdict.Judgement
+	config     []byte
+	devices    []verdict.Device
+	closed     int
 	// recoveryKey is the one a confirmed provisioning made; it is printed once.
 	recoveryKey string
 	timing      verdict.Timing
@@ -151,7 +153,8 @@ func (c *check) readConfig(m Medium) {
 // fail isolates the box after a step of init itself has failed.
 func (c *check) fail(code, reason string, args ...any) {
 	c.j = verdict.Judgement{ConfigSlot: -1, Verdict: verdict.Verdict{
-		Decision: verdict.Isolated, Code: code, Reason: fmt.Sprintf(reason, args...), Next: "ratchetctl counter show"}}
+		Decision: verdict.Isolated, Code: code, Reason: fmt.Sprintf(reason, args...), Next: "ratchetctl counter show",
+	}}
 	c.config, c.closed = nil, 0
 }
 
@@ -166,6 +169,7 @@ func (c *check) result() Result {
 	}
 	if !c.j.Released() {
 		r.BootDisk = verdict.Disk{ID: c.disk.ID} // its controller has no driver any more
+		c.controller = ""
 	}
 	if c.chip != nil {
 		r.TPM.Commands = c.chip.Commands()
@@ -173,7 +177,7 @@ func (c *check) result() Result {
 		r.TPM.PCR7 = hex.EncodeToString(c.pcrs.PCR7[:])
 		r.TPM.PCR11 = hex.EncodeToString(c.pcrs.PCR11[:])
 	}
-	return Result{Report: r, Config: c.config}
+	return Result{Report: r, Controller: c.controller, Config: c.config}
 }
 
 // openTPM starts the span that the operator waits for.

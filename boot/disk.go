@@ -3,6 +3,7 @@ package boot
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/ratchetos/ratchet/boot/verdict"
@@ -35,14 +36,15 @@ func (c *check) findLedger(ctx context.Context) Medium {
 
 // findBootDisk binds storage controllers one at a time until the disk shows up that the firmware
 // loaded the image from; on a direct kernel boot, the first with a LEDGER. A controller that was
-// tried for nothing is isolated again.
+// tried for nothing is isolated again, and other disks behind the right one leave the kernel until
+// the box is released.
 func (c *check) findBootDisk(ctx context.Context) error {
 	functions, err := c.Hardware.Functions()
 	if err != nil {
 		return fmt.Errorf("list controllers: %w", err)
 	}
 	var tried []string
-	for _, f := range functions {
+	for _, f := range hintFirst(functions, c.Controller) {
 		if f.Kind != hw.Disk || !f.Supported {
 			continue
 		}
@@ -58,6 +60,10 @@ func (c *check) findBootDisk(ctx context.Context) error {
 			}
 			if found {
 				c.Hardware.MarkBoot(d.Node)
+				c.controller = f.Place
+				if err := c.Hardware.HideOthers(f.Place, d.Node); err != nil {
+					c.Say("warning: other disks stay beside the boot disk: %v", err)
+				}
 				return nil
 			}
 		}
@@ -70,6 +76,21 @@ func (c *check) findBootDisk(ctx context.Context) error {
 		return fmt.Errorf("there is no supported disk controller")
 	}
 	return fmt.Errorf("no boot disk among %d controllers (%s)", len(tried), strings.Join(tried, "; "))
+}
+
+// hintFirst puts the controller at a place before the others; the list itself stays as it is.
+func hintFirst(functions []hw.Device, place string) []hw.Device {
+	ordered := slices.Clone(functions)
+	slices.SortStableFunc(ordered, func(a, b hw.Device) int {
+		switch {
+		case a.Place == place && b.Place != place:
+			return -1
+		case b.Place == place && a.Place != place:
+			return 1
+		}
+		return 0
+	})
+	return ordered
 }
 
 func (c *check) isBootDisk(d hw.Device) (bool, error) {

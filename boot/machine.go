@@ -19,6 +19,8 @@ type Hardware interface {
 	Functions() ([]hw.Device, error)
 	// BindStorage binds one storage controller and returns the disks behind it.
 	BindStorage(ctx context.Context, place string) ([]hw.Device, error)
+	// HideOthers takes all disks behind a storage controller but one out of the kernel, until Bind.
+	HideOthers(place, node string) error
 	// Bind binds a function and returns its devices, read back; NIC links stay down.
 	Bind(ctx context.Context, place string) ([]hw.Device, error)
 	// Isolate takes driver and bus mastering from a function.
@@ -53,7 +55,10 @@ type Machine struct {
 	Open func(node string, readOnly bool) (Medium, error)
 	// BootPart is the unique GUID of the partition that the UKI was loaded from, as the stub leaves
 	// it in LoaderDevicePartUUID; empty on a direct kernel boot.
-	BootPart   string
+	BootPart string
+	// Controller is the place of the storage controller that had the boot disk last time, "" when that
+	// is not known. It is a hint that anybody may have written: it only comes first.
+	Controller string
 	SecureBoot bool
 	// Clock is CLOCK_BOOTTIME.
 	Clock func() time.Duration
@@ -69,6 +74,8 @@ type Machine struct {
 // Result is what core gets.
 type Result struct {
 	Report verdict.Report
+	// Controller is the place of the boot disk's controller, for the next boot; "" on an isolated box.
+	Controller string
 	// Config is the configuration from LEDGER, nil for the image's own.
 	Config []byte
 }

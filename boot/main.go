@@ -62,7 +62,7 @@ func (c *console) boot(start time.Duration, mountErr error) {
 		Policy: policy, Hardware: hardware, Disks: sysfs{"/"},
 		TPM:      func() (transport.TPMCloser, error) { return linuxtpm.Open(tpmNode) },
 		Open:     openLedger,
-		BootPart: fw.bootPart, SecureBoot: fw.secureBoot,
+		BootPart: fw.bootPart, Controller: fw.controller, SecureBoot: fw.secureBoot,
 		Clock: bootClock, Say: c.say, Confirm: c.confirm,
 		Prepare: func() {
 			if err := hardware.LoadModule("ext4"); err != nil {
@@ -73,6 +73,11 @@ func (c *console) boot(start time.Duration, mountErr error) {
 	r.Report.Timing.Init = start
 	announce(r.Report, policy, c.say)
 	c.mountState(r.Report)
+	if r.Controller != "" && r.Controller != fw.controller && fw.bootPart != "" {
+		if err := writeController(efivarsDir, r.Controller); err != nil {
+			c.say("warning: the next boot looks for its disk one controller at a time: %v", err)
+		}
+	}
 	r.Report.Timing.Handover = bootClock()
 	c.lastResort(handover(r, c.say))
 }

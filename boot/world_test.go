@@ -38,7 +38,9 @@ type iron struct {
 	bound  map[string]bool
 	frozen bool
 	panics bool
+	hidden map[string]bool // nodes out of the kernel
 	fails  map[string]error
+	tried  []string // places given to BindStorage
 }
 
 var _ Hardware = (*iron)(nil)
@@ -65,6 +67,7 @@ func (h *iron) Functions() ([]hw.Device, error) {
 
 func (h *iron) BindStorage(ctx context.Context, place string) ([]hw.Device, error) {
 	h.mu.Lock()
+	h.tried = append(h.tried, place)
 	for p, b := range h.bound {
 		if b && p != place {
 			return nil, fmt.Errorf("%s is bound too: one storage controller at a time", p)
@@ -83,8 +86,22 @@ func (h *iron) Bind(_ context.Context, place string) ([]hw.Device, error) {
 	if err := h.fails[place]; err != nil {
 		return nil, err
 	}
+	if h.bound[place] {
+		clear(h.hidden) // bound a second time: released
+	}
 	h.bound[place] = true
 	return h.behind[place], nil
+}
+
+func (h *iron) HideOthers(place, node string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, d := range h.behind[place] {
+		if d.Node != node {
+			h.hidden[d.Node] = true
+		}
+	}
+	return nil
 }
 
 func (h *iron) Isolate(place string) error {
@@ -120,11 +137,14 @@ type world struct {
 	said   strings.Builder
 	wire   transport.TPM // between init and TPM; nil is direct
 	medium func(Medium) Medium
+	hint   string // of the controller
 }
 
 func newWorld(t *testing.T, kind string) *world {
-	w := &world{t: t, tpm: tpmtest.New(t, kind), path: filepath.Join(t.TempDir(), "ledger"), uefi: true,
-		policy: Policy{Version: "1.0", Flavour: "full", TPM: "required", Development: true, RecoveryKey: "DEV-KEY"}}
+	w := &world{
+		t: t, tpm: tpmtest.New(t, kind), path: filepath.Join(t.TempDir(), "ledger"), uefi: true,
+		policy: Policy{Version: "1.0", Flavour: "full", TPM: "required", Development: true, RecoveryKey: "DEV-KEY"},
+	}
 	w.iron = &iron{order: []string{nicPlace, bootPlace, diskPlace, "pci:0000:00:09.0"}, behind: map[string][]hw.Device{
 		nicPlace:  {{ID: "mac:52:54:00:00:00:01", Place: nicPlace, Kind: hw.NIC, Firmware: "1.2"}},
 		bootPlace: {{ID: "serial:boot", Place: bootPlace, Kind: hw.Disk, Node: "/dev/vda"}},
@@ -157,14 +177,15 @@ func (w *world) boot() Result {
 }
 
 func (w *world) check() Result {
-	w.iron.bound, w.iron.frozen = map[string]bool{}, false
+	w.iron.bound, w.iron.hidden, w.iron.frozen = map[string]bool{}, map[string]bool{}, false
+	w.iron.tried = nil
 	w.said.Reset()
 	var wire transport.TPM = w.tpm
 	if w.wire != nil {
 		wire = w.wire
 	}
 	m := Machine{
-		Policy: w.policy, Hardware: w.iron, Disks: gpt{w.path}, Clock: bootClock,
+		Policy: w.policy, Hardware: w.iron, Disks: gpt{w.path}, Clock: bootClock, Controller: w.hint,
 		TPM: func() (transport.TPMCloser, error) { return closer{wire}, nil },
 		Open: func(node string, readOnly bool) (Medium, error) {
 			m, err := openLedger(node, readOnly)
@@ -229,7 +250,8 @@ func (w *world) capped() {
 func (w *world) pcr11() ledger.Digest {
 	w.t.Helper()
 	r, err := tpm2.PCRRead{PCRSelectionIn: tpm2.TPMLPCRSelection{PCRSelections: []tpm2.TPMSPCRSelection{
-		{Hash: tpm2.TPMAlgSHA256, PCRSelect: tpm2.PCClientCompatible.PCRs(11)}}}}.Execute(w.tpm)
+		{Hash: tpm2.TPMAlgSHA256, PCRSelect: tpm2.PCClientCompatible.PCRs(11)},
+	}}}.Execute(w.tpm)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -262,8 +284,10 @@ func (w *world) apply(config string) {
 
 // publicC is C's public area, from outside of package counter.
 func publicC(written bool) tpm2.TPMSNVPublic {
-	return tpm2.TPMSNVPublic{NVIndex: counter.HandleC, NameAlg: tpm2.TPMAlgSHA256, DataSize: 8,
-		Attributes: tpm2.TPMANV{NT: tpm2.TPMNTCounter, AuthWrite: true, AuthRead: true, NoDA: true, Written: written}}
+	return tpm2.TPMSNVPublic{
+		NVIndex: counter.HandleC, NameAlg: tpm2.TPMAlgSHA256, DataSize: 8,
+		Attributes: tpm2.TPMANV{NT: tpm2.TPMNTCounter, AuthWrite: true, AuthRead: true, NoDA: true, Written: written},
+	}
 }
 
 // increment moves C behind everybody's back.

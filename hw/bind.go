@@ -4,14 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/ratchetos/ratchet/hw/catalogue"
 	"github.com/ratchetos/ratchet/hw/kmod"
 	"github.com/ratchetos/ratchet/hw/pci"
 	"github.com/ratchetos/ratchet/hw/uevent"
-
-	"golang.org/x/sys/unix"
 )
 
 // BindStorage binds the one storage controller at the place and returns the disks behind it,
@@ -25,11 +26,12 @@ func (s *System) BindStorage(ctx context.Context, place string) ([]Device, error
 	if entry.Kind != catalogue.DiskController {
 		return nil, fmt.Errorf("bind storage: %s is a %s", place, entry.Kind)
 	}
-	return s.bind(ctx, f, entry)
+	return s.bind(ctx, f, entry, nil)
 }
 
 // Bind loads the driver of the function at the place, binds it and returns the NICs or disks
-// that it gives, read back. NIC links stay down. It may be called for several functions at once.
+// that it gives, read back. NIC links stay down. Disks that HideOthers took away come back. It may be
+// called for several functions at once.
 //
 // It returns an *UnsupportedError for a function that the catalogue does not know.
 func (s *System) Bind(ctx context.Context, place string) ([]Device, error) {
@@ -38,7 +40,7 @@ func (s *System) Bind(ctx context.Context, place string) ([]Device, error) {
 		return nil, fmt.Errorf("bind: %w", err)
 	}
 	s.preload.Do(s.loadAll)
-	return s.bind(ctx, f, entry)
+	return s.bind(ctx, f, entry, s.takeHidden(f.Address))
 }
 
 // loadAll loads the drivers of all functions present. The kernel makes each load wait for every
@@ -87,7 +89,19 @@ func (s *System) loadFor(entry catalogue.Entry) error {
 	return nil
 }
 
-func (s *System) bind(ctx context.Context, f pci.Function, entry catalogue.Entry) ([]Device, error) {
+// waiter knows what an earlier bind of the function has found out.
+func (s *System) waiter(f pci.Function, entry catalogue.Entry) *waiter {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w := &waiter{system: s, function: f, entry: entry, announced: map[string]bool{}, linkDown: map[string]bool{}}
+	if f.Driver != "" {
+		maps.Copy(w.linkDown, s.empty[f.Address])
+	}
+	return w
+}
+
+// bind attaches the function to its driver, scans again for the given disks, waits and reads back.
+func (s *System) bind(ctx context.Context, f pci.Function, entry catalogue.Entry, again []lun) ([]Device, error) {
 	// A workstation has the driver bound, and its modules may be built in under other names.
 	if f.Driver == "" {
 		if err := s.loadFor(entry); err != nil {
@@ -97,7 +111,7 @@ func (s *System) bind(ctx context.Context, f pci.Function, entry catalogue.Entry
 			return nil, fmt.Errorf("bind %s: %w", f.Address, err)
 		}
 	}
-	w := &waiter{system: s, function: f, entry: entry, announced: map[string]bool{}, linkDown: map[string]bool{}}
+	w := s.waiter(f, entry)
 	if s.live {
 		events, err := uevent.Listen()
 		if err != nil {
@@ -120,6 +134,7 @@ func (s *System) bind(ctx context.Context, f pci.Function, entry catalogue.Entry
 			return nil, err
 		}
 	}
+	s.scan(again) // with the listener open: what comes is announced
 	if err := w.wait(ctx); err != nil {
 		return nil, fmt.Errorf("bind %s to %s: %w", f.Address, entry.Driver, err)
 	}
@@ -135,5 +150,6 @@ func (s *System) bind(ctx context.Context, f pci.Function, entry catalogue.Entry
 		devices[i].Boot = s.boot != "" && devices[i].Node == s.boot
 	}
 	s.seen[f.Address] = slices.Clone(devices)
+	s.empty[f.Address] = w.linkDown
 	return devices, nil
 }

@@ -48,6 +48,8 @@ func (s *System) Isolate(place string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.seen, a)
+	delete(s.hidden, a) // whoever binds it next scans all of it
+	delete(s.empty, a)
 	return nil
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/ratchetos/ratchet/configs"
 	"github.com/ratchetos/ratchet/hw/catalogue"
+	"github.com/ratchetos/ratchet/hw/internal/sysfs"
 	"github.com/ratchetos/ratchet/hw/kmod"
 	"github.com/ratchetos/ratchet/hw/pci"
 )
@@ -39,6 +39,10 @@ type System struct {
 	mu   sync.Mutex
 	seen map[string][]Device // by PCI address: as read when the function was bound
 	boot string              // node of the boot disk
+	// By PCI address: disks to scan for again, and ATA ports that are known to be empty. The kernel
+	// log says the latter once, and a second bind comes too late to read it.
+	hidden map[string][]lun
+	empty  map[string]map[string]bool
 }
 
 // Open reads the module closure and starts reading the catalogue. It changes nothing.
@@ -64,7 +68,8 @@ func Open(o Options) (*System, error) {
 	}
 	s := &System{
 		root: o.Root, live: filepath.Clean(o.Root) == "/", flavour: o.Flavour, log: o.Log,
-		catalogue: cat, bus: pci.Bus{Root: o.Root}, modules: modules, seen: map[string][]Device{},
+		catalogue: cat, bus: pci.Bus{Root: o.Root}, modules: modules,
+		seen: map[string][]Device{}, hidden: map[string][]lun{}, empty: map[string]map[string]bool{},
 	}
 	if s.flavour == "" {
 		s.flavour = flavourOf(s.attribute("/proc/sys/kernel/osrelease"))
@@ -166,24 +171,15 @@ func address(place string) (string, error) {
 
 // attribute reads a small file below the root, "" when there is none.
 func (s *System) attribute(path ...string) string {
-	data, err := os.ReadFile(filepath.Join(append([]string{s.root}, path...)...))
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(data))
+	return sysfs.Attribute(append([]string{s.root}, path...)...)
 }
 
 // set writes a sysfs or procfs attribute that may not exist on this kernel.
 func (s *System) set(path, value string) error {
-	f, err := os.OpenFile(filepath.Join(s.root, path), os.O_WRONLY, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+	if err := s.write(path, value); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	_, err = f.WriteString(value)
-	return errors.Join(err, f.Close())
+	return nil
 }
 
 func (s *System) glob(pattern string) []string {
