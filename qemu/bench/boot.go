@@ -4,12 +4,9 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"os"
 	"path/filepath"
 	"strconv"
 	"time"
-
-	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/ratchetos/ratchet/core/api/apipb"
 	"github.com/ratchetos/ratchet/qemu/box"
@@ -25,7 +22,6 @@ const (
 
 	goalReady    = "<= 2.5"
 	goalCommands = "<= 25"
-	goalMemory   = "<= 80"
 )
 
 // boot measures clean boots: of a machine that was provisioned, configured and powered off before, with the three
@@ -165,75 +161,6 @@ func powerOn(ctx context.Context, o box.Options, rest bool) (f bootFigures, err 
 	}
 	_, err = b.Wait(ctx)
 	return f, err
-}
-
-const (
-	restAtLeast = 30 * time.Second // of the guest's clock: what only the start needed has been given back
-	restAtMost  = 90 * time.Second
-	restSteady  = mib // between two looks
-	restEvery   = 3 * time.Second
-)
-
-// settled waits until the memory in use stays the same.
-func settled(ctx context.Context, b *box.Box) (*apipb.StatusReply, error) {
-	ctx, cancel := context.WithTimeout(ctx, restAtMost)
-	defer cancel()
-	tick := time.NewTicker(restEvery)
-	defer tick.Stop()
-	var last *apipb.StatusReply
-	for {
-		text, err := b.Ctl(ctx, "status", "-o", "json")
-		if err != nil {
-			return nil, err
-		}
-		now := new(apipb.StatusReply)
-		if err := protojson.Unmarshal(text, now); err != nil {
-			return nil, fmt.Errorf("read status: %w", err)
-		}
-		// For whoever wants to know where the memory is.
-		if err := os.WriteFile(filepath.Join(b.Dir, "idle.json"), text, 0o644); err != nil {
-			return nil, err
-		}
-		if last != nil && now.GetUptimeMs() >= restAtLeast.Milliseconds() && steady(used(last), used(now)) {
-			return now, nil
-		}
-		last = now
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return nil, fmt.Errorf("wait for the box to come to rest: %w", ctx.Err())
-		}
-	}
-}
-
-// used is MemTotal - MemAvailable in bytes.
-func used(s *apipb.StatusReply) uint64 { return s.GetMemoryTotal() - s.GetMemoryAvailable() }
-
-func steady(before, now uint64) bool { return max(before, now)-min(before, now) <= restSteady }
-
-// recordMemory records what the box uses when nothing is asked of it, and what each process has its share in.
-func (s *session) recordMemory(flavour string, idle *apipb.StatusReply) {
-	s.figures.Record("boot.mem_used_"+flavour, Figure{Value: float64(used(idle)) / mib, Unit: "MiB", Goal: goalMemory})
-	serving := map[int32]bool{}
-	for _, p := range idle.GetPlugins() {
-		serving[p.GetPid()] = true
-	}
-	var names []string
-	var serves []bool
-	for _, p := range idle.GetProcesses() {
-		name := p.GetName()
-		if p.GetParent() == 0 {
-			name = "core"
-		}
-		names, serves = append(names, name), append(serves, p.GetParent() == 0 || serving[p.GetPid()])
-	}
-	sum := uint64(0)
-	for i, name := range processNames(names, serves) {
-		pss := idle.GetProcesses()[i].GetPss()
-		sum += pss
-		s.figures.Record("boot.pss_"+flavour+"_"+name, Figure{Value: float64(pss) / mib, Unit: "MiB"})
-	}
-	s.figures.Record("boot.pss_"+flavour+"_sum", Figure{Value: float64(sum) / mib, Unit: "MiB"})
 }
 
 // freePort is one that nothing listens on just now.

@@ -2,7 +2,6 @@ package bench
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 )
 
@@ -29,21 +28,4 @@ func parseTiming(verdict, ready string) (t timing, err error) {
 		return t, fmt.Errorf("only %d of %d plugins came up", up, enabled)
 	}
 	return t, nil
-}
-
-// processNames gives each process of a box a name of its own: the second process of a plugin is its spare.
-func processNames(names []string, serving []bool) []string {
-	out := make([]string, len(names))
-	taken := make(map[string]int)
-	for i, name := range names {
-		name = strings.NewReplacer("-", "_", ".", "_", " ", "_").Replace(name)
-		if !serving[i] {
-			name += "_spare"
-		}
-		out[i] = name
-		if taken[name]++; taken[name] > 1 {
-			out[i] += strconv.Itoa(taken[name])
-		}
-	}
-	return out
 }
