@@ -10,7 +10,7 @@ import (
 // What to type next. The status commands work on the console of an isolated box too.
 const (
 	nextCounter = "ratchetctl counter show"
-	nextAdmit   = "ratchetctl hw admit %s"
+	nextAdmit   = "it stays unused; only a newly built development image admits devices after provisioning"
 	nextDevice  = "ratchetctl hw list"
 )
 

@@ -132,7 +132,6 @@ func (s *settling) compare(d ledger.Device, o Observed) {
 func (s *settling) meet(o Observed, replaced string) {
 	i, open := s.intents[ledger.DeviceTarget(o.ID)]
 	asked := open && i.From.Strength == ledger.StrengthAbsent && i.To.Matches(o.Content)
-	admit := fmt.Sprintf(nextAdmit, o.ID)
 	switch {
 	case o.Err != "":
 		s.say(o.ID, Isolated, "unreadable", nextDevice, "it could not be read: %s", o.Err)
@@ -142,9 +141,9 @@ func (s *settling) meet(o Observed, replaced string) {
 		s.next.Devices = append(s.next.Devices, ledger.Device{ID: o.ID, Place: o.Place, Kind: o.Kind, Serial: o.Serial, Content: o.Content})
 		s.say(o.ID, Released, "admitted", "", "it is new and was admitted with firmware %s", o.Content)
 	case replaced != "":
-		s.say(o.ID, Quarantined, "swapped", admit, "it is at %s in the place of %s and was never admitted", o.Place, replaced)
+		s.say(o.ID, Quarantined, "swapped", nextAdmit, "it is at %s in the place of %s and was never admitted", o.Place, replaced)
 	default:
-		s.say(o.ID, Quarantined, "unknown", admit, "it was never admitted on this box")
+		s.say(o.ID, Quarantined, "unknown", nextAdmit, "it was never admitted on this box")
 	}
 }
 
