@@ -61,7 +61,7 @@ func Boot(ctx context.Context, o Options) (*Box, error) {
 	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
 		return nil, err
 	}
-	bootDisk := filepath.Join(o.Dir, "disk.img")
+	bootDisk := filepath.Join(o.Dir, diskFile)
 	if _, err := os.Stat(bootDisk); os.IsNotExist(err) {
 		if err := copySparse(bootDisk, filepath.Join(o.Image, builder.DiskFile)); err != nil {
 			return nil, err
@@ -82,7 +82,7 @@ func Boot(ctx context.Context, o Options) (*Box, error) {
 	}
 	c.NICs = append([]vm.NIC{{MAC: "52:54:00:72:61:01", Net: vm.User{Forwards: forwards}}}, o.NICs...)
 	if !o.NoTPM {
-		c.TPM = &vm.TPM{Dir: filepath.Join(o.Dir, "tpm")}
+		c.TPM = &vm.TPM{Dir: filepath.Join(o.Dir, tpmDir)}
 	}
 	if o.UEFI || o.SecureBoot {
 		c.Firmware = vm.UEFI{SecureBoot: o.SecureBoot, Cert: o.Cert}

@@ -7,6 +7,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"github.com/ratchetos/ratchet/qemu/vm"
 )
 
 // Verdict is the line in which init says what it decided.
@@ -48,7 +50,7 @@ func (b *Box) Login(ctx context.Context) error {
 // Ctl runs ratchetctl against the box as its operator would from a workstation, and returns what it prints.
 // The error holds what it printed to stderr.
 func (b *Box) Ctl(ctx context.Context, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, b.ratchet, append([]string{"ctl", "--address", b.Forward(APIPort), "--config-dir", filepath.Join(b.Dir, "client")}, args...)...)
+	cmd := exec.CommandContext(ctx, b.ratchet, append([]string{"ctl", "--address", b.Forward(APIPort), "--config-dir", filepath.Join(b.Dir, clientDir)}, args...)...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -56,6 +58,19 @@ func (b *Box) Ctl(ctx context.Context, args ...string) ([]byte, error) {
 		return out, fmt.Errorf("ratchetctl %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(stderr.String()))
 	}
 	return out, nil
+}
+
+// Type types a ratchetctl command on the serial console, as somebody who stands before the box does, and waits for the
+// line of its output that matches. The console echoes what is typed: the pattern must not match the command.
+func (b *Box) Type(ctx context.Context, command, pattern string) (vm.Match, error) {
+	if err := b.SendLine(command); err != nil {
+		return vm.Match{}, err
+	}
+	m, err := b.Expect(ctx, pattern)
+	if err != nil {
+		return m, fmt.Errorf("type %q on the console: %w", command, err)
+	}
+	return m, nil
 }
 
 // NBD is the address of an export on the host, as NBD clients take it.

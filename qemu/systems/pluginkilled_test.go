@@ -1,0 +1,203 @@
+package systems
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ratchetos/ratchet/image/builder"
+)
+
+const workstationConfig = `version: 1
+hostname: workstation
+tpm: none
+api: {listen: none}
+time: {ntp: []}
+plugins:
+  gateway:
+    volumes:
+      - name: demo
+        size: 64MiB
+        disk: file:%[1]s/disk
+        store: {driver: dir, path: %[1]s/store}
+    nbd: {listen: "unix:%[1]s/nbd.sock"}
+`
+
+// workstation is core on the host, as on a developer's machine.
+type workstation struct {
+	t            *testing.T
+	dir, ratchet string
+}
+
+// pluginKilled holds the gateway to INVARIANTS S5: a client that outlives the plugin – QEMU's, which reconnects by itself
+// – must not be told that a FLUSH succeeded unless all it was acknowledged before is there.
+func pluginKilled(t *testing.T) {
+	_, image := workspace(t, "plugin-killed", "full")
+	w := startWorkstation(t, filepath.Join(image, builder.ApplianceFile))
+	client := w.client()
+	const kills = 3
+	var slowest time.Duration
+	for i := range kills {
+		at := i * 16
+		client.does(fmt.Sprintf("write -P %d %dM 4M", i+1, at), "wrote 4194304/4194304")
+		pid := w.pid()
+		// Writes under way when the plugin dies are the client's to repeat.
+		for j := range 4 {
+			client.says(fmt.Sprintf("aio_write -P %d %dM 2M", i+101, at+4+2*j))
+		}
+		start := time.Now()
+		must(t, syscall.Kill(pid, syscall.SIGKILL))
+		client.does("aio_flush", "")
+		client.does("flush", "")
+		client.does(fmt.Sprintf("read -P %d %dM 4M", i+1, at), "read 4194304/4194304")
+		slowest = max(slowest, time.Since(start))
+		client.does(fmt.Sprintf("read -P %d %dM 8M", i+101, at+4), "read 8388608/8388608")
+		if now := w.pid(); now == pid {
+			t.Fatal("the plugin was not killed")
+		}
+	}
+	seen(t, "gateway killed %d times under QEMU's NBD client: the same client flushes and reads its data, at most %d ms later", kills, slowest.Milliseconds())
+}
+
+func startWorkstation(t *testing.T, ratchet string) *workstation {
+	t.Helper()
+	// Sockets need short paths.
+	dir, err := os.MkdirTemp("", "ratchet")
+	must(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	must(t, os.Mkdir(filepath.Join(dir, "store"), 0o755))
+	disk, err := os.Create(filepath.Join(dir, "disk"))
+	must(t, err)
+	must(t, disk.Truncate(256<<20))
+	must(t, disk.Close())
+	config := filepath.Join(dir, "ratchet.yaml")
+	must(t, os.WriteFile(config, fmt.Appendf(nil, workstationConfig, dir), 0o600))
+
+	w := &workstation{t, dir, ratchet}
+	cmd := command(t.Context(), nil, ratchet, "core", "--config", config, "--state", filepath.Join(dir, "state"), "--run", filepath.Join(dir, "run"))
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 30 * time.Second
+	said, err := cmd.StderrPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	ready := make(chan string, 1)
+	logged := make(chan struct{})
+	go func() {
+		defer close(logged)
+		for in := bufio.NewScanner(said); in.Scan(); {
+			if strings.HasPrefix(in.Text(), "ratchet: ready: ") {
+				ready <- in.Text()
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		<-logged
+		_ = cmd.Wait()
+	})
+	select {
+	case line := <-ready:
+		if !strings.HasPrefix(line, "ratchet: ready: 1 of 1 ") {
+			t.Fatal(line)
+		}
+	case <-logged:
+		t.Fatal("core on the host ended at once")
+	case <-within(t, stepLimit).Done():
+		t.Fatal("core on the host is not ready")
+	}
+	return w
+}
+
+// pid is that of the gateway's process, once it serves.
+func (w *workstation) pid() (pid int) {
+	w.t.Helper()
+	await(w.t, stepLimit, "the gateway to be ready", func() (string, bool) {
+		out := tool(w.t, nil, w.ratchet, "ctl", "--address", "unix:"+filepath.Join(w.dir, "run", "api.sock"), "plugin", "list", "-o", "json")
+		list := decode[struct {
+			Plugins []struct {
+				Name, State string
+				PID         int
+			}
+		}](w.t, []byte(out))
+		for _, p := range list.Plugins {
+			if p.Name == "gateway" && p.State == "ready" && p.PID > 0 {
+				pid = p.PID
+				return "", true
+			}
+		}
+		return out, false
+	})
+	return pid
+}
+
+// qemuIO is one long-lived NBD client.
+type qemuIO struct {
+	t     *testing.T
+	in    io.Writer
+	lines <-chan string
+}
+
+func (w *workstation) client() *qemuIO {
+	w.t.Helper()
+	cmd := command(w.t.Context(), nil, "qemu-io", "--image-opts",
+		"driver=raw,file.driver=nbd,file.server.type=unix,file.server.path="+filepath.Join(w.dir, "nbd.sock")+",file.export=demo,file.reconnect-delay=60")
+	in, err := cmd.StdinPipe()
+	must(w.t, err)
+	out, err := cmd.StdoutPipe()
+	must(w.t, err)
+	cmd.Stderr = cmd.Stdout
+	must(w.t, cmd.Start())
+	lines := make(chan string, 1024)
+	go func() {
+		defer close(lines)
+		for s := bufio.NewScanner(out); s.Scan(); {
+			lines <- s.Text()
+		}
+	}()
+	w.t.Cleanup(func() {
+		_ = in.Close() // the end of its input ends it
+		for range lines {
+		}
+		_ = cmd.Wait()
+	})
+	return &qemuIO{w.t, in, lines}
+}
+
+func (q *qemuIO) says(command string) {
+	q.t.Helper()
+	_, err := io.WriteString(q.in, command+"\n")
+	must(q.t, err)
+}
+
+// does runs a command and waits for the line that says it is done. A command that says nothing is followed by one that
+// does.
+func (q *qemuIO) does(command, done string) {
+	q.t.Helper()
+	q.says(command)
+	if done == "" {
+		done = "64 MiB"
+		q.says("length")
+	}
+	limit := within(q.t, stepLimit)
+	for {
+		select {
+		case line, ok := <-q.lines:
+			switch {
+			case !ok:
+				q.t.Fatalf("qemu-io ended at %q", command)
+			case strings.Contains(line, "failed") || strings.Contains(line, "rror"):
+				q.t.Fatalf("qemu-io %s: %s", command, line)
+			case strings.Contains(line, done):
+				return
+			}
+		case <-limit.Done():
+			q.t.Fatalf("qemu-io %s: no end", command)
+		}
+	}
+}

@@ -1,0 +1,189 @@
+package systems
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/ratchetos/ratchet/image/builder"
+	"github.com/ratchetos/ratchet/image/disk"
+	"github.com/ratchetos/ratchet/qemu/box"
+	"github.com/ratchetos/ratchet/qemu/vm"
+)
+
+// counterConfig has a plugin that wants a NIC, so that isolation has something to withhold.
+const counterConfig = `version: 1
+hostname: %s
+network: {management: {nic: "mac:52:54:00:72:61:01", dhcp: true}}
+time: {ntp: []}
+plugins:
+  dataplane:
+    links:
+      - {nic: "mac:52:54:00:72:61:02", name: data0, addresses: [192.0.2.1/24]}
+`
+
+// maxCommands is the goal for a clean boot: real TPMs take 10 to 100 ms for each.
+const maxCommands = 25
+
+// TestSystemSecureCounter follows one machine through its life and then attacks copies of it, one way each. The boots
+// are direct kernel boots (PCR 11 is zero there) but for one under UEFI with Secure Boot, which runs beside them.
+func TestSystemSecureCounter(t *testing.T) {
+	dir, image := workspace(t, "secure-counter", "full")
+	s := &counterSuite{dir: dir, image: image}
+	t.Run("life", s.life)
+	if t.Failed() {
+		return // the attacks start from what the life left behind
+	}
+	t.Run("attacks", s.attacks)
+	t.Run("uefi", s.uefi)
+	t.Run("unsigned", s.unsigned)
+}
+
+type counterSuite struct{ dir, image string }
+
+func (s *counterSuite) machine(name string) string { return filepath.Join(s.dir, name) }
+
+// options of a machine with a NIC and a disk beside those it needs to boot.
+func (s *counterSuite) options(t *testing.T, dir string) box.Options {
+	t.Helper()
+	must(t, os.MkdirAll(dir, 0o755))
+	data := filepath.Join(dir, "data.img")
+	must(t, box.Sparse(data, 64<<20))
+	return box.Options{
+		Image: s.image, Dir: dir, Config: fmt.Appendf(nil, counterConfig, "first"),
+		NICs:  []vm.NIC{{Model: "e1000e", MAC: "52:54:00:72:61:02", Net: vm.Hub{N: 1}}},
+		Disks: []vm.Disk{{Path: data, Model: "nvme", Serial: "ratchet-data"}},
+	}
+}
+
+// config writes a configuration that differs in its host name.
+func (s *counterSuite) config(t *testing.T, hostname string) string {
+	t.Helper()
+	path := filepath.Join(s.dir, hostname+".yaml")
+	must(t, os.WriteFile(path, fmt.Appendf(nil, counterConfig, hostname), 0o600))
+	return path
+}
+
+// life: provisioned, restarted, changed twice – once in order, once with a power cut – and switched off. It leaves
+// three copies: "young" from before the changes, "old" from after them, and the machine itself as "life".
+func (s *counterSuite) life(t *testing.T) {
+	dir := s.machine("life")
+	m := boot(t, s.options(t, dir))
+	line := m.released("provisioned")
+	m.login()
+	first := m.counter()
+	seen(t, "provisioned: %s", line)
+
+	m.ctl("power", "reboot")
+	line = m.released("clean")
+	commands := tpmCommands(t, line)
+	if commands > maxCommands {
+		t.Errorf("a clean boot took %d TPM commands, at most %d are allowed", commands, maxCommands)
+	}
+	m.counts(first.Counter, first.Counter, "0")
+	seen(t, "clean restart: %s", line)
+	m.off()
+	must(t, box.Clone(s.machine("young"), dir))
+
+	m = boot(t, s.options(t, dir))
+	m.released("clean")
+	n := number(t, first.Counter)
+	m.apply(s.config(t, "second"))
+	m.counts(text(n+1), text(n), "1")
+	m.ctl("power", "reboot")
+	m.released("closing")
+	m.counts(text(n+1), text(n+1), "0")
+	m.runs("second")
+	seen(t, "config apply: counter %d, closed by the next boot, configuration in force", n+1)
+
+	m.apply(s.config(t, "third"))
+	m.Kill()
+	m = boot(t, s.options(t, dir))
+	m.released("closing")
+	m.counts(text(n+2), text(n+2), "0")
+	m.runs("third")
+	m.off()
+	seen(t, "power cut after an apply: counter %d, closed, configuration in force", n+2)
+}
+
+func (m *machine) apply(path string) {
+	m.t.Helper()
+	m.ctl("config", "apply", path)
+}
+
+// runs checks that the configuration with this host name is in force.
+func (m *machine) runs(hostname string) {
+	m.t.Helper()
+	status := decode[struct{ Hostname string }](m.t, []byte(m.ctl("status", "-o", "json")))
+	if yaml := m.ctl("config", "show"); status.Hostname != hostname || yaml != fmt.Sprintf(counterConfig, hostname) {
+		m.t.Fatalf("the box is called %q and runs\n%s\nwant %q", status.Hostname, yaml, hostname)
+	}
+}
+
+var commandsIn = regexp.MustCompile(`\((\d+) TPM commands`)
+
+func tpmCommands(t *testing.T, verdict string) int {
+	t.Helper()
+	m := commandsIn.FindStringSubmatch(verdict)
+	if m == nil {
+		t.Fatalf("no number of TPM commands in %q", verdict)
+	}
+	return number(t, m[1])
+}
+
+func number(t *testing.T, s string) int {
+	t.Helper()
+	n, err := strconv.Atoi(s)
+	must(t, err)
+	return n
+}
+
+func text(n int) string { return strconv.Itoa(n) }
+
+// uefi boots as hardware does: the firmware checks our signature and the stub measures the image.
+func (s *counterSuite) uefi(t *testing.T) {
+	o := s.options(t, s.machine("uefi"))
+	o.SecureBoot, o.Cert, o.Memory = true, certificate(t), "1536M"
+	m := boot(t, o)
+	line := m.released("provisioned")
+	m.login()
+	c := m.counter()
+	manifest, err := builder.ReadManifest(filepath.Join(s.image, builder.ManifestFile))
+	must(t, err)
+	if c.Measured.PCR11 != manifest.PCR11.SHA256 {
+		t.Errorf("PCR 11 is %s, the build predicted %s", c.Measured.PCR11, manifest.PCR11.SHA256)
+	}
+	if !c.Measured.SecureBoot {
+		t.Error("Secure Boot is off")
+	}
+	seen(t, "UEFI with Secure Boot: %s, PCR 11 %.12s… as predicted", line, c.Measured.PCR11)
+	m.off()
+}
+
+// unsigned puts the same image without its signature on the disk: the firmware must not start it.
+func (s *counterSuite) unsigned(t *testing.T) {
+	uki, err := os.ReadFile(filepath.Join(s.image, builder.UnsignedFile))
+	must(t, err)
+	dir := s.machine("unsigned")
+	must(t, os.MkdirAll(dir, 0o755))
+	path := filepath.Join(dir, "disk.img")
+	must(t, disk.Write(path, disk.Options{UKI: uki}))
+	m, err := vm.Start(t.Context(), vm.Config{
+		Name: "unsigned", Dir: filepath.Join(dir, "vm"), Limit: bootLimit,
+		Firmware: vm.UEFI{SecureBoot: true, Cert: certificate(t)},
+		Disks:    []vm.Disk{{Path: path}},
+		TPM:      &vm.TPM{Dir: filepath.Join(dir, "tpm")},
+	})
+	must(t, err)
+	defer m.Close()
+	match, err := m.Expect(within(t, bootLimit), `Access Denied|ratchet: image`)
+	must(t, err)
+	if !strings.Contains(match.Text, "Access Denied") {
+		t.Fatalf("an unsigned image was started: %s", match.Text)
+	}
+	seen(t, "unsigned image: the firmware says Access Denied")
+}
