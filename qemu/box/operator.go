@@ -17,11 +17,9 @@ type Verdict struct {
 	Line string // the whole line, without the prefix
 }
 
-// A console line is matched while it still arrives, so the expressions here end with what ends the line.
-
 // Verdict waits for init's decision.
 func (b *Box) Verdict(ctx context.Context) (Verdict, error) {
-	m, err := b.Expect(ctx, `ratchet: verdict ([A-Z]+)(.*\))`)
+	m, err := b.ExpectLine(ctx, `ratchet: verdict ([A-Z]+)(.*)`)
 	if err != nil {
 		return Verdict{}, fmt.Errorf("wait for the verdict: %w", err)
 	}
@@ -30,7 +28,7 @@ func (b *Box) Verdict(ctx context.Context) (Verdict, error) {
 
 // Ready waits until core says that every enabled plugin serves.
 func (b *Box) Ready(ctx context.Context) (line string, err error) {
-	m, err := b.Expect(ctx, `ratchet: ready: (.* boot clock [0-9.]+ s)`)
+	m, err := b.ExpectLine(ctx, `ratchet: ready: (.*)`)
 	if err != nil {
 		return "", fmt.Errorf("wait for the plugins: %w", err)
 	}
@@ -39,7 +37,7 @@ func (b *Box) Ready(ctx context.Context) (line string, err error) {
 
 // Login waits for the one-time token that a development image prints and enrols this client with it.
 func (b *Box) Login(ctx context.Context) error {
-	m, err := b.Expect(ctx, `ratchetctl login (\S+) --token (\S+) --ca-sha256 ([0-9a-f]{64})`)
+	m, err := b.ExpectLine(ctx, `ratchetctl login (\S+) --token (\S+) --ca-sha256 ([0-9a-f]{64})`)
 	if err != nil {
 		return fmt.Errorf("wait for the login token: %w", err)
 	}
@@ -66,7 +64,7 @@ func (b *Box) Type(ctx context.Context, command, pattern string) (vm.Match, erro
 	if err := b.SendLine(command); err != nil {
 		return vm.Match{}, err
 	}
-	m, err := b.Expect(ctx, pattern)
+	m, err := b.ExpectLine(ctx, pattern)
 	if err != nil {
 		return m, fmt.Errorf("type %q on the console: %w", command, err)
 	}

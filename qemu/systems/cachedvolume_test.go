@@ -38,10 +38,10 @@ func TestSystemCachedVolume(t *testing.T) {
 func (v *volumeSuite) foreign(t *testing.T, before [32]byte) {
 	path := v.foreignDisk("first")
 	s := v.becomes(t, "foreign", "needs-claim", func(s api.Volume) bool { return s.State == "needs-claim" })
-	if !strings.Contains(s.Message, "ext4") || !strings.Contains(s.Message, "ratchetctl hw claim serial:ratchet-foreign --erase") {
+	if !strings.Contains(s.Message, "ext2/3/4") || !strings.Contains(s.Message, "ratchetctl hw claim serial:ratchet-foreign --erase") {
 		t.Errorf("the volume says %q", s.Message)
 	}
-	v.m.refused(1, []string{"ext4", "--erase"}, "hw", "claim", "serial:ratchet-foreign")
+	v.m.refused(1, []string{"ext2/3/4", "--erase"}, "hw", "claim", "serial:ratchet-foreign")
 	if digest(t, path) != before {
 		t.Fatal("a disk with foreign content was written to")
 	}

@@ -36,7 +36,7 @@ func (m *machine) verdict(word, code string) string {
 	ctx := within(m.t, bootLimit)
 	v, err := m.Verdict(ctx)
 	must(m.t, err)
-	reason, err := m.Expect(ctx, `ratchet: reason ([a-z-]+): (.*)`)
+	reason, err := m.ExpectLine(ctx, `ratchet: reason ([a-z-]+): (.*)`)
 	must(m.t, err)
 	if v.Word != word || reason.Groups[1] != code {
 		m.t.Fatalf("verdict %s, reason %s; want %s, %s", v.Line, reason.Groups[0], word, code)

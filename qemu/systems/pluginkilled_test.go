@@ -71,6 +71,7 @@ func startWorkstation(t *testing.T, ratchet string) *workstation {
 	dir, err := os.MkdirTemp("", "ratchet")
 	must(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
+	must(t, os.Chmod(dir, 0o755)) // a plugin runs as a user of its own, also here
 	must(t, os.Mkdir(filepath.Join(dir, "store"), 0o755))
 	disk, err := os.Create(filepath.Join(dir, "disk"))
 	must(t, err)

@@ -34,11 +34,11 @@ const maxCommands = 25
 func TestSystemSecureCounter(t *testing.T) {
 	dir, image := workspace(t, "secure-counter", "full")
 	s := &counterSuite{dir: dir, image: image}
-	t.Run("life", s.life)
-	if t.Failed() {
-		return // the attacks start from what the life left behind
-	}
-	t.Run("attacks", s.attacks)
+	t.Run("life", func(t *testing.T) {
+		t.Parallel()
+		s.life(t)
+		s.attacks(t)
+	})
 	t.Run("uefi", s.uefi)
 	t.Run("unsigned", s.unsigned)
 }
@@ -146,6 +146,7 @@ func text(n int) string { return strconv.Itoa(n) }
 
 // uefi boots as hardware does: the firmware checks our signature and the stub measures the image.
 func (s *counterSuite) uefi(t *testing.T) {
+	t.Parallel()
 	o := s.options(t, s.machine("uefi"))
 	o.SecureBoot, o.Cert, o.Memory = true, certificate(t), "1536M"
 	m := boot(t, o)
@@ -166,6 +167,7 @@ func (s *counterSuite) uefi(t *testing.T) {
 
 // unsigned puts the same image without its signature on the disk: the firmware must not start it.
 func (s *counterSuite) unsigned(t *testing.T) {
+	t.Parallel()
 	uki, err := os.ReadFile(filepath.Join(s.image, builder.UnsignedFile))
 	must(t, err)
 	dir := s.machine("unsigned")

@@ -156,9 +156,14 @@ func (c *Console) tail() string {
 // expect returns the first match behind the cursor and moves the cursor behind it. Lines are matched one by one;
 // the unfinished last line is matched too, so that a prompt can be waited for.
 func (c *Console) expect(ctx context.Context, re *regexp.Regexp) (Match, error) {
+	return c.await(ctx, re, true)
+}
+
+// await is expect that may leave the unfinished line alone, for expressions that take a line to its end.
+func (c *Console) await(ctx context.Context, re *regexp.Regexp, unfinished bool) (Match, error) {
 	for {
 		c.mu.Lock()
-		m, ok := c.search(re)
+		m, ok := c.search(re, unfinished)
 		changed, closed := c.changed, c.closed
 		c.mu.Unlock()
 		switch {
@@ -176,7 +181,7 @@ func (c *Console) expect(ctx context.Context, re *regexp.Regexp) (Match, error) 
 }
 
 // search looks behind the cursor and moves it over every complete line without a match.
-func (c *Console) search(re *regexp.Regexp) (Match, bool) {
+func (c *Console) search(re *regexp.Regexp, unfinished bool) (Match, bool) {
 	if c.cursorLine < c.dropped {
 		c.cursorLine, c.cursorByte = c.dropped, 0
 	}
@@ -186,7 +191,7 @@ func (c *Console) search(re *regexp.Regexp) (Match, bool) {
 		}
 	}
 	// An empty match may have moved the cursor past the unfinished line already.
-	if c.cursorLine == c.dropped+len(c.lines) && len(c.partial) > 0 {
+	if unfinished && c.cursorLine == c.dropped+len(c.lines) && len(c.partial) > 0 {
 		return c.match(re, c.unfinished())
 	}
 	return Match{}, false

@@ -83,6 +83,16 @@ func TestConsoleExpect(t *testing.T) {
 		t.Fatalf("got %s", got)
 	}
 	late := make(chan string)
+	whole := make(chan string)
+	fmt.Fprint(c, "to the ")
+	go func() {
+		m, err := c.await(t.Context(), regexp.MustCompile(`to(.*)`), false)
+		whole <- fmt.Sprint(m.Groups, err)
+	}()
+	fmt.Fprint(c, "end\n")
+	if got := <-whole; got != "[to the end  the end] <nil>" {
+		t.Fatalf("got %s", got)
+	}
 	go func() { late <- find(`later`) }()
 	fmt.Fprint(c, "la")
 	fmt.Fprint(c, "ter")

@@ -72,11 +72,21 @@ func start(ctx context.Context, c Config, accel Accel) (*VM, error) {
 // Expect waits for console output that matches pattern, a regular expression that is applied line by line, behind
 // what the last Expect matched. It fails when ctx or the machine ends first; the error shows the end of the console.
 func (v *VM) Expect(ctx context.Context, pattern string) (Match, error) {
+	return v.expect(ctx, pattern, true)
+}
+
+// ExpectLine is Expect for lines that have ended. An expression that takes the rest of a line wants it: Expect would
+// be content with the part that has arrived.
+func (v *VM) ExpectLine(ctx context.Context, pattern string) (Match, error) {
+	return v.expect(ctx, pattern, false)
+}
+
+func (v *VM) expect(ctx context.Context, pattern string, unfinished bool) (Match, error) {
 	re, err := regexp.Compile(pattern)
 	if err != nil {
 		return Match{}, fmt.Errorf("%s: expect: %w", v.name, err)
 	}
-	m, err := v.console.expect(ctx, re)
+	m, err := v.console.await(ctx, re, unfinished)
 	if errors.Is(err, errConsoleClosed) {
 		<-v.done
 		if v.cause != nil {
