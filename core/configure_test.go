@@ -1,0 +1,143 @@
+package core
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ratchetos/ratchet/core/api/apipb"
+	"github.com/ratchetos/ratchet/core/api/pki"
+	"github.com/ratchetos/ratchet/core/pid1"
+)
+
+const (
+	before = "version: 1\ntpm: none\napi: {listen: none}\nhostname: before\n"
+	after  = "version: 1\ntpm: none\napi: {listen: none}\nhostname: after\n"
+)
+
+// workstation is core as it runs under a shell, without plugins, in folders of the test.
+func workstation(t *testing.T, dir string) *appliance {
+	t.Helper()
+	a := &appliance{
+		options: options{
+			file: filepath.Join(dir, "appliance.yaml"), stateDir: filepath.Join(dir, "state"), runDir: t.TempDir(),
+			log: slog.New(slog.DiscardHandler),
+		},
+		started: time.Now(), tokens: &pki.Tokens{}, end: make(chan pid1.Action, 1),
+	}
+	if err := a.open(); err != nil {
+		t.Fatal(err)
+	}
+	a.start(t.Context())
+	return a
+}
+
+func newDir(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "appliance.yaml"), []byte(before), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func (a *appliance) mustClose(t *testing.T) {
+	t.Helper()
+	if err := a.close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// holds waits until the file and the running configuration are as wanted.
+func holds(t *testing.T, a *appliance, want string) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(10 * time.Second)
+	for {
+		file, err := os.ReadFile(a.file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.mu.Lock()
+		running := string(a.yaml)
+		a.mu.Unlock()
+		if string(file) == want && running == want {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("file %q, running %q, want %q", file, running, want)
+		}
+	}
+}
+
+func apply(t *testing.T, a *appliance, yaml string, confirm time.Duration) *apipb.ApplyConfigReply {
+	t.Helper()
+	r, err := a.apply(t.Context(), &apipb.ApplyConfigRequest{Yaml: []byte(yaml), ConfirmMs: confirm.Milliseconds()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestApply(t *testing.T) {
+	a := workstation(t, newDir(t))
+	defer a.mustClose(t)
+	if r := apply(t, a, after, 0); !r.GetApplied() || strings.Join(r.GetChanged(), " ") != "hostname" {
+		t.Errorf("reply %v, want applied with hostname changed", r)
+	}
+	holds(t, a, after)
+	r := apply(t, a, "version: 1\nhostnam: x\ntime: {ntp: 5}\n", 0)
+	if r.GetApplied() || len(r.GetDiagnostics()) != 2 {
+		t.Errorf("a document with two errors: %v", r)
+	}
+	holds(t, a, after)
+}
+
+func TestConfirmInTime(t *testing.T) {
+	a := workstation(t, newDir(t))
+	defer a.mustClose(t)
+	apply(t, a, after, time.Hour)
+	if err := a.confirm(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if kept := a.unconfirmed(t.Context()); kept != nil {
+		t.Errorf("after the confirmation there is a way back to %q", kept)
+	}
+	if err := a.confirm(t.Context()); err == nil {
+		t.Error("a second confirmation is accepted")
+	}
+	holds(t, a, after)
+}
+
+func TestRevertUnlessConfirmed(t *testing.T) {
+	a := workstation(t, newDir(t))
+	defer a.mustClose(t)
+	apply(t, a, after, time.Millisecond)
+	holds(t, a, before)
+}
+
+// TestRevertGoesBackToTheLastConfirmed: two unconfirmed documents in a row lead back behind both.
+func TestRevertGoesBackToTheLastConfirmed(t *testing.T) {
+	a := workstation(t, newDir(t))
+	defer a.mustClose(t)
+	apply(t, a, strings.Replace(after, "after", "between", 1), time.Hour)
+	apply(t, a, after, time.Millisecond)
+	holds(t, a, before)
+}
+
+// TestPowerCutBeforeConfirm: a restart before the confirmation goes back, as the timer would have.
+func TestPowerCutBeforeConfirm(t *testing.T) {
+	dir := newDir(t)
+	a := workstation(t, dir)
+	apply(t, a, after, time.Hour)
+	a.mustClose(t)
+	b := workstation(t, dir)
+	defer b.mustClose(t)
+	holds(t, b, before)
+}
