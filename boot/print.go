@@ -29,6 +29,6 @@ func announce(r verdict.Report, p Policy, say func(string, ...any)) {
 		say("device %s %s %s: %s", d.ID, strings.ToUpper(string(d.Decision)), d.Code, d.Reason)
 	}
 	if r.Box.Decision != verdict.Released && p.Development {
-		say("development hint: to start over, power off, delete the software TPM's state (or clear the TPM in the firmware setup), write the disk image again (make flash DISK=...) and boot")
+		say("development hint: to start over, power off, delete the software TPM's state (or clear the TPM in the firmware setup), write the disk image (disk.img of the build) again and boot")
 	}
 }
