@@ -31,9 +31,10 @@ type rig struct {
 
 type bare struct{}
 
-func (b bare) Freeze() error        { return nil }
-func (b bare) MarkBoot(string)      {}
-func (b bare) Isolate(string) error { return nil }
+func (b bare) Freeze() error                   { return nil }
+func (b bare) MarkBoot(string)                 {}
+func (b bare) Isolate(string) error            { return nil }
+func (b bare) HideOthers(string, string) error { return nil }
 func (b bare) Functions() ([]hw.Device, error) {
 	return []hw.Device{{Place: "pci:1", Kind: hw.Disk, Supported: true}}, nil
 }
