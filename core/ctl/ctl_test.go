@@ -136,12 +136,9 @@ func exitCode(ts *testscript.TestScript, neg bool, args []string) {
 // following waits until the box has a log stream open, and says a line on it.
 func following(ts *testscript.TestScript, _ bool, args []string) {
 	backend := ts.Value("backend").(*apitest.Backend)
-	for deadline := time.Now().Add(10 * time.Second); backend.Followers() == 0; time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			ts.Fatalf("nobody follows")
-		}
-	}
-	backend.Say(strings.Join(args, " "))
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	ts.Check(backend.Say(ctx, strings.Join(args, " ")))
 }
 
 // TestEveryCommandHelps: each says what it does and shows an example.

@@ -24,6 +24,7 @@ type Backend struct {
 	config  []byte
 	applied uint64
 	follow  []chan string
+	first   chan struct{} // see followed
 }
 
 var _ api.Backend = (*Backend)(nil)
@@ -35,15 +36,16 @@ func (b *Backend) Calls() []string {
 	return append([]string(nil), b.calls...)
 }
 
-// Followers is the number of log streams that wait for more.
-func (b *Backend) Followers() int {
+// Say waits until a log stream follows, no longer than ctx, and adds a line to all that do.
+func (b *Backend) Say(ctx context.Context, line string) error {
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	return len(b.follow)
-}
-
-// Say adds a log line to every stream that follows.
-func (b *Backend) Say(line string) {
+	followed := b.followed()
+	b.mu.Unlock()
+	select {
+	case <-followed:
+	case <-ctx.Done():
+		return fmt.Errorf("say %q: nobody follows: %w", line, ctx.Err())
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, c := range b.follow {
@@ -52,6 +54,15 @@ func (b *Backend) Say(line string) {
 		default:
 		}
 	}
+	return nil
+}
+
+// followed is closed when the first stream follows. The caller holds mu.
+func (b *Backend) followed() chan struct{} {
+	if b.first == nil {
+		b.first = make(chan struct{})
+	}
+	return b.first
 }
 
 func (b *Backend) note(format string, args ...any) {
@@ -161,6 +172,9 @@ func (b *Backend) PluginLogs(ctx context.Context, plugin string, tail int, follo
 	}
 	more := make(chan string, 16)
 	b.mu.Lock()
+	if len(b.follow) == 0 {
+		close(b.followed())
+	}
 	b.follow = append(b.follow, more)
 	b.mu.Unlock()
 	for {
