@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net"
 	"os"
 	"os/exec"
@@ -75,7 +76,7 @@ func TestServe(t *testing.T) {
 	if err != nil || len(list.Volumes) != 1 || list.Volumes[0].Misses != 0 {
 		t.Errorf("after a restart all is still local: %+v, %v", list, err)
 	}
-	if err := f.Configure(t.Context(), plugin.Section{JSON: []byte(`{}`)}); err != plugin.ErrNeedsRestart { //nolint:errorlint // the contract is the value
+	if err := f.Configure(t.Context(), plugin.Section{JSON: []byte(`{}`)}); !errors.Is(err, plugin.ErrNeedsRestart) {
 		t.Errorf("another section while started: %v", err)
 	}
 	if _, err := f.Invoke(t.Context(), api.MethodShow, []byte(`{"name":"other"}`)); err == nil || !strings.Contains(err.Error(), "volume list") {

@@ -93,7 +93,7 @@ func (s *Store) sweep(before time.Time) {
 	entries, _ := d.ReadDir(-1)
 	for _, e := range entries {
 		if info, err := e.Info(); err == nil && info.ModTime().Before(before) {
-			_ = s.root.Remove(path.Join(tmpDir, e.Name()))
+			s.root.Remove(path.Join(tmpDir, e.Name()))
 		}
 	}
 }

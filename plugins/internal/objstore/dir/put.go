@@ -86,7 +86,7 @@ func (s *Store) prepare(ctx context.Context, key string, data []byte) (tmp strin
 	// The data must be on the medium before the name is: else a power cut leaves an empty object.
 	err = errors.Join(err, f.Sync(), f.Close())
 	if err != nil {
-		_ = s.root.Remove(tmp) // else the next start sweeps it
+		s.root.Remove(tmp) // else a later start sweeps it
 		return "", unavailable(err)
 	}
 	return tmp, nil
