@@ -108,7 +108,7 @@ func (f *Feature) Start(_ context.Context, s *plugin.Session) error {
 	f.session, f.runners, f.stop = s, runners, cancel
 	f.openAll(ctx)
 	if listener != nil {
-		server := &nbd.Server{Exports: exports, Log: s.Log}
+		server := &nbd.Server{Exports: arriving{exports, ctx, runners}, Log: s.Log}
 		f.work.Go(func() {
 			if err := server.Serve(ctx, listener); err != nil {
 				s.Log.Error("NBD server ended", "error", err)

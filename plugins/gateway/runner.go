@@ -48,6 +48,7 @@ type runner struct {
 	store  objstore.Store
 	volume *volume.Volume
 	export *nbd.Export
+	moved  chan struct{} // closed after a try, for those who wait for the volume
 }
 
 // errForeign is a disk with content that is not ours.
@@ -104,6 +105,10 @@ func (r *runner) open(ctx context.Context) error {
 		r.state = stateWaiting
 	}
 	state := r.state
+	if r.moved != nil {
+		close(r.moved)
+		r.moved = nil
+	}
 	r.mu.Unlock()
 	switch {
 	case err == nil:
