@@ -11,8 +11,8 @@ import (
 
 // A step of a machine that works takes seconds; these limits are for a busy host, and end a test that hangs.
 const (
-	bootLimit = 2 * time.Minute
-	stepLimit = time.Minute
+	bootLimit = 3 * time.Minute
+	stepLimit = 90 * time.Second
 )
 
 // machine is a powered-on box under test.

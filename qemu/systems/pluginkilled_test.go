@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/ratchetos/ratchet/image/builder"
+	"github.com/ratchetos/ratchet/plugins/gateway/api"
 )
 
 const workstationConfig = `version: 1
@@ -49,7 +50,7 @@ func pluginKilled(t *testing.T) {
 		pid := w.pid()
 		// Writes under way when the plugin dies are the client's to repeat.
 		for j := range 4 {
-			client.says(fmt.Sprintf("aio_write -P %d %dM 2M", i+101, at+4+2*j))
+			client.does(fmt.Sprintf("aio_write -P %d %dM 2M", i+101, at+4+2*j), "")
 		}
 		start := time.Now()
 		must(t, syscall.Kill(pid, syscall.SIGKILL))
@@ -112,14 +113,23 @@ func startWorkstation(t *testing.T, ratchet string) *workstation {
 	case <-within(t, stepLimit).Done():
 		t.Fatal("core on the host is not ready")
 	}
+	await(t, stepLimit, "the volume to be attached", func() (string, bool) {
+		s := decode[api.Volume](t, []byte(w.ctl("volume", "show", "demo", "-o", "json")))
+		return fmt.Sprintf("%+v", s), s.State == "attached"
+	})
 	return w
+}
+
+func (w *workstation) ctl(args ...string) string {
+	w.t.Helper()
+	return tool(w.t, nil, w.ratchet, append([]string{"ctl", "--address", "unix:" + filepath.Join(w.dir, "run", "api.sock")}, args...)...)
 }
 
 // pid is that of the gateway's process, once it serves.
 func (w *workstation) pid() (pid int) {
 	w.t.Helper()
 	await(w.t, stepLimit, "the gateway to be ready", func() (string, bool) {
-		out := tool(w.t, nil, w.ratchet, "ctl", "--address", "unix:"+filepath.Join(w.dir, "run", "api.sock"), "plugin", "list", "-o", "json")
+		out := w.ctl("plugin", "list", "-o", "json")
 		list := decode[struct {
 			Plugins []struct {
 				Name, State string
@@ -137,11 +147,15 @@ func (w *workstation) pid() (pid int) {
 	return pid
 }
 
+// prompt is what qemu-io ends a command with.
+const prompt = "qemu-io> "
+
 // qemuIO is one long-lived NBD client.
 type qemuIO struct {
-	t     *testing.T
-	in    io.Writer
-	lines <-chan string
+	t      *testing.T
+	in     io.Writer
+	output <-chan string
+	said   string // since the last prompt
 }
 
 func (w *workstation) client() *qemuIO {
@@ -154,51 +168,57 @@ func (w *workstation) client() *qemuIO {
 	must(w.t, err)
 	cmd.Stderr = cmd.Stdout
 	must(w.t, cmd.Start())
-	lines := make(chan string, 1024)
+	output := make(chan string, 64)
 	go func() {
-		defer close(lines)
-		for s := bufio.NewScanner(out); s.Scan(); {
-			lines <- s.Text()
+		defer close(output)
+		b := make([]byte, 4096)
+		for {
+			n, err := out.Read(b)
+			if err != nil {
+				return
+			}
+			output <- string(b[:n])
 		}
 	}()
+	q := &qemuIO{t: w.t, in: in, output: output}
 	w.t.Cleanup(func() {
 		_ = in.Close() // the end of its input ends it
-		for range lines {
+		for range output {
 		}
 		_ = cmd.Wait()
 	})
-	return &qemuIO{w.t, in, lines}
+	q.prompted("start")
+	return q
 }
 
-func (q *qemuIO) says(command string) {
+// does runs a command and wants its output, if any is named. The next one is only sent after the prompt: qemu-io leaves
+// lines that come together in its buffer.
+func (q *qemuIO) does(command, output string) {
 	q.t.Helper()
 	_, err := io.WriteString(q.in, command+"\n")
 	must(q.t, err)
+	if said := q.prompted(command); !strings.Contains(said, output) || strings.Contains(said, "failed") {
+		q.t.Fatalf("qemu-io %s: %s", command, said)
+	}
 }
 
-// does runs a command and waits for the line that says it is done. A command that says nothing is followed by one that
-// does.
-func (q *qemuIO) does(command, done string) {
+// prompted waits until qemu-io wants the next command and returns what it said before.
+func (q *qemuIO) prompted(command string) (said string) {
 	q.t.Helper()
-	q.says(command)
-	if done == "" {
-		done = "64 MiB"
-		q.says("length")
-	}
 	limit := within(q.t, stepLimit)
 	for {
+		if before, after, ok := strings.Cut(q.said, prompt); ok {
+			q.said = after
+			return before
+		}
 		select {
-		case line, ok := <-q.lines:
-			switch {
-			case !ok:
-				q.t.Fatalf("qemu-io ended at %q", command)
-			case strings.Contains(line, "failed") || strings.Contains(line, "rror"):
-				q.t.Fatalf("qemu-io %s: %s", command, line)
-			case strings.Contains(line, done):
-				return
+		case more, ok := <-q.output:
+			if !ok {
+				q.t.Fatalf("qemu-io ended at %q: %s", command, q.said)
 			}
+			q.said += more
 		case <-limit.Done():
-			q.t.Fatalf("qemu-io %s: no end", command)
+			q.t.Fatalf("qemu-io %s: no end; it said: %s", command, q.said)
 		}
 	}
 }
