@@ -45,6 +45,10 @@ var quiet = map[string]time.Duration{
 	"nvme": 300 * time.Millisecond, "usb": time.Second, "ata": 2 * time.Second,
 }
 
+// silent is how long an ATA port may say nothing in a kernel log that can be read. Every port does
+// say how it ended; on a machine under load the debouncing of one link was seen to take over 2 s.
+const silent = 10 * time.Second
+
 // kernelLog is /dev/kmsg, read without blocking from where it was opened.
 type kernelLog interface{ Read([]byte) (int, error) }
 
@@ -133,7 +137,11 @@ func (w *waiter) quiet() bool {
 	if w.since.IsZero() {
 		w.since = time.Now()
 	}
-	return time.Since(w.since) >= quiet[w.entry.Bus]
+	enough := quiet[w.entry.Bus]
+	if w.log != nil {
+		enough = silent
+	}
+	return time.Since(w.since) >= enough
 }
 
 // below lists the links in a directory of sysfs that point below the function.
