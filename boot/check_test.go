@@ -224,7 +224,7 @@ func TestTPMRolledBack(t *testing.T) {
 	w.apply(config1)
 	w.want(w.boot(), verdict.Released, "closing")
 	restore()
-	w.want(w.boot(), verdict.Isolated, "ledger-differs")
+	w.want(w.boot(), verdict.Isolated, "tpm-rolled-back")
 }
 
 // TestTPMRolledBackOnce: one close back, its ledger slot is still there, but the other saw more.
