@@ -18,7 +18,9 @@ import (
 
 func TestChoose(t *testing.T) {
 	for _, c := range []struct{ list, want string }{
-		{"", "image boot core"}, {" ", "image boot core"}, {"core", "core"},
+		{"", "image boot core"},
+		{" ", "image boot core"},
+		{"core", "core"},
 		{"core, image", "image core"}, // always in the order of the run
 		{"core,core", "core"},
 	} {
