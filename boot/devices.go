@@ -1,8 +1,10 @@
 package boot
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -14,7 +16,7 @@ import (
 
 const (
 	// binders is how many functions are bound at a time: probing waits more than it computes.
-	binders = 4
+	binders = 8
 	// readBackLimit bounds the whole of step e; what has not answered by then is isolated.
 	readBackLimit = 90 * time.Second
 )
@@ -38,6 +40,7 @@ func (c *check) readBack(ctx context.Context) []observed {
 	defer cancel()
 	var wg sync.WaitGroup
 	free := make(chan struct{}, binders)
+	slices.SortStableFunc(functions, slowestFirst)
 	for i, f := range functions {
 		seen[i].function = f
 		if !c.j.Released() || !f.Supported {
@@ -51,7 +54,20 @@ func (c *check) readBack(ctx context.Context) []observed {
 		}()
 	}
 	wg.Wait()
+	slices.SortFunc(seen, func(a, b observed) int { return cmp.Compare(a.function.Place, b.function.Place) })
 	return seen
+}
+
+// slowestFirst orders functions by how long what is behind them takes to show up: controllers that
+// look for disks wait while the others' drivers are loaded.
+func slowestFirst(a, b hw.Device) int {
+	rank := func(d hw.Device) int {
+		if n := slices.Index([]string{"scsi", "ata", "usb", "nvme"}, d.Bus); n >= 0 {
+			return n
+		}
+		return math.MaxInt
+	}
+	return cmp.Compare(rank(a), rank(b))
 }
 
 // bind never fails: a function that cannot be bound is a device that cannot be read.

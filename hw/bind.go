@@ -39,25 +39,7 @@ func (s *System) Bind(ctx context.Context, place string) ([]Device, error) {
 	if err != nil {
 		return nil, fmt.Errorf("bind: %w", err)
 	}
-	s.preload.Do(s.loadAll)
 	return s.bind(ctx, f, entry, s.takeHidden(f.Address))
-}
-
-// loadAll loads the drivers of all functions present. The kernel makes each load wait for every
-// scan that is under way, so that loading between two binds would put the scans in a row.
-func (s *System) loadAll() {
-	functions, err := s.bus.Scan()
-	if err != nil {
-		s.log.Warn("scan for drivers to load", "err", err)
-		return
-	}
-	for _, f := range functions {
-		if entry, ok := s.match(f); ok && f.Driver == "" && entry.In(s.flavour) {
-			if err := s.loadFor(entry); err != nil {
-				s.log.Warn("load driver", "pci", f.Address, "err", err) // Bind of that function reports it
-			}
-		}
-	}
 }
 
 // target finds the function at a place and what the catalogue knows about it.

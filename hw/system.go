@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/ratchetos/ratchet/configs"
 	"github.com/ratchetos/ratchet/hw/catalogue"
 	"github.com/ratchetos/ratchet/hw/internal/sysfs"
 	"github.com/ratchetos/ratchet/hw/kmod"
@@ -34,7 +33,6 @@ type System struct {
 	catalogue func() (*catalogue.Catalogue, error)
 	bus       pci.Bus
 	modules   *kmod.Loader
-	preload   sync.Once
 
 	mu   sync.Mutex
 	seen map[string][]Device // by PCI address: as read when the function was bound
@@ -53,13 +51,13 @@ func Open(o Options) (*System, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	// Reading the catalogue takes 80 ms under emulation, which a boot can use for something
-	// else: it starts here and is waited for where it is first needed.
+	// Under emulation reading the catalogue takes time that a boot can use for something else:
+	// it starts here and is waited for where it is first needed.
 	cat := sync.OnceValues(func() (*catalogue.Catalogue, error) {
 		if o.Catalogue != nil {
 			return o.Catalogue, nil
 		}
-		return catalogue.Load(configs.Hardware)
+		return catalogue.Embedded()
 	})
 	go cat() //nolint:errcheck // the one who waits gets the error
 	modules, err := kmod.NewLoader(o.Root)

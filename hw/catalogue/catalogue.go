@@ -58,23 +58,23 @@ type ref struct {
 
 // file is the YAML document.
 type file struct {
-	Version int                 `yaml:"version"`
-	Base    map[string][]string `yaml:"base"`
-	Devices []group             `yaml:"devices"`
+	Version int                 `yaml:"version" json:"version,omitempty"`
+	Base    map[string][]string `yaml:"base" json:"base,omitempty"`
+	Devices []group             `yaml:"devices" json:"devices,omitempty"`
 }
 
 type group struct {
-	Driver       string   `yaml:"driver"`
-	Kind         Kind     `yaml:"kind"`
-	Bus          string   `yaml:"bus"`
-	Modules      []string `yaml:"modules"`
-	Flavours     []string `yaml:"flavours"`
-	Builtin      []string `yaml:"builtin"`
-	Capabilities []string `yaml:"capabilities"`
-	Firmware     string   `yaml:"firmware"`
-	Class        string   `yaml:"class"`
-	Model        string   `yaml:"model"`
-	IDs          string   `yaml:"ids"`
+	Driver       string   `yaml:"driver" json:"driver,omitempty"`
+	Kind         Kind     `yaml:"kind" json:"kind,omitempty"`
+	Bus          string   `yaml:"bus" json:"bus,omitempty"`
+	Modules      []string `yaml:"modules" json:"modules,omitempty"`
+	Flavours     []string `yaml:"flavours" json:"flavours,omitempty"`
+	Builtin      []string `yaml:"builtin" json:"builtin,omitempty"`
+	Capabilities []string `yaml:"capabilities" json:"capabilities,omitempty"`
+	Firmware     string   `yaml:"firmware" json:"firmware,omitempty"`
+	Class        string   `yaml:"class" json:"class,omitempty"`
+	Model        string   `yaml:"model" json:"model,omitempty"`
+	IDs          string   `yaml:"ids" json:"ids,omitempty"`
 }
 
 // Load reads a catalogue. All errors carry what to look for in the file.
@@ -83,6 +83,11 @@ func Load(data []byte) (*Catalogue, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read hardware catalogue: %w", err)
 	}
+	return build(f)
+}
+
+// build checks a document and makes the catalogue of it.
+func build(f file) (*Catalogue, error) {
 	if f.Version != 1 {
 		return nil, fmt.Errorf("read hardware catalogue: version %d, this build reads 1", f.Version)
 	}

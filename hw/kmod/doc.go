@@ -7,6 +7,5 @@
 //	NAME builtin
 //
 // A Loader loads a module at most once, its dependencies first. It may be used by several
-// goroutines; loads are done one at a time, because finit_module waits in the kernel for all
-// asynchronous probing anyway. Nothing is ever unloaded.
+// goroutines: images are decompressed beside each other, insertions are done one at a time. Nothing is ever unloaded.
 package kmod

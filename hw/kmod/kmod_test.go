@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
 )
 
@@ -44,10 +45,13 @@ func image(t *testing.T) (l *Loader, root string, inserted func() []string) {
 	}
 	var mu sync.Mutex
 	var names []string
-	l.insert = func(f *os.File, parameters string) error {
+	l.insert = func(path string, _ []byte, parameters string) error {
+		if _, err := os.Stat(path); err != nil {
+			return err
+		}
 		mu.Lock()
 		defer mu.Unlock()
-		names = append(names, strings.TrimSpace(filepath.Base(f.Name())+" "+parameters))
+		names = append(names, strings.TrimSpace(filepath.Base(path)+" "+parameters))
 		return nil
 	}
 	return l, root, func() []string { return names }
@@ -67,7 +71,7 @@ func TestLoadsEachModuleOnceAfterItsDependencies(t *testing.T) {
 	if err := l.Load("scsi_mod"); err != nil {
 		t.Error(err)
 	}
-	want := []string{"virtio_ring.ko", "virtio.ko", "virtio_net.ko", "scsi_mod.ko scan=sync"}
+	want := []string{"virtio_ring.ko async_probe", "virtio.ko async_probe", "virtio_net.ko async_probe", "scsi_mod.ko scan=sync async_probe"}
 	if diff := cmp.Diff(want, inserted()); diff != "" {
 		t.Error(diff)
 	}
@@ -84,7 +88,7 @@ func TestWhatIsThereIsNotLoaded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	l.insert = func(f *os.File, _ string) error { t.Errorf("loaded %s", f.Name()); return nil }
+	l.insert = func(path string, _ []byte, _ string) error { t.Errorf("loaded %s", path); return nil }
 	for _, m := range []string{"virtio", "virtio_ring", "scsi_common"} {
 		if err := l.Load(m); err != nil {
 			t.Error(err)
@@ -101,12 +105,12 @@ func TestLoadErrors(t *testing.T) {
 		t.Errorf("missing file: %v", err)
 	}
 	l, _, _ = image(t)
-	l.insert = func(*os.File, string) error { return unix.EEXIST } // somebody was faster
+	l.insert = func(string, []byte, string) error { return unix.EEXIST } // somebody was faster
 	if err := l.Load("virtio_net"); err != nil {
 		t.Error(err)
 	}
 	l, _, _ = image(t)
-	l.insert = func(*os.File, string) error { return unix.EKEYREJECTED } // unsigned, under Secure Boot
+	l.insert = func(string, []byte, string) error { return unix.EKEYREJECTED } // unsigned, under Secure Boot
 	if err := l.Load("virtio_net"); !errors.Is(err, unix.EKEYREJECTED) {
 		t.Error(err)
 	}
@@ -144,4 +148,44 @@ func FuzzParseClosure(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestExpand: a module is decompressed once, ahead or when it is wanted, and its image goes to the kernel.
+func TestExpand(t *testing.T) {
+	l, root, _ := image(t)
+	z, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.closure["packed"] = Module{Name: "packed", Path: "packed.ko.zst", Depends: []string{"virtio"}}
+	l.closure["torn"] = Module{Name: "torn", Path: "torn.ko.zst"}
+	packed := z.EncodeAll([]byte("the module"), nil)
+	for name, data := range map[string][]byte{"packed": packed, "torn": packed[:len(packed)-3]} {
+		if err := os.WriteFile(filepath.Join(root, "lib/modules", name+".ko.zst"), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got []string
+	l.insert = func(path string, image []byte, _ string) error {
+		got = append(got, filepath.Base(path)+" "+string(image))
+		return nil
+	}
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() { l.expand("packed"); l.expand("torn"); l.expand("absent") })
+		wg.Go(func() {
+			if err := l.Load("packed"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if diff := cmp.Diff([]string{"virtio.ko ", "packed.ko.zst the module"}, got); diff != "" {
+		t.Error(diff)
+	}
+	for range 2 {
+		if err := l.Load("torn"); err == nil || !strings.Contains(err.Error(), "decompress") {
+			t.Errorf("torn: %v", err)
+		}
+	}
 }

@@ -3,14 +3,12 @@ package kmod
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 
-	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
 )
 
@@ -28,20 +26,27 @@ var parameters = map[string]string{
 	"usbcore": "authorized_default=0",
 }
 
+// noWait keeps the kernel from ending each load by waiting for all scans that are under way, those of
+// drivers that were bound before included: scans and loads go on beside each other. Nothing probes by
+// itself in a frozen system, so that this is all it changes.
+const noWait = "async_probe"
+
 // Loader loads modules below one root directory.
 type Loader struct {
 	root   string
-	insert func(f *os.File, parameters string) error
+	insert func(path string, image []byte, parameters string) error
 
 	mu      sync.Mutex
 	closure map[string]Module
 	done    map[string]bool
+
+	ahead expander
 }
 
 // NewLoader uses the closure of the image below root. Without one (on a workstation) only
 // modules that the running system has loaded can be asked for.
 func NewLoader(root string) (*Loader, error) {
-	l := &Loader{root: root, insert: finit, done: map[string]bool{}}
+	l := &Loader{root: root, insert: insert, done: map[string]bool{}}
 	data, err := os.ReadFile(filepath.Join(root, ClosurePath))
 	if errors.Is(err, fs.ErrNotExist) {
 		return l, nil
@@ -56,6 +61,7 @@ func NewLoader(root string) (*Loader, error) {
 // Load makes sure that the module is in the kernel. The error wraps ErrUnknown when the image
 // does not carry it.
 func (l *Loader) Load(name string) error {
+	l.expand(Canonical(name))
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.load(Canonical(name))
@@ -79,20 +85,37 @@ func (l *Loader) load(name string) error {
 			return fmt.Errorf("load module %s: %w", name, err)
 		}
 	}
-	path := m.Path
-	if !filepath.IsAbs(path) {
-		path = filepath.Join("/lib/modules", path)
+	path := l.path(m)
+	image, err := l.ahead.take(path)
+	if err == nil {
+		err = l.insert(path, image, strings.TrimSpace(parameters[name]+" "+noWait))
 	}
-	f, err := os.Open(filepath.Join(l.root, path))
-	if err != nil {
-		return fmt.Errorf("load module %s: %w", name, err)
-	}
-	defer f.Close()
-	if err := l.insert(f, parameters[name]); err != nil && !errors.Is(err, unix.EEXIST) {
+	if err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("load module %s: %w", name, err)
 	}
 	l.done[name] = true
 	return nil
+}
+
+// path of a module's file.
+func (l *Loader) path(m Module) string {
+	if filepath.IsAbs(m.Path) {
+		return filepath.Join(l.root, m.Path)
+	}
+	return filepath.Join(l.root, "/lib/modules", m.Path)
+}
+
+// expand decompresses a module and what it depends on, before the caller waits for its turn at the
+// kernel: that takes as long as the insertion, and several goroutines can do it at once.
+func (l *Loader) expand(name string) {
+	m, known := l.closure[name] // the closure does not change after NewLoader
+	if !known || m.Path == "" || l.ahead.taken(l.path(m)) || l.present(name) {
+		return
+	}
+	for _, dep := range m.Depends {
+		l.expand(dep)
+	}
+	l.ahead.start(l.path(m))
 }
 
 // present says whether the module is loaded and has finished its start.
@@ -105,24 +128,4 @@ func (l *Loader) present(name string) bool {
 	// A built-in module has a directory when it has parameters, and never a state.
 	_, err = os.Stat(dir)
 	return err == nil
-}
-
-// maxModule bounds what a compressed module may become; the largest of Debian's have 6 MiB.
-const maxModule = 64 << 20
-
-// finit inserts a module. Images carry them compressed, which Debian's kernel cannot undo itself.
-func finit(f *os.File, parameters string) error {
-	if !strings.HasSuffix(f.Name(), ".zst") {
-		return unix.FinitModule(int(f.Fd()), parameters, 0)
-	}
-	z, err := zstd.NewReader(f, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(maxModule))
-	if err != nil {
-		return err
-	}
-	defer z.Close()
-	data, err := io.ReadAll(z)
-	if err != nil {
-		return fmt.Errorf("decompress %s: %w", f.Name(), err)
-	}
-	return unix.InitModule(data, parameters)
 }
