@@ -110,6 +110,15 @@ func (o *options) parse(args []string, stderr io.Writer) int {
 	if o.runDir == "" {
 		o.runDir = filepath.Join(envOr("XDG_RUNTIME_DIR", "/run"), "ratchet")
 	}
+	// Plugins are other users in other folders: what they are told must not depend on ours.
+	for _, path := range []*string{&o.file, &o.stateDir, &o.runDir} {
+		abs, err := filepath.Abs(*path)
+		if err != nil {
+			fmt.Fprintln(stderr, "ratchet: core:", err)
+			return 1
+		}
+		*path = abs
+	}
 	o.log = slog.New(slog.NewTextHandler(stderr, nil))
 	return -1
 }

@@ -134,12 +134,16 @@ func (r *run) boot(ctx context.Context) error {
 	if err := box.Sparse(data, dataDisk); err != nil {
 		return err
 	}
+	nic := "e1000e"
+	if r.Flavour == "cloud" {
+		nic = "virtio-net" // that kernel has no driver for the other
+	}
 	done := r.step("boot")
 	r.tap = new(Tap)
 	r.box, err = box.Boot(ctx, box.Options{
 		Image: r.image, Dir: r.Dir, Config: Config(r.s3, qmp), SecureBoot: true, Cert: cert, Stdout: r.tap, Memory: "1536M",
 		Disks:     []vm.Disk{{Path: data, Model: "nvme", Serial: "ratchet-data"}},
-		NICs:      []vm.NIC{{Model: "e1000e", MAC: "52:54:00:72:61:02", Net: vm.Hub{N: 1}}, {MAC: "52:54:00:72:61:03", Net: vm.Hub{N: 1}}},
+		NICs:      []vm.NIC{{Model: nic, MAC: "52:54:00:72:61:02", Net: vm.Hub{N: 1}}, {MAC: "52:54:00:72:61:03", Net: vm.Hub{N: 1}}},
 		ExtraArgs: []string{"-qmp", "tcp:127.0.0.1:" + strconv.Itoa(qmp) + ",server=on,wait=off"},
 	})
 	if err != nil {
