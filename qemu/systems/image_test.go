@@ -32,6 +32,11 @@ func workspace(t *testing.T, name, flavour string) (dir, image string) {
 	out := filepath.Join(tree, "build", "image", flavour)
 	dir, err := filepath.Abs(filepath.Join(tree, "build", "systems", name))
 	must(t, err)
+	// Two runs of one test in one tree wait for each other.
+	must(t, os.MkdirAll(filepath.Dir(dir), 0o755))
+	mine, err := cache.Lock(dir + ".lock")
+	must(t, err)
+	t.Cleanup(mine)
 	must(t, os.RemoveAll(dir))
 	image = filepath.Join(dir, "image")
 	must(t, os.MkdirAll(image, 0o755))
