@@ -104,7 +104,14 @@ func (v *volumeSuite) remoteDown(t *testing.T) {
 	})
 	// More than the log holds: the writer cannot end before the store is back.
 	wait := v.copyIn(t, v.fresh(24<<20))
-	s := v.becomes(t, "main", "full", func(s api.Volume) bool { return s.LogBytes+3<<20 > s.LogSize })
+	var last uint64
+	still := 0
+	s := v.becomes(t, "main", "full", func(s api.Volume) bool {
+		if still++; s.LogBytes != last {
+			last, still = s.LogBytes, 0
+		}
+		return still >= 5 && s.LogBytes > s.LogSize*3/4
+	})
 	v.up(t)
 	wait()
 	v.uploads(t)

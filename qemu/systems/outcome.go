@@ -13,11 +13,11 @@ import (
 type Status string
 
 const (
-	// OK: the test ran, passed, and said what it saw.
+	// OK means that the test ran, passed, and said what it saw.
 	OK Status = "ok"
-	// Fail: it exists and did anything else.
+	// Fail means that it exists and did anything else.
 	Fail Status = "FAIL"
-	// NotBuilt: there is no test.
+	// NotBuilt means that there is no test.
 	NotBuilt Status = "not built"
 )
 

@@ -68,8 +68,7 @@ func pluginKilled(t *testing.T) {
 
 func startWorkstation(t *testing.T, ratchet string) *workstation {
 	t.Helper()
-	// Sockets need short paths.
-	dir, err := os.MkdirTemp("", "ratchet")
+	dir, err := os.MkdirTemp("", "ratchet") //nolint:usetesting // sockets need short paths
 	must(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	must(t, os.Chmod(dir, 0o755)) // a plugin runs as a user of its own, also here
