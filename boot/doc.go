@@ -4,7 +4,8 @@
 //
 //	policy.go   a. the policy baked into the image
 //	tpm.go      b. read C, E and J in sessions salted to the storage root key
-//	disk.go     c. find the boot disk, binding one storage controller at a time
+//	disk.go     c. find the boot disk, binding one storage controller at a time, the one that
+//	            an EFI variable names (efi.go) first; hide other disks behind it
 //	check.go    d. LEDGER, and the verdict for the box
 //	devices.go  e. bind every catalogued device, read it back, verdict for each
 //	close.go    f. close attempts: new ledger slot, sync, then E, read back

@@ -12,8 +12,8 @@
 // # Use
 //
 // init calls Freeze before anything else, so that the kernel binds nothing by itself, then
-// BindStorage for the controller of the boot disk, and after the verdict Bind or Isolate for
-// each of Functions. Core calls Inventory and Resolve. On a workstation Freeze is not called,
+// BindStorage for the controller of the boot disk and HideOthers for what else is behind it, and
+// after the verdict Bind or Isolate for each of Functions. Core calls Inventory and Resolve. On a workstation Freeze is not called,
 // and Bind finds that the drivers are there.
 //
 // Functions lists what the PCI bus has, bound or not; nothing is opened. Bind loads the modules

@@ -2,7 +2,8 @@
 // driver, kernel modules, and the kernel flavours that have them.
 //
 // The table is configs/hardware.yaml, embedded in the binary, so that it is measured with the
-// image and cannot be swapped on a disk. Load is strict: an unknown key, a malformed or a
+// image and cannot be swapped on a disk. Embedded reads it from table.json, its form for machines
+// (go generate ./hw/catalogue). Load is strict: an unknown key, a malformed or a
 // repeated id is an error that names its line. A loaded Catalogue never changes and may be
 // shared between goroutines.
 //
