@@ -178,7 +178,28 @@ func (h *Host) directories() error {
 		return fmt.Errorf("make directory: %w", err)
 	}
 	// Plugins run as other users and pass through here to what is theirs.
-	return errors.Join(os.Chmod(h.opts.RunDir, 0o711), os.Chmod(h.opts.StateDir, 0o711))
+	if err := errors.Join(os.Chmod(h.opts.RunDir, 0o711), os.Chmod(h.opts.StateDir, 0o711)); err != nil {
+		return err
+	}
+	if at := impassable(h.opts.RunDir); at != "" && h.privileged && !h.opts.NoSandbox {
+		h.log.Warn("plugins run as users of their own, which cannot reach their sockets: chmod o+x the folder, or choose another one for --run",
+			"folder", at, "sockets", h.opts.RunDir)
+	}
+	return nil
+}
+
+// impassable is the first folder on the way to dir that only its owner and group may pass through, "" if there is none.
+func impassable(dir string) (at string) {
+	dir, err := filepath.Abs(dir)
+	for ; err == nil; dir = filepath.Dir(dir) {
+		if st, err := os.Stat(dir); err == nil && st.Mode().Perm()&0o001 == 0 {
+			at = dir // one nearer to the root is found later, and comes first
+		}
+		if dir == filepath.Dir(dir) {
+			return at
+		}
+	}
+	return at
 }
 
 func (h *Host) add(p Program) error {
