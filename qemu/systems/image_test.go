@@ -25,8 +25,8 @@ var built = struct {
 	done map[string]bool
 }{done: map[string]bool{}}
 
-// workspace is a test's folder in build/systems, empty, with the image in it. It stays after the test: the machines'
-// consoles are what a failure is understood from.
+// workspace is a test's folder in build/systems, empty, with the image in it. It stays after the test, without its disks
+// when the test passed: the machines' consoles are what a failure is understood from.
 func workspace(t *testing.T, name, flavour string) (dir, image string) {
 	t.Helper()
 	out := filepath.Join(tree, "build", "image", flavour)
@@ -38,6 +38,17 @@ func workspace(t *testing.T, name, flavour string) (dir, image string) {
 	must(t, err)
 	t.Cleanup(mine)
 	must(t, os.RemoveAll(dir))
+	t.Cleanup(func() {
+		if t.Failed() {
+			return
+		}
+		big, _ := filepath.Glob(filepath.Join(dir, "*", "*.img")) // the pattern is right
+		for _, f := range append(big, image, filepath.Join(dir, "s3"), filepath.Join(dir, "in.img"), filepath.Join(dir, "out.img")) {
+			if err := os.RemoveAll(f); err != nil {
+				t.Error(err)
+			}
+		}
+	})
 	image = filepath.Join(dir, "image")
 	must(t, os.MkdirAll(image, 0o755))
 	must(t, os.MkdirAll(out, 0o755))
