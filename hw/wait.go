@@ -100,8 +100,10 @@ func (w *waiter) pause(ctx context.Context, d time.Duration) error {
 	return ctx.Err()
 }
 
-// settled says whether everything behind the function has appeared and been announced.
+// settled says whether everything behind the function has appeared and been announced. The scan is
+// asked first and the disks are listed then: one that appears in between must be ready too.
 func (w *waiter) settled() bool {
+	scanned := w.scanned()
 	children := w.system.children()[w.function.Address]
 	for _, c := range children {
 		if c.kind == Disk && !w.ready(c) {
@@ -110,17 +112,29 @@ func (w *waiter) settled() bool {
 		}
 	}
 	switch w.entry.Bus {
+	case "scsi", "ata", "usb":
+		return scanned
+	case "nvme":
+		return scanned && (len(children) > 0 || w.quiet())
+	default:
+		return len(children) > 0
+	}
+}
+
+// scanned says whether the bus behind the function has no more to find.
+func (w *waiter) scanned() bool {
+	switch w.entry.Bus {
 	case "scsi":
 		return w.disksComplete()
 	case "ata":
 		return w.portsIdle() && w.disksComplete()
 	case "nvme":
-		return w.controllersLive() && (len(children) > 0 || w.quiet())
+		return w.controllersLive()
 	case "usb":
 		w.authorise()
 		return w.disksComplete() && w.quiet()
 	default:
-		return len(children) > 0
+		return true
 	}
 }
 
