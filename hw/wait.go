@@ -45,8 +45,9 @@ var quiet = map[string]time.Duration{
 	"nvme": 300 * time.Millisecond, "usb": time.Second, "ata": 2 * time.Second,
 }
 
-// silent is how long an ATA port may say nothing in a kernel log that can be read. Every port does
-// say how it ended; on a machine under load the debouncing of one link was seen to take over 2 s.
+// silent is how long an ATA port may say nothing in a kernel log that can be read. Every port says
+// how it ended, so that a healthy scan never waits this long, and giving up early on a machine under
+// load would lose the boot disk.
 const silent = 10 * time.Second
 
 // kernelLog is /dev/kmsg, read without blocking from where it was opened.
