@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/ratchetos/ratchet/boot/attempt"
 	"github.com/ratchetos/ratchet/boot/verdict"
 	"github.com/ratchetos/ratchet/core/api"
@@ -41,6 +43,7 @@ type appliance struct {
 	started  time.Time
 	store    state.Store
 	devices  *inventory.Inventory
+	builtin  config.Checker // the plugins of this binary
 	host     *host.Host
 	attempts *attempt.Manager // nil without a counter
 	tokens   *pki.Tokens
@@ -109,6 +112,21 @@ func (a *appliance) open() (err error) {
 		return err
 	}
 	a.devices = inventory.New(system, a.report)
+	a.builtin = config.Features(a.features)
+	// Both make keys, which takes most of their time.
+	var g errgroup.Group
+	g.Go(func() (err error) { a.host, err = host.New(a.hostOptions()); return err })
+	g.Go(a.openAPI)
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	if a.report != nil && a.report.TPM.Present && a.report.BootDisk.Ledger != "" {
+		a.attempts = attempt.New(a.opener())
+	}
+	return nil
+}
+
+func (a *appliance) hostOptions() host.Options {
 	programs := make([]host.Program, len(a.features))
 	for i, f := range a.features {
 		programs[i] = host.Program{Descriptor: f.Describe()}
@@ -121,17 +139,16 @@ func (a *appliance) open() (err error) {
 	if a.report != nil && a.report.Box.Decision != verdict.Released {
 		opts.Isolated = a.report.Box.Reason
 	}
-	if a.host, err = host.New(opts); err != nil {
-		return err
-	}
-	if a.report != nil && a.report.TPM.Present && a.report.BootDisk.Ledger != "" {
-		a.attempts = attempt.New(a.opener())
-	}
-	pkiDir := filepath.Join(a.stateDir, "api")
+	return opts
+}
+
+// openAPI loads the box's own certificate authority, or makes it, and prepares the server.
+func (a *appliance) openAPI() (err error) {
+	dir := filepath.Join(a.stateDir, "api")
 	if a.stateDir == "" {
-		pkiDir = filepath.Join(a.runDir, "pki") // gone with the next boot, as everything is without STATE
+		dir = filepath.Join(a.runDir, "pki") // gone with the next boot, as everything is without STATE
 	}
-	if a.ca, err = pki.Open(pkiDir, pki.Options{}); err != nil {
+	if a.ca, err = pki.Open(dir, pki.Options{}); err != nil {
 		return err
 	}
 	a.api = api.New(api.Options{Backend: backend{a}, Authority: a.ca, Tokens: a.tokens, Log: a.auditLog()})
@@ -141,14 +158,17 @@ func (a *appliance) open() (err error) {
 // start brings everything up. Nothing here fails the start as a whole.
 func (a *appliance) start(ctx context.Context) {
 	a.readConfig(ctx)
-	// Network and plugins come up side by side: neither waits for the other, and the time to serving counts.
-	var network sync.WaitGroup
+	// Side by side: nothing waits for anything else, and the time to serving counts.
+	var beside sync.WaitGroup
 	if a.released() {
-		network.Go(func() { a.bringUpNetwork(ctx, a.config) })
+		beside.Go(func() { a.bringUpNetwork(ctx, a.config) })
 	}
-	a.listen()
+	if a.yaml != nil { // an isolated box is handed none
+		beside.Go(func() { a.reportConfig(ctx) })
+	}
+	beside.Go(a.listen)
 	a.startPlugins(ctx)
-	network.Wait()
+	beside.Wait()
 	a.announce()
 	a.serveConsole(ctx)
 	notifyReady(ctx, a.log)

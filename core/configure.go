@@ -54,13 +54,12 @@ func (a *appliance) readConfig(ctx context.Context) {
 			a.forgetUnconfirmed(ctx)
 		}
 	}
-	c, _, found := config.Load(ctx, a.name, a.yaml, a.checker())
-	if len(found) > 0 {
-		fmt.Fprint(os.Stderr, found.Detail())
-	}
+	c, _, _ := config.Parse(a.name, a.yaml)
 	if c == nil {
 		c = new(config.Config)
 		c.SetDefaults()
+	}
+	if c.Version == 0 && a.yaml != nil { // an isolated box is handed none
 		a.say("the configuration cannot be read: no plugin is started; put it right with `ratchetctl config apply FILE`")
 	}
 	a.mu.Lock()
@@ -68,9 +67,17 @@ func (a *appliance) readConfig(ctx context.Context) {
 	a.mu.Unlock()
 }
 
+// reportConfig says what is wrong with the configuration that the box starts with. The plugins do not wait for it:
+// each is asked about its section by the host before it starts.
+func (a *appliance) reportConfig(ctx context.Context) {
+	if _, _, found := config.Load(ctx, a.name, a.yaml, a.checker()); len(found) > 0 {
+		fmt.Fprint(os.Stderr, found.Detail())
+	}
+}
+
 // checker holds a document against the plugins and the hardware of this machine.
 func (a *appliance) checker() config.Checker {
-	k := config.Features(a.features)
+	k := a.builtin
 	devices, err := a.devices.Devices()
 	if err != nil {
 		return k // then selectors are only checked for their form
@@ -96,7 +103,7 @@ func sections(c *config.Config) map[string]host.Section {
 // claimedNICs are the NICs that plugins want, so that "auto" leaves them alone.
 func (a *appliance) claimedNICs(ctx context.Context, c *config.Config) []string {
 	var out []string
-	k := config.Features(a.features)
+	k := a.builtin
 	for name, p := range c.Plugins {
 		if !p.Enabled || !slices.Contains(k.Plugins, name) {
 			continue
