@@ -15,7 +15,7 @@ import (
 // is left out; what the kernel does not say is left empty.
 func processes(root int) []*apipb.Process {
 	var out []*apipb.Process
-	parents := map[int]int{root: 0}
+	parents, started := map[int]int{root: 0}, children()
 	for queue := []int{root}; len(queue) > 0; queue = queue[1:] {
 		pid := queue[0]
 		name, err := argv0(pid)
@@ -23,7 +23,7 @@ func processes(root int) []*apipb.Process {
 			continue
 		}
 		out = append(out, &apipb.Process{Name: name, Pid: int32(pid), Parent: int32(parents[pid]), Pss: pss(pid)})
-		for _, child := range children(pid) {
+		for _, child := range started[pid] {
 			if _, seen := parents[child]; !seen {
 				parents[child] = pid
 				queue = append(queue, child)
@@ -47,24 +47,36 @@ func argv0(pid int) (string, error) {
 	return filepath.Base(string(first)), nil
 }
 
-// children of all threads: the kernel files a child under the thread that forked it.
-func children(pid int) (pids []int) {
-	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+// children maps each process to those it started. It reads every process's own word: the kernel's lists of children
+// (/proc/PID/task/TID/children) are documented to miss some while threads come and go.
+func children() map[int][]int {
+	all := make(map[int][]int)
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
 		return nil
 	}
-	for _, t := range tasks {
-		text, err := os.ReadFile(t)
+	for _, path := range stats {
+		text, err := os.ReadFile(path)
 		if err != nil {
-			continue // the thread is gone
+			continue // it is gone
 		}
-		for _, field := range strings.Fields(string(text)) {
-			if child, err := strconv.Atoi(field); err == nil {
-				pids = append(pids, child)
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		// The name in parentheses may hold anything: what counts is behind the last of them.
+		_, rest, ok := cutLast(string(text), ") ")
+		if fields := strings.Fields(rest); ok && err == nil && len(fields) > 1 {
+			if parent, err := strconv.Atoi(fields[1]); err == nil {
+				all[parent] = append(all[parent], pid)
 			}
 		}
 	}
-	return pids
+	return all
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return s, "", false
 }
 
 // pss is the proportional set size in bytes, 0 when the process is gone or not ours to look at.

@@ -62,10 +62,31 @@ func asPID1(t *testing.T, name string) (*exec.Cmd, *strings.Builder) {
 
 // private gives a role its own view of /proc.
 func private() error {
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+	if err := unshareMounts(); err != nil {
 		return err
 	}
 	return unix.Mount("proc", "/proc", "proc", 0, "")
+}
+
+// unshareMounts keeps what a role mounts from reaching the machine. In a chroot "/" is no mount point, and each of
+// those that can be seen is unshared by itself.
+func unshareMounts() error {
+	err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
+	if !errors.Is(err, unix.EINVAL) {
+		return err
+	}
+	info, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(info)) {
+		if point := strings.Fields(line)[4]; point != "/" {
+			if err := unix.Mount("", point, "", unix.MS_PRIVATE, ""); err != nil {
+				return fmt.Errorf("unshare %s: %w", point, err)
+			}
+		}
+	}
+	return nil
 }
 
 // TestReap is the trap of research 2.2(7): the statuses of os/exec children must come
@@ -216,7 +237,7 @@ func TestSetup(t *testing.T) {
 }
 
 func setupRole() error {
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+	if err := unshareMounts(); err != nil {
 		return err
 	}
 	if err := unix.Mount("none", "/tmp", "tmpfs", 0, ""); err != nil { // there already
