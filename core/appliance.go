@@ -163,12 +163,12 @@ func (a *appliance) start(ctx context.Context) {
 	if a.released() {
 		beside.Go(func() { a.bringUpNetwork(ctx, a.config) })
 	}
-	if a.yaml != nil { // an isolated box is handed none
-		beside.Go(func() { a.reportConfig(ctx) })
-	}
 	beside.Go(a.listen)
 	a.startPlugins(ctx)
 	beside.Wait()
+	if a.yaml != nil { // an isolated box is handed none
+		a.reportConfig(ctx)
+	}
 	a.announce()
 	a.serveConsole(ctx)
 	notifyReady(ctx, a.log)

@@ -35,6 +35,7 @@ func (b backend) Hardware(context.Context) ([]*apipb.Device, error) {
 	out := make([]*apipb.Device, len(devices))
 	for i, d := range devices {
 		out[i] = device(d)
+		out[i].Content = b.a.devices.Content(d)
 	}
 	return out, nil
 }
@@ -42,7 +43,7 @@ func (b backend) Hardware(context.Context) ([]*apipb.Device, error) {
 func device(d inventory.Device) *apipb.Device {
 	x := &apipb.Device{
 		Id: d.ID, Place: d.Place, Kind: string(d.Kind), Bus: d.Bus, Model: d.Model, Driver: d.Driver, Node: d.Node,
-		Size: d.Size, Firmware: d.Firmware, Supported: d.Supported, Why: d.Why, Owner: d.Owner, Content: d.Content, Serial: d.Serial,
+		Size: d.Size, Firmware: d.Firmware, Supported: d.Supported, Why: d.Why, Owner: d.Owner, Serial: d.Serial,
 	}
 	if v := d.Verdict; v.Decision != "" {
 		x.Verdict = &apipb.Verdict{Decision: string(v.Decision), Code: v.Code, Reason: v.Reason, Next: v.Next}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/ratchetos/ratchet/hw"
 	"github.com/ratchetos/ratchet/hw/disk"
@@ -31,6 +32,7 @@ func (inv *Inventory) Claim(ctx context.Context, selector string, erase bool) (D
 		return Device{}, "", err
 	}
 	if d.Driver == "" && strings.HasPrefix(d.Place, "pci:") {
+		inv.scanned = time.Time{} // what was found is not true any more
 		bound, err := inv.hardware.Bind(ctx, d.Place)
 		if err != nil {
 			return Device{}, "", fmt.Errorf("claim %s: %w", d.ID, err)
@@ -88,6 +90,7 @@ func (inv *Inventory) Free(selector string) (Device, error) {
 			return Device{}, fmt.Errorf("release %s: %w by %s; take it out of the configuration first", other.ID, ErrInUse, owner)
 		}
 	}
+	inv.scanned = time.Time{}
 	if err := inv.hardware.Isolate(function); err != nil {
 		return Device{}, fmt.Errorf("release %s: %w", d.ID, err)
 	}

@@ -135,8 +135,8 @@ func TestClaimOfForeignDisk(t *testing.T) {
 	d := loop(t, "04.0", true)
 	inv := New(&rack{devices: []hw.Device{d}}, released(d.ID))
 	shown, err := inv.Resolve(d.ID)
-	if err != nil || !strings.Contains(shown.Content, "ext") {
-		t.Errorf("content %q, %v, want ext4", shown.Content, err)
+	if content := inv.Content(shown); err != nil || !strings.Contains(content, "ext") {
+		t.Errorf("content %q, %v, want ext4", content, err)
 	}
 	// The plugin has it, waits, and was the one that asked for the claim.
 	o, err := inv.Open(t.Context(), want(d.ID))

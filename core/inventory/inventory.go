@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/ratchetos/ratchet/boot/verdict"
 	"github.com/ratchetos/ratchet/hw"
@@ -37,7 +38,6 @@ type Device struct {
 	hw.Device
 	Owner   string          // plugin, Management, BootDisk or ""
 	Verdict verdict.Verdict // zero on a workstation
-	Content string          // what a disk without owner holds that is not ours, "" for nothing
 }
 
 // Inventory hands hardware out. Make it with New.
@@ -47,7 +47,13 @@ type Inventory struct {
 
 	mu     sync.Mutex
 	leases map[string]*lease // by device id
+	// What hw found last, and when. A start asks a dozen times in a second, and each look walks sysfs.
+	found   []hw.Device
+	scanned time.Time
 }
+
+// fresh is how long what hw found is believed; a device that was plugged or pulled shows after it at the latest.
+const fresh = time.Second
 
 // lease is a device in somebody's hands.
 type lease struct {
@@ -76,11 +82,23 @@ func (inv *Inventory) Devices() ([]Device, error) {
 	return out, nil
 }
 
+// scan asks hw, at most once in a while. The caller holds mu and may change the result.
+func (inv *Inventory) scan() ([]hw.Device, error) {
+	if time.Since(inv.scanned) > fresh {
+		found, err := inv.hardware.Inventory()
+		if err != nil {
+			return nil, fmt.Errorf("list hardware: %w", err)
+		}
+		inv.found, inv.scanned = found, time.Now()
+	}
+	return slices.Clone(inv.found), nil
+}
+
 // visible is what hw finds and what is leased. The caller holds mu.
 func (inv *Inventory) visible() ([]hw.Device, error) {
-	found, err := inv.hardware.Inventory()
+	found, err := inv.scan()
 	if err != nil {
-		return nil, fmt.Errorf("list hardware: %w", err)
+		return nil, err
 	}
 	if inv.report != nil && inv.report.BootDisk.Data != "" {
 		d := hw.Device{
@@ -110,10 +128,15 @@ func (inv *Inventory) describe(d hw.Device) Device {
 	if l := inv.leases[d.ID]; l != nil {
 		out.Owner = l.owner
 	}
-	if d.Kind == hw.Disk && d.Node != "" && out.Owner == "" && out.Verdict.Decision == verdict.Released {
-		out.Content = content(d)
-	}
 	return out
+}
+
+// Content says what a disk without owner holds that is not ours, "" for nothing. It reads the disk.
+func (inv *Inventory) Content(d Device) string {
+	if d.Kind != hw.Disk || d.Node == "" || d.Owner != "" || d.Verdict.Decision != verdict.Released {
+		return ""
+	}
+	return content(d.Device)
 }
 
 // verdict for one device; the DATA partition shares that of its disk.

@@ -95,6 +95,7 @@ func (b *Bootstrap) ServerTLS() (*tls.Config, error) {
 	pool.AddCert(ca)
 	return &tls.Config{
 		MinVersion:             tls.VersionTLS13,
+		CurvePreferences:       []tls.CurveID{tls.CurveP256}, // as core offers
 		Certificates:           []tls.Certificate{{Certificate: [][]byte{b.Cert}, PrivateKey: key}},
 		ClientAuth:             tls.RequireAndVerifyClientCert,
 		ClientCAs:              pool,
