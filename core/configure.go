@@ -141,29 +141,53 @@ func (a *appliance) apply(ctx context.Context, req *apipb.ApplyConfigRequest) (*
 	before, old := a.config, a.yaml
 	a.mu.Unlock()
 	reply.Changed = config.Diff(before, next)
-	if confirm := time.Duration(req.GetConfirmMs()) * time.Millisecond; confirm > 0 {
+	confirm := time.Duration(req.GetConfirmMs()) * time.Millisecond
+	if confirm > 0 {
 		// Durable first: a power cut after the change must find the way back.
 		if err := a.rememberUnconfirmed(ctx, old); err != nil {
 			return nil, err
 		}
-		defer func() {
-			if reply.Applied {
-				a.await(old, confirm)
-			}
-		}()
 	}
 	counter, err := a.record(ctx, req.GetYaml(), api.Caller(ctx).Name)
 	if err != nil {
-		a.forgetUnconfirmed(ctx)
+		if !a.waiting() { // the way back behind an earlier document stays
+			a.forgetUnconfirmed(ctx)
+		}
 		return nil, err
 	}
 	reply.Counter = counter
 	reply.RebootNeeded, err = a.bringTo(ctx, next, req.GetYaml(), reply.Changed)
+	if confirm > 0 {
+		a.await(old, confirm) // also when only part of it could be applied
+	} else {
+		a.settle(ctx) // without confirm it is meant to stay, whatever waited before
+	}
 	if err != nil {
 		return nil, fmt.Errorf("the configuration is stored and partly applied: %w", err)
 	}
 	reply.Applied = true
 	return reply, nil
+}
+
+// waiting says whether a configuration waits for its confirmation.
+func (a *appliance) waiting() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.pending != nil
+}
+
+// settle takes the way back away and says whether there was one.
+func (a *appliance) settle(ctx context.Context) bool {
+	a.mu.Lock()
+	p := a.pending
+	a.pending = nil
+	a.mu.Unlock()
+	if p == nil {
+		return false
+	}
+	p.timer.Stop()
+	a.forgetUnconfirmed(ctx)
+	return true
 }
 
 // record makes yaml the configuration of the next start: an attempt on a box with a counter, the file on a workstation.
@@ -240,15 +264,9 @@ func (a *appliance) revert() {
 
 // confirm keeps what was applied.
 func (a *appliance) confirm(ctx context.Context) error {
-	a.mu.Lock()
-	p := a.pending
-	a.pending = nil
-	a.mu.Unlock()
-	if p == nil {
+	if !a.settle(ctx) {
 		return fmt.Errorf("%w: no configuration waits for a confirmation", api.ErrPrecondition)
 	}
-	p.timer.Stop()
-	a.forgetUnconfirmed(ctx)
 	return nil
 }
 

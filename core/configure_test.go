@@ -141,3 +141,31 @@ func TestPowerCutBeforeConfirm(t *testing.T) {
 	defer b.mustClose(t)
 	holds(t, b, before)
 }
+
+// TestApplyWithoutConfirmSettles: a document applied for good is not taken back by an earlier one's timer.
+func TestApplyWithoutConfirmSettles(t *testing.T) {
+	a := workstation(t, newDir(t))
+	defer a.mustClose(t)
+	apply(t, a, strings.Replace(after, "after", "between", 1), time.Hour)
+	apply(t, a, after, 0)
+	if a.waiting() || a.unconfirmed(t.Context()) != nil {
+		t.Error("a way back is left")
+	}
+	holds(t, a, after)
+}
+
+// TestFailedApplyKeepsTheWayBack: an earlier document still waits when a later one cannot be stored.
+func TestFailedApplyKeepsTheWayBack(t *testing.T) {
+	a := workstation(t, newDir(t))
+	defer a.mustClose(t)
+	apply(t, a, after, time.Hour)
+	file := a.file
+	a.file = filepath.Join(t.TempDir(), "missing", "appliance.yaml")
+	if _, err := a.apply(t.Context(), &apipb.ApplyConfigRequest{Yaml: []byte(before), ConfirmMs: 1000}); err == nil {
+		t.Error("a document that cannot be stored is applied")
+	}
+	a.file = file
+	if kept := a.unconfirmed(t.Context()); !a.waiting() || string(kept) != before {
+		t.Errorf("waiting %v, way back to %q, want to the first document", a.waiting(), kept)
+	}
+}
