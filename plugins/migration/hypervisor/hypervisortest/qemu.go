@@ -5,10 +5,10 @@ import (
 	"bytes"
 	"errors"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"testing"
-	"time"
 )
 
 // QEMU is a paused QEMU under TCG with a monitor on a unix socket.
@@ -25,15 +25,26 @@ func StartQEMU(t *testing.T, socket string, args ...string) *QEMU {
 	if err := os.Remove(socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.Fatal(err)
 	}
+	// QEMU inherits the socket: whoever connects waits in its queue, and nobody waits for it to appear.
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener.SetUnlinkOnClose(false)
+	monitor, err := listener.File()
+	if err != nil {
+		t.Fatal(err)
+	}
 	q := &QEMU{}
 	q.cmd = exec.Command("qemu-system-x86_64", append([]string{
 		"-accel", "tcg", "-machine", "pc", "-m", "32", "-smp", "1,maxcpus=2", "-S", "-nodefaults", "-no-user-config", "-display", "none",
-		"-qmp", "unix:" + socket + ",server=on,wait=off",
+		"-chardev", "socket,id=monitor,fd=3,server=on,wait=off", "-mon", "chardev=monitor,mode=control",
 		"-device", "virtio-net-pci,id=n0", "-blockdev", "driver=null-co,node-name=b0", "-device", "virtio-blk-pci,id=d0,drive=b0",
 		"-device", "virtio-rng-pci",
 	}, args...)...)
+	q.cmd.ExtraFiles = []*os.File{monitor}
 	q.cmd.Stdout, q.cmd.Stderr = &q.output, &q.output
-	if err := q.cmd.Start(); err != nil {
+	if err := errors.Join(q.cmd.Start(), monitor.Close(), listener.Close()); err != nil {
 		t.Fatalf("start QEMU: %v", err)
 	}
 	exited := make(chan struct{})
@@ -41,21 +52,11 @@ func StartQEMU(t *testing.T, socket string, args ...string) *QEMU {
 	t.Cleanup(func() {
 		q.Kill()
 		<-exited
+		if t.Failed() {
+			t.Logf("QEMU said: %s", q.output.String())
+		}
 	})
-	// QEMU says nowhere that its socket is there.
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		if _, err := os.Stat(socket); err == nil {
-			return q
-		}
-		select {
-		case <-exited:
-			t.Fatalf("QEMU ended: %s", q.output.String())
-		default:
-		}
-		if time.Now().After(end) {
-			t.Fatal("QEMU made no monitor socket in time")
-		}
-	}
+	return q
 }
 
 // Kill ends QEMU as a power cut would.
