@@ -80,7 +80,8 @@ func (c *check) run(ctx context.Context) {
 	seen := c.readBack(ctx)
 	<-prepared
 	c.timing.ReadBack = c.Clock() - c.started - c.timing.BoxVerdict
-	c.settle(seen)
+	c.settle(ctx, seen)
+	c.openVault(ctx)
 	c.timing.AllVerdict = c.Clock() - c.started
 	c.isolateRest(seen)
 	c.cap()

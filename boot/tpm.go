@@ -1,6 +1,7 @@
 package boot
 
 import (
+	"context"
 	"errors"
 
 	"github.com/ratchetos/ratchet/boot/counter"
@@ -36,7 +37,7 @@ func (c *check) readCounter(policy counter.Digest) {
 }
 
 // provision makes or finishes the counter, and reads what it then is.
-func (c *check) provision() error {
+func (c *check) provision(ctx context.Context) error {
 	key := c.Policy.RecoveryKey
 	if key == "" {
 		var err error
@@ -54,5 +55,6 @@ func (c *check) provision() error {
 	if t := c.facts.TPM; t.Health != verdict.Healthy {
 		return errors.New(t.Detail)
 	}
-	return nil
+	// Before E is written: a provisioning that ends here starts again, with the recovery key at hand.
+	return c.createVault(ctx, key)
 }
