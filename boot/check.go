@@ -164,7 +164,7 @@ func (c *check) result() Result {
 		Version: 1, Box: c.j.Verdict, Devices: c.devices,
 		Counter: c.facts.TPM.Counter, Expected: c.facts.TPM.Expected, Open: c.closed,
 		Image: c.Policy.Version, Flavour: c.Policy.Flavour, Slot: c.slot, Development: c.Policy.Development,
-		Provisioned: c.j.Released() && c.j.Action != verdict.None,
+		Provisioned: c.j.Released() && c.j.Action != verdict.None && c.j.Action != verdict.Rebase,
 		SecureBoot:  c.SecureBoot, BootDisk: c.disk, Timing: c.timing,
 		TPM: verdict.TPM{Present: c.chip != nil && c.facts.TPM.Health != verdict.TPMAbsent},
 	}

@@ -53,7 +53,7 @@ func (c *check) write(next *ledger.Ledger) error {
 		}
 	}
 	e := counter.Expected{Counter: next.Counter, Ledger: digest}
-	if err := c.chip.WriteE(c.pcrs, e, c.j.Action != verdict.None); err != nil {
+	if err := c.chip.WriteE(c.pcrs, e, c.j.Action != verdict.None && c.j.Action != verdict.Rebase); err != nil {
 		return err
 	}
 	c.facts.TPM.Expected = next.Counter

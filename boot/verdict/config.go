@@ -43,7 +43,7 @@ func slotOf(d ledger.Digest, slots [2]ledger.ConfigSlot) int {
 func (j *Judgement) resolveConfig(f Facts, before ledger.Config) *Judgement {
 	now, slot, ok := ConfigInForce(before, j.Open, f.Ledger.Contents.Configs)
 	if !ok {
-		return isolated("config-unreadable", nextCounter,
+		return isolated("config-unreadable", nextValidate,
 			"the configuration in LEDGER is neither what it was (%s) nor what was asked for: a write was cut off or it was altered", before.Now.Short())
 	}
 	j.Config, j.ConfigSlot = now, slot

@@ -5,11 +5,14 @@
 // attempts and says what the next ledger is. Both are pure functions: no I/O, no clock, no order of
 // discovery; the same facts give the same words.
 //
+// Validated and Accepted are the two ways out of isolation, for the recovery console and for signed
+// requests: the first keeps to what E vouches for, the second takes the box as it is.
+//
 // States of the box. Unprovisioned (no counter yet), clean (C = E), closing (C = E + n with n chained
 // intents), and isolated for one of the reasons below. Nothing but an intact chain from E to C ever
 // releases; every branch that is not understood isolates.
 //
-// Codes of the box: clean closing provisioned image-changed tpm-unused | unprovisioned tpm-absent
+// Codes of the box: clean closing provisioned image-changed validated accepted tpm-unused | unprovisioned tpm-absent
 // tpm-lockout tpm-forged tpm-name tpm-error tpm-cleared tpm-not-reset tpm-rolled-back srk-differs
 // counter-missing expected-missing counter-moved intent-missing intent-unchained too-many-attempts
 // ledger-missing ledger-corrupt ledger-newer ledger-factory ledger-differs image-differs

@@ -83,12 +83,16 @@ const (
 	Provision Action = "provision"
 	// Rebind replaces E of another image.
 	Rebind Action = "rebind"
+	// Rebase writes ledger and E anew for C and J as they are, under this image's policy.
+	Rebase Action = "rebase"
 )
 
 // Judgement is the decision on the box.
 type Judgement struct {
 	Verdict
 	Action Action
+	// Adopt takes devices that the ledger does not know as the new baseline.
+	Adopt bool
 	// Ledger is the record that E vouches for; nil when isolated and on a factory box.
 	Ledger *ledger.Ledger
 	// Open are the attempts to close, in order. Ahead: J also holds the intent of one that never

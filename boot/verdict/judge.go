@@ -7,11 +7,14 @@ import (
 	"github.com/ratchetos/ratchet/boot/ledger"
 )
 
-// What to type next. The status commands work on the console of an isolated box too.
+// What to type next. The status commands work on the console of an isolated box too, and so does the
+// first half of what leads into the recovery console.
 const (
-	nextCounter = "ratchetctl counter show"
-	nextAdmit   = "it stays unused; only a newly built development image admits devices after provisioning"
-	nextDevice  = "ratchetctl hw list"
+	nextConsole  = "ratchetctl recovery enter --reboot, then in the recovery console: "
+	nextValidate = nextConsole + "validate"
+	nextAccept   = nextConsole + "accept"
+	nextAdmit    = "it stays unused; only a newly built development image admits devices after provisioning"
+	nextDevice   = "ratchetctl hw list"
 )
 
 // Judge decides on the box.
@@ -54,10 +57,10 @@ func judgeTPM(f Facts) *Judgement {
 		return isolated("tpm-forged", "power off, look for a device between TPM and board, power on",
 			"an answer was not authenticated by the TPM's storage root key: %s", d)
 	case TPMWrongName:
-		return isolated("tpm-name", nextCounter,
+		return isolated("tpm-name", nextAccept,
 			"the TPM holds an index of our handle that is not ours: %s", d)
 	}
-	return isolated("tpm-error", "power off and on again; if that does not help: "+nextCounter,
+	return isolated("tpm-error", "power off and on again; if that does not help: "+nextConsole+"status",
 		"the TPM answers oddly: %s", d)
 }
 
@@ -71,18 +74,19 @@ func judgeMedium(f Facts) *Judgement {
 	case LedgerNewer:
 		return isolated("ledger-newer", "boot the newer image", "LEDGER was written by a newer image: %s", d)
 	}
-	return isolated("ledger-corrupt", nextCounter, "LEDGER cannot be read: %s", d)
+	return isolated("ledger-corrupt", nextAccept, "LEDGER cannot be read: %s", d)
 }
 
 // judgeProvisioning handles every state in which the counter is not complete.
 func judgeProvisioning(f Facts) *Judgement {
 	t, c := f.TPM, f.Ledger.Contents
-	bare := t.Health == TPMUnowned || t.C == IndexAbsent && t.E == IndexAbsent && t.J == IndexAbsent
+	// A counter alone was made for a provisioning token, which is bound to its value.
+	bare := t.Health == TPMUnowned || t.E == IndexAbsent && t.J == IndexAbsent && (t.C == IndexAbsent || c.Factory())
 	switch {
 	case bare && c.Factory():
 		return provision(f, nil, "the TPM holds no counter and the disk is as it left the factory")
 	case bare:
-		return isolated("tpm-cleared", nextCounter,
+		return isolated("tpm-cleared", nextAccept,
 			"the disk knows this box (ledger %d) but the TPM holds no counter: it was cleared or replaced", newest(c).Sequence)
 	case t.E == IndexUnwritten && torn(c):
 		return provision(f, nil, "an earlier provisioning did not end")
@@ -90,20 +94,20 @@ func judgeProvisioning(f Facts) *Judgement {
 		if l := newest(c); unfinished(t, l) {
 			return provision(f, l, "an earlier provisioning did not end")
 		}
-		return isolated("expected-missing", nextCounter, "the expected value was never written, yet the disk knows another box")
+		return isolated("expected-missing", nextAccept, "the expected value was never written, yet the disk knows another box")
 	case t.E == IndexAbsent && f.Development && unfinished(t, newest(c)):
 		return provision(f, newest(c), "replacing the expected value of an earlier image did not end")
 	case t.E == IndexAbsent:
-		return isolated("expected-missing", nextCounter, "the expected value was removed from the TPM")
+		return isolated("expected-missing", nextAccept, "the expected value was removed from the TPM")
 	case t.E == IndexLocked:
 		return isolated("tpm-not-reset", "power off and on again",
 			"the expected value is locked since an earlier boot: the machine restarted without a reset of the TPM")
 	case t.C != IndexWritten:
-		return isolated("counter-missing", nextCounter, "the attempt counter is %s: it was removed from the TPM", t.C)
+		return isolated("counter-missing", nextAccept, "the attempt counter is %s: it was removed from the TPM", t.C)
 	case t.J != IndexWritten:
-		return isolated("counter-missing", nextCounter, "the journal is %s: it was removed from the TPM", t.J)
+		return isolated("counter-missing", nextAccept, "the journal is %s: it was removed from the TPM", t.J)
 	case c.Factory():
-		return isolated("ledger-factory", nextCounter,
+		return isolated("ledger-factory", nextAccept,
 			"the TPM knows this box (%d attempts) but the disk is as it left the factory: it was replaced or restored", t.Counter)
 	}
 	return nil
@@ -113,7 +117,7 @@ func judgeProvisioning(f Facts) *Judgement {
 // provisioning was interrupted after it was written.
 func provision(f Facts, l *ledger.Ledger, why string) *Judgement {
 	if !f.Development {
-		return isolated("unprovisioned", "type at the serial console: provision", "%s; it takes a confirmation at the console", why)
+		return isolated("unprovisioned", "reboot and type at the serial console when asked: provision", "%s; it takes a confirmation at the console", why)
 	}
 	j := &Judgement{
 		Action: Provision, Ledger: l, ConfigSlot: -1,
@@ -188,7 +192,7 @@ func judgeCounter(f Facts) Judgement {
 	quiet := len(j.Open) == 0 && !j.Ahead
 	switch {
 	case f.TPM.E == IndexForeign && !f.Development:
-		return *isolated("image-differs", "boot the image that this box was provisioned with ("+l.Box.Image+")",
+		return *isolated("image-differs", "boot the image that this box was provisioned with ("+l.Box.Image+"), or "+nextAccept,
 			"the expected value belongs to image %s, this one cannot write it", l.Box.Image)
 	case f.TPM.E == IndexForeign && !quiet:
 		return *isolated("image-changed-open", "boot image "+l.Box.Image+" once, which closes what is open",
@@ -236,20 +240,20 @@ func vouched(f Facts) (*ledger.Ledger, *Judgement) {
 	case l == nil && newer > 0:
 		return nil, isolated("ledger-newer", "boot the newer image", "no ledger slot fits the expected value, and one was written by a newer image")
 	case l == nil && corrupt > 0:
-		return nil, isolated("ledger-corrupt", nextCounter, "%d of 2 ledger slots are corrupt and no other fits the expected value", corrupt)
+		return nil, isolated("ledger-corrupt", nextAccept, "%d of 2 ledger slots are corrupt and no other fits the expected value", corrupt)
 	case l == nil && newest(f.Ledger.Contents).Counter > f.TPM.Counter:
 		// Both slots were written after the state that the TPM is in.
-		return nil, isolated("tpm-rolled-back", nextCounter,
+		return nil, isolated("tpm-rolled-back", nextAccept,
 			"LEDGER saw attempt %d, the TPM counts %d: the TPM's state was rolled back", newest(f.Ledger.Contents).Counter, f.TPM.Counter)
 	case l == nil:
-		return nil, isolated("ledger-differs", nextCounter, "no ledger slot fits the expected value: the disk was rolled back or altered")
+		return nil, isolated("ledger-differs", nextAccept, "no ledger slot fits the expected value: the disk was rolled back or altered")
 	case l.Box.SRK != f.TPM.SRK:
-		return nil, isolated("srk-differs", nextCounter, "the storage root key is not the one of this box: the TPM was replaced, or something answers for it")
+		return nil, isolated("srk-differs", nextAccept, "the storage root key is not the one of this box: the TPM was replaced, or something answers for it")
 	case l.Counter != f.TPM.Expected || l.Box.Policy != f.TPM.FoundPolicy:
-		return nil, isolated("ledger-differs", nextCounter, "the ledger fits the expected value's digest but was written for counter %d", l.Counter)
+		return nil, isolated("ledger-differs", nextAccept, "the ledger fits the expected value's digest but was written for counter %d", l.Counter)
 	case other != nil && other.Sequence > l.Sequence && other.Counter > f.TPM.Counter:
 		// A newer slot of the same counter is a boot that ended before it wrote E.
-		return nil, isolated("tpm-rolled-back", nextCounter,
+		return nil, isolated("tpm-rolled-back", nextAccept,
 			"LEDGER saw attempt %d, the TPM counts %d: the TPM's state was rolled back", other.Counter, f.TPM.Counter)
 	}
 	return l, nil
@@ -259,7 +263,7 @@ func vouched(f Facts) (*ledger.Ledger, *Judgement) {
 func (j *Judgement) chain(f Facts) *Judgement {
 	t, ring := f.TPM, f.Ledger.Contents.Ring
 	if t.Counter < t.Expected {
-		return isolated("tpm-rolled-back", nextCounter, "the counter is %d, below the expected %d: the TPM's state was rolled back", t.Counter, t.Expected)
+		return isolated("tpm-rolled-back", nextAccept, "the counter is %d, below the expected %d: the TPM's state was rolled back", t.Counter, t.Expected)
 	}
 	var pending int
 	for n := range ring.Intents {
@@ -267,22 +271,22 @@ func (j *Judgement) chain(f Facts) *Judgement {
 			pending++
 		}
 		if n > t.Counter+1 {
-			return isolated("tpm-rolled-back", nextCounter,
+			return isolated("tpm-rolled-back", nextAccept,
 				"LEDGER holds the intent of attempt %d, the TPM counts %d: the TPM's state was rolled back", n, t.Counter)
 		}
 	}
 	n := t.Counter - t.Expected
 	switch {
 	case n > ledger.MaxOpen:
-		return isolated("too-many-attempts", nextCounter, "%d attempts are open, at most %d can be checked", n, ledger.MaxOpen)
+		return isolated("too-many-attempts", nextValidate, "%d attempts are open, at most %d can be checked", n, ledger.MaxOpen)
 	case n > 0 && pending == 0:
-		return isolated("counter-moved", nextCounter, "the counter moved from %d to %d and no intent says why: it was moved behind our back", t.Expected, t.Counter)
+		return isolated("counter-moved", nextValidate, "the counter moved from %d to %d and no intent says why: it was moved behind our back", t.Expected, t.Counter)
 	}
 	at := j.Ledger.Journal
 	for number := t.Expected + 1; number <= t.Counter; number++ {
 		i, ok := ring.Intents[number]
 		if !ok {
-			return isolated("intent-missing", nextCounter, "attempt %d of %d to %d has no readable intent", number, t.Expected+1, t.Counter)
+			return isolated("intent-missing", nextValidate, "attempt %d of %d to %d has no readable intent", number, t.Expected+1, t.Counter)
 		}
 		at = ledger.Chain(at, ring.Digests[number])
 		j.Open = append(j.Open, i)
@@ -295,5 +299,5 @@ func (j *Judgement) chain(f Facts) *Judgement {
 		j.Ahead = true
 		return nil
 	}
-	return isolated("intent-unchained", nextCounter, "the intents from %d to %d do not chain to the journal: they were altered, reordered or left out", t.Expected+1, t.Counter)
+	return isolated("intent-unchained", nextValidate, "the intents from %d to %d do not chain to the journal: they were altered, reordered or left out", t.Expected+1, t.Counter)
 }

@@ -19,7 +19,7 @@ type Outcome struct {
 
 // Settle decides on the devices of a released box and makes the next ledger.
 func Settle(f Facts, j Judgement, seen []Observed) Outcome {
-	s := settling{old: &ledger.Ledger{}, adopt: j.Action != None, unchecked: j.Code == "tpm-unused", intents: map[string]ledger.Intent{}}
+	s := settling{old: &ledger.Ledger{}, adopt: j.Adopt || j.Action == Provision || j.Action == Rebind, unchecked: j.Code == "tpm-unused", intents: map[string]ledger.Intent{}}
 	if j.Ledger != nil {
 		s.old = j.Ledger
 	}
@@ -47,7 +47,7 @@ func Settle(f Facts, j Judgement, seen []Observed) Outcome {
 func AllIsolated(ids []string) []Device {
 	var out []Device
 	for _, id := range ids {
-		out = append(out, Device{id, Verdict{Decision: Isolated, Code: "box-isolated", Reason: "the box is isolated", Next: nextCounter}})
+		out = append(out, Device{id, Verdict{Decision: Isolated, Code: "box-isolated", Reason: "the box is isolated", Next: "ratchetctl status"}})
 	}
 	return out
 }

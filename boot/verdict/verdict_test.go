@@ -257,6 +257,10 @@ func TestVerdicts(t *testing.T) {
 				w.j = Judge(w.f)
 			case "confirm":
 				w.j = Confirmed(w.f)
+			case "validate":
+				w.j = Validated(w.f)
+			case "accept":
+				w.j = Accepted(w.f)
 			case "devices":
 				return w.settle(d.Input)
 			default:
@@ -267,7 +271,7 @@ func TestVerdicts(t *testing.T) {
 		})
 	})
 	// Each code that doc.go promises is reached by a script.
-	for _, c := range strings.Fields("clean closing provisioned image-changed tpm-unused unprovisioned tpm-absent tpm-lockout tpm-forged tpm-name tpm-error tpm-cleared tpm-not-reset tpm-rolled-back srk-differs counter-missing expected-missing counter-moved intent-missing intent-unchained too-many-attempts ledger-missing ledger-corrupt ledger-newer ledger-factory ledger-differs image-differs image-changed-open config-unreadable") {
+	for _, c := range strings.Fields("clean closing provisioned image-changed tpm-unused unprovisioned tpm-absent tpm-lockout tpm-forged tpm-name tpm-error tpm-cleared tpm-not-reset tpm-rolled-back srk-differs counter-missing expected-missing counter-moved intent-missing intent-unchained too-many-attempts ledger-missing ledger-corrupt ledger-newer ledger-factory ledger-differs image-differs image-changed-open config-unreadable validated accepted") {
 		if !codes[c] {
 			t.Errorf("no script reaches %q; reached: %v", c, slices.Sorted(maps.Keys(codes)))
 		}
