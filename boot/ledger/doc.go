@@ -11,13 +11,16 @@
 //	0x000000  superblock    4 KiB; a copy is at 0x3FF000, one of them is enough
 //	0x010000  ledger slot 0 256 KiB
 //	0x050000  ledger slot 1 256 KiB
+//	0x0A0000  request       32 KiB, what a signed request from outside asks init to do
+//	0x0A8000  outcome       32 KiB, what init made of the last one
 //	0x100000  ring          1,024 intents of 1 KiB; intent n is entry n mod 1,024
 //	0x200000  config slot 0 512 KiB + 40 bytes
 //	0x300000  config slot 1 512 KiB + 40 bytes
 //
 // Each of them holds one record, or zeros:
 //
-//	 0  8  magic "RATCHET" and the kind: S superblock, L ledger, I intent, C configuration
+//	 0  8  magic "RATCHET" and the kind: S superblock, L ledger, I intent, C configuration,
+//	      R request, O outcome
 //	 8  2  version of the payload, 1
 //	10  2  zero
 //	12  4  compatible features: a reader that does not know one may go on
@@ -30,7 +33,8 @@
 // Payloads are lists of integers, 32-byte digests and strings (one length byte, then at most 255
 // bytes), in the order of the fields of Ledger and Intent; lists start with a 2-byte count. There is
 // one encoding of a value: what decodes, encodes to the same bytes. Digests of records (E, J) cover
-// header and payload.
+// header and payload. A request and its outcome are text, and outside of what E vouches for: a request
+// is believed for its signature.
 //
 // Guarantees. Ledger record n goes to slot n mod 2, so the record before it stays until the next
 // write. Every write is synced and read back before it counts. Nothing is ever reordered or deleted:

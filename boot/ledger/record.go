@@ -25,10 +25,12 @@ const (
 type kind byte
 
 const (
-	kindSuper  kind = 'S'
-	kindLedger kind = 'L'
-	kindIntent kind = 'I'
-	kindConfig kind = 'C'
+	kindSuper   kind = 'S'
+	kindLedger  kind = 'L'
+	kindIntent  kind = 'I'
+	kindConfig  kind = 'C'
+	kindRequest kind = 'R'
+	kindOutcome kind = 'O'
 )
 
 // record frames a payload. The zero features are all that version 1 knows.

@@ -207,3 +207,37 @@ func BenchmarkLoad(b *testing.B) {
 		}
 	}
 }
+
+func TestRequest(t *testing.T) {
+	m, s := format(t, "host: a\n")
+	if _, err := s.ReadRequest(); !errors.Is(err, ErrEmpty) {
+		t.Errorf("request of a factory disk: %v", err)
+	}
+	before := load(t, s)
+	for _, text := range []string{"first", "the second is longer", ""} {
+		if err := errors.Join(s.WriteRequest(text), s.WriteOutcome(text+" done")); err != nil {
+			t.Fatal(err)
+		}
+		request, err := s.ReadRequest()
+		outcome, err2 := s.ReadOutcome()
+		if request != text || outcome != text+" done" || err != nil || err2 != nil {
+			t.Errorf("wrote %q, read %q (%v) and %q (%v)", text, request, err, outcome, err2)
+		}
+	}
+	if after := load(t, s); after.Configs != before.Configs || after.Ring.Damaged != 0 || !after.Factory() {
+		t.Error("a request changes what is judged")
+	}
+	m[requestOffset+3] ^= 1
+	if _, err := s.ReadRequest(); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("a damaged request: %v", err)
+	}
+	if err := s.ClearRequest(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.ReadRequest(); !errors.Is(err, ErrEmpty) {
+		t.Errorf("a request that was taken away: %v", err)
+	}
+	if err := s.WriteRequest(string(make([]byte, MaxRequest+1))); err == nil {
+		t.Error("a request that does not fit was written")
+	}
+}
