@@ -12,7 +12,7 @@ import (
 	"github.com/diskfs/go-diskfs/partition/gpt"
 
 	"github.com/ratchetos/ratchet/boot"
-	"github.com/ratchetos/ratchet/image/disk"
+	"github.com/ratchetos/ratchet/boot/esp"
 	"github.com/ratchetos/ratchet/image/initramfs"
 	"github.com/ratchetos/ratchet/image/sign"
 	"github.com/ratchetos/ratchet/image/uki"
@@ -140,7 +140,12 @@ func inspectDisk(path string) (*Report, error) {
 		return nil, fmt.Errorf("inspect %s: the disk has no GPT", path)
 	}
 	r := &Report{}
-	for i, p := range table.Partitions {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("inspect %s: %w", path, err)
+	}
+	defer f.Close()
+	for _, p := range table.Partitions {
 		if p.Name == "" {
 			continue
 		}
@@ -149,11 +154,11 @@ func inspectDisk(path string) (*Report, error) {
 		if !ok {
 			continue
 		}
-		fs, err := d.GetFilesystem(i + 1)
+		file, _, err := esp.Find(io.NewSectionReader(f, p.GetStart(), p.GetSize()), p.GetSize())
 		if err != nil {
 			return nil, fmt.Errorf("inspect %s: %s: %w", path, p.Name, err)
 		}
-		data, err := fs.ReadFile(disk.BootPath)
+		data, err := io.ReadAll(file)
 		if err != nil {
 			return nil, fmt.Errorf("inspect %s: %s: %w", path, p.Name, err)
 		}

@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"github.com/diskfs/go-diskfs/partition/gpt"
 	"github.com/google/uuid"
 
+	"github.com/ratchetos/ratchet/boot/esp"
 	"github.com/ratchetos/ratchet/boot/ledger"
 )
 
@@ -23,9 +25,6 @@ const (
 	State  = "STATE"
 	Data   = "DATA"
 )
-
-// BootPath is where firmware looks for a program on a disk it has no boot entry for.
-const BootPath = "EFI/BOOT/BOOTX64.EFI"
 
 // DefaultSize is the size of the disk image in bytes.
 const DefaultSize = 768 * mib
@@ -42,6 +41,9 @@ const (
 	// holds the backup table.
 	firstByte = 1 * mib
 )
+
+// SlotCapacity is the size of the largest image, in bytes; the rest of a slot is room to grow into.
+const SlotCapacity = espSize * 9 / 10
 
 // MinSize is the smallest disk the layout fits on.
 const MinSize = firstByte + 2*espSize + ledgerSize + stateSize + dataMin + mib
@@ -65,9 +67,6 @@ var namespace = uuid.MustParse("6f6e5a1c-5b0e-4c3c-9a53-7d5f0f2b9a77")
 
 // guid derives a GUID from a name, always the same.
 func guid(name string) uuid.UUID { return uuid.NewSHA1(namespace, []byte(name)) }
-
-// guidBytes is for short serial numbers that need to be fixed and no more.
-func guidBytes(name string) []byte { id := guid(name); return id[:] }
 
 // Layout returns the partitions of a disk of the given size.
 func Layout(size int64) ([]Partition, error) {
@@ -100,7 +99,7 @@ func Write(path string, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	if n := int64(len(o.UKI)); n == 0 || n > espSize*9/10 {
+	if n := int64(len(o.UKI)); n == 0 || n > SlotCapacity {
 		return fmt.Errorf("write disk: image of %d bytes does not fit a slot of %d MiB", n, espSize/mib)
 	}
 	// Beside the target, so that the rename is atomic; go-diskfs insists on making the file.
@@ -165,7 +164,8 @@ func writeESP(d *godisk.Disk, p Partition, image []byte) error {
 	if err != nil {
 		return err
 	}
-	return writeFAT32(io.NewOffsetWriter(w, p.Start), p.Size, uint32(p.Start/sector), p.Name, image)
+	v := esp.Volume{Size: p.Size, Hidden: uint32(p.Start / sector), Label: p.Name}
+	return esp.Write(io.NewOffsetWriter(w, p.Start), v, bytes.NewReader(image), int64(len(image)))
 }
 
 // writeLedger puts the LEDGER into its factory state.

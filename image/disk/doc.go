@@ -13,10 +13,8 @@
 //
 // The file is sparse: of 768 MiB about twice the size of the UKI and 1 MiB are allocated.
 //
-// The table and the ext4 come from go-diskfs, the FAT from here (fat32.go says why). The tests run
+// The table and the ext4 come from go-diskfs, the FAT from boot/esp, which updates use too. The tests run
 // fsck.fat, mtools, e2fsck and sgdisk over the result.
 //
-// Sources: UEFI specification 2.10, 5.3 (GPT), 13.3 (FAT) and 3.5.1.1 (removable media boot path);
-// Microsoft FAT32 specification 1.03; ext4 disk layout,
-// Documentation/filesystems/ext4.
+// Sources: UEFI specification 2.10, 5.3 (GPT); ext4 disk layout, Documentation/filesystems/ext4.
 package disk
