@@ -14,6 +14,7 @@ import (
 	"github.com/ratchetos/ratchet/image/builder"
 	"github.com/ratchetos/ratchet/image/disk"
 	"github.com/ratchetos/ratchet/image/initramfs"
+	"github.com/ratchetos/ratchet/image/keys"
 	"github.com/ratchetos/ratchet/image/sign"
 )
 
@@ -55,8 +56,8 @@ func newBuild() *cobra.Command {
 	f.StringVar(&o.Config, "config", "", "default configuration to bake into the image")
 	f.StringVar(&o.DiskConfig, "disk-config", "", "first configuration to write to the disk's LEDGER")
 	f.Int64Var(&size, "size", disk.DefaultSize, "size of the disk image in bytes")
-	f.StringVar(&o.Key, "key", "", "PEM private key to sign with (default: the development key)")
-	f.StringVar(&o.Cert, "cert", "", "PEM certificate of --key")
+	ringFlags(f, &o.Keys)
+	f.BoolVar(&o.DevelopmentKeys, "development-keys", false, "let development keys sign a release, for a rehearsal")
 	f.BoolVar(&o.Release, "release", false, "not a development image: it will not provision a box by itself")
 	f.Int64Var(&level, "level", int64(initramfs.DefaultLevel), "zstd level of the initramfs, 1 to 4")
 	f.StringVar(&o.Binary, "binary", "", "use this compiled appliance")
@@ -166,16 +167,20 @@ func newVerify() *cobra.Command {
 				if !development {
 					return errors.New("verify: name the certificate of the release with --cert (or check a development image with --development)")
 				}
-				dir, err := sign.DevelopmentDir()
+				ring, _, err := keys.Development("")
 				if err != nil {
 					return err
 				}
-				cert = filepath.Join(dir, sign.CertFile)
+				if c.Cert, err = ring.Certificate(keys.SecureBoot); err != nil {
+					return err
+				}
+			} else {
+				var err error
+				if c.Cert, err = sign.LoadCert(cert); err != nil {
+					return err
+				}
 			}
 			var err error
-			if c.Cert, err = sign.LoadCert(cert); err != nil {
-				return err
-			}
 			if c.Manifest, err = findManifest(manifest, args[0]); err != nil {
 				return err
 			}

@@ -1,6 +1,6 @@
 // Command image builds, checks and describes the appliance's image.
 //
-//	go run ./image build [--flavour full|cloud] [--out DIR] [--config FILE] [--key FILE --cert FILE [--release]]
+//	go run ./image build [--flavour full|cloud] [--out DIR] [--config FILE] [--release --keys DIR]
 //	go run ./image disk UKI --out FILE [--config FILE] [--size BYTES]
 //	go run ./image info FILE
 //	go run ./image verify FILE [--cert FILE] [--development]

@@ -2,18 +2,18 @@ package main
 
 import (
 	"context"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"github.com/ratchetos/ratchet/image/sign"
+	"github.com/ratchetos/ratchet/image/keys"
 	"github.com/ratchetos/ratchet/qemu/box"
 	"github.com/ratchetos/ratchet/qemu/vm"
 )
@@ -62,18 +62,14 @@ func certificate(path string) ([]byte, error) {
 	if path != "" {
 		return os.ReadFile(path)
 	}
-	dir, err := sign.DevelopmentDir()
+	ring, made, err := keys.Development("")
 	if err != nil {
 		return nil, err
 	}
-	id, created, err := sign.Development(dir)
-	if err != nil {
-		return nil, err
-	}
-	if created {
+	if slices.Contains(made, keys.SecureBoot) {
 		return nil, fmt.Errorf("enrol the development certificate: it was only made now, so no image is signed with it yet; build one: make image")
 	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: id.Cert.Raw}), nil
+	return ring.CertificatePEM(keys.SecureBoot)
 }
 
 // boot runs the machine until it powers off or the operator has enough.

@@ -35,7 +35,7 @@ func (o Options) Build(ctx context.Context) (Manifest, error) {
 	if err := o.complete(ctx); err != nil {
 		return Manifest{}, err
 	}
-	id, recovery, err := o.identity(p)
+	id, recovery, err := o.unlock(p)
 	if err != nil {
 		return Manifest{}, err
 	}

@@ -14,12 +14,13 @@ import (
 
 	"github.com/ratchetos/ratchet/image/disk"
 	"github.com/ratchetos/ratchet/image/kernel"
+	"github.com/ratchetos/ratchet/image/keys"
 	"github.com/ratchetos/ratchet/image/sign"
 )
 
 // tiny are the options of an image with a kernel of a few bytes and a program of fewer: all
 // steps are real, none takes long.
-func tiny(t testing.TB, keys string) Options {
+func tiny(t testing.TB, keyDir string) Options {
 	t.Helper()
 	dir := t.TempDir()
 	put := func(name, text string) string {
@@ -46,7 +47,7 @@ func tiny(t testing.TB, keys string) Options {
 			SHA256: strings.Repeat("ab", 32), Locked: true,
 			Dir: dir, Vmlinuz: put("vmlinuz", "MZ kernel"), Modules: filepath.Join(dir, "modules"),
 		},
-		KeyDir:     keys,
+		KeyDir:     keyDir,
 		CacheDir:   t.TempDir(),
 		DiskSize:   disk.MinSize,
 		DiskConfig: put("first.yaml", "version: 1\n"),
@@ -86,10 +87,10 @@ func source(t testing.TB) Source {
 
 // TestTwoBuildsAreEqual compiles and builds the same source in two folders with empty caches.
 func TestTwoBuildsAreEqual(t *testing.T) {
-	keys := t.TempDir()
+	keyDir := t.TempDir()
 	var outs [2]string
 	for i := range outs {
-		o := tiny(t, keys)
+		o := tiny(t, keyDir)
 		o.Binary, o.Source = "", source(t)
 		build(t, o)
 		outs[i] = o.Out
@@ -161,7 +162,7 @@ func TestManifest(t *testing.T) {
 	if len(got.SHA256) != 5 || got.Sizes.UKI == 0 || got.Sizes.InitramfsRaw == 0 || got.Sizes.Binary != len("appliance") {
 		t.Errorf("digests %v sizes %+v", got.SHA256, got.Sizes)
 	}
-	for _, s := range []string{"kernel", "compress initramfs", "unified kernel image", "disk image", "no module [absent]", "made a development"} {
+	for _, s := range []string{"kernel", "compress initramfs", "unified kernel image", "disk image", "no module [absent]", "made development keys"} {
 		if !strings.Contains(lines.String(), s) {
 			t.Errorf("no progress about %q in\n%s", s, &lines)
 		}
@@ -169,13 +170,13 @@ func TestManifest(t *testing.T) {
 }
 
 func TestVerify(t *testing.T) {
-	keys, others := t.TempDir(), t.TempDir()
-	dev := tiny(t, keys)
+	keyDir, others := t.TempDir(), t.TempDir()
+	dev := tiny(t, keyDir)
 	devManifest := build(t, dev)
 	release := tiny(t, t.TempDir())
-	release.Release, release.Key, release.Cert = true, filepath.Join(keys, sign.KeyFile), filepath.Join(keys, sign.CertFile)
+	release.Release, release.DevelopmentKeys, release.KeyDir = true, true, keyDir
 	releaseManifest := build(t, release)
-	if _, _, err := sign.Development(others); err != nil {
+	if _, _, err := keys.Development(others); err != nil {
 		t.Fatal(err)
 	}
 	cut := filepath.Join(t.TempDir(), "cut.efi")
@@ -206,9 +207,9 @@ func TestVerify(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if c.keys == "" {
-				c.keys = keys
+				c.keys = keyDir
 			}
-			cert, err := sign.LoadCert(filepath.Join(c.keys, sign.CertFile))
+			cert, err := keys.Ring{Dir: c.keys}.Certificate(keys.SecureBoot)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -234,11 +235,11 @@ func TestVerify(t *testing.T) {
 
 func TestRefusesBeforeWork(t *testing.T) {
 	for name, change := range map[string]func(*Options){
-		"key without certificate":      func(o *Options) { o.Key = "k" },
-		"release with development key": func(o *Options) { o.Release = true },
-		"no output":                    func(o *Options) { o.Out = "" },
-		"blank in the version":         func(o *Options) { o.Version = "a b" },
-		"no stub":                      func(o *Options) { o.Stub = "/nonexistent" },
+		"release with development keys": func(o *Options) { o.Release = true },
+		"keys that are not there":       func(o *Options) { o.Keys.Dir = "/nonexistent" },
+		"no output":                     func(o *Options) { o.Out = "" },
+		"blank in the version":          func(o *Options) { o.Version = "a b" },
+		"no stub":                       func(o *Options) { o.Stub = "/nonexistent" },
 	} {
 		o := tiny(t, t.TempDir())
 		change(&o)

@@ -13,6 +13,7 @@ import (
 	"github.com/ratchetos/ratchet/hw/catalogue"
 	"github.com/ratchetos/ratchet/image/initramfs"
 	"github.com/ratchetos/ratchet/image/kernel"
+	"github.com/ratchetos/ratchet/image/keys"
 	"github.com/ratchetos/ratchet/image/sign"
 )
 
@@ -28,11 +29,13 @@ type Options struct {
 	Modules []string       // zero: what the hardware catalogue asks for
 	Stub    string         // path; zero: the lock's
 
-	Release  bool   // not a development image: no recovery key inside, no self-provisioning
-	Key      string // PEM files to sign with; zero: the development key
-	Cert     string
-	KeyDir   string // of the development keys; zero: sign.DevelopmentDir
-	CacheDir string // zero: $XDG_CACHE_HOME/ratchet
+	Release bool // not a development image: no recovery key inside, no self-provisioning
+	// Keys sign the image; zero: the development keys of KeyDir, which are made on first use.
+	Keys   keys.Ring
+	KeyDir string // zero: keys.DevelopmentDir
+	// DevelopmentKeys lets development keys sign a release: a rehearsal, and said so.
+	DevelopmentKeys bool
+	CacheDir        string // zero: $XDG_CACHE_HOME/ratchet
 
 	Config     string // default configuration baked into the image, a YAML file; zero: an empty one
 	DiskConfig string // first configuration written to the disk's LEDGER, a YAML file
@@ -47,11 +50,9 @@ func (o *Options) complete(ctx context.Context) error {
 	if o.Out == "" {
 		return errors.New("build image: no output folder")
 	}
-	if (o.Key == "") != (o.Cert == "") {
-		return errors.New("build image: a key needs its certificate and the other way round (--key and --cert)")
-	}
-	if o.Release && o.Key == "" {
-		return errors.New("build image: a release is not signed with the development key; give --key and --cert")
+	if o.Release && !o.DevelopmentKeys && (o.Keys.Dir == "" || o.Keys.Development()) {
+		return errors.New("build image: a release is not signed with development keys; make keys of your own with " +
+			"`image keys init DIR` and name them with --keys DIR (or rehearse with --development-keys)")
 	}
 	lock, err := kernel.Committed()
 	if err != nil {
@@ -69,13 +70,6 @@ func (o *Options) complete(ctx context.Context) error {
 			return fmt.Errorf("find cache folder: %w", err)
 		}
 		o.CacheDir = filepath.Join(dir, "ratchet")
-	}
-	if o.KeyDir == "" {
-		dir, err := sign.DevelopmentDir()
-		if err != nil {
-			return err
-		}
-		o.KeyDir = dir
 	}
 	if o.Source == (Source{}) {
 		s, err := FindSource(ctx)
@@ -116,19 +110,23 @@ func (o *Options) complete(ctx context.Context) error {
 	return nil
 }
 
-// identity loads or makes the signing key, and the recovery key of a development image.
-func (o Options) identity(p *progress) (id sign.Identity, recovery string, err error) {
-	if o.Key != "" {
-		id, err = sign.Load(o.Key, o.Cert)
-	} else {
-		var created bool
-		if id, created, err = sign.Development(o.KeyDir); created {
-			p.note("made a development Secure Boot key in %s", o.KeyDir)
+// unlock finds or makes the keys, and the recovery key of a development image.
+func (o *Options) unlock(p *progress) (id sign.Identity, recovery string, err error) {
+	if o.Keys.Dir == "" {
+		var made []keys.Role
+		if o.Keys, made, err = keys.Development(o.KeyDir); err != nil {
+			return sign.Identity{}, "", err
+		}
+		if len(made) > 0 {
+			p.note("made development keys in %s: %v", o.Keys.Dir, made)
 		}
 	}
-	if err != nil || o.Release {
+	if o.Release && o.Keys.Development() {
+		p.note("WARNING: signed with DEVELOPMENT KEYS, which nobody guards: not for anything but a rehearsal")
+	}
+	if id, err = o.Keys.Identity(keys.SecureBoot); err != nil || o.Release {
 		return id, "", err
 	}
-	recovery, err = sign.DevelopmentRecoveryKey(o.KeyDir)
+	recovery, err = o.Keys.RecoveryKey()
 	return id, recovery, err
 }

@@ -6,8 +6,7 @@
 // be compared between builders as well as an unsigned one. RSA-2048 with PKCS #1 v1.5 is what
 // every firmware accepts.
 //
-// [Development] makes a key pair in the user's configuration folder on first use. It is for the
-// machine it was made on; releases are signed with a key given to the builder.
+// Where keys come from is the business of image/keys.
 //
 // Sources: Microsoft, "Windows Authenticode Portable Executable Signature Format"; RFC 2315; UEFI
 // specification 2.10, 32.2.4 and 32.5.3.3.

@@ -5,12 +5,18 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"errors"
+	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ratchetos/ratchet/image/uki"
 )
@@ -44,14 +50,34 @@ func parse(t testing.TB, b []byte) *uki.File {
 	return f
 }
 
+// identity makes a key with its certificate, in dir as files for other tools.
 func identity(t testing.TB, dir string) Identity {
 	t.Helper()
-	id, _, err := Development(dir)
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return id
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: dir}, NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, block := range map[string]*pem.Block{
+		keyFile:  {Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)},
+		certFile: {Type: "CERTIFICATE", Bytes: der},
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return Identity{Key: key, Cert: cert}
 }
+
+const keyFile, certFile = "test.key", "test.crt"
 
 func TestSignVerify(t *testing.T) {
 	id := identity(t, t.TempDir())
@@ -116,7 +142,7 @@ func TestChangedByte(t *testing.T) {
 func TestOtherTools(t *testing.T) {
 	dir := t.TempDir()
 	id := identity(t, dir)
-	key, cert := filepath.Join(dir, KeyFile), filepath.Join(dir, CertFile)
+	key, cert := filepath.Join(dir, keyFile), filepath.Join(dir, certFile)
 	image := program(t)
 	signed, err := Image(image, id)
 	if err != nil {
@@ -143,37 +169,6 @@ func run(t *testing.T, name string, args ...string) {
 	t.Helper()
 	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
 		t.Errorf("%s %s: %v\n%s(apt install sbsigntool)", name, strings.Join(args, " "), err, out)
-	}
-}
-
-func TestDevelopmentKeys(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "keys")
-	one, created, err := Development(dir)
-	if err != nil || !created {
-		t.Fatalf("first: created %v, %v", created, err)
-	}
-	two, created, err := Development(dir)
-	if err != nil || created || !one.Cert.Equal(two.Cert) {
-		t.Fatalf("second: created %v, %v", created, err)
-	}
-	for _, name := range []string{KeyFile} {
-		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Mode().Perm() != 0o600 {
-			t.Errorf("%s: %v %v", name, info, err)
-		}
-	}
-	r1, err := DevelopmentRecoveryKey(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r2, err := DevelopmentRecoveryKey(dir)
-	if err != nil || r1 != r2 || len(r1) != 39 {
-		t.Errorf("recovery key %q then %q, %v", r1, r2, err)
-	}
-	if err := os.Remove(filepath.Join(dir, CertFile)); err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := Development(dir); err == nil || !strings.Contains(err.Error(), "incomplete") {
-		t.Errorf("half a key pair: %v", err)
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 
 	tpmcounter "github.com/ratchetos/ratchet/boot/counter"
 	"github.com/ratchetos/ratchet/image/disk"
-	"github.com/ratchetos/ratchet/image/sign"
+	"github.com/ratchetos/ratchet/image/keys"
 	"github.com/ratchetos/ratchet/qemu/box"
 	"github.com/ratchetos/ratchet/qemu/vm"
 )
@@ -117,9 +117,9 @@ func (s *counterSuite) onTPM(t *testing.T, dir string, do func(func(name string,
 // recreateCounter is the attack that the index's Name does not show: who knows the recovery key removes C and defines it
 // again with the same attributes, and the TPM starts it one above the highest value it ever had.
 func (s *counterSuite) recreateCounter(t *testing.T, dir string) {
-	keys, err := sign.DevelopmentDir()
+	ring, _, err := keys.Development("")
 	must(t, err)
-	key, err := sign.DevelopmentRecoveryKey(keys)
+	key, err := ring.RecoveryKey()
 	must(t, err)
 	owner := "hex:" + hex.EncodeToString(tpmcounter.OwnerAuth(key))
 	s.onTPM(t, dir, func(tpm func(name string, args ...string) string) {

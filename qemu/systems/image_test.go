@@ -3,7 +3,6 @@ package systems
 import (
 	"context"
 	"encoding/json"
-	"encoding/pem"
 	"os"
 	"path/filepath"
 	"sync"
@@ -11,7 +10,7 @@ import (
 	"time"
 
 	"github.com/ratchetos/ratchet/image/builder"
-	"github.com/ratchetos/ratchet/image/sign"
+	"github.com/ratchetos/ratchet/image/keys"
 	"github.com/ratchetos/ratchet/qemu/internal/cache"
 )
 
@@ -75,11 +74,11 @@ func workspace(t *testing.T, name, flavour string) (dir, image string) {
 // certificate is the one that the image's development key goes with.
 func certificate(t *testing.T) []byte {
 	t.Helper()
-	dir, err := sign.DevelopmentDir()
+	ring, _, err := keys.Development("")
 	must(t, err)
-	id, _, err := sign.Development(dir)
+	cert, err := ring.CertificatePEM(keys.SecureBoot)
 	must(t, err)
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: id.Cert.Raw})
+	return cert
 }
 
 func must(t *testing.T, err error) {

@@ -1,0 +1,42 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/ratchetos/ratchet/image/keys"
+)
+
+// ringFlags adds the two flags that say which keys to use.
+func ringFlags(f *pflag.FlagSet, r *keys.Ring) {
+	f.StringVar(&r.Dir, "keys", "", "folder of keys made by `image keys init` (default: the development keys)")
+	f.Var(sources{r}, "key", "where one key is, as ROLE=URI: a file or pkcs11:…; may be repeated")
+}
+
+// sources collects ROLE=URI.
+type sources struct{ ring *keys.Ring }
+
+var _ pflag.Value = sources{}
+
+func (s sources) Set(v string) error {
+	name, uri, ok := strings.Cut(v, "=")
+	if !ok || uri == "" {
+		return fmt.Errorf("%q is not ROLE=URI", v)
+	}
+	role, err := keys.ParseRole(name)
+	if err != nil {
+		return err
+	}
+	if s.ring.URIs == nil {
+		s.ring.URIs = make(map[keys.Role]string)
+	}
+	s.ring.URIs[role] = uri
+	return nil
+}
+
+func (sources) String() string { return "" }
+
+// Type is shown in the help.
+func (sources) Type() string { return "ROLE=URI" }

@@ -1,0 +1,182 @@
+package keys
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
+)
+
+// markerText is what somebody finds who wonders about the folder.
+const markerText = "These keys were made by a build for the machine it ran on. Nobody guards them: they never sign a release.\n"
+
+// Development returns the ring of development keys in dir ("" for DevelopmentDir) and makes those
+// that are missing; made names them.
+func Development(dir string) (r Ring, made []Role, err error) {
+	if dir == "" {
+		if dir, err = DevelopmentDir(); err != nil {
+			return Ring{}, nil, err
+		}
+	}
+	r = Ring{Dir: dir}
+	err = r.locked(func() error {
+		if m := filepath.Join(dir, marker); !exists(m) {
+			if err := write(m, []byte(markerText), 0o644); err != nil {
+				return err
+			}
+		}
+		made, err = r.fill("Ratchet development", SecureBoot, Policy, PolicySpare, Bundle, Plugin, Owner)
+		return err
+	})
+	return r, made, err
+}
+
+// Create makes a whole ring of keys that are nobody's but the caller's, in a folder without any.
+// name is the vendor's, for the certificates.
+func Create(dir, name string) (r Ring, err error) {
+	r = Ring{Dir: dir}
+	err = r.locked(func() error {
+		for _, role := range Roles() {
+			if r.Has(role) {
+				return fmt.Errorf("make keys: %s has a key %s already; choose another folder", dir, role)
+			}
+		}
+		_, err := r.fill(name, Roles()...)
+		return err
+	})
+	return r, err
+}
+
+// fill makes the keys that are missing.
+func (r Ring) fill(name string, roles ...Role) (made []Role, err error) {
+	for _, role := range roles {
+		key, half := filepath.Join(r.Dir, role.keyFile()), filepath.Join(r.Dir, role.half())
+		haveKey, haveHalf := exists(key), exists(half)
+		// One half without the other is somebody's mistake, not a first build: a new pair would
+		// silently orphan every box that knows the old one.
+		if haveKey != haveHalf {
+			only := key
+			if haveHalf {
+				only = half
+			}
+			return made, fmt.Errorf("key %s is incomplete: only %s exists; restore the other half or remove it", role, only)
+		}
+		if haveKey {
+			continue
+		}
+		if err := r.generate(role, name); err != nil {
+			return made, err
+		}
+		made = append(made, role)
+	}
+	return made, nil
+}
+
+// half is the file of the public half.
+func (r Role) half() string {
+	if r.certified() {
+		return r.certFile()
+	}
+	return r.publicFile()
+}
+
+// generate writes a new key and its public half.
+func (r Ring) generate(role Role, name string) error {
+	key, half, err := pair(role, name)
+	if err != nil {
+		return fmt.Errorf("make key %s: %w", role, err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return fmt.Errorf("make key %s: %w", role, err)
+	}
+	private := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+	return errors.Join(
+		write(filepath.Join(r.Dir, role.keyFile()), private, 0o600),
+		write(filepath.Join(r.Dir, role.half()), half, 0o644),
+	)
+}
+
+// pair makes a key, and its certificate or public key as PEM.
+func pair(role Role, name string) (crypto.Signer, []byte, error) {
+	if !role.certified() {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			return nil, nil, err
+		}
+		pub, err := EncodePublic(key.Public())
+		return key, []byte(pub), err
+	}
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return nil, nil, err
+	}
+	cert, err := Certify(role, name, key)
+	if err != nil {
+		return nil, nil, err
+	}
+	return key, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}), nil
+}
+
+// titles of the roles in certificates.
+var titles = map[Role]string{SecureBoot: "Secure Boot key", PlatformKey: "platform key", ExchangeKey: "key exchange key"}
+
+// Certify returns the self-signed certificate, DER, that a Secure Boot key needs.
+func Certify(role Role, name string, key crypto.Signer) ([]byte, error) {
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	tmpl := &x509.Certificate{
+		SerialNumber:          serial,
+		Subject:               pkix.Name{CommonName: name + " " + titles[role], Organization: []string{name}},
+		NotBefore:             now.Add(-24 * time.Hour), // a box whose clock is a little behind
+		NotAfter:              now.AddDate(10, 0, 0),
+		KeyUsage:              x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning},
+		BasicConstraintsValid: true,
+	}
+	return x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
+}
+
+// locked runs f while no other process makes or moves keys in the folder.
+func (r Ring) locked(f func() error) (err error) {
+	if err := os.MkdirAll(r.Dir, 0o700); err != nil {
+		return fmt.Errorf("make key folder: %w", err)
+	}
+	dir, err := os.Open(r.Dir)
+	if err != nil {
+		return fmt.Errorf("open key folder: %w", err)
+	}
+	defer func() { err = errors.Join(err, dir.Close()) }() // which gives the lock back
+	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX); err != nil {
+		return fmt.Errorf("lock key folder %s: %w", r.Dir, err)
+	}
+	return f()
+}
+
+func write(path string, data []byte, mode os.FileMode) error {
+	if err := renameio.WriteFile(path, data, mode); err != nil {
+		return fmt.Errorf("write key file: %w", err)
+	}
+	return nil
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
