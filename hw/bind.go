@@ -39,7 +39,14 @@ func (s *System) Bind(ctx context.Context, place string) ([]Device, error) {
 	if err != nil {
 		return nil, fmt.Errorf("bind: %w", err)
 	}
-	return s.bind(ctx, f, entry, s.takeHidden(f.Address))
+	devices, err := s.bind(ctx, f, entry, s.takeHidden(f.Address))
+	if err != nil {
+		return nil, err
+	}
+	for i := range devices {
+		s.readFirmware(ctx, entry, &devices[i])
+	}
+	return devices, nil
 }
 
 // target finds the function at a place and what the catalogue knows about it.

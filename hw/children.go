@@ -11,6 +11,7 @@ import (
 	"github.com/ratchetos/ratchet/hw/disk"
 	"github.com/ratchetos/ratchet/hw/nic"
 	"github.com/ratchetos/ratchet/hw/pci"
+	"github.com/ratchetos/ratchet/hw/sim"
 )
 
 // child is a network interface or a whole disk of the kernel.
@@ -105,6 +106,9 @@ func (s *System) readDisk(d Device, c child) Device {
 	d.Serial, d.Firmware, d.Size = id.Serial, id.Firmware, id.Size
 	if id.Model != "" {
 		d.Model = id.Model
+	}
+	if s.simulated && strings.HasPrefix(d.Serial, sim.SerialPrefix) {
+		d.Kind, d.Model = Simulated, "simulated device"
 	}
 	d.Place += s.position(d.Bus, c)
 	d.ID = d.Place

@@ -7,6 +7,8 @@ type Kind string
 const (
 	NIC  Kind = "nic"
 	Disk Kind = "disk"
+	// Simulated is a device of package hw/sim, which only a development image takes a disk for.
+	Simulated Kind = "simulated"
 )
 
 // Device is one NIC or disk, or a PCI function that would become one if it were bound.
@@ -20,6 +22,12 @@ type Device struct {
 	Model    string `json:"model"`   // catalogue's or the device's own model name
 	Serial   string `json:"serial,omitempty"`
 	Firmware string `json:"firmware,omitempty"` // version the device reports
+	// FirmwareDigest is the SHA-256 of the firmware in hex, of a device that lets it be read.
+	// FirmwareErr says why a device that has readable firmware was not read. Both are set by Bind.
+	FirmwareDigest string `json:"firmware_digest,omitempty"`
+	FirmwareErr    string `json:"firmware_err,omitempty"`
+	// KnownGood says that the catalogue knows this firmware of this model, or that the model has none.
+	KnownGood bool `json:"known_good,omitempty"`
 	Driver   string `json:"driver,omitempty"`   // bound driver, "" when none
 	Node     string `json:"node,omitempty"`     // "/dev/nvme0n1" or link name "eth0"
 	MAC      string `json:"mac,omitempty"`

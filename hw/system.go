@@ -21,6 +21,7 @@ type Options struct {
 	Root      string               // "" means "/"; tests have a tree of their own
 	Catalogue *catalogue.Catalogue // nil means the embedded one
 	Flavour   string               // kernel flavour, "" means: as the kernel's release says
+	Simulated bool                 // disks with the serial of a simulated device are one
 	Log       *slog.Logger         // nil discards
 }
 
@@ -29,6 +30,7 @@ type System struct {
 	root      string
 	live      bool // the root is the running system: ioctls and kernel events make sense
 	flavour   string
+	simulated bool
 	log       *slog.Logger
 	catalogue func() (*catalogue.Catalogue, error)
 	bus       pci.Bus
@@ -65,7 +67,7 @@ func Open(o Options) (*System, error) {
 		return nil, err
 	}
 	s := &System{
-		root: o.Root, live: filepath.Clean(o.Root) == "/", flavour: o.Flavour, log: o.Log,
+		root: o.Root, live: filepath.Clean(o.Root) == "/", flavour: o.Flavour, simulated: o.Simulated, log: o.Log,
 		catalogue: cat, bus: pci.Bus{Root: o.Root}, modules: modules,
 		seen: map[string][]Device{}, hidden: map[string][]lun{}, empty: map[string]map[string]bool{},
 	}

@@ -35,6 +35,16 @@ type Entry struct {
 	Capabilities []string
 	// Firmware says what the driver would like from linux-firmware, "" when nothing.
 	Firmware string
+	good     map[string][]string // by id or "*": versions, "-" for none told
+}
+
+// KnownGood says whether a firmware version is known to be good on a model, by its "vendor:device";
+// the version "" is that of a device which tells none.
+func (e Entry) KnownGood(id, version string) bool {
+	if version == "" {
+		version = "-"
+	}
+	return slices.Contains(e.good[id], version) || slices.Contains(e.good["*"], version)
 }
 
 // In says whether a kernel flavour has the driver; the empty flavour stands for an unknown
@@ -75,6 +85,7 @@ type group struct {
 	Class        string   `yaml:"class" json:"class,omitempty"`
 	Model        string   `yaml:"model" json:"model,omitempty"`
 	IDs          string   `yaml:"ids" json:"ids,omitempty"`
+	KnownGood    string   `yaml:"known_good" json:"known_good,omitempty"`
 }
 
 // Load reads a catalogue. All errors carry what to look for in the file.
@@ -116,10 +127,14 @@ func (c *Catalogue) add(g group) error {
 	if err := g.check(); err != nil {
 		return err
 	}
+	good, err := g.knownGood()
+	if err != nil {
+		return err
+	}
 	n := len(c.entries)
 	c.entries = append(c.entries, Entry{
 		Kind: g.Kind, Model: g.Model, Driver: g.Driver, Modules: g.Modules, Bus: g.Bus,
-		Flavours: g.Flavours, Builtin: g.Builtin, Capabilities: g.Capabilities, Firmware: g.Firmware,
+		Flavours: g.Flavours, Builtin: g.Builtin, Capabilities: g.Capabilities, Firmware: g.Firmware, good: good,
 	})
 	if g.Class != "" {
 		if _, dup := c.classes[g.Class]; dup {
@@ -163,6 +178,26 @@ func (g group) check() error {
 		}
 	}
 	return nil
+}
+
+// knownGood reads lines of "vendor:device version", "*" for every id of the group.
+func (g group) knownGood() (map[string][]string, error) {
+	var good map[string][]string
+	for line := range strings.Lines(g.KnownGood) {
+		id, version, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if id == "" {
+			continue
+		}
+		vendor, device, _ := strings.Cut(id, ":")
+		if version == "" || id != "*" && (!isHex(vendor, 4) || !isHex(device, 4)) {
+			return nil, fmt.Errorf("known_good line %q: want \"vendor:device version\", or \"* version\"", strings.TrimSpace(line))
+		}
+		if good == nil {
+			good = map[string][]string{}
+		}
+		good[id] = append(good[id], version)
+	}
+	return good, nil
 }
 
 func isHex(s string, n int) bool {

@@ -105,11 +105,37 @@ func TestLoadRefuses(t *testing.T) {
 		{"twice", "8086:1234 X", "8086:1234 X\\n8086:1234 Y", "twice"},
 		{"no ids", ", ids: \"8086:1234 X\"", "", "neither ids nor class"},
 		{"no modules", "modules: [m]", "modules: []", "must be given"},
+		{"known good", "flavours:", "known_good: \"8086:12G4 1\", flavours:", "known_good"},
+		{"known good without version", "flavours:", "known_good: \"*\", flavours:", "known_good"},
 		{"class", "ids: \"8086:1234 X\"", "class: \"0108\", model: X", "six"},
 	} {
 		_, err := Load([]byte(strings.Replace(good, tt.from, tt.to, 1)))
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: error %v, want one with %q", tt.name, err, tt.want)
+		}
+	}
+}
+
+func TestKnownGood(t *testing.T) {
+	c, err := Load([]byte(`version: 1
+devices:
+  - {driver: d, kind: nic, bus: pci, modules: [m], flavours: [full], ids: "8086:1234 X", known_good: "8086:1234 1.0 rc\n8086:1234 2\n8086:0001 3"}
+  - {driver: v, kind: nic, bus: pci, modules: [m], flavours: [full], ids: "1af4:1041 V", known_good: "* -"}
+  - {driver: n, kind: nic, bus: pci, modules: [m], flavours: [full], ids: "1af4:0001 N"}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		id, version string
+		want        bool
+	}{
+		{"8086:1234", "1.0 rc", true}, {"8086:1234", "2", true}, {"8086:1234", "3", false}, {"8086:1234", "", false},
+		{"1af4:1041", "", true}, {"1af4:1041", "1", false}, {"1af4:0001", "", false},
+	} {
+		e, ok := c.Match(tt.id[:4], tt.id[5:], "020000")
+		if !ok || e.KnownGood(tt.id, tt.version) != tt.want {
+			t.Errorf("%s with %q: known good %t, want %t", tt.id, tt.version, !tt.want, tt.want)
 		}
 	}
 }
