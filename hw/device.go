@@ -27,11 +27,11 @@ type Device struct {
 	FirmwareDigest string `json:"firmware_digest,omitempty"`
 	FirmwareErr    string `json:"firmware_err,omitempty"`
 	// KnownGood says that the catalogue knows this firmware of this model, or that the model has none.
-	KnownGood bool `json:"known_good,omitempty"`
-	Driver   string `json:"driver,omitempty"`   // bound driver, "" when none
-	Node     string `json:"node,omitempty"`     // "/dev/nvme0n1" or link name "eth0"
-	MAC      string `json:"mac,omitempty"`
-	Size     uint64 `json:"size,omitempty"` // disks, bytes
+	KnownGood bool   `json:"known_good,omitempty"`
+	Driver    string `json:"driver,omitempty"` // bound driver, "" when none
+	Node      string `json:"node,omitempty"`   // "/dev/nvme0n1" or link name "eth0"
+	MAC       string `json:"mac,omitempty"`
+	Size      uint64 `json:"size,omitempty"` // disks, bytes
 	// Supported says whether the catalogue knows the device; Why explains when not.
 	Supported bool   `json:"supported"`
 	Why       string `json:"why,omitempty"`

@@ -94,7 +94,7 @@ func TestUnreadableFirmware(t *testing.T) {
 
 func TestSharesFirmware(t *testing.T) {
 	nic := func(place string) Device { return Device{ID: place, Place: place, Kind: NIC, Bus: "pci"} }
-	nvme := func(place string) Device { return Device{ID: place, Place: place, Kind: Disk, Bus: "nvme"} }
+	nvme := func(place string) Device { return Device{ID: "nvme " + place, Place: place, Kind: Disk, Bus: "nvme"} }
 	scsi := Device{ID: "a", Place: "pci:0000:00:05.0/0:0:0", Kind: Disk, Bus: "scsi"}
 	for _, tt := range []struct {
 		a, b Device
@@ -105,7 +105,7 @@ func TestSharesFirmware(t *testing.T) {
 		{nic("pci:0000:03:00.0"), nic("pci:0000:04:00.0"), false},
 		{nvme("pci:0000:03:00.0/1"), nvme("pci:0000:03:00.0/2"), true},
 		{nvme("pci:0000:03:00.0/1"), nvme("pci:0000:04:00.0/1"), false},
-		{nvme("pci:0000:03:00.0/1"), nic("pci:0000:03:00.0/1"), false},
+		{nvme("pci:0000:03:00.0/1"), nic("pci:0000:03:00.0/2"), false},
 		{scsi, Device{ID: "b", Place: "pci:0000:00:05.0/0:1:0", Kind: Disk, Bus: "scsi"}, false},
 		{scsi, scsi, true},
 	} {
