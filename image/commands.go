@@ -25,7 +25,7 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newBuild(), newDisk(), newInfo(), newVerify())
+	root.AddCommand(newBuild(), newDisk(), newInfo(), newVerify(), newKeys(), newAttach())
 	return root
 }
 

@@ -60,6 +60,35 @@ func Create(dir, name string) (r Ring, err error) {
 	return r, err
 }
 
+// Adopt records the key that a URI names as a role's: public half or certificate beside a file with
+// the URI, so that nobody has to name it again. name is the vendor's, for the certificate.
+func (r Ring) Adopt(role Role, uri, name string) error {
+	return r.locked(func() error {
+		if r.Has(role) {
+			return fmt.Errorf("adopt key %s: %s has one already; choose another folder or rotate it", role, r.Dir)
+		}
+		return r.adopt(role, uri, name)
+	})
+}
+
+func (r Ring) adopt(role Role, uri, name string) error {
+	key, err := openURI(uri)
+	if err != nil {
+		return fmt.Errorf("adopt key %s: %w", role, err)
+	}
+	if err := role.fits(key.Public()); err != nil {
+		return fmt.Errorf("adopt key: %w", err)
+	}
+	half, err := publicHalf(role, name, key)
+	if err != nil {
+		return fmt.Errorf("adopt key %s: %w", role, err)
+	}
+	return errors.Join(
+		write(filepath.Join(r.Dir, role.keyFile()), []byte(uri+"\n"), 0o600),
+		write(filepath.Join(r.Dir, role.half()), half, 0o644),
+	)
+}
+
 // fill makes the keys that are missing.
 func (r Ring) fill(name string, roles ...Role) (made []Role, err error) {
 	for _, role := range roles {
@@ -112,30 +141,38 @@ func (r Ring) generate(role Role, name string) error {
 
 // pair makes a key, and its certificate or public key as PEM.
 func pair(role Role, name string) (crypto.Signer, []byte, error) {
+	var key crypto.Signer
+	var err error
+	if role.certified() {
+		key, err = rsa.GenerateKey(rand.Reader, 2048)
+	} else {
+		key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	half, err := publicHalf(role, name, key)
+	return key, half, err
+}
+
+// publicHalf is the certificate or public key as PEM.
+func publicHalf(role Role, name string, key crypto.Signer) ([]byte, error) {
 	if !role.certified() {
-		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			return nil, nil, err
-		}
 		pub, err := EncodePublic(key.Public())
-		return key, []byte(pub), err
+		return []byte(pub), err
 	}
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	cert, err := certify(role, name, key)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	cert, err := Certify(role, name, key)
-	if err != nil {
-		return nil, nil, err
-	}
-	return key, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}), nil
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}), nil
 }
 
 // titles of the roles in certificates.
 var titles = map[Role]string{SecureBoot: "Secure Boot key", PlatformKey: "platform key", ExchangeKey: "key exchange key"}
 
-// Certify returns the self-signed certificate, DER, that a Secure Boot key needs.
-func Certify(role Role, name string, key crypto.Signer) ([]byte, error) {
+// certify returns the self-signed certificate, DER, that a Secure Boot key needs.
+func certify(role Role, name string, key crypto.Signer) ([]byte, error) {
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
 	if err != nil {
 		return nil, err

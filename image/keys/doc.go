@@ -6,10 +6,13 @@
 // leaves the others worth something.
 //
 // A [Ring] is a folder with one file for each [Role]: policy.key is a PEM private key, or one line
-// with the URI of a key that lives elsewhere (pkcs11: of RFC 7512, or detached: for a key that only
-// people can reach); policy.pub is its public half, which is all that a build needs of the spare.
-// Everything that signs takes the [crypto.Signer] of [Ring.Signer] and does not learn where the
-// private half is.
+// with the pkcs11: URI (RFC 7512) of a key on a token; policy.pub is its public half, which is all
+// that a build needs of the spare. Where the private half is out of reach of the machine, signing
+// asks for the signature with [Wanted], people carry it, and [Attach] takes it. Everything that
+// signs takes the [crypto.Signer] of [Ring.Signer] and does not learn which of these it is.
+//
+// [Ring.Rotate] replaces a key and keeps what boxes in the field still believe; [Ring.Trusted] is
+// what goes into an image.
 //
 // [Development] fills the user's own folder on the first build, and such a ring says so of itself
 // ever after: a release refuses it.

@@ -12,7 +12,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/ratchetos/ratchet/image/sign"
 )
@@ -25,6 +24,9 @@ type Ring struct {
 	Dir string
 	// URIs say where a role's private key is, in place of its file in Dir.
 	URIs map[Role]string
+	// Detach is the folder where signatures are asked for and looked up whose private key is not at
+	// hand; "" makes that an error.
+	Detach string
 }
 
 // DevelopmentDir is where development keys live: $XDG_CONFIG_HOME/ratchet/keys.
@@ -86,15 +88,6 @@ func (r Ring) Signer(role Role) (crypto.Signer, error) {
 	return s, nil
 }
 
-// open finds the private half by its URI or in its file.
-func (r Ring) open(role Role) (crypto.Signer, error) {
-	where := r.URIs[role]
-	if where == "" {
-		where = filepath.Join(r.Dir, role.keyFile())
-	}
-	return r.openURI(role, where)
-}
-
 // Public returns the public half of a role's key; the private one need not be there.
 func (r Ring) Public(role Role) (crypto.PublicKey, error) {
 	role = r.resolve(role)
@@ -130,6 +123,19 @@ func EncodePublic(pub crypto.PublicKey) (string, error) {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})), nil
 }
 
+// ParsePublic reads a PEM block "PUBLIC KEY".
+func ParsePublic(text []byte) (crypto.PublicKey, error) {
+	block, _ := pem.Decode(text)
+	if block == nil || block.Type != "PUBLIC KEY" {
+		return nil, errors.New("read public key: not a PEM public key")
+	}
+	pub, err := x509.ParsePKIXPublicKey(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("read public key: %w", err)
+	}
+	return pub, nil
+}
+
 // Certificate returns the certificate of a Secure Boot role.
 func (r Ring) Certificate(role Role) (*x509.Certificate, error) {
 	role = r.resolve(role)
@@ -137,6 +143,22 @@ func (r Ring) Certificate(role Role) (*x509.Certificate, error) {
 		return nil, fmt.Errorf("key %s has no certificate", role)
 	}
 	return sign.LoadCert(filepath.Join(r.Dir, role.certFile()))
+}
+
+// Certificates are those that firmware should believe: the role's and, until it is dropped, the one before.
+func (r Ring) Certificates(role Role) ([]*x509.Certificate, error) {
+	var all []*x509.Certificate
+	for _, role := range []Role{r.resolve(role), r.resolve(role).old()} {
+		if len(all) > 0 && !r.Has(role) {
+			break
+		}
+		cert, err := r.Certificate(role)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, cert)
+	}
+	return all, nil
 }
 
 // CertificatePEM is Certificate as a PEM block.
@@ -168,13 +190,13 @@ func (r Ring) recorded(role Role) (crypto.PublicKey, error) {
 		return cert.PublicKey, nil
 	}
 	path := filepath.Join(r.Dir, role.publicFile())
-	der, err := readPEM(path)
+	b, err := os.ReadFile(path)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("read public key: %w", err)
 	}
-	pub, err := x509.ParsePKIXPublicKey(der)
+	pub, err := ParsePublic(b)
 	if err != nil {
-		return nil, fmt.Errorf("read public key %s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return pub, nil
 }
@@ -199,18 +221,6 @@ func same(a, b crypto.PublicKey) bool {
 	return ok && eq.Equal(b)
 }
 
-func readPEM(path string) ([]byte, error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("read key: %w", err)
-	}
-	block, _ := pem.Decode(b)
-	if block == nil {
-		return nil, fmt.Errorf("read key: %s is not PEM", path)
-	}
-	return block.Bytes, nil
-}
-
 // parsePrivate reads PKCS #1, SEC 1 or PKCS #8.
 func parsePrivate(der []byte) (crypto.Signer, error) {
 	if k, err := x509.ParsePKCS1PrivateKey(der); err == nil {
@@ -226,20 +236,6 @@ func parsePrivate(der []byte) (crypto.Signer, error) {
 	s, ok := k.(crypto.Signer)
 	if !ok {
 		return nil, errors.New("not a signing key")
-	}
-	return s, nil
-}
-
-// openURI opens a private key by its URI; a path is one, too.
-func (r Ring) openURI(role Role, where string) (crypto.Signer, error) {
-	path := strings.TrimPrefix(where, "file:")
-	der, err := readPEM(path)
-	if err != nil {
-		return nil, err
-	}
-	s, err := parsePrivate(der)
-	if err != nil {
-		return nil, fmt.Errorf("read key %s: %w", path, err)
 	}
 	return s, nil
 }

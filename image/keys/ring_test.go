@@ -164,7 +164,7 @@ func TestRefusesKeys(t *testing.T) {
 		"other curve":   {Policy, func(r Ring) string { return put(t, r, "policy.key", large) }, "not P-256"},
 		"other pair":    {Policy, func(r Ring) string { return filepath.Join(r.Dir, "bundle.key") }, "do not belong together"},
 		"curve for RSA": {SecureBoot, func(r Ring) string { return filepath.Join(r.Dir, "bundle.key") }, "not RSA-2048"},
-		"not PEM":       {Bundle, func(r Ring) string { return put(t, r, "bundle.key", []byte("secret")) }, "not PEM"},
+		"not PEM":       {Bundle, func(r Ring) string { return put(t, r, "bundle.key", []byte("secret")) }, "neither PEM"},
 		"not DER": {Bundle, func(r Ring) string {
 			return put(t, r, "bundle.key", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte("x")}))
 		}, "read key"},

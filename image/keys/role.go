@@ -48,7 +48,13 @@ func ParseRole(s string) (Role, error) {
 
 // certified roles have a certificate and are RSA-2048, which is what every firmware accepts; all
 // others are P-256.
-func (r Role) certified() bool { return r == SecureBoot || r == PlatformKey || r == ExchangeKey }
+func (r Role) certified() bool {
+	switch Role(strings.TrimSuffix(string(r), oldSuffix)) {
+	case SecureBoot, PlatformKey, ExchangeKey:
+		return true
+	}
+	return false
+}
 
 func (r Role) keyFile() string { return string(r) + ".key" }
 
