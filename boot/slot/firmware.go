@@ -1,0 +1,253 @@
+package slot
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"strconv"
+)
+
+// Vendors of the variables used here.
+const (
+	VendorGlobal = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
+	// VendorRatchet is of our own variables. Anybody who can boot the machine can write them.
+	VendorRatchet = "1aeb42b7-7695-4871-8aaf-5d906df7658b"
+)
+
+const (
+	bootOrder = "BootOrder"
+	bootNext  = "BootNext"
+	bootCount = "RatchetBootCount"
+	maxOrder  = 1024 // entries that are looked at
+)
+
+// Variables are the firmware's. Get of one that is not there is fs.ErrNotExist, Delete of it is not an error.
+type Variables interface {
+	Get(name, vendor string) ([]byte, error)
+	Set(name, vendor string, value []byte) error
+	Delete(name, vendor string) error
+	// Names lists the variables of a vendor.
+	Names(vendor string) ([]string, error)
+}
+
+// Firmware is the boot manager of a machine. A nil Variables is a machine without UEFI: then there is one way to boot
+// and nothing to choose, and every method does nothing.
+type Firmware struct{ Variables Variables }
+
+// There says whether there is a boot manager.
+func (f Firmware) There() bool { return f.Variables != nil }
+
+// Entries reads boot entries and order. An entry that cannot be read only keeps its number taken.
+func (f Firmware) Entries() (Entries, error) {
+	e := Entries{Options: map[uint16]Option{}, Taken: map[uint16]bool{}}
+	if !f.There() {
+		return e, nil
+	}
+	order, err := f.get(bootOrder, VendorGlobal)
+	if err != nil {
+		return e, err
+	}
+	for ; len(order) >= 2 && len(e.Order) < maxOrder; order = order[2:] {
+		e.Order = append(e.Order, binary.LittleEndian.Uint16(order))
+	}
+	names, err := f.Variables.Names(VendorGlobal)
+	if err != nil {
+		return e, fmt.Errorf("list boot entries: %w", err)
+	}
+	for _, name := range names {
+		n, ok := entryNumber(name)
+		if !ok {
+			continue
+		}
+		e.Taken[n] = true
+		value, err := f.get(name, VendorGlobal)
+		if err != nil {
+			return e, err
+		}
+		if o, err := ParseOption(value); err == nil {
+			e.Options[n] = o
+		}
+	}
+	return e, nil
+}
+
+// Apply writes a change: entries before the order that names them, and what nothing names any more last.
+func (f Firmware) Apply(c Change) error {
+	if !f.There() || c.Empty() {
+		return nil
+	}
+	for _, n := range slices.Sorted(maps.Keys(c.Write)) {
+		b, err := c.Write[n].Encode()
+		if err != nil {
+			return fmt.Errorf("make boot entry %04X: %w", n, err)
+		}
+		if err := f.Variables.Set(entryName(n), VendorGlobal, b); err != nil {
+			return err
+		}
+	}
+	if c.Order != nil {
+		if err := f.setOrder(c.Order); err != nil {
+			return err
+		}
+	}
+	var errs []error
+	for _, n := range c.Delete {
+		errs = append(errs, f.Variables.Delete(entryName(n), VendorGlobal))
+	}
+	return errors.Join(errs...)
+}
+
+func (f Firmware) setOrder(order []uint16) error {
+	var b []byte
+	for _, n := range order {
+		b = binary.LittleEndian.AppendUint16(b, n)
+	}
+	return f.Variables.Set(bootOrder, VendorGlobal, b)
+}
+
+// Repair makes both slots bootable; see Entries.Repair. It says whether it had to.
+func (f Firmware) Repair(s Slots, running string, bad map[string]bool) (bool, error) {
+	e, err := f.Entries()
+	if err != nil || !f.There() {
+		return false, err
+	}
+	c := e.Repair(s, running, bad)
+	if err := f.Apply(c); err != nil {
+		return false, fmt.Errorf("repair boot entries: %w", err)
+	}
+	return !c.Empty(), nil
+}
+
+// Front is the slot that boots when nothing else is asked for, "" when that is not one of ours.
+func (f Firmware) Front(s Slots) (string, error) {
+	e, err := f.Entries()
+	return e.Front(s), err
+}
+
+// Try makes the firmware start a slot once, at the next boot.
+func (f Firmware) Try(s Slots, name string) error {
+	if !f.There() {
+		return nil
+	}
+	e, err := f.Entries()
+	if err != nil {
+		return err
+	}
+	n, ok := e.Find(s[name])
+	if !ok {
+		return fmt.Errorf("slot %s has no boot entry; reboot, which repairs them", name)
+	}
+	return f.Variables.Set(bootNext, VendorGlobal, binary.LittleEndian.AppendUint16(nil, n))
+}
+
+// Trying is the slot that BootNext names, "" for none.
+func (f Firmware) Trying(s Slots) (string, error) {
+	if !f.There() {
+		return "", nil
+	}
+	b, err := f.get(bootNext, VendorGlobal)
+	if err != nil || len(b) != 2 {
+		return "", err
+	}
+	e, err := f.Entries()
+	if err != nil {
+		return "", err
+	}
+	e.Order = []uint16{binary.LittleEndian.Uint16(b)}
+	return e.Front(s), nil
+}
+
+// Forget takes BootNext back.
+func (f Firmware) Forget() error {
+	if !f.There() {
+		return nil
+	}
+	return f.Variables.Delete(bootNext, VendorGlobal)
+}
+
+// Commit makes a healthy slot the first one and ends the count.
+func (f Firmware) Commit(s Slots, running string, bad map[string]bool) error {
+	if !f.There() {
+		return nil
+	}
+	e, err := f.Entries()
+	if err != nil {
+		return err
+	}
+	if err := f.Apply(e.Prefer(s, running, running, bad)); err != nil {
+		return fmt.Errorf("put slot %s first: %w", running, err)
+	}
+	return f.SetCount(0)
+}
+
+// Count is the number of boots since the last healthy one. A variable of another form counts as none.
+func (f Firmware) Count() (uint8, error) {
+	if !f.There() {
+		return 0, nil
+	}
+	b, err := f.get(bootCount, VendorRatchet)
+	if err != nil || len(b) != 1 {
+		return 0, err
+	}
+	return b[0], nil
+}
+
+// SetCount writes the count when it differs.
+func (f Firmware) SetCount(n uint8) error {
+	was, err := f.Count()
+	if err != nil || !f.There() || was == n {
+		return err
+	}
+	return f.Variables.Set(bootCount, VendorRatchet, []byte{n})
+}
+
+// Begin counts this boot and says what to do because of the boots before it. running is the unique GUID of the
+// partition that it came from. With Switch the other slot is already first and next: the caller restarts.
+func (f Firmware) Begin(running string) (count uint8, step Step, err error) {
+	before, err := f.Count()
+	if err != nil || !f.There() {
+		return 0, Continue, err
+	}
+	count, step = Next(before)
+	if err := f.SetCount(count); err != nil {
+		// A count that cannot be kept must not lead to a restart that would be repeated for ever.
+		return count, Continue, err
+	}
+	if step != Switch {
+		return count, step, nil
+	}
+	e, err := f.Entries()
+	if err != nil {
+		return count, Continue, err
+	}
+	n, order, ok := e.Alternative(running)
+	if !ok {
+		return count, Continue, nil
+	}
+	if err := f.setOrder(order); err != nil {
+		return count, Continue, err
+	}
+	return count, Switch, f.Variables.Set(bootNext, VendorGlobal, binary.LittleEndian.AppendUint16(nil, n))
+}
+
+// get is nil for a variable that is not there.
+func (f Firmware) get(name, vendor string) ([]byte, error) {
+	b, err := f.Variables.Get(name, vendor)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return b, err
+}
+
+func entryName(n uint16) string { return fmt.Sprintf("Boot%04X", n) }
+
+func entryNumber(name string) (uint16, bool) {
+	if len(name) != 8 || name[:4] != "Boot" {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(name[4:], 16, 16)
+	return uint16(n), err == nil
+}
