@@ -197,3 +197,23 @@ func FuzzDecodeIntent(f *testing.F) {
 		}
 	})
 }
+
+func TestOfFirmware(t *testing.T) {
+	d := Sum([]byte("firmware"))
+	text := hex.EncodeToString(d[:])
+	for _, tt := range []struct {
+		version, digest string
+		want            Content
+	}{
+		{"", "", Content{Strength: StrengthNone}},
+		{"1", "", Content{Strength: StrengthVersion, Version: "1"}},
+		{"1", text, Content{Strength: StrengthDigest, Digest: d, Version: "1"}},
+		{"1", text[:10], Content{Strength: StrengthVersion, Version: "1"}},
+		{"1", strings.Repeat("z", 64), Content{Strength: StrengthVersion, Version: "1"}},
+		{"1", strings.Repeat("0", 64), Content{Strength: StrengthVersion, Version: "1"}},
+	} {
+		if got := OfFirmware(tt.version, tt.digest); got != tt.want {
+			t.Errorf("OfFirmware(%q, %q) = %+v, want %+v", tt.version, tt.digest, got, tt.want)
+		}
+	}
+}
