@@ -105,7 +105,7 @@ func (v *VM) run(cmd *exec.Cmd, tpm *TPM, messages *os.File) (conn net.Conn, err
 	cmd.Stdin, v.input = stdin, input
 	v.files = append(v.files, input)
 	if tpm != nil {
-		machine, chip, err := filePair()
+		machine, chip, err := tpm.wires()
 		if err != nil {
 			ours.Close()
 			return nil, err

@@ -17,6 +17,8 @@ type TPM struct {
 	Dir string
 	// Model is tpm-crb (if empty) or tpm-tis.
 	Model string
+	// Bus, when set, is between the machine and the TPM. Serve does not use it.
+	Bus Bus
 }
 
 // stopGrace is how long swtpm gets to write its state and end.
@@ -37,6 +39,20 @@ func (t *TPM) command(args ...string) (*exec.Cmd, error) {
 	}
 	all := append([]string{"socket", "--tpm2", "--tpmstate", "dir=" + dir}, args...)
 	return exec.Command(bin, all...), nil
+}
+
+// wires returns the two ends of the control channel, for QEMU and for swtpm.
+func (t *TPM) wires() (machine, chip *os.File, err error) {
+	machine, chip, err = filePair()
+	if err != nil || t.Bus == nil {
+		return machine, chip, err
+	}
+	defer machine.Close() // the tap works on a duplicate, and is in the machine's place
+	if machine, err = tap(machine, t.Bus); err != nil {
+		chip.Close()
+		return nil, nil, err
+	}
+	return machine, chip, nil
 }
 
 // plug starts swtpm for a machine. QEMU drives it over ctl and powers it on itself; whoever holds the other

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -202,7 +203,11 @@ func TestContextEndsMachine(t *testing.T) {
 
 // TestReset: a machine that starts over, by its own will or the button's, still has its TPM, and keeps it for itself.
 func TestReset(t *testing.T) {
-	tpm := &TPM{Dir: t.TempDir(), Model: "tpm-tis"}
+	var commands atomic.Int64
+	tpm := &TPM{Dir: t.TempDir(), Model: "tpm-tis", Bus: func(command []byte, send func([]byte) ([]byte, error)) ([]byte, error) {
+		commands.Add(1)
+		return send(command)
+	}}
 	m, err := Start(t.Context(), Config{Memory: "256M", Firmware: direct(t), TPM: tpm})
 	if err != nil {
 		t.Fatal(err)
@@ -226,6 +231,21 @@ func TestReset(t *testing.T) {
 	if _, err := m.QMP().Event(bounded(t, 10*time.Second), "RESET"); err != nil {
 		t.Error(err)
 	}
+	if commands.Load() == 0 {
+		t.Error("the kernel's driver found a TPM, and no command went over the bus")
+	}
+}
+
+// TestTPMBus: what the bus answers is what the machine believes.
+func TestTPMBus(t *testing.T) {
+	failure := []byte{0x80, 0x01, 0, 0, 0, 10, 0, 0, 0x01, 0x01} // TPM_RC_FAILURE
+	m := run(t, Config{Memory: "256M", Firmware: direct(t), TPM: &TPM{
+		Dir: t.TempDir(), Bus: func([]byte, func([]byte) ([]byte, error)) ([]byte, error) { return failure, nil },
+	}})
+	expect(t, m, "guest: ready")
+	say(t, m, "tpm")
+	// The kernel keeps the device, for an update of the TPM's firmware, and gives it no resource manager.
+	expect(t, m, `guest: tpm \[(/dev/tpm0)?\]`)
 }
 
 // TestEveryDevice: QEMU takes every model we name, all in one machine.
