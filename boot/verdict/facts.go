@@ -39,6 +39,9 @@ type Facts struct {
 	Image       string // version of the running image
 	TPM         TPMFacts
 	Ledger      LedgerFacts
+	// Slot is the running image's, "" on a direct boot; Images are the slots that were read, after the verdict.
+	Slot   string
+	Images []SlotContent
 }
 
 // TPMFacts is the TPM's side.

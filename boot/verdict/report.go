@@ -39,6 +39,7 @@ type Report struct {
 	Expected uint64   `json:"expected"` // the counter value in E
 	Open     int      `json:"open"`     // attempts closed at this boot
 	Devices  []Device `json:"devices,omitempty"`
+	Images   []Image  `json:"images,omitempty"` // the image slots of a released box
 
 	Image       string `json:"image"`       // version of the UKI
 	Flavour     string `json:"flavour"`     // "cloud", "full" or "" when unknown

@@ -11,6 +11,7 @@ import (
 // Outcome is what is left to do after the devices have read back.
 type Outcome struct {
 	Devices []Device
+	Images  []Image
 	// Closed counts the attempts that the next ledger closes.
 	Closed int
 	// Next is the ledger to write before E, nil when nothing changed.
@@ -29,7 +30,7 @@ func Settle(f Facts, j Judgement, seen []Observed) Outcome {
 	s.next = s.old.Clone()
 	s.next.Devices = nil
 	s.devices(seen)
-	o := Outcome{Devices: s.verdicts, Closed: len(j.Open)}
+	o := Outcome{Devices: s.verdicts, Images: s.images(f), Closed: len(j.Open)}
 	if s.unchecked || j.Action == None && len(j.Open) == 0 && !j.Ahead {
 		return o // E stays as it is, and so does the ledger
 	}
