@@ -12,11 +12,49 @@ import (
 // Reader reads a bundle in one pass: Open, SBOM, then UKI to its end.
 type Reader struct {
 	Manifest Manifest
-	in       *counting
-	tar      *tar.Reader
-	sbom     []byte
+	members
+	sbom []byte
+}
+
+// members reads a tar of known files in a known order.
+type members struct {
+	in  *counting
+	tar *tar.Reader
 	// whole is how long a bundle with the members so far is: each has a header and is padded to blocks.
 	whole int64
+}
+
+func read(r io.Reader) members {
+	in := &counting{Reader: r}
+	return members{in: in, tar: tar.NewReader(in), whole: 2 * block} // the end marker
+}
+
+// signed reads the first two members: a manifest, and its signature by one of the keys.
+func (b *members) signed(keys Keys) ([]byte, error) {
+	manifest, err := b.small(manifestName, maxManifest)
+	if err != nil {
+		return nil, err
+	}
+	signature, err := b.small(signatureName, maxSignature)
+	if err != nil {
+		return nil, err
+	}
+	if !keys.verify(manifest, signature) {
+		return nil, ErrSigner
+	}
+	return manifest, nil
+}
+
+// file goes to the member that a manifest vouches for.
+func (b *members) file(name string, want File) (*verifier, error) {
+	h, err := b.next(name)
+	if err != nil {
+		return nil, err
+	}
+	if h.Size != want.Length {
+		return nil, damaged("%s has %d bytes, the manifest says %d", name, h.Size, want.Length)
+	}
+	return newVerifier(b.tar, want), nil
 }
 
 // counting counts what was read of a bundle: a tar reader is content with a file that lacks its end marker.
@@ -35,18 +73,10 @@ const block = 512
 
 // Open reads and verifies manifest and signature. Errors: ErrSigner, ErrDamaged, or r's.
 func Open(r io.Reader, keys Keys) (*Reader, error) {
-	in := &counting{Reader: r}
-	b := &Reader{in: in, tar: tar.NewReader(in), whole: 2 * block} // the end marker
-	manifest, err := b.small(manifestName, maxManifest)
+	b := &Reader{members: read(r)}
+	manifest, err := b.signed(keys)
 	if err != nil {
 		return nil, err
-	}
-	signature, err := b.small(signatureName, maxSignature)
-	if err != nil {
-		return nil, err
-	}
-	if !keys.verify(manifest, signature) {
-		return nil, ErrSigner
 	}
 	b.Manifest, err = ParseManifest(manifest)
 	return b, err
@@ -55,23 +85,17 @@ func Open(r io.Reader, keys Keys) (*Reader, error) {
 // UKI gives the image after reading the SBOM before it. Its reader returns io.EOF only when the whole bundle is as
 // the manifest says.
 func (b *Reader) UKI() (io.Reader, error) {
-	h, err := b.next(sbomName)
+	sbom, err := b.file(sbomName, b.Manifest.SBOM)
 	if err != nil {
 		return nil, err
 	}
-	if h.Size != b.Manifest.SBOM.Length {
-		return nil, damaged("%s has %d bytes, the manifest says %d", sbomName, h.Size, b.Manifest.SBOM.Length)
-	}
-	if b.sbom, err = io.ReadAll(newVerifier(b.tar, b.Manifest.SBOM)); err != nil {
+	if b.sbom, err = io.ReadAll(sbom); err != nil {
 		return nil, fmt.Errorf("%s: %w", sbomName, cut(err))
 	}
-	if h, err = b.next(ukiName); err != nil {
+	v, err := b.file(ukiName, b.Manifest.UKI)
+	if err != nil {
 		return nil, err
 	}
-	if h.Size != b.Manifest.UKI.Length {
-		return nil, damaged("%s has %d bytes, the manifest says %d", ukiName, h.Size, b.Manifest.UKI.Length)
-	}
-	v := newVerifier(b.tar, b.Manifest.UKI)
 	v.end = b.end
 	return v, nil
 }
@@ -80,7 +104,7 @@ func (b *Reader) UKI() (io.Reader, error) {
 func (b *Reader) SBOM() []byte { return b.sbom }
 
 // next goes to the member that must come now.
-func (b *Reader) next(name string) (*tar.Header, error) {
+func (b *members) next(name string) (*tar.Header, error) {
 	h, err := b.tar.Next()
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, cut(err))
@@ -93,7 +117,7 @@ func (b *Reader) next(name string) (*tar.Header, error) {
 	return h, nil
 }
 
-func (b *Reader) small(name string, limit int64) ([]byte, error) {
+func (b *members) small(name string, limit int64) ([]byte, error) {
 	h, err := b.next(name)
 	if err != nil {
 		return nil, err
@@ -109,7 +133,7 @@ func (b *Reader) small(name string, limit int64) ([]byte, error) {
 }
 
 // end reads the end marker, and nothing must follow it.
-func (b *Reader) end() error {
+func (b *members) end() error {
 	switch h, err := b.tar.Next(); {
 	case err == nil:
 		return damaged("%q follows the image", h.Name)

@@ -22,17 +22,24 @@ func Write(w io.Writer, manifest, signature, sbom []byte, uki io.Reader) error {
 	if err != nil {
 		return err
 	}
-	t := tar.NewWriter(w)
-	for _, f := range []struct {
-		name string
-		size int64
-		data io.Reader
-	}{
+	return pack(w, []member{
 		{manifestName, int64(len(manifest)), bytes.NewReader(manifest)},
 		{signatureName, int64(len(signature)), bytes.NewReader(signature)},
 		{sbomName, m.SBOM.Length, newVerifier(bytes.NewReader(sbom), m.SBOM)},
 		{ukiName, m.UKI.Length, newVerifier(uki, m.UKI)},
-	} {
+	})
+}
+
+// member is one file to pack.
+type member struct {
+	name string
+	size int64
+	data io.Reader
+}
+
+func pack(w io.Writer, members []member) error {
+	t := tar.NewWriter(w)
+	for _, f := range members {
 		h := &tar.Header{Typeflag: tar.TypeReg, Name: f.name, Size: f.size, Mode: 0o644, Format: tar.FormatUSTAR}
 		if err := t.WriteHeader(h); err != nil {
 			return fmt.Errorf("write bundle: %s: %w", f.name, err)
