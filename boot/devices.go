@@ -88,11 +88,10 @@ func (c *check) bind(ctx context.Context, f hw.Device) (out []verdict.Observed) 
 		if d.Boot || d.Node != "" && d.Node == c.disk.Node {
 			continue // its content is what LEDGER and TPM vouch for
 		}
-		content := ledger.Content{Strength: ledger.StrengthNone}
-		if d.Firmware != "" {
-			content = ledger.Content{Strength: ledger.StrengthVersion, Version: d.Firmware}
-		}
-		out = append(out, verdict.Observed{ID: d.ID, Place: d.Place, Kind: string(d.Kind), Serial: d.Serial, Content: content})
+		out = append(out, verdict.Observed{
+			ID: d.ID, Place: d.Place, Kind: string(d.Kind), Serial: d.Serial,
+			Content: ledger.OfFirmware(d.Firmware, d.FirmwareDigest), Err: d.FirmwareErr, KnownGood: d.KnownGood,
+		})
 	}
 	return out
 }

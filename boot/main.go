@@ -46,7 +46,7 @@ func (c *console) boot(start time.Duration, mountErr error) {
 	if err != nil {
 		c.lastResort(err)
 	}
-	hardware, err := hw.Open(hw.Options{Root: "/", Flavour: policy.Flavour})
+	hardware, err := hw.Open(hw.Options{Root: "/", Flavour: policy.Flavour, Simulated: policy.Development})
 	if err != nil {
 		c.lastResort(err)
 	}

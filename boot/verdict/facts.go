@@ -74,6 +74,8 @@ type Observed struct {
 	ID, Place, Kind, Serial string
 	Content                 ledger.Content
 	Err                     string // why it could not be bound or read
+	// KnownGood says that the catalogue knows this firmware of this model to be good.
+	KnownGood bool
 }
 
 // Action is what init has to do to the TPM before it writes E.

@@ -13,7 +13,6 @@ const (
 	nextConsole  = "ratchetctl recovery enter --reboot, then in the recovery console: "
 	nextValidate = nextConsole + "validate"
 	nextAccept   = nextConsole + "accept"
-	nextAdmit    = "it stays unused; only a newly built development image admits devices after provisioning"
 	nextDevice   = "ratchetctl hw list"
 )
 

@@ -20,7 +20,7 @@ type Outcome struct {
 
 // Settle decides on the devices of a released box and makes the next ledger.
 func Settle(f Facts, j Judgement, seen []Observed) Outcome {
-	s := settling{old: &ledger.Ledger{}, adopt: j.Adopt || j.Action == Provision || j.Action == Rebind, unchecked: j.Code == "tpm-unused", intents: map[string]ledger.Intent{}}
+	s := settling{old: &ledger.Ledger{}, adopt: j.Adopt || j.Action == Provision || j.Action == Rebind, strict: !j.Adopt && !f.Development, loud: !j.Adopt, unchecked: j.Code == "tpm-unused", intents: map[string]ledger.Intent{}}
 	if j.Ledger != nil {
 		s.old = j.Ledger
 	}
@@ -55,7 +55,9 @@ func AllIsolated(ids []string) []Device {
 
 type settling struct {
 	old, next *ledger.Ledger
-	adopt     bool // provisioning takes what it sees as the baseline
+	adopt     bool // provisioning takes what it sees as the baseline …
+	strict    bool // … but only what the catalogue knows to be good: nobody said "as it is"
+	loud      bool // … and a development image says that nobody did
 	unchecked bool // there is no TPM, and the image allows that
 	intents   map[string]ledger.Intent
 	verdicts  []Device
@@ -112,16 +114,16 @@ func (s *settling) compare(d ledger.Device, o Observed) {
 	i, open := s.intents[ledger.DeviceTarget(d.ID)]
 	switch {
 	case o.Err != "":
-		s.say(d.ID, Isolated, "unreadable", nextDevice, "it could not be read back: %s", o.Err)
+		s.say(d.ID, Isolated, "unreadable", recoverDevice(d.ID), "it could not be read back: %s", o.Err)
 	case open && i.To.Matches(o.Content):
 		d.Content = o.Content
 		s.say(d.ID, Released, "closed", "", "attempt %d reached %s", i.Number, o.Content)
 	case open && i.From.Matches(o.Content):
 		s.say(d.ID, Released, "closed", "", "attempt %d changed nothing, it is still %s", i.Number, o.Content)
 	case open:
-		s.say(d.ID, Isolated, "attempt-unfinished", nextDevice, "attempt %d was to lead from %s to %s, but it reads %s", i.Number, i.From, i.To, o.Content)
+		s.say(d.ID, Isolated, "attempt-unfinished", recoverDevice(d.ID), "attempt %d was to lead from %s to %s, but it reads %s", i.Number, i.From, i.To, o.Content)
 	case !d.Content.Matches(o.Content):
-		s.say(d.ID, Isolated, "firmware-changed", nextDevice, "its firmware should be %s and reads %s: it was changed behind our back", d.Content, o.Content)
+		s.say(d.ID, Isolated, "firmware-changed", recoverDevice(d.ID), "its firmware should be %s and reads %s: it was changed behind our back", d.Content, o.Content)
 	default:
 		d.Place = o.Place // moving it to another slot changes nothing that is trusted
 		s.say(d.ID, Released, "ok", "", "it reads back as expected")
@@ -138,16 +140,30 @@ func (s *settling) meet(o Observed, replaced string) {
 		s.say(o.ID, Isolated, "unreadable", nextDevice, "it could not be read: %s", o.Err)
 	case s.unchecked:
 		s.say(o.ID, Released, "unchecked", "", "nothing is checked without a TPM")
+	case s.adopt && s.strict && !o.KnownGood && !asked:
+		s.say(o.ID, Quarantined, "baseline-unconfirmed", admit(o.ID), "its firmware %s is on no list of known good ones, so it is not taken as the baseline", o.Content)
 	case (s.adopt || asked) && len(s.next.Devices) < ledger.MaxDevices:
 		s.next.Devices = append(s.next.Devices, ledger.Device{ID: o.ID, Place: o.Place, Kind: o.Kind, Serial: o.Serial, Content: o.Content})
-		s.say(o.ID, Released, "admitted", "", "it is new and was admitted with firmware %s", o.Content)
+		reason := "it is new and was admitted with firmware %s"
+		if s.adopt && s.loud && !o.KnownGood {
+			reason += ", WHICH NOBODY CONFIRMED"
+		}
+		s.say(o.ID, Released, "admitted", "", reason, o.Content)
+	case open && i.From.Strength == ledger.StrengthAbsent:
+		s.say(o.ID, Quarantined, "admitted-otherwise", admit(o.ID), "attempt %d admitted it with firmware %s, but it reads %s", i.Number, i.To, o.Content)
 	case replaced != "":
-		s.say(o.ID, Quarantined, "swapped", nextAdmit, "it is at %s in the place of %s and was never admitted", o.Place, replaced)
+		s.say(o.ID, Quarantined, "swapped", admit(o.ID), "it is at %s in the place of %s and was never admitted", o.Place, replaced)
 	default:
-		s.say(o.ID, Quarantined, "unknown", nextAdmit, "it was never admitted on this box")
+		s.say(o.ID, Quarantined, "unknown", admit(o.ID), "it was never admitted on this box")
 	}
 }
+
+// admit is the command that admits a device; it takes effect at the next boot.
+func admit(id string) string { return "ratchetctl hw admit " + id }
 
 func (s *settling) say(id string, d Decision, code, next, reason string, args ...any) {
 	s.verdicts = append(s.verdicts, Device{id, Verdict{Decision: d, Code: code, Reason: fmt.Sprintf(reason, args...), Next: next}})
 }
+
+// recoverDevice is the command that brings a device back to a firmware that is known.
+func recoverDevice(id string) string { return "ratchetctl firmware recover " + id }

@@ -207,17 +207,35 @@ func name(d ledger.Digest) string {
 	return d.Short()
 }
 
-func (w *world) settle(input string) string {
-	var seen []Observed
+// observed reads lines of "id place content [known-good | why it cannot be read]".
+func observed(input string) (seen []Observed) {
 	for _, line := range strings.Split(strings.TrimSpace(input), "\n") {
 		if f := strings.Fields(line); len(f) > 0 {
 			o := Observed{ID: f[0], Place: f[1], Kind: "nic", Content: content(f[2])}
-			if len(f) > 3 {
-				o.Err = strings.Join(f[3:], " ")
+			if o.Err = strings.Join(f[3:], " "); o.Err == "known-good" {
+				o.Err, o.KnownGood = "", true
 			}
 			seen = append(seen, o)
 		}
 	}
+	return seen
+}
+
+// returned is what core says of devices that show up while the box runs.
+func (w *world) returned(input string) string {
+	var b strings.Builder
+	for _, o := range observed(input) {
+		v := Returned(w.j, o)
+		fmt.Fprintf(&b, "%s: %s %s: %s\n", o.ID, v.Decision, v.Code, v.Reason)
+		if v.Next != "" {
+			fmt.Fprintf(&b, "  next: %s\n", v.Next)
+		}
+	}
+	return b.String()
+}
+
+func (w *world) settle(input string) string {
+	seen := observed(input)
 	var b strings.Builder
 	// Order of discovery must not matter.
 	o, r := Settle(w.f, w.j, seen), seen
@@ -263,6 +281,8 @@ func TestVerdicts(t *testing.T) {
 				w.j = Accepted(w.f)
 			case "devices":
 				return w.settle(d.Input)
+			case "returned": // while the box runs
+				return w.returned(d.Input)
 			default:
 				d.Fatalf(t, "unknown command %s", d.Cmd)
 			}
