@@ -42,7 +42,7 @@ func Format(d Device, o Options) (h *Header, key []byte, err error) {
 		return nil, nil, errors.New("format volume: UUID and passphrases must be given")
 	}
 	h = &Header{UUID: o.UUID, Label: o.Label, Subsystem: o.Subsystem, size: copySize, rand: o.Rand}
-	h.segment = segment{Type: "crypt", Offset: DataOffset, Size: "dynamic", IVTweak: "0", Encryption: cipher, SectorSize: sectorSize}
+	h.segment = segment{Type: "crypt", Offset: DataOffset, Size: "dynamic", IVTweak: "0", Encryption: Cipher, SectorSize: sectorSize}
 	m := metadata{Keyslots: map[string]json.RawMessage{}, Tokens: map[string]json.RawMessage{}, Config: config{JSONSize: copySize - binarySize, KeyslotsSize: DataOffset - 2*copySize}}
 	key = make([]byte, keySize)
 	sum := digest{Type: "pbkdf2", Segments: []string{"0"}, Hash: "sha256", Iterations: minIterations, Salt: make([]byte, 32)}

@@ -66,7 +66,9 @@ func TestCryptsetupOpensOurs(t *testing.T) {
 		})
 	}
 	out, err := cryptsetup(t, nil, "luksDump", "--dump-json-metadata", save(t, d))
-	var m struct{ Tokens map[string]struct{ Type string } }
+	var m struct {
+		Tokens map[string]struct{ Type string }
+	}
 	if err == nil {
 		err = json.Unmarshal(out, &m)
 	}

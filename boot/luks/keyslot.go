@@ -81,7 +81,7 @@ func newSlot(key, passphrase []byte, offset uint64, rand io.Reader) (keyslot, []
 	k := keyslot{
 		Type: "luks2", KeySize: keySize,
 		AF:   splitter{Type: "luks1", Stripes: stripes, Hash: "sha256"},
-		Area: area{Type: "raw", Offset: offset, Size: areaSize, Encryption: cipher, KeySize: keySize},
+		Area: area{Type: "raw", Offset: offset, Size: areaSize, Encryption: Cipher, KeySize: keySize},
 		KDF:  kdf{Type: "pbkdf2", Hash: "sha256", Iterations: minIterations, Salt: make([]byte, 32)},
 	}
 	if _, err := io.ReadFull(rand, k.KDF.Salt); err != nil {

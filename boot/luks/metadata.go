@@ -8,9 +8,11 @@ import (
 	"slices"
 )
 
-// The one scheme that is written and accepted.
+// Cipher is the one that is written and accepted, for data and keyslots.
+const Cipher = "aes-xts-plain64"
+
+// The rest of the one scheme.
 const (
-	cipher     = "aes-xts-plain64"
 	keySize    = 64
 	stripes    = 4000
 	sectorSize = 4096
@@ -118,8 +120,8 @@ func parseMetadata(b []byte, size uint64) (m metadata, s segment, err error) {
 // check refuses any data segment but the plain one; end is where the keyslots end.
 func (s segment) check(end uint64) error {
 	switch {
-	case s.Type != "crypt" || s.Encryption != cipher || len(s.Integrity) > 0 || len(s.Flags) > 0:
-		return fmt.Errorf("read LUKS2 data segment: type %q with %q: only crypt with %s is accepted", s.Type, s.Encryption, cipher)
+	case s.Type != "crypt" || s.Encryption != Cipher || len(s.Integrity) > 0 || len(s.Flags) > 0:
+		return fmt.Errorf("read LUKS2 data segment: type %q with %q: only crypt with %s is accepted", s.Type, s.Encryption, Cipher)
 	case s.IVTweak != "0" || s.Size != "dynamic":
 		return fmt.Errorf("read LUKS2 data segment: a part of a volume is not supported")
 	case s.SectorSize != 512 && s.SectorSize != sectorSize:
@@ -142,7 +144,7 @@ func (m metadata) slot(id string, size uint64) (keyslot, error) {
 	a := k.Area
 	switch {
 	case k.Type != "luks2" || k.KDF.Type != "pbkdf2" || k.KDF.Hash != "sha256" || k.AF.Hash != "sha256",
-		k.KeySize != keySize || a.KeySize != keySize || a.Encryption != cipher,
+		k.KeySize != keySize || a.KeySize != keySize || a.Encryption != Cipher,
 		k.AF.Type != "luks1" || k.AF.Stripes != stripes || a.Type != "raw":
 		return k, errForeign
 	case k.KDF.Iterations < minIterations || k.KDF.Iterations > maxIterations:
