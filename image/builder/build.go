@@ -25,8 +25,12 @@ import (
 //
 // panic reboots into the other slot, strict IOMMU makes a revoked DMA mapping gone at once
 // instead of after a batch, sig_enforce refuses unsigned modules even without Secure Boot.
+//
+// Without tracer_init_tracefs the kernel makes no files for its 2,700 trace points: nobody traces an appliance, and
+// they take 10 MiB of it.
 const cmdline = "console=tty0 console=ttyS0,115200 quiet loglevel=4 panic=10 oops=panic " +
-	"iommu.strict=1 iommu.passthrough=0 module.sig_enforce=1 transparent_hugepage=never no_timer_check"
+	"iommu.strict=1 iommu.passthrough=0 module.sig_enforce=1 transparent_hugepage=never " +
+	"initcall_blacklist=tracer_init_tracefs no_timer_check"
 
 // Build makes the image and returns its manifest.
 func (o Options) Build(ctx context.Context) (Manifest, error) {
