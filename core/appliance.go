@@ -8,8 +8,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -22,6 +22,7 @@ import (
 	"github.com/ratchetos/ratchet/core/config"
 	"github.com/ratchetos/ratchet/core/host"
 	"github.com/ratchetos/ratchet/core/inventory"
+	"github.com/ratchetos/ratchet/core/memory"
 	"github.com/ratchetos/ratchet/core/network"
 	"github.com/ratchetos/ratchet/core/pid1"
 	"github.com/ratchetos/ratchet/core/state"
@@ -32,10 +33,6 @@ import (
 // stopGrace bounds the ordered end: plugins drain, connections finish.
 const stopGrace = 20 * time.Second
 
-// spareMemory is the least memory of a machine that keeps spare processes, in bytes: each costs 4 MiB for a restart
-// that is 8 ms faster.
-const spareMemory = 1792 << 20
-
 // appliance is one run of core.
 type appliance struct {
 	options
@@ -43,13 +40,15 @@ type appliance struct {
 	started  time.Time
 	store    state.Store
 	devices  *inventory.Inventory
-	builtin  config.Checker // the plugins of this binary
+	module   func(name string) error // loads one into the kernel
+	builtin  config.Checker          // the plugins of this binary
 	host     *host.Host
 	attempts *attempt.Manager // nil without a counter
 	tokens   *pki.Tokens
 	ca       *pki.Authority
 	api      *api.Server
 	end      chan pid1.Action // what an operator asked for
+	settled  atomic.Bool      // what only the start needed has been given back
 
 	mu       sync.Mutex // guards what follows
 	config   *config.Config
@@ -111,7 +110,7 @@ func (a *appliance) open() (err error) {
 	if err != nil {
 		return err
 	}
-	a.devices = inventory.New(system, a.report)
+	a.devices, a.module = inventory.New(system, a.report), system.LoadModule
 	a.builtin = config.Features(a.features)
 	// Both make keys, which takes most of their time.
 	var g errgroup.Group
@@ -131,10 +130,14 @@ func (a *appliance) hostOptions() host.Options {
 	for i, f := range a.features {
 		programs[i] = host.Program{Descriptor: f.Describe()}
 	}
-	total, _ := memory()
+	// Each spare costs 4 MiB, for a restart that is 8 ms faster.
+	m, err := memory.Read("")
+	if err != nil {
+		a.complain("plugins", err)
+	}
 	opts := host.Options{
 		Programs: programs, StateDir: a.stateDir, RunDir: filepath.Join(a.runDir, "host"), Store: a.store,
-		Resources: a.devices, NoSandbox: a.noSandbox, NoSpare: total < spareMemory, Log: a.log,
+		Resources: a.devices, NoSandbox: a.noSandbox, NoSpare: m.Total < memory.Scarce, Log: a.log,
 	}
 	if a.report != nil && a.report.Box.Decision != verdict.Released {
 		opts.Isolated = a.report.Box.Reason
@@ -172,8 +175,7 @@ func (a *appliance) start(ctx context.Context) {
 	a.announce()
 	a.serveConsole(ctx)
 	notifyReady(ctx, a.log)
-	// The start used more than the box will for long: give it back, the box has no swap.
-	debug.FreeOSMemory()
+	go a.giveBack(ctx)
 }
 
 // released says whether this run may use hardware; a workstation has its own network.

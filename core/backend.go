@@ -12,6 +12,7 @@ import (
 	"github.com/ratchetos/ratchet/core/api"
 	"github.com/ratchetos/ratchet/core/api/apipb"
 	"github.com/ratchetos/ratchet/core/config"
+	"github.com/ratchetos/ratchet/core/memory"
 	"github.com/ratchetos/ratchet/core/pid1"
 	"github.com/ratchetos/ratchet/core/version"
 )
@@ -29,7 +30,10 @@ func (b backend) Status(context.Context) (*apipb.StatusReply, error) {
 		name = "unknown"
 	}
 	s := &apipb.StatusReply{Hostname: name, Version: version.Version, UptimeMs: time.Since(a.started).Milliseconds()}
-	s.MemoryTotal, s.MemoryAvailable = memory()
+	if m, err := memory.Read(""); err == nil {
+		s.MemoryTotal, s.MemoryAvailable, s.MemoryCompressed = m.Total, m.Available, m.Compressed
+	}
+	s.MemorySettled = a.settled.Load()
 	s.Processes = processes(os.Getpid())
 	if r := a.report; r != nil {
 		s.UptimeMs = bootClock().Milliseconds()

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -100,19 +99,3 @@ func (a *appliance) serveConsole(ctx context.Context) {
 }
 
 func pluginSection(p config.Plugin) plugin.Section { return plugin.Section{JSON: p.Section} }
-
-// meminfo finds one line of /proc/meminfo, in bytes.
-func meminfo(text, key string) uint64 {
-	for line := range strings.Lines(text) {
-		name, rest, _ := strings.Cut(line, ":")
-		if name != key {
-			continue
-		}
-		kib, err := strconv.ParseUint(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
-		if err != nil {
-			return 0
-		}
-		return kib << 10
-	}
-	return 0
-}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/ratchetos/ratchet/core/api/apipb"
+	"github.com/ratchetos/ratchet/core/memory"
 )
 
 // processes lists a process and its descendants, parents first. A process that ends meanwhile
@@ -85,5 +86,5 @@ func pss(pid int) uint64 {
 	if err != nil {
 		return 0
 	}
-	return meminfo(string(text), "Pss")
+	return memory.Field(string(text), "Pss")
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"net"
-	"os"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
@@ -76,13 +75,4 @@ func bootClock() time.Duration {
 		return 0
 	}
 	return time.Duration(ts.Nano())
-}
-
-// memory reads what the kernel says is there and can be had, in bytes.
-func memory() (total, available uint64) {
-	data, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return 0, 0
-	}
-	return meminfo(string(data), "MemTotal"), meminfo(string(data), "MemAvailable")
 }

@@ -58,7 +58,8 @@ func OpenCgroups(root string) (*Cgroup, error) {
 }
 
 // Plugin makes the cgroup of one plugin with its limits. Its processes go into cgroups
-// below it, so that one of them can be killed without the other.
+// below it, so that one of them can be killed without the other. Their memory is never
+// swapped: no request waits for it to come back.
 func (c *Cgroup) Plugin(name string, l Limits) (*Cgroup, error) {
 	p := &Cgroup{dir: filepath.Join(c.dir, name)}
 	if err := os.MkdirAll(p.dir, 0o755); err != nil {
@@ -72,7 +73,7 @@ func (c *Cgroup) Plugin(name string, l Limits) (*Cgroup, error) {
 		pids = strconv.Itoa(l.PIDs)
 	}
 	// A controller that is not there has no file, and then there is nothing to limit.
-	for file, value := range map[string]string{"memory.max": memory, "memory.oom.group": "0", "pids.max": pids} {
+	for file, value := range map[string]string{"memory.max": memory, "memory.swap.max": "0", "memory.oom.group": "0", "pids.max": pids} {
 		if err := writeFile(p.dir, file, value); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("limit cgroup %s: %w", name, err)
 		}

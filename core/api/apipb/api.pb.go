@@ -113,25 +113,27 @@ func (*StatusRequest) Descriptor() ([]byte, []int) {
 }
 
 type StatusReply struct {
-	state           protoimpl.MessageState `protogen:"open.v1"`
-	Hostname        string                 `protobuf:"bytes,1,opt,name=hostname,proto3" json:"hostname,omitempty"`
-	Version         string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
-	Flavour         string                 `protobuf:"bytes,3,opt,name=flavour,proto3" json:"flavour,omitempty"`
-	Slot            string                 `protobuf:"bytes,4,opt,name=slot,proto3" json:"slot,omitempty"`
-	UptimeMs        int64                  `protobuf:"varint,5,opt,name=uptime_ms,json=uptimeMs,proto3" json:"uptime_ms,omitempty"`
-	Verdict         *Verdict               `protobuf:"bytes,6,opt,name=verdict,proto3" json:"verdict,omitempty"`
-	Counter         uint64                 `protobuf:"varint,7,opt,name=counter,proto3" json:"counter,omitempty"`
-	Expected        uint64                 `protobuf:"varint,8,opt,name=expected,proto3" json:"expected,omitempty"`
-	Plugins         []*Plugin              `protobuf:"bytes,9,rep,name=plugins,proto3" json:"plugins,omitempty"`
-	Network         *NetworkStatus         `protobuf:"bytes,10,opt,name=network,proto3" json:"network,omitempty"`
-	Clock           *ClockStatus           `protobuf:"bytes,11,opt,name=clock,proto3" json:"clock,omitempty"`
-	Config          *ConfigStatus          `protobuf:"bytes,12,opt,name=config,proto3" json:"config,omitempty"`
-	MemoryTotal     uint64                 `protobuf:"varint,13,opt,name=memory_total,json=memoryTotal,proto3" json:"memory_total,omitempty"`             // bytes
-	MemoryAvailable uint64                 `protobuf:"varint,14,opt,name=memory_available,json=memoryAvailable,proto3" json:"memory_available,omitempty"` // bytes
-	Development     bool                   `protobuf:"varint,15,opt,name=development,proto3" json:"development,omitempty"`
-	Processes       []*Process             `protobuf:"bytes,16,rep,name=processes,proto3" json:"processes,omitempty"` // core and its descendants
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Hostname         string                 `protobuf:"bytes,1,opt,name=hostname,proto3" json:"hostname,omitempty"`
+	Version          string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	Flavour          string                 `protobuf:"bytes,3,opt,name=flavour,proto3" json:"flavour,omitempty"`
+	Slot             string                 `protobuf:"bytes,4,opt,name=slot,proto3" json:"slot,omitempty"`
+	UptimeMs         int64                  `protobuf:"varint,5,opt,name=uptime_ms,json=uptimeMs,proto3" json:"uptime_ms,omitempty"`
+	Verdict          *Verdict               `protobuf:"bytes,6,opt,name=verdict,proto3" json:"verdict,omitempty"`
+	Counter          uint64                 `protobuf:"varint,7,opt,name=counter,proto3" json:"counter,omitempty"`
+	Expected         uint64                 `protobuf:"varint,8,opt,name=expected,proto3" json:"expected,omitempty"`
+	Plugins          []*Plugin              `protobuf:"bytes,9,rep,name=plugins,proto3" json:"plugins,omitempty"`
+	Network          *NetworkStatus         `protobuf:"bytes,10,opt,name=network,proto3" json:"network,omitempty"`
+	Clock            *ClockStatus           `protobuf:"bytes,11,opt,name=clock,proto3" json:"clock,omitempty"`
+	Config           *ConfigStatus          `protobuf:"bytes,12,opt,name=config,proto3" json:"config,omitempty"`
+	MemoryTotal      uint64                 `protobuf:"varint,13,opt,name=memory_total,json=memoryTotal,proto3" json:"memory_total,omitempty"`             // bytes
+	MemoryAvailable  uint64                 `protobuf:"varint,14,opt,name=memory_available,json=memoryAvailable,proto3" json:"memory_available,omitempty"` // bytes
+	Development      bool                   `protobuf:"varint,15,opt,name=development,proto3" json:"development,omitempty"`
+	Processes        []*Process             `protobuf:"bytes,16,rep,name=processes,proto3" json:"processes,omitempty"`                                        // core and its descendants
+	MemoryCompressed uint64                 `protobuf:"varint,17,opt,name=memory_compressed,json=memoryCompressed,proto3" json:"memory_compressed,omitempty"` // bytes that lie compressed in memory, as they were before
+	MemorySettled    bool                   `protobuf:"varint,18,opt,name=memory_settled,json=memorySettled,proto3" json:"memory_settled,omitempty"`          // what only the start needed has been given back
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *StatusReply) Reset() {
@@ -274,6 +276,20 @@ func (x *StatusReply) GetProcesses() []*Process {
 		return x.Processes
 	}
 	return nil
+}
+
+func (x *StatusReply) GetMemoryCompressed() uint64 {
+	if x != nil {
+		return x.MemoryCompressed
+	}
+	return 0
+}
+
+func (x *StatusReply) GetMemorySettled() bool {
+	if x != nil {
+		return x.MemorySettled
+	}
+	return false
 }
 
 // Process is one of the appliance's own processes. pss shares the pages of the one binary
@@ -2756,7 +2772,7 @@ var File_api_proto protoreflect.FileDescriptor
 const file_api_proto_rawDesc = "" +
 	"\n" +
 	"\tapi.proto\x12\x0eratchet.api.v1\x1a\fplugin.proto\"\x0f\n" +
-	"\rStatusRequest\"\xf2\x04\n" +
+	"\rStatusRequest\"\xc6\x05\n" +
 	"\vStatusReply\x12\x1a\n" +
 	"\bhostname\x18\x01 \x01(\tR\bhostname\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x18\n" +
@@ -2774,7 +2790,9 @@ const file_api_proto_rawDesc = "" +
 	"\fmemory_total\x18\r \x01(\x04R\vmemoryTotal\x12)\n" +
 	"\x10memory_available\x18\x0e \x01(\x04R\x0fmemoryAvailable\x12 \n" +
 	"\vdevelopment\x18\x0f \x01(\bR\vdevelopment\x125\n" +
-	"\tprocesses\x18\x10 \x03(\v2\x17.ratchet.api.v1.ProcessR\tprocesses\"Y\n" +
+	"\tprocesses\x18\x10 \x03(\v2\x17.ratchet.api.v1.ProcessR\tprocesses\x12+\n" +
+	"\x11memory_compressed\x18\x11 \x01(\x04R\x10memoryCompressed\x12%\n" +
+	"\x0ememory_settled\x18\x12 \x01(\bR\rmemorySettled\"Y\n" +
 	"\aProcess\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\x05R\x03pid\x12\x16\n" +

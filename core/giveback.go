@@ -1,0 +1,31 @@
+package core
+
+import (
+	"context"
+	"runtime/debug"
+	"time"
+
+	"github.com/ratchetos/ratchet/core/memory"
+)
+
+// rest is how long after the start what is cold can be told from what is in use: plugins have given back by then what
+// their own start needed (core/plugin).
+const rest = 10 * time.Second
+
+// giveBack gives back what only the start needed. It takes seconds, while the box serves.
+func (a *appliance) giveBack(ctx context.Context) {
+	defer a.settled.Store(true)
+	debug.FreeOSMemory()
+	if !a.boxed() || !a.released() {
+		return
+	}
+	select {
+	case <-time.After(rest):
+	case <-ctx.Done():
+		return
+	}
+	debug.FreeOSMemory() // what the first logins and commands used
+	if err := memory.Settle(ctx, memory.Options{Load: a.module, Log: a.log}); err != nil {
+		a.complain("memory", err)
+	}
+}

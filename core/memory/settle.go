@@ -1,0 +1,123 @@
+package memory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	reclaimFile = "sys/fs/cgroup/memory.reclaim"
+	vmstatFile  = "proc/vmstat"
+)
+
+// pace is the time between two steps: a page in use is used in it.
+const pace = 500 * time.Millisecond
+
+// Options of Settle.
+type Options struct {
+	Root string                    // where proc, sys and dev are; "" for the running system
+	Load func(module string) error // loads a kernel module; needed
+	Log  *slog.Logger              // nil for none
+}
+
+// settler is one run of Settle.
+type settler struct {
+	root   string
+	load   func(string) error
+	swapon func(path string) error
+	tick   <-chan time.Time
+	log    *slog.Logger
+}
+
+// Settle tunes the kernel's memory management, makes a swap area in compressed memory where memory is short, and
+// moves there what only the start needed. It returns when that is done, or when ctx ends. An error says what was left
+// out; the machine runs on without it.
+func Settle(ctx context.Context, o Options) error {
+	tick := time.NewTicker(pace)
+	defer tick.Stop()
+	s := &settler{root: o.Root, load: o.Load, swapon: swapon, tick: tick.C, log: o.Log}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	return s.settle(ctx)
+}
+
+func (s *settler) settle(ctx context.Context) error {
+	tuned := s.tune()
+	before, err := Read(s.root)
+	if err != nil {
+		return errors.Join(tuned, err)
+	}
+	size := areaSize(before.Total, os.Getpagesize())
+	if size == 0 {
+		return tuned
+	}
+	if err := s.compress(size); err != nil {
+		return errors.Join(tuned, err)
+	}
+	steps, err := s.reclaim(ctx)
+	// Pages that came back while others went left holes.
+	err = errors.Join(tuned, err, s.write(compactFile, "1"))
+	after, _ := Read(s.root)
+	s.log.Info("memory settled", "steps", steps, "available", after.Available, "before", before.Available, "compressed", after.Compressed)
+	return err
+}
+
+// reclaim takes step after step while they bring something.
+func (s *settler) reclaim(ctx context.Context) (steps int, err error) {
+	var r reclaimer
+	for {
+		now, err := s.sample()
+		if err != nil {
+			return steps, err
+		}
+		if !r.next(now) {
+			return steps, nil
+		}
+		// EAGAIN: there was less than asked for. The next look says whether it was worth it.
+		if err := s.write(reclaimFile, strconv.Itoa(step)); err != nil && !errors.Is(err, unix.EAGAIN) {
+			return steps, err
+		}
+		steps++
+		select {
+		case <-s.tick:
+		case <-ctx.Done():
+			return steps, nil // the box is being turned off
+		}
+	}
+}
+
+func (s *settler) sample() (sample, error) {
+	u, err := Read(s.root)
+	if err != nil {
+		return sample{}, err
+	}
+	vmstat, err := os.ReadFile(s.path(vmstatFile))
+	if err != nil {
+		return sample{}, fmt.Errorf("read memory: %w", err)
+	}
+	return sample{available: u.Available, swappedIn: swappedIn(string(vmstat))}, nil
+}
+
+func (s *settler) path(file string) string { return filepath.Join("/", s.root, file) }
+
+// write sets one of the kernel's files, which must be there.
+func (s *settler) write(file, value string) error {
+	f, err := os.OpenFile(s.path(file), os.O_WRONLY|os.O_TRUNC, 0)
+	if err != nil {
+		return fmt.Errorf("tune memory: %w", err)
+	}
+	_, err = f.WriteString(value)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("tune memory: write %s to %s: %w", value, file, err)
+	}
+	return nil
+}

@@ -1,0 +1,40 @@
+package memory
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+)
+
+// Files of the kernel.
+const (
+	reserveFile     = "proc/sys/vm/lowmem_reserve_ratio"
+	swappinessFile  = "proc/sys/vm/swappiness"
+	pageClusterFile = "proc/sys/vm/page-cluster"
+)
+
+// tune changes what suits an appliance less than a general machine.
+func (s *settler) tune() error {
+	ratios, err := os.ReadFile(s.path(reserveFile))
+	if err != nil {
+		return fmt.Errorf("tune memory: %w", err)
+	}
+	return s.write(reserveFile, noDMAReserve(string(ratios)))
+}
+
+// noDMAReserve is the setting without the reserve that allocations from higher zones must leave in the first one,
+// the 16 MiB below ISA's limit: no driver of the catalogue allocates there. The other zones keep theirs.
+func noDMAReserve(ratios string) string {
+	zones := strings.Fields(ratios)
+	if len(zones) > 0 {
+		zones[0] = "0"
+	}
+	return strings.Join(zones, " ")
+}
+
+// tuneSwap tells the kernel what swapping to memory costs: as much as dropping a page of a file and reading it
+// again, and nothing is gained by fetching neighbours along.
+func (s *settler) tuneSwap() error {
+	return errors.Join(s.write(swappinessFile, "100"), s.write(pageClusterFile, "0"))
+}

@@ -1,0 +1,101 @@
+package memory
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// The device that the module makes when it is loaded.
+const (
+	device        = "dev/zram0"
+	sizeFile      = "sys/block/zram0/disksize"
+	algorithmFile = "sys/block/zram0/comp_algorithm"
+	compactFile   = "sys/block/zram0/compact"
+)
+
+// compressor was chosen by measurement (docs/explanation/memory.md): zstd would make the cold pages a tenth smaller,
+// but its working memory, for each CPU, is more than that on a small machine; lz4 does no better than this one.
+const compressor = "lzo-rle"
+
+// modules that the device needs, in this order: the kernel cannot load a compressor by itself here.
+var modules = []string{"lzo_rle", "zram"}
+
+const (
+	// Scarce is the memory of a machine, in bytes, below which a few MiB count for more than the milliseconds that
+	// a restarted plugin waits for pages to come back.
+	Scarce = 1792 << 20
+	// share of the memory that the area can take at most, when nothing in it could be compressed. The device costs 16
+	// bytes a page, used or not.
+	share   = 8
+	maxArea = 256 << 20
+)
+
+// areaSize is how large the swap area of a machine is, in bytes before compression; 0 for none.
+func areaSize(total uint64, pageSize int) uint64 {
+	if total >= Scarce {
+		return 0
+	}
+	size := min(total/share, maxArea)
+	return size - size%uint64(pageSize)
+}
+
+// compress makes the swap area.
+func (s *settler) compress(size uint64) error {
+	for _, name := range modules {
+		if err := s.load(name); err != nil {
+			return fmt.Errorf("compress memory: %w", err)
+		}
+	}
+	page, err := header(size, os.Getpagesize())
+	if err != nil {
+		return err
+	}
+	// A kernel without it takes its own choice.
+	if known, err := os.ReadFile(s.path(algorithmFile)); err == nil && slices.Contains(algorithms(string(known)), compressor) {
+		if err := s.write(algorithmFile, compressor); err != nil {
+			return err
+		}
+	}
+	if err := s.write(sizeFile, strconv.FormatUint(size, 10)); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(s.path(device), os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("make swap area: %w", err)
+	}
+	_, err = f.Write(page)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("make swap area: %w", err)
+	}
+	if err := s.swapon(s.path(device)); err != nil {
+		return fmt.Errorf("swap to %s: %w", device, err)
+	}
+	return s.tuneSwap()
+}
+
+// algorithms lists the kernel's compressors; the chosen one stands in brackets.
+func algorithms(text string) []string {
+	return strings.Fields(strings.NewReplacer("[", "", "]", "").Replace(text))
+}
+
+// swapon is swapon(2), which package unix lacks.
+func swapon(path string) error {
+	p, err := unix.BytePtrFromString(path)
+	if err != nil {
+		return err
+	}
+	_, _, errno := unix.Syscall(unix.SYS_SWAPON, uintptr(unsafe.Pointer(p)), 0, 0)
+	runtime.KeepAlive(p)
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
