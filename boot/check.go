@@ -21,7 +21,10 @@ type check struct {
 	started time.Duration // when the TPM was opened
 	chip    *counter.Chip // nil without a TPM
 	pcrs    counter.PCRs
-	disk    verdict.Disk
+	// box and approval are what the TPM is shown to write E and to unseal.
+	box      counter.Policy
+	approval counter.Approval
+	disk     verdict.Disk
 	// controller is the place of the function that the boot disk is behind.
 	controller string
 	slot       string
@@ -29,15 +32,18 @@ type check struct {
 	j          verdict.Judgement
 	config     []byte
 	devices    []verdict.Device
+	images     []verdict.Image
 	closed     int
 	// recoveryKey is the one a confirmed provisioning made; it is printed once.
 	recoveryKey string
 	timing      verdict.Timing
+	recovering
 }
 
 // Check runs the boot up to the cap. It always gives a Result; what went wrong is in the verdict.
 func Check(ctx context.Context, m Machine) Result {
 	c := &check{Machine: m}
+	c.Say = c.remember(m.Say)
 	c.timing.Init = m.Clock()
 	tpm := c.openTPM()
 	if p := guarded(func() { c.run(ctx) }); p != nil {
@@ -67,18 +73,24 @@ func (c *check) run(ctx context.Context) {
 	if err := c.Hardware.Freeze(); err != nil {
 		c.Say("warning: isolation is not guaranteed: %v", err)
 	}
-	medium := c.gather(ctx)
-	c.judge(ctx)
-	c.readConfig(medium)
+	early, cancel := context.WithTimeout(ctx, checkLimit)
+	defer cancel()
+	medium := c.gather(early)
+	c.judge(early)
 	c.timing.BoxVerdict = c.Clock() - c.started
+	c.recover(ctx)
+	ctx, cancel = context.WithTimeout(ctx, checkLimit)
+	defer cancel()
+	c.readConfig(medium)
 	if medium != nil {
 		if err := medium.Close(); err != nil {
 			c.Say("warning: close LEDGER: %v", err)
 		}
 	}
-	prepared := c.prepare()
-	seen := c.readBack(ctx)
+	images, prepared := c.readImages(), c.prepare()
+	seen := c.look(ctx)
 	<-prepared
+	c.facts.Images = <-images
 	c.timing.ReadBack = c.Clock() - c.started - c.timing.BoxVerdict
 	c.settle(ctx, seen)
 	c.openVault(ctx)
@@ -161,24 +173,26 @@ func (c *check) fail(code, reason string, args ...any) {
 
 func (c *check) result() Result {
 	r := verdict.Report{
-		Version: 1, Box: c.j.Verdict, Devices: c.devices,
+		Version: 1, Box: c.j.Verdict, Devices: c.devices, Images: c.images,
 		Counter: c.facts.TPM.Counter, Expected: c.facts.TPM.Expected, Open: c.closed,
 		Image: c.Policy.Version, Flavour: c.Policy.Flavour, Slot: c.slot, Development: c.Policy.Development,
-		Provisioned: c.j.Released() && c.j.Action != verdict.None && c.j.Action != verdict.Rebase,
-		SecureBoot:  c.SecureBoot, BootDisk: c.disk, Timing: c.timing,
+		Provisioned:     c.j.Released() && c.j.Action != verdict.None && c.j.Action != verdict.Rebase,
+		SecurityVersion: c.Policy.SecurityVersion, BundleKeys: c.Policy.BundleKeys, Fault: c.Policy.Fault,
+		SecureBoot: c.SecureBoot, BootDisk: c.disk, Timing: c.timing,
 		TPM: verdict.TPM{Present: c.chip != nil && c.facts.TPM.Health != verdict.TPMAbsent},
 	}
 	if !c.j.Released() {
 		r.BootDisk = verdict.Disk{ID: c.disk.ID} // its controller has no driver any more
-		c.controller = ""
+		c.controller, r.Images = "", nil
 	}
 	if c.chip != nil {
 		r.TPM.Commands = c.chip.Commands()
 		r.TPM.SRKName = hex.EncodeToString(c.chip.SRK())
 		r.TPM.PCR7 = hex.EncodeToString(c.pcrs.PCR7[:])
 		r.TPM.PCR11 = hex.EncodeToString(c.pcrs.PCR11[:])
+		r.TPM.Floor = c.facts.TPM.Floor
 	}
-	return Result{Report: r, Controller: c.controller, Config: c.config}
+	return Result{Report: r, Controller: c.controller, Config: c.config, End: c.end}
 }
 
 // openTPM starts the span that the operator waits for.

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/ratchetos/ratchet/boot/counter"
+	"github.com/ratchetos/ratchet/boot/internal/signtest"
 	"github.com/ratchetos/ratchet/boot/internal/tpmtest"
 	"github.com/ratchetos/ratchet/boot/ledger"
 	"github.com/ratchetos/ratchet/boot/verdict"
@@ -99,8 +100,12 @@ func TestIsolated(t *testing.T) {
 			}
 		}},
 		{"TPM replaced", "tpm-cleared", func(w *world) { w.tpm = tpmtest.New(w.t, "swtpm") }},
-		{"release image that is not ours", "image-differs", func(w *world) {
-			w.policy = Policy{Version: "2.0", TPM: "required"}
+		{"release image of another publisher", "image-differs", func(w *world) {
+			w.policy = Policy{Version: "2.0", TPM: "required", PolicyKeys: []string{signtest.Public(w.t, signtest.Thief), signtest.Public(w.t, signtest.Spare)}}
+			w.signers = []string{signtest.Thief}
+		}},
+		{"release image with Secure Boot off", "secure-boot-changed", func(w *world) {
+			w.policy.Development, w.policy.RecoveryKey, w.off = false, "", true
 		}},
 		{"lockout", "tpm-lockout", func(w *world) { w.wire = &answering{w.tpm, tpm2.TPMCCNVRead, tpm2.TPMRCLockout} }},
 		{"TPM in failure mode", "tpm-error", func(w *world) { w.wire = &answering{w.tpm, 0, tpm2.TPMRCFailure} }},
@@ -160,9 +165,9 @@ func TestPowerCutInInit(t *testing.T) {
 			provisioned(t, w)
 			w.apply(config2)
 		}},
-		{"new image", config1, func(t *testing.T, w *world) {
+		{"rebind", config1, func(t *testing.T, w *world) {
 			provisioned(t, w)
-			w.policy.Version = "2.0"
+			w.off = true
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -278,24 +283,24 @@ func TestLedgerWriteFails(t *testing.T) {
 	}
 }
 
-func TestNewImage(t *testing.T) {
+func TestRebind(t *testing.T) {
 	w := newWorld(t, "simulator")
 	w.want(w.boot(), verdict.Released, "provisioned")
-	w.policy.Version = "2.0"
+	w.off = true
 	r := w.boot()
 	w.want(r, verdict.Released, "image-changed")
 	if !r.Report.Provisioned {
 		t.Error("not reported as provisioned")
 	}
 	w.want(w.boot(), verdict.Released, "clean")
-	w.policy.Version = "3.0"
+	w.off = false
 	w.increment()
 	w.want(w.boot(), verdict.Isolated, "counter-moved")
 }
 
 func TestReleaseImageAsks(t *testing.T) {
 	w := newWorld(t, "simulator")
-	w.policy = Policy{Version: "1.0", TPM: "required"}
+	w.policy.Development, w.policy.RecoveryKey = false, ""
 	w.want(w.boot(), verdict.Isolated, "unprovisioned")
 	w.answer = func(string) bool { return false }
 	w.want(w.boot(), verdict.Isolated, "unprovisioned")

@@ -33,6 +33,7 @@ func (c *check) settle(ctx context.Context, seen []observed) {
 			return
 		}
 	}
+	c.images = out.Images
 	c.devices, c.closed = append(out.Devices, unsupported(seen)...), out.Closed
 }
 
@@ -48,14 +49,16 @@ func (c *check) write(next *ledger.Ledger) error {
 		return err
 	}
 	if c.j.Action == verdict.Rebind {
-		if err := c.chip.Rebind(c.Policy.RecoveryKey, c.facts.TPM.FoundPolicy, c.pcrs); err != nil {
+		if err := c.chip.Rebind(c.Policy.RecoveryKey, c.facts.TPM.FoundPolicy, c.box); err != nil {
 			return err
 		}
 	}
+	fault(c.Policy, faultBeforeE, c.Say)
 	e := counter.Expected{Counter: next.Counter, Ledger: digest}
-	if err := c.chip.WriteE(c.pcrs, e, c.j.Action != verdict.None && c.j.Action != verdict.Rebase); err != nil {
+	if err := c.chip.WriteE(c.box, c.approval, e, c.j.Action != verdict.None && c.j.Action != verdict.Rebase); err != nil {
 		return err
 	}
+	fault(c.Policy, faultAfterE, c.Say)
 	c.facts.TPM.Expected = next.Counter
 	return nil
 }
@@ -72,7 +75,7 @@ func (c *check) cap() {
 	}
 	err := c.chip.Cap(word)
 	if err == nil && c.j.Released() {
-		err = c.chip.LockE(c.pcrs)
+		err = c.chip.LockE(c.box)
 	}
 	if err = errors.Join(err, c.chip.Close()); err == nil {
 		return

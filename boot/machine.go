@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/ratchetos/ratchet/boot/ledger"
+	"github.com/ratchetos/ratchet/boot/recovery"
 	"github.com/ratchetos/ratchet/boot/verdict"
 	"github.com/ratchetos/ratchet/hw"
 )
@@ -53,6 +54,10 @@ type Machine struct {
 	Disks    Disks
 	// Open opens a LEDGER partition by its node.
 	Open func(node string, readOnly bool) (Medium, error)
+	// Slots describes the image slots of a disk with these partitions, OpenSlot opens one by its node; nil when
+	// there are none.
+	Slots    func(node string, partitions map[string]string) ([]verdict.DiskSlot, error)
+	OpenSlot func(node string) (SlotReader, error)
 	// BootPart is the unique GUID of the partition that the UKI was loaded from, as the stub leaves
 	// it in LoaderDevicePartUUID; empty on a direct kernel boot.
 	BootPart string
@@ -60,6 +65,9 @@ type Machine struct {
 	// is not known. It is a hint that anybody may have written: it only comes first.
 	Controller string
 	SecureBoot bool
+	// Signed are the signed PCR policies that came with the image (package pcrsig); the one for the
+	// PCR 11 that was measured counts.
+	Signed [][]byte
 	// Clock is CLOCK_BOOTTIME.
 	Clock func() time.Duration
 	// Say prints one line for the operator.
@@ -69,6 +77,10 @@ type Machine struct {
 	Prepare func()
 	// Confirm asks the operator at the local console for a word; nil means there is nobody.
 	Confirm func(ctx context.Context, question, word string) bool
+	// Console lets somebody work on the box before the cap; nil means there is nobody.
+	Console func(ctx context.Context, session *recovery.Console, e Entry) recovery.End
+	// RecoveryAsked says why the console is to be entered without waiting, "" when nothing asks for it.
+	RecoveryAsked string
 }
 
 // Result is what core gets.
@@ -78,4 +90,6 @@ type Result struct {
 	Controller string
 	// Config is the configuration from LEDGER, nil for the image's own.
 	Config []byte
+	// End is what the operator wants of the machine instead of core.
+	End recovery.End
 }

@@ -11,6 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ratchetos/ratchet/boot/ledger"
+	"github.com/ratchetos/ratchet/boot/recovery"
+	"github.com/ratchetos/ratchet/boot/slot"
 	"github.com/ratchetos/ratchet/boot/verdict"
 	"github.com/ratchetos/ratchet/hw"
 )
@@ -19,7 +21,8 @@ import (
 // load and save a context around every command, which on real chips costs more than the command.
 const tpmNode = "/dev/tpm0"
 
-// checkLimit bounds everything before core; what waits longer is isolated.
+// checkLimit bounds what init waits for up to the verdict, and again after it; what waits longer is isolated.
+// In between there may be people at the recovery console, who have limits of their own.
 const checkLimit = 3 * time.Minute
 
 // Main is the init applet. As PID 1 it does not return; started by hand it refuses.
@@ -51,32 +54,53 @@ func (c *console) boot(start time.Duration, mountErr error) {
 		c.lastResort(err)
 	}
 	fw := c.efi(hardware)
+	boots := slot.OpenFirmware()
+	why, restart := c.begin(boots, fw.bootPart)
+	if restart {
+		c.down(unix.LINUX_REBOOT_CMD_RESTART)
+	}
+	if why != "" {
+		fw.recovery = why
+	}
 	kind := "release"
 	if policy.Development {
 		kind = "DEVELOPMENT image, not for production"
 	}
 	c.say("image %s (%s kernel, %s), init at %.2f s", policy.Version, policy.Flavour, kind, start.Seconds())
-	ctx, cancel := context.WithTimeout(context.Background(), checkLimit)
-	defer cancel()
-	r := Check(ctx, Machine{
+	c.watchdog = openWatchdog("/", hardware.LoadModule, c.say)
+	fault(policy, faultPanic, c.say)
+	fault(policy, faultHang, c.say)
+	go c.watchdog.run()
+	r := Check(context.Background(), Machine{
 		Policy: policy, Hardware: hardware, Disks: sysfs{"/"},
-		TPM:      func() (transport.TPMCloser, error) { return linuxtpm.Open(tpmNode) },
-		Open:     openLedger,
+		TPM:   func() (transport.TPMCloser, error) { return linuxtpm.Open(tpmNode) },
+		Open:  openLedger,
+		Slots: sysfs{"/"}.slots, OpenSlot: openSlot,
 		BootPart: fw.bootPart, Controller: fw.controller, SecureBoot: fw.secureBoot,
-		Clock: bootClock, Say: c.say, Confirm: c.confirm,
+		Clock: bootClock, Say: c.say, Confirm: c.confirm, Console: c.operate, RecoveryAsked: fw.recovery, Signed: readSigned("/"),
 		Prepare: func() {
 			if err := hardware.LoadModule("ext4"); err != nil {
 				c.say("warning: %v", err)
 			}
 		},
 	})
+	switch r.End {
+	case recovery.Reboot:
+		c.down(unix.LINUX_REBOOT_CMD_RESTART)
+	case recovery.PowerOff:
+		c.down(unix.LINUX_REBOOT_CMD_POWER_OFF)
+	}
 	r.Report.Timing.Init = start
 	announce(r.Report, policy, c.say)
+	c.repairEntries(boots, r.Report)
 	c.mountState(r.Report)
 	if r.Controller != "" && r.Controller != fw.controller && fw.bootPart != "" {
 		if err := writeController(efivarsDir, r.Controller); err != nil {
 			c.say("warning: the next boot looks for its disk one controller at a time: %v", err)
 		}
+	}
+	if err := c.watchdog.handover(); err != nil {
+		c.say("warning: %v", err)
 	}
 	r.Report.Timing.Handover = bootClock()
 	c.lastResort(handover(r, c.say))
@@ -93,7 +117,14 @@ func (c *console) efi(hardware *hw.System) firmware {
 	if err := (mount{"efivarfs", efivarsDir, "efivarfs", safe, ""}).do(); err != nil {
 		c.say("warning: %v", err)
 	}
-	return readFirmware(efivarsDir)
+	f := readFirmware(efivarsDir)
+	if f.recovery != "" {
+		// Before the console: an operator who switches off there must not find it again.
+		if err := forget(efivarsDir, variableRecovery); err != nil {
+			c.say("warning: %v", err)
+		}
+	}
+	return f
 }
 
 // mountState gives a released box its STATE. Without it core runs on what is in memory, and says so.

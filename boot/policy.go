@@ -5,6 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+
+	"github.com/ratchetos/ratchet/boot/bundle"
+	"github.com/ratchetos/ratchet/boot/counter"
+	"github.com/ratchetos/ratchet/boot/pcrsig"
+	"github.com/ratchetos/ratchet/boot/request"
 )
 
 // Paths in the initramfs, which is measured into PCR 11.
@@ -23,9 +28,22 @@ type Policy struct {
 	// Development lets the image provision a box by itself, loudly, with RecoveryKey.
 	Development bool   `json:"development"`
 	RecoveryKey string `json:"recovery_key,omitempty"`
+	// SecurityVersion is this image's, 0 to 63: V refuses those below what the box has moved on to.
+	SecurityVersion uint `json:"security_version,omitempty"`
+	// PolicyKeys are the public keys, active and spare, that sign the PCR policies of images (PEM,
+	// P-256). Without them an image may write nothing and unseal nothing.
+	PolicyKeys []string `json:"policy_keys,omitempty"`
+	// BundleKeys are the public keys that sign updates (PEM, P-256); any of them will do.
+	BundleKeys []string `json:"bundle_keys,omitempty"`
+	// Fault makes a development image fail on purpose; see fault.go.
+	Fault string `json:"fault,omitempty"`
 	// QuarantineNIC is the place ("pci:0000:00:03.0") of the one NIC that is bound on an isolated box;
 	// empty for none.
 	QuarantineNIC string `json:"quarantine_nic,omitempty"`
+	// OwnerKeys are the public keys that sign requests to init and provisioning tokens (PEM, P-256).
+	OwnerKeys []string `json:"owner_keys,omitempty"`
+	// RecoveryWait is for how many seconds an isolated box offers its recovery console; 0 means 10.
+	RecoveryWait uint `json:"recovery_wait,omitempty"`
 }
 
 // ParsePolicy reads a policy; unknown fields are errors, since ignoring one could weaken it.
@@ -41,6 +59,26 @@ func ParsePolicy(b []byte) (Policy, error) {
 	}
 	if p.RecoveryKey != "" && !p.Development {
 		return Policy{}, fmt.Errorf("parse policy: a release image must not hold a recovery key")
+	}
+	if p.SecurityVersion > counter.MaxVersion {
+		return Policy{}, fmt.Errorf("parse policy: security version %d, at most %d", p.SecurityVersion, counter.MaxVersion)
+	}
+	if _, err := request.Keys(p.OwnerKeys); err != nil {
+		return Policy{}, fmt.Errorf("parse policy: %w", err)
+	}
+	if p.RecoveryWait > 3600 {
+		return Policy{}, fmt.Errorf("parse policy: recovery_wait is %d s, at most an hour", p.RecoveryWait)
+	}
+	if len(p.PolicyKeys) != 0 {
+		if _, err := pcrsig.ParseKeys(p.PolicyKeys); err != nil {
+			return Policy{}, fmt.Errorf("parse policy: %w", err)
+		}
+	}
+	if _, err := bundle.ParseKeys(p.BundleKeys); err != nil {
+		return Policy{}, fmt.Errorf("parse policy: %w", err)
+	}
+	if err := checkFault(p); err != nil {
+		return Policy{}, fmt.Errorf("parse policy: %w", err)
 	}
 	return p, nil
 }

@@ -9,19 +9,18 @@ import (
 	"github.com/ratchetos/ratchet/boot/verdict"
 )
 
-// readTPM reads the PCRs that E's policy names, then C, E and J.
+// readTPM reads the PCRs that the policy names, then C, E, J and V.
 func (c *check) readTPM() {
 	if c.chip == nil {
 		return
 	}
-	var policy counter.Digest
 	var err error
-	if c.pcrs, err = c.chip.ReadPCRs(); err == nil {
-		policy, err = c.pcrs.Policy()
-	}
-	if err != nil {
+	if c.pcrs, err = c.chip.ReadPCRs(); err != nil {
 		c.facts.TPM = facts.Failed(err)
 	} else {
+		c.facts.Approval = c.approve()
+		// Without keys there is no policy, and no E that is ours; the approval says so first.
+		policy, _ := c.box.E()
 		c.readCounter(policy)
 	}
 	// UEFI firmware should have closed the platform hierarchy, nothing does on a direct kernel boot.
@@ -38,7 +37,10 @@ func (c *check) readCounter(policy counter.Digest) {
 
 // provision makes or finishes the counter, and reads what it then is.
 func (c *check) provision(ctx context.Context) error {
-	key := c.Policy.RecoveryKey
+	key := c.ownerKey // of a box that its owner had accepted
+	if key == "" {
+		key = c.Policy.RecoveryKey
+	}
 	if key == "" {
 		var err error
 		if key, err = newRecoveryKey(); err != nil {
@@ -48,7 +50,7 @@ func (c *check) provision(ctx context.Context) error {
 		// Before the TPM takes it: a key that was set but never shown would be lost.
 		c.Say("RECOVERY KEY, shown once, write it down: %s", key)
 	}
-	if err := c.chip.Provision(key, c.pcrs); err != nil {
+	if err := c.chip.Provision(key, c.box); err != nil {
 		return err
 	}
 	c.readCounter(c.facts.TPM.Policy)

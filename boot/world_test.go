@@ -16,6 +16,7 @@ import (
 
 	"github.com/ratchetos/ratchet/boot/attempt"
 	"github.com/ratchetos/ratchet/boot/counter"
+	"github.com/ratchetos/ratchet/boot/internal/signtest"
 	"github.com/ratchetos/ratchet/boot/internal/tpmtest"
 	"github.com/ratchetos/ratchet/boot/ledger"
 	"github.com/ratchetos/ratchet/boot/verdict"
@@ -132,18 +133,26 @@ type world struct {
 	path   string
 	iron   *iron
 	policy Policy
-	uefi   bool
-	answer func(string) bool // the operator
-	said   strings.Builder
-	wire   transport.TPM // between init and TPM; nil is direct
-	medium func(Medium) Medium
-	hint   string // of the controller
+	// signers sign the image's PCR policy, unless signed stands in its place.
+	signers []string
+	signed  [][]byte
+	off     bool   // Secure Boot
+	input   uint32 // PCR that the stub measures something from the ESP into, 0 for none
+	uefi    bool
+	answer  func(string) bool // the operator
+	said    strings.Builder
+	wire    transport.TPM // between init and TPM; nil is direct
+	medium  func(Medium) Medium
+	hint    string // of the controller
 }
 
 func newWorld(t *testing.T, kind string) *world {
 	w := &world{
 		t: t, tpm: tpmtest.New(t, kind), path: filepath.Join(t.TempDir(), "ledger"), uefi: true,
-		policy: Policy{Version: "1.0", Flavour: "full", TPM: "required", Development: true, RecoveryKey: "DEV-KEY"},
+		policy: Policy{
+			Version: "1.0", Flavour: "full", TPM: "required", Development: true, RecoveryKey: "DEV-KEY", PolicyKeys: signtest.Keys(t),
+		},
+		signers: []string{signtest.Active},
 	}
 	w.iron = &iron{order: []string{nicPlace, bootPlace, diskPlace, "pci:0000:00:09.0"}, behind: map[string][]hw.Device{
 		nicPlace:  {{ID: "mac:52:54:00:00:00:01", Place: nicPlace, Kind: hw.NIC, Firmware: "1.2"}},
@@ -172,8 +181,17 @@ func (closer) Close() error { return nil }
 // boot resets the machine and runs init up to the cap. The image measures what its version is.
 func (w *world) boot() Result {
 	w.t.Helper()
-	tpmtest.Boot(w.t, w.tpm, false, "secure boot", w.policy.Version)
+	w.reset()
 	return w.check()
+}
+
+// reset is what happens before init: firmware and stub measure.
+func (w *world) reset() {
+	w.t.Helper()
+	tpmtest.Boot(w.t, w.tpm, false, map[bool]string{false: "secure boot", true: "off"}[w.off], w.policy.Version)
+	if w.input != 0 {
+		tpmtest.Extend(w.t, w.tpm, w.input, "from the ESP")
+	}
 }
 
 func (w *world) check() Result {
@@ -184,8 +202,12 @@ func (w *world) check() Result {
 	if w.wire != nil {
 		wire = w.wire
 	}
+	signed := w.signed
+	if signed == nil {
+		signed = [][]byte{signtest.Sign(w.t, w.policy.Version, w.policy.SecurityVersion, w.signers...)}
+	}
 	m := Machine{
-		Policy: w.policy, Hardware: w.iron, Disks: gpt{w.path}, Clock: bootClock, Controller: w.hint,
+		Policy: w.policy, Signed: signed, Hardware: w.iron, Disks: gpt{w.path}, Clock: bootClock, Controller: w.hint,
 		TPM: func() (transport.TPMCloser, error) { return closer{wire}, nil },
 		Open: func(node string, readOnly bool) (Medium, error) {
 			m, err := openLedger(node, readOnly)
@@ -258,9 +280,7 @@ func (w *world) pcr11() ledger.Digest {
 	return ledger.Digest(r.PCRValues.Digests[0].Buffer)
 }
 
-func measured(word string) ledger.Digest {
-	return ledger.Chain(ledger.Digest{}, ledger.Sum([]byte(word)))
-}
+func measured(word string) ledger.Digest { return signtest.Measured(word) }
 
 func devices(r Result) map[string]string {
 	out := map[string]string{}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/ratchetos/ratchet/boot"
 	"github.com/ratchetos/ratchet/boot/counter"
+	"github.com/ratchetos/ratchet/boot/internal/signtest"
 	"github.com/ratchetos/ratchet/boot/internal/tpmtest"
 	"github.com/ratchetos/ratchet/boot/ledger"
 	"github.com/ratchetos/ratchet/boot/verdict"
@@ -80,7 +81,8 @@ func (r *rig) boot() boot.Result {
 	tpmtest.Boot(r.t, r.tpm, false, "secure boot", "image")
 	r.Manager = New(Opener{TPM: r.openTPM, Ledger: func() (Medium, error) { return ledger.OpenFile(r.path, false) }})
 	return boot.Check(r.t.Context(), boot.Machine{
-		Policy:   boot.Policy{Version: "1", TPM: "required", Development: true, RecoveryKey: "KEY"},
+		Policy:   boot.Policy{Version: "1", TPM: "required", Development: true, RecoveryKey: "KEY", PolicyKeys: signtest.Keys(r.t)},
+		Signed:   [][]byte{signtest.Sign(r.t, "image", 0, signtest.Active)},
 		Hardware: bare{}, Disks: disks{r.path}, TPM: r.openTPM, Open: r.openLedger, Clock: r.now,
 		Say: func(f string, a ...any) { r.t.Logf(f, a...) },
 	})

@@ -19,11 +19,12 @@ const (
 
 // Cap extends PCR 11 in all banks (PCR_Event hashes once for each), so that from here on nothing
 // satisfies a policy that names this image's PCR 11. It must work even when the storage root key
-// is missing, hence the empty password when there is no session.
+// is missing, hence the empty password when there is no session. It is the last thing that init asks
+// in the session, so the TPM may end that.
 func (c *Chip) Cap(word string) error {
 	auth := tpm2.PasswordAuth(nil)
 	if s, err := c.plain(); err == nil {
-		auth = s
+		auth = use{session: s, last: true}
 	}
 	_, err := tpm2.PCREvent{
 		PCRHandle: tpm2.AuthHandle{Handle: capPCR, Auth: auth},
@@ -32,10 +33,9 @@ func (c *Chip) Cap(word string) error {
 	return explain(fmt.Sprintf("extend PCR %d with %q", capPCR, word), err)
 }
 
-// LockE locks E against writing until the TPM is reset. p must be the PCRs from before the cap: they
-// are part of the policy's digest, though this branch does not look at them.
-func (c *Chip) LockE(p PCRs) error {
-	policy, err := p.Policy()
+// LockE locks E against writing until the TPM is reset, before or after the cap.
+func (c *Chip) LockE(p Policy) error {
+	policy, err := p.E()
 	if err != nil {
 		return err
 	}
@@ -43,8 +43,8 @@ func (c *Chip) LockE(p PCRs) error {
 	if err != nil {
 		return err
 	}
-	return explain("lock E", c.underPolicy(p.satisfyLock, func(s tpm2.Session) error {
-		_, err := tpm2.NVWriteLock{AuthHandle: with(h, s), NVIndex: h}.Execute(&c.t)
+	return explain("lock E", c.underPolicy(c.satisfyLock(p), func(s *session) error {
+		_, err := tpm2.NVWriteLock{AuthHandle: with(h, use{session: s, last: true}), NVIndex: h}.Execute(&c.t)
 		return err
 	}))
 }
@@ -59,8 +59,8 @@ func (c *Chip) ClosePlatform() error {
 	}
 	// Without a storage root key nothing can be hidden on the bus, but nothing is at stake either.
 	var hide []tpm2.Session
-	if err := c.root(); err == nil {
-		hide = append(hide, c.hiding())
+	if s, err := c.plain(); err == nil {
+		hide = append(hide, use{session: s, hide: true})
 	}
 	_, err := tpm2.HierarchyChangeAuth{
 		AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHPlatform, Auth: tpm2.PasswordAuth(nil)},

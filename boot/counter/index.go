@@ -12,6 +12,9 @@ const (
 	HandleC   = tpm2.TPMHandle(0x01800A01)
 	HandleE   = tpm2.TPMHandle(0x01800A02)
 	HandleJ   = tpm2.TPMHandle(0x01800A03)
+	HandleV   = tpm2.TPMHandle(0x01800A04)
+	HandleK   = tpm2.TPMHandle(0x01800A05)
+	HandleS   = tpm2.TPMHandle(0x01800A06)
 )
 
 const sizeE = 8 + 32
@@ -22,7 +25,7 @@ type index struct {
 	public tpm2.TPMSNVPublic
 }
 
-// newIndex adds what all three have in common. NoDA: a wrong Name must not feed the
+// newIndex adds what all have in common. NoDA: a wrong Name must not feed the
 // dictionary-attack counter, or a broken disk could lock the whole chip.
 func newIndex(name string, h tpm2.TPMHandle, size uint16, policy []byte, a tpm2.TPMANV) index {
 	a.NoDA, a.AuthRead = true, true
@@ -44,6 +47,22 @@ func indexJ() index {
 func indexE(policy Digest) index {
 	return newIndex("E", HandleE, sizeE, policy[:],
 		tpm2.TPMANV{NT: tpm2.TPMNTOrdinary, PolicyWrite: true, WriteSTClear: true, WriteAll: true})
+}
+
+// indexV names no box, so that its Name is the same everywhere and a release's policy can name it.
+// Everyone reads it; who proves K's value may set bits, and nobody can clear one.
+func indexV() (index, error) {
+	policy, err := policyDigest(secretK(nil))
+	if err != nil {
+		return index{}, err
+	}
+	return newIndex("V", HandleV, 8, policy[:], tpm2.TPMANV{NT: tpm2.TPMNTBits, PolicyWrite: true}), nil
+}
+
+// indexK is of use for its authorisation value only. Nothing satisfies an empty policy: it is never
+// written, so its Name never changes.
+func indexK() index {
+	return newIndex("K", HandleK, 1, nil, tpm2.TPMANV{NT: tpm2.TPMNTOrdinary, PolicyWrite: true})
 }
 
 // at returns the index with the attributes that change over its life.

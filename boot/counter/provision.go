@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/google/go-tpm/tpm2"
 )
@@ -23,17 +22,15 @@ func OwnerAuth(recoveryKey string) []byte { return derive(recoveryKey, "ratchet 
 func LockoutAuth(recoveryKey string) []byte { return derive(recoveryKey, "ratchet lockout 1") }
 
 func derive(recoveryKey, purpose string) []byte {
-	// People type recovery keys: case, spaces and dashes do not matter.
-	clean := strings.NewReplacer(" ", "", "-", "", "\t", "").Replace(strings.ToUpper(recoveryKey))
-	m := hmac.New(sha256.New, []byte(clean))
+	m := hmac.New(sha256.New, CanonicalKey(recoveryKey))
 	m.Write([]byte(purpose))
 	return []byte(hex.EncodeToString(m.Sum(nil)[:16]))
 }
 
-// Provision makes the TPM ready and leaves E defined but unwritten; the caller writes the ledger and
-// then E. It can be repeated after a power cut at any step: E is defined before C and J and written
+// Provision makes the TPM ready and leaves E defined but unwritten; the caller renews K, writes the
+// ledger and then E. It can be repeated after a power cut at any step: E is defined before C and J and written
 // last, so a box whose E was never written is one whose provisioning did not end.
-func (c *Chip) Provision(recoveryKey string, p PCRs) error {
+func (c *Chip) Provision(recoveryKey string, p Policy) error {
 	if recoveryKey == "" {
 		return errors.New("provision: no recovery key")
 	}
@@ -112,10 +109,14 @@ func (c *Chip) takeOwnership(has permanent, recoveryKey string) error {
 		if isSet {
 			return nil
 		}
-		_, err := tpm2.HierarchyChangeAuth{
+		s, err := c.plain()
+		if err != nil {
+			return err
+		}
+		_, err = tpm2.HierarchyChangeAuth{
 			AuthHandle: tpm2.AuthHandle{Handle: h, Auth: tpm2.PasswordAuth(nil)},
 			NewAuth:    tpm2.TPM2BAuth{Buffer: value},
-		}.Execute(&c.t, c.hiding())
+		}.Execute(&c.t, use{session: s, hide: true})
 		return err
 	}
 	if err := set(tpm2.TPMRHOwner, has.ownerSet, OwnerAuth(recoveryKey)); err != nil {
@@ -128,11 +129,15 @@ func (c *Chip) takeOwnership(has permanent, recoveryKey string) error {
 	if has.clearDisabled {
 		return nil
 	}
-	return ownership("disable TPM2_Clear", disableClear().run(&c.t, c.proving(lockout)))
+	s, err := c.plain()
+	if err != nil {
+		return err
+	}
+	return ownership("disable TPM2_Clear", disableClear().run(&c.t, use{session: s, auth: lockout}))
 }
 
-func (c *Chip) defineAll(owner []byte, p PCRs) error {
-	policy, err := p.Policy()
+func (c *Chip) defineAll(owner []byte, p Policy) error {
+	policy, err := p.E()
 	if err != nil {
 		return err
 	}
@@ -150,7 +155,7 @@ func (c *Chip) defineAll(owner []byte, p PCRs) error {
 		if x.state != Absent {
 			continue
 		}
-		if err := c.define(x.index, owner); err != nil {
+		if err := c.define(x.index, owner, nil); err != nil {
 			return err
 		}
 	}
@@ -160,43 +165,52 @@ func (c *Chip) defineAll(owner []byte, p PCRs) error {
 		}
 	}
 	if s.J != Written {
-		return c.extend(sha256.Sum256([]byte(journalSeed)), false)
+		if err := c.extend(sha256.Sum256([]byte(journalSeed)), false); err != nil {
+			return err
+		}
 	}
-	return nil
+	return c.makeV(s.V, owner)
 }
 
-func (c *Chip) define(x index, owner []byte) error {
-	_, err := tpm2.NVDefineSpace{
-		AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: c.proving(owner)},
+// define makes an index whose authorisation value is auth, hidden on the bus.
+func (c *Chip) define(x index, owner, auth []byte) error {
+	s, err := c.plain()
+	if err != nil {
+		return err
+	}
+	_, err = tpm2.NVDefineSpace{
+		AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: use{session: s, auth: owner, hide: true}},
+		Auth:       tpm2.TPM2BAuth{Buffer: auth},
 		PublicInfo: tpm2.New2B(x.public),
 	}.Execute(&c.t)
 	return ownership("define "+x.name, err)
 }
 
-// Rebind replaces the E of another image, whose policy is old, by an unwritten E for this image.
-// It needs the recovery key, which only a development image has. A power cut inside it leaves no E
-// at all: write the ledger before it, from which the next boot knows how to go on.
-func (c *Chip) Rebind(recoveryKey string, old Digest, p PCRs) error {
-	if err := c.root(); err != nil {
+// Rebind replaces an E whose policy is old, for another PCR 7 or other policy keys, by an unwritten E
+// under p. It needs the recovery key, which only a development image has. A power cut inside it leaves
+// no E at all: write the ledger before it, from which the next boot knows how to go on.
+func (c *Chip) Rebind(recoveryKey string, old Digest, p Policy) error {
+	policy, err := p.E()
+	if err != nil {
 		return err
 	}
-	owner := OwnerAuth(recoveryKey)
 	h, err := indexE(old).at(true, false).named()
 	if err != nil {
 		return err
 	}
-	_, err = tpm2.NVUndefineSpace{
-		AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: c.proving(owner)},
-		NVIndex:    h,
-	}.Execute(&c.t)
-	if err != nil {
-		return ownership("undefine E of another image", err)
-	}
-	policy, err := p.Policy()
+	s, err := c.plain()
 	if err != nil {
 		return err
 	}
-	return c.define(indexE(policy), owner)
+	owner := OwnerAuth(recoveryKey)
+	_, err = tpm2.NVUndefineSpace{
+		AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: use{session: s, auth: owner}},
+		NVIndex:    h,
+	}.Execute(&c.t)
+	if err != nil {
+		return ownership("undefine the E of before", err)
+	}
+	return c.define(indexE(policy), owner, nil)
 }
 
 // ownership turns a refused authorisation into the one thing it can mean here.

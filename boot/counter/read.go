@@ -46,31 +46,45 @@ type Expected struct {
 type Snapshot struct {
 	SRK      []byte // Name of the storage root key the sessions were salted to
 	C, E, J  State
+	V        State
 	Counter  uint64
+	Bits     uint64 // of V; Floor says what they refuse
 	Expected Expected
 	Journal  Digest
 	// Policy is the authPolicy of E as found; it differs from the one asked for when E is Foreign.
 	Policy Digest
 }
 
-// ReadPCRs reads PCR 7 and 11 of the SHA-256 bank. PCRs are not authenticated; a lie makes E
-// unreadable under the computed Name, and never writable.
+// PCRs are the values of the SHA-256 bank that the policy names: 7 is Secure Boot, 11 the image, 12
+// and 13 what the stub took from outside of the image.
+type PCRs struct {
+	PCR7, PCR11, PCR12, PCR13 Digest
+}
+
+// ReadPCRs reads them. PCRs are not authenticated; a lie makes E unreadable under the computed Name,
+// and never writable.
 func (c *Chip) ReadPCRs() (PCRs, error) {
-	r, err := tpm2.PCRRead{PCRSelectionIn: selectPCRs()}.Execute(&c.t)
+	r, err := tpm2.PCRRead{PCRSelectionIn: selectPCRs(7, 11, 12, 13)}.Execute(&c.t)
 	if err != nil {
-		return PCRs{}, explain("read PCR 7 and 11", err)
+		return PCRs{}, explain("read PCRs", err)
 	}
 	var p PCRs
-	d := r.PCRValues.Digests
-	if len(d) != 2 || len(d[0].Buffer) != len(p.PCR7) || len(d[1].Buffer) != len(p.PCR11) {
-		return PCRs{}, errors.New("read PCR 7 and 11: the TPM has no active SHA-256 bank; enable it in the firmware setup")
+	into := []*Digest{&p.PCR7, &p.PCR11, &p.PCR12, &p.PCR13}
+	got := r.PCRValues.Digests
+	if len(got) != len(into) {
+		return PCRs{}, errNoBank
 	}
-	copy(p.PCR7[:], d[0].Buffer)
-	copy(p.PCR11[:], d[1].Buffer)
+	for i, d := range got {
+		if copy(into[i][:], d.Buffer) != len(into[i]) {
+			return PCRs{}, errNoBank
+		}
+	}
 	return p, nil
 }
 
-// Read reads C, E and J under their computed Names; policy is E's authPolicy, locked whether E has
+var errNoBank = errors.New("read PCRs: the TPM has no active SHA-256 bank; enable it in the firmware setup")
+
+// Read reads C, E, J and V under their computed Names; policy is E's authPolicy, locked whether E has
 // been locked since the TPM was reset. Errors: ErrUnprovisioned when there is no storage root key,
 // *NameError, ErrForged, ErrLockout, *TransportError, or the TPM's own.
 func (c *Chip) Read(policy Digest, locked bool) (Snapshot, error) {
@@ -103,6 +117,16 @@ func (c *Chip) Read(policy Digest, locked bool) (Snapshot, error) {
 		return s, err
 	}
 	copy(s.Journal[:], b)
+	v, err := indexV()
+	if err != nil {
+		return s, err
+	}
+	if s.V, b, err = c.readIndex(v, false); err != nil {
+		return s, err
+	}
+	if s.V == Written {
+		s.Bits = binary.BigEndian.Uint64(b)
+	}
 	return s, nil
 }
 
@@ -136,7 +160,7 @@ func (c *Chip) nvRead(x index) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := tpm2.NVRead{AuthHandle: with(h, s), NVIndex: h, Size: x.public.DataSize}.Execute(&c.t)
+	r, err := tpm2.NVRead{AuthHandle: with(h, use{session: s}), NVIndex: h, Size: x.public.DataSize}.Execute(&c.t)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,9 @@
 package counter
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -16,6 +19,7 @@ const (
 	key        = "AAAA-BBBB-CCCC-DDDD"
 	secureBoot = "secure boot on"
 	image      = "image 1"
+	coreKey    = "a key that only core has"
 )
 
 // box is one provisioned machine, switched on with image 1.
@@ -23,8 +27,11 @@ type box struct {
 	t *testing.T
 	m tpmtest.Machine
 	*Chip
-	pcrs   PCRs
-	policy Digest
+	signers [2]*ecdsa.PrivateKey // of the policy keys
+	pcrs    PCRs
+	is      Policy // what provisioning would fix now
+	policy  Digest // E's
+	image   Approval
 }
 
 // on opens the TPM as init does.
@@ -35,9 +42,24 @@ func (b *box) on() {
 	if b.pcrs, err = b.ReadPCRs(); err != nil {
 		b.t.Fatal(err)
 	}
-	if b.policy, err = b.pcrs.Policy(); err != nil {
+	b.is.PCR7 = b.pcrs.PCR7
+	if b.policy, err = b.is.E(); err != nil {
 		b.t.Fatal(err)
 	}
+	b.image = b.sign(b.signers[0], Release{b.pcrs.PCR11, 1})
+}
+
+// sign makes what a vendor puts into an image.
+func (b *box) sign(key *ecdsa.PrivateKey, r Release) Approval {
+	b.t.Helper()
+	d, err := r.ToBeSigned()
+	b.must(err)
+	x, y, err := ecdsa.Sign(rand.Reader, key, d[:])
+	b.must(err)
+	a := Approval{Release: r, Key: &key.PublicKey}
+	x.FillBytes(a.R[:])
+	y.FillBytes(a.S[:])
+	return a
 }
 
 // boot resets the machine.
@@ -46,6 +68,9 @@ func (b *box) boot(orderly bool, sb, image string) {
 	tpmtest.Boot(b.t, b.m, orderly, sb, image)
 	b.on()
 }
+
+// write writes E under the policy of the box as it is, approved by a.
+func (b *box) write(a Approval) error { return b.WriteE(b.is, a, Expected{Counter: 9}, false) }
 
 func (b *box) read() Snapshot {
 	b.t.Helper()
@@ -70,12 +95,46 @@ func (b *box) refused(what string, err error) {
 	}
 }
 
-func newBox(t *testing.T, kind string, provision bool) *box {
-	b := &box{t: t, m: tpmtest.New(t, kind)}
+// because checks that something is refused for one reason.
+func (b *box) because(what string, err, reason error) {
+	b.t.Helper()
+	if !errors.Is(err, reason) {
+		b.t.Errorf("%s: %v, want %v", what, err, reason)
+	}
+}
+
+func newKey(t testing.TB) *ecdsa.PrivateKey {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// newUnowned is a box whose TPM is empty.
+func newUnowned(t *testing.T, m tpmtest.Machine) *box {
+	b := &box{t: t, m: m, signers: [2]*ecdsa.PrivateKey{newKey(t), newKey(t)}}
+	for i, k := range b.signers {
+		b.is.Keys[i] = &k.PublicKey
+	}
 	b.boot(true, secureBoot, image)
+	return b
+}
+
+// provision does all that a first boot does.
+func (b *box) provision() {
+	b.t.Helper()
+	b.must(b.Provision(key, b.is))
+	b.must(b.RenewK(key, AuthK([]byte(coreKey))))
+	b.must(b.WriteE(b.is, b.image, Expected{1, sha256.Sum256([]byte("ledger 1"))}, true))
+	b.must(b.Close())
+}
+
+func newBox(t *testing.T, kind string, provision bool) *box {
+	b := newUnowned(t, tpmtest.New(t, kind))
 	if provision {
-		b.must(b.Provision(key, b.pcrs))
-		b.must(b.WriteE(b.pcrs, Expected{1, sha256.Sum256([]byte("ledger 1"))}, true))
+		b.provision()
 	}
 	return b
 }
@@ -93,9 +152,16 @@ func TestConformance(t *testing.T) {
 		{"Provisioned", true, provisioned},
 		{"AttemptSurvivesPowerCut", true, attemptSurvives},
 		{"EBeyondReach", true, eBeyondReach},
-		{"EOnlyForThisImage", true, eOnlyForThisImage},
 		{"CapAndLock", true, capAndLock},
-		{"ForeignImage", true, foreignImage},
+		{"LockCannotWrite", true, lockCannotWrite},
+		{"Rebind", true, rebind},
+		{"OnlyApprovedImages", true, onlyApprovedImages},
+		{"OnlyUntouchedPCRs", true, onlyUntouchedPCRs},
+		{"NextReleaseAndRollback", true, nextReleaseAndRollback},
+		{"SpareKey", true, spareKey},
+		{"Sealed", true, sealedSecret},
+		{"NothingOnTheBus", true, nothingOnTheBus},
+		{"VOnlyRises", true, vOnlyRises},
 		{"OtherAttributes", true, otherAttributes},
 		{"ForgedAnswer", true, forgedAnswer},
 		{"PlatformClosed", true, platformClosed},
@@ -118,32 +184,30 @@ func unprovisioned(t *testing.T, b *box) {
 }
 
 func provisionTwice(t *testing.T, b *box) {
-	b.must(b.Provision(key, b.pcrs))
+	b.must(b.Provision(key, b.is))
 	first := b.read()
 	if first.E != Unwritten || first.C != Written || first.J != Written {
 		t.Fatalf("after provisioning: %+v", first)
 	}
 	b.boot(false, secureBoot, image) // the power fails before E is written
-	b.must(b.Provision("aaaa bbbb-ccccdddd", b.pcrs))
+	b.must(b.Provision("aaaa bbbb-ccccdddd", b.is))
 	second := b.read()
 	if second.Counter != first.Counter || second.Journal != first.Journal || string(second.SRK) != string(first.SRK) {
 		t.Errorf("repeated provisioning changed %+v to %+v", first, second)
 	}
-	b.must(b.WriteE(b.pcrs, Expected{Counter: 1}, true))
-	b.refused("provisioning over a written E", b.Provision(key, b.pcrs))
+	b.must(b.WriteE(b.is, b.image, Expected{Counter: 1}, true))
+	b.refused("provisioning over a written E", b.Provision(key, b.is))
 }
 
 func otherOwner(t *testing.T, b *box) {
-	b.must(b.Provision("somebody else's key", b.pcrs))
+	b.must(b.Provision("somebody else's key", b.is))
 	before := Open(b.m)
 	has, err := before.permanent()
 	b.must(err)
 	if !has.ownerSet || !has.lockoutSet || !has.clearDisabled {
 		t.Errorf("after provisioning: %+v", has)
 	}
-	policy, err := b.pcrs.Policy()
-	b.must(err)
-	err = b.Rebind(key, policy, b.pcrs)
+	err = b.Rebind(key, b.policy, b.is)
 	if !errors.Is(err, ErrOwned) {
 		t.Errorf("rebind with another recovery key: %v", err)
 	}
@@ -151,7 +215,7 @@ func otherOwner(t *testing.T, b *box) {
 
 func provisioned(t *testing.T, b *box) {
 	s := b.read()
-	if s.C != Written || s.E != Written || s.J != Written {
+	if s.C != Written || s.E != Written || s.J != Written || s.V != Written || s.Bits != 0 {
 		t.Fatalf("states: %+v", s)
 	}
 	if s.Expected.Counter != 1 || s.Expected.Ledger != sha256.Sum256([]byte("ledger 1")) {
@@ -162,8 +226,10 @@ func provisioned(t *testing.T, b *box) {
 		t.Errorf("J = %x", s.Journal)
 	}
 	// The Names computed here are the TPM's: NV_ReadPublic is asked in the test only.
-	for _, x := range []index{indexC(), indexE(b.policy), indexJ()} {
-		h, err := x.at(true, false).named()
+	v, err := indexV()
+	b.must(err)
+	for _, x := range []index{indexC().at(true, false), indexE(b.policy).at(true, false), indexJ().at(true, false), v.at(true, false), indexK()} {
+		h, err := x.named()
 		b.must(err)
 		r, err := tpm2.NVReadPublic{NVIndex: h.Handle}.Execute(b.m)
 		b.must(err)
@@ -220,7 +286,7 @@ func eBeyondReach(t *testing.T, b *box) {
 	old := b.read().Counter
 	_, err = tpm2.NVUndefineSpace{AuthHandle: owner, NVIndex: c}.Execute(b.m)
 	b.must(err)
-	b.must(b.define(indexC(), OwnerAuth(key)))
+	b.must(b.define(indexC(), OwnerAuth(key), nil))
 	if got := b.read().C; got != Unwritten {
 		t.Errorf("redefined C is %v", got)
 	}
@@ -230,34 +296,18 @@ func eBeyondReach(t *testing.T, b *box) {
 	}
 }
 
-func eOnlyForThisImage(t *testing.T, b *box) {
-	pcrs := b.pcrs
-	write := func() error { return b.WriteE(pcrs, Expected{Counter: 9}, false) }
-	for _, c := range []struct{ sb, image string }{
-		{"secure boot off", image}, {secureBoot, "image 2"},
-	} {
-		b.boot(true, c.sb, c.image)
-		b.refused("write E with "+c.sb+" and "+c.image, write())
-	}
-	b.boot(true, secureBoot, image)
-	b.must(write())
-	if got := b.read().Expected.Counter; got != 9 {
-		t.Errorf("E = %d", got)
-	}
-}
-
 func capAndLock(t *testing.T, b *box) {
-	before := b.pcrs
+	was, a := b.is, b.image
 	b.must(b.Cap(CapReleased))
 	word := sha256.Sum256([]byte(CapReleased))
 	now, err := b.ReadPCRs()
 	b.must(err)
-	if now.PCR11 != sha256.Sum256(append(before.PCR11[:], word[:]...)) {
+	if now.PCR11 != sha256.Sum256(append(b.pcrs.PCR11[:], word[:]...)) {
 		t.Errorf("PCR 11 after the cap: %x", now.PCR11)
 	}
-	b.refused("write E after the cap", b.WriteE(before, Expected{Counter: 9}, false))
-	b.must(b.LockE(before)) // the lock branch works after the cap
-	b.refused("write locked E", b.WriteE(before, Expected{Counter: 9}, false))
+	b.because("write E after the cap", b.write(a), ErrUnapproved)
+	b.must(b.LockE(was)) // the lock branch works after the cap
+	b.refused("write locked E", b.write(a))
 	if s, err := b.Read(b.policy, true); err != nil || s.E != Written {
 		t.Errorf("read locked E: %v %v", s.E, err)
 	}
@@ -270,18 +320,30 @@ func capAndLock(t *testing.T, b *box) {
 	}
 }
 
-func foreignImage(t *testing.T, b *box) {
+// lockCannotWrite takes the branch of E that is open to everybody.
+func lockCannotWrite(t *testing.T, b *box) {
+	h, err := indexE(b.policy).at(true, false).named()
+	b.must(err)
+	err = b.underPolicy(b.satisfyLock(b.is), func(s *session) error {
+		_, err := tpm2.NVWrite{AuthHandle: with(h, use{session: s}), NVIndex: h, Data: tpm2.TPM2BMaxNVBuffer{Buffer: make([]byte, sizeE)}}.Execute(b.m)
+		return err
+	})
+	b.because("write E through the lock branch", err, tpm2.TPMRCPolicyCC)
+}
+
+// rebind is a development box whose Secure Boot was switched off.
+func rebind(t *testing.T, b *box) {
 	old := b.policy
-	b.boot(true, secureBoot, "image 2")
+	b.boot(true, "secure boot off", image)
 	s := b.read()
 	if s.E != Foreign || s.Policy != old || s.Expected.Counter != 1 {
-		t.Fatalf("E of another image: %+v", s)
+		t.Fatalf("E of another PCR 7: %+v", s)
 	}
-	b.must(b.Rebind(key, old, b.pcrs))
+	b.must(b.Rebind(key, old, b.is))
 	if s := b.read(); s.E != Unwritten {
 		t.Fatalf("rebound E is %v", s.E)
 	}
-	b.must(b.WriteE(b.pcrs, Expected{Counter: 1}, true))
+	b.must(b.WriteE(b.is, b.image, Expected{Counter: 1}, true))
 	if s := b.read(); s.E != Written {
 		t.Errorf("rebound E is %v", s.E)
 	}
@@ -294,7 +356,7 @@ func otherAttributes(t *testing.T, b *box) {
 	b.must(err)
 	j := indexJ()
 	j.public.Attributes.OwnerWrite = true
-	b.must(b.define(j, OwnerAuth(key)))
+	b.must(b.define(j, OwnerAuth(key), nil))
 	var name *NameError
 	if _, err := b.Read(b.policy, false); !errors.As(err, &name) || name.Index != "J" {
 		t.Errorf("J with other attributes: %v", err)
@@ -346,13 +408,17 @@ func platformClosed(t *testing.T, b *box) {
 }
 
 func commandCount(t *testing.T, b *box) {
+	sealed, err := b.Seal(b.is, []byte("secret"))
+	b.must(err)
 	b.boot(true, secureBoot, image)
-	b.must(b.ClosePlatform())
 	b.read()
+	b.must(b.ClosePlatform())
+	_, err = b.Unseal(b.is, b.image, sealed)
+	b.must(err)
 	b.must(b.Cap(CapReleased))
-	b.must(b.LockE(b.pcrs))
+	b.must(b.LockE(b.is))
 	b.must(b.Close())
-	t.Logf("a clean direct-kernel boot takes %d commands", b.Commands())
+	t.Logf("a clean boot that unseals takes %d commands", b.Commands())
 	if b.Commands() > 25 {
 		t.Errorf("%d commands, want at most 25", b.Commands())
 	}
@@ -360,13 +426,17 @@ func commandCount(t *testing.T, b *box) {
 
 // noLeakedSessions fails in every way there is, more often than the TPM has session slots.
 func noLeakedSessions(t *testing.T, b *box) {
-	pcrs := b.pcrs
+	sealed, err := b.Seal(b.is, []byte("secret"))
+	b.must(err)
 	tpmtest.Extend(t, b.m, 11, "something else")
 	for range 70 {
-		b.refused("write E", b.WriteE(pcrs, Expected{}, false))
-		b.refused("rebind", b.Rebind("wrong key", b.policy, pcrs))
+		b.refused("write E", b.write(b.image))
+		b.refused("rebind", b.Rebind("wrong key", b.policy, b.is))
+		_, err := b.Unseal(b.is, b.image, sealed)
+		b.refused("unseal", err)
+		b.refused("raise V", b.RaiseV([]byte("wrong"), 1))
 	}
-	b.must(b.LockE(pcrs))
+	b.must(b.LockE(b.is))
 	b.must(b.Close())
 	r, err := tpm2.GetCapability{Capability: tpm2.TPMCapHandles, Property: 0x02000000, PropertyCount: 64}.Execute(b.m)
 	b.must(err)

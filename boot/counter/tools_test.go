@@ -1,7 +1,6 @@
 package counter
 
 import (
-	"crypto/sha256"
 	"encoding/binary"
 	"os"
 	"os/exec"
@@ -16,10 +15,8 @@ import (
 // TestBehindOurBack moves the counter with tpm2-tools, as somebody with a shell on the box would.
 func TestBehindOurBack(t *testing.T) {
 	s := tpmtest.NewSWTPM(t)
-	b := &box{t: t, m: s}
-	b.boot(true, secureBoot, image)
-	b.must(b.Provision(key, b.pcrs))
-	b.must(b.WriteE(b.pcrs, Expected{1, sha256.Sum256(nil)}, true))
+	b := newUnowned(t, s)
+	b.provision()
 	tool := func(args ...string) error {
 		cmd := exec.Command(args[0], args[1:]...)
 		cmd.Env = append(os.Environ(), "TPM2TOOLS_TCTI=swtpm:path="+s.Socket)
@@ -36,6 +33,7 @@ func TestBehindOurBack(t *testing.T) {
 	if got := b.read(); got.Counter != 2 || got.Expected.Counter != 1 {
 		t.Errorf("C = %d, E = %d after one increment by tpm2_nvincrement", got.Counter, got.Expected.Counter)
 	}
+	b.must(b.Close())
 	b.must(tool("tpm2_nvundefine", "-C", "o", "-P", owner, "0x01800A02"))
 	b.on()
 	if got := b.read(); got.E != Absent {

@@ -31,7 +31,7 @@ func (c *Chip) increment(written bool) error {
 	if err != nil {
 		return err
 	}
-	_, err = tpm2.NVIncrement{AuthHandle: with(h, s), NVIndex: h}.Execute(&c.t)
+	_, err = tpm2.NVIncrement{AuthHandle: with(h, use{session: s}), NVIndex: h}.Execute(&c.t)
 	return explain("increment C", err)
 }
 
@@ -47,13 +47,16 @@ func (c *Chip) extend(d Digest, written bool) error {
 	if err != nil {
 		return err
 	}
-	return explain("extend J", nvExtend(h, d[:]).run(&c.t, s))
+	return explain("extend J", nvExtend(h, d[:]).run(&c.t, use{session: s}))
 }
 
-// WriteE writes E under the policy of the PCRs that this boot measured, and reads it back. It works
-// only before Cap. first says that E was never written.
-func (c *Chip) WriteE(p PCRs, e Expected, first bool) error {
-	policy, err := p.Policy()
+// WriteE writes E under a box's policy with the approval of the image that runs, and reads it back.
+// It works only before Cap. first says that E was never written. Errors are Unseal's.
+func (c *Chip) WriteE(p Policy, a Approval, e Expected, first bool) error {
+	if err := ready(p, a); err != nil {
+		return fmt.Errorf("write E: %w", err)
+	}
+	policy, err := p.E()
 	if err != nil {
 		return err
 	}
@@ -62,8 +65,10 @@ func (c *Chip) WriteE(p PCRs, e Expected, first bool) error {
 		return err
 	}
 	data := append(binary.BigEndian.AppendUint64(nil, e.Counter), e.Ledger[:]...)
-	err = c.underPolicy(p.satisfyWrite, func(s tpm2.Session) error {
-		_, err := tpm2.NVWrite{AuthHandle: with(h, s), NVIndex: h, Data: tpm2.TPM2BMaxNVBuffer{Buffer: data}}.Execute(&c.t)
+	err = c.underPolicy(c.satisfyE(p, a), func(s *session) error {
+		_, err := tpm2.NVWrite{
+			AuthHandle: with(h, use{session: s}), NVIndex: h, Data: tpm2.TPM2BMaxNVBuffer{Buffer: data},
+		}.Execute(&c.t)
 		return err
 	})
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/ratchetos/ratchet/boot/verdict"
 )
 
-// TPM reads C, E and J. policy is E's, locked whether this boot has locked E.
+// TPM reads C, E, J and V. policy is E's, locked whether this boot has locked E.
 func TPM(chip *counter.Chip, policy counter.Digest, locked bool) verdict.TPMFacts {
 	s, err := chip.Read(policy, locked)
 	if err != nil {
@@ -20,7 +20,7 @@ func TPM(chip *counter.Chip, policy counter.Digest, locked bool) verdict.TPMFact
 	}
 	return verdict.TPMFacts{
 		Health: verdict.Healthy, SRK: string(s.SRK), Policy: policy,
-		C: state(s.C), E: state(s.E), J: state(s.J),
+		C: state(s.C), E: state(s.E), J: state(s.J), V: state(s.V), Floor: counter.Floor(s.Bits),
 		Counter: s.Counter, Expected: s.Expected.Counter, ExpectedLedger: s.Expected.Ledger,
 		FoundPolicy: s.Policy, Journal: s.Journal,
 	}
@@ -30,7 +30,7 @@ func TPM(chip *counter.Chip, policy counter.Digest, locked bool) verdict.TPMFact
 func Failed(err error) verdict.TPMFacts {
 	f := verdict.TPMFacts{
 		Health: verdict.TPMError, Detail: err.Error(),
-		C: verdict.IndexAbsent, E: verdict.IndexAbsent, J: verdict.IndexAbsent,
+		C: verdict.IndexAbsent, E: verdict.IndexAbsent, J: verdict.IndexAbsent, V: verdict.IndexAbsent,
 	}
 	var name *counter.NameError
 	switch {

@@ -19,7 +19,7 @@ const (
 	LedgerNewer   Health = "newer"
 )
 
-// IndexState is the state of C, E or J.
+// IndexState is the state of C, E, J or V.
 type IndexState string
 
 // What an index is found as. Only E can be foreign or locked.
@@ -27,7 +27,7 @@ const (
 	IndexAbsent    IndexState = "absent"
 	IndexUnwritten IndexState = "unwritten"
 	IndexWritten   IndexState = "written"
-	IndexForeign   IndexState = "foreign" // E of another image, readable
+	IndexForeign   IndexState = "foreign" // E under another policy, readable
 	IndexLocked    IndexState = "locked"  // E still locked from an earlier boot
 )
 
@@ -37,11 +37,20 @@ type Facts struct {
 	// TPMOptional lets a development image run without any TPM.
 	TPMOptional bool
 	Image       string // version of the running image
-	TPM         TPMFacts
-	Ledger      LedgerFacts
+	// Approval is the running image's; nil where nobody asks any more: core runs because init did.
+	Approval *Approval
+	TPM      TPMFacts
+	Ledger   LedgerFacts
 	// Slot is the running image's, "" on a direct boot; Images are the slots that were read, after the verdict.
 	Slot   string
 	Images []SlotContent
+}
+
+// Approval is what the image's signed policy says of it.
+type Approval struct {
+	Problem string // why the TPM will not take it, "" when it is good
+	Input   bool   // PCR 12 or 13 is not zero: the stub took something from outside of the image
+	Version uint   // security version
 }
 
 // TPMFacts is the TPM's side.
@@ -51,7 +60,7 @@ type TPMFacts struct {
 	SRK     string // Name of the storage root key, raw
 	PCR7    ledger.Digest
 	PCR11   ledger.Digest
-	Policy  ledger.Digest // E's policy for the running image
+	Policy  ledger.Digest // E's policy as this boot would define it
 	C, E, J IndexState
 	Counter uint64
 	// Expected and ExpectedLedger are the content of E, FoundPolicy the policy it was read under.
@@ -59,6 +68,9 @@ type TPMFacts struct {
 	ExpectedLedger ledger.Digest
 	FoundPolicy    ledger.Digest
 	Journal        ledger.Digest
+	// V is its state, Floor the lowest security version that its bits leave to run.
+	V     IndexState
+	Floor uint
 }
 
 // LedgerFacts is the disk's side.

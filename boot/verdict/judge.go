@@ -18,7 +18,7 @@ const (
 
 // Judge decides on the box.
 func Judge(f Facts) Judgement {
-	for _, step := range []func(Facts) *Judgement{judgeTPM, judgeMedium, judgeProvisioning} {
+	for _, step := range []func(Facts) *Judgement{judgeTPM, judgeImage, judgeMedium, judgeProvisioning} {
 		if j := step(f); j != nil {
 			return *j
 		}
@@ -63,6 +63,26 @@ func judgeTPM(f Facts) *Judgement {
 		"the TPM answers oddly: %s", d)
 }
 
+// judgeImage looks at what the TPM would refuse the running image for. It says so before hardware is
+// touched; that the TPM refuses does not depend on it.
+func judgeImage(f Facts) *Judgement {
+	a := f.Approval
+	switch {
+	case a == nil:
+		return nil
+	case a.Problem != "":
+		return isolated("image-unsigned", "boot an image that is signed with the policy key of this box",
+			"the image has no policy that the TPM would take: %s", a.Problem)
+	case a.Input:
+		return isolated("image-input", "remove command line, credentials and extensions from the ESP and the boot entry, power off and on",
+			"the image was started with input from outside, which nobody signed (PCR 12 or 13 is not zero)")
+	case f.TPM.V == IndexWritten && a.Version < f.TPM.Floor:
+		return isolated("image-revoked", "boot the newer image, from the other slot or from a USB stick",
+			"the image has security version %d, and this box has moved on to %d: it was rolled back", a.Version, f.TPM.Floor)
+	}
+	return nil
+}
+
 func judgeMedium(f Facts) *Judgement {
 	d := f.Ledger.Detail
 	switch f.Ledger.Health {
@@ -105,6 +125,8 @@ func judgeProvisioning(f Facts) *Judgement {
 		return isolated("counter-missing", nextAccept, "the attempt counter is %s: it was removed from the TPM", t.C)
 	case t.J != IndexWritten:
 		return isolated("counter-missing", nextAccept, "the journal is %s: it was removed from the TPM", t.J)
+	case t.V != IndexWritten:
+		return isolated("counter-missing", nextAccept, "the security version is %s: it was removed from the TPM", t.V)
 	case c.Factory():
 		return isolated("ledger-factory", nextAccept,
 			"the TPM knows this box (%d attempts) but the disk is as it left the factory: it was replaced or restored", t.Counter)
@@ -191,14 +213,13 @@ func judgeCounter(f Facts) Judgement {
 	quiet := len(j.Open) == 0 && !j.Ahead
 	switch {
 	case f.TPM.E == IndexForeign && !f.Development:
-		return *isolated("image-differs", "boot the image that this box was provisioned with ("+l.Box.Image+"), or "+nextAccept,
-			"the expected value belongs to image %s, this one cannot write it", l.Box.Image)
+		return foreign(f, l)
 	case f.TPM.E == IndexForeign && !quiet:
-		return *isolated("image-changed-open", "boot image "+l.Box.Image+" once, which closes what is open",
-			"this development image is new, and image %s left %s open", l.Box.Image, attempts(len(j.Open)))
+		return *isolated("image-changed-open", "boot it once as it was before, which closes what is open",
+			"%s, and %s left open", changed(f, l), attempts(len(j.Open)))
 	case f.TPM.E == IndexForeign:
 		j.Action = Rebind
-		j.release("image-changed", "this development image is new here (before: %s) and provisions itself again", l.Box.Image)
+		j.release("image-changed", "%s; the development image provisions itself again", changed(f, l))
 	case quiet:
 		j.release("clean", "the counter is at the expected value")
 	case len(j.Open) == 0:
@@ -207,6 +228,22 @@ func judgeCounter(f Facts) Judgement {
 		j.release("closing", "%s since the last boot, chained from %d to %d", attempts(len(j.Open)), f.TPM.Expected, f.TPM.Counter)
 	}
 	return j
+}
+
+// changed says why E is under another policy than this boot's.
+func changed(f Facts, l *ledger.Ledger) string {
+	if l.Box.PCR7 != f.TPM.PCR7 {
+		return "Secure Boot is not what it was at provisioning (PCR 7)"
+	}
+	return "this image has other policy keys than image " + l.Box.Image + ", which provisioned the box"
+}
+
+// foreign isolates: what E is bound to is not here, so nothing could be closed and nothing unsealed.
+func foreign(f Facts, l *ledger.Ledger) Judgement {
+	if l.Box.PCR7 != f.TPM.PCR7 {
+		return *isolated("secure-boot-changed", "set Secure Boot and its keys in the firmware setup as they were, power off and on", "%s", changed(f, l))
+	}
+	return *isolated("image-differs", "boot an image that is signed with the policy keys of image "+l.Box.Image, "%s", changed(f, l))
 }
 
 func attempts(n int) string {

@@ -44,14 +44,14 @@ func Validated(f Facts) Judgement {
 func Accepted(f Facts) Judgement {
 	before := Judge(f)
 	t := f.TPM
-	if f.Ledger.Health != Healthy || t.Health != Healthy && t.Health != TPMUnowned {
+	if judgeImage(f) != nil || f.Ledger.Health != Healthy || t.Health != Healthy && t.Health != TPMUnowned {
 		return before
 	}
 	j := Judgement{Action: Provision, Adopt: true, Ledger: &ledger.Ledger{}, ConfigSlot: -1}
 	switch {
 	case t.E == IndexForeign || t.E == IndexLocked:
 		return before
-	case t.E == IndexWritten && t.C == IndexWritten && t.J == IndexWritten:
+	case t.E == IndexWritten && t.C == IndexWritten && t.J == IndexWritten && t.V == IndexWritten:
 		j.Action = Rebase
 	case t.E == IndexWritten:
 		return before // E goes first: provisioning writes it last

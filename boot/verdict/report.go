@@ -27,6 +27,9 @@ type Verdict struct {
 // Device is the verdict for one device, by its stable id.
 type Device struct {
 	ID string `json:"id"`
+	// Place is where it is, or was last: without a driver it has no other name in the kernel.
+	Place string `json:"place,omitempty"`
+	Kind  string `json:"kind,omitempty"`
 	Verdict
 }
 
@@ -47,9 +50,15 @@ type Report struct {
 	Development bool   `json:"development"` // a development UKI: it may provision itself
 	Provisioned bool   `json:"provisioned"` // by this boot
 	SecureBoot  bool   `json:"secure_boot"`
-	TPM         TPM    `json:"tpm"`
-	BootDisk    Disk   `json:"boot_disk"`
-	Timing      Timing `json:"timing"`
+	// BundleKeys are the public keys (PEM) of who may publish updates for this box.
+	BundleKeys []string `json:"bundle_keys,omitempty"`
+	// Fault is what this development image is built to do wrong, for tests.
+	Fault string `json:"fault,omitempty"`
+	// SecurityVersion is the image's.
+	SecurityVersion uint   `json:"security_version"`
+	TPM             TPM    `json:"tpm"`
+	BootDisk        Disk   `json:"boot_disk"`
+	Timing          Timing `json:"timing"`
 }
 
 // TPM names the chip's persistent storage root key and counts what the boot cost.
@@ -59,6 +68,8 @@ type TPM struct {
 	PCR7     string `json:"pcr7,omitempty"`
 	PCR11    string `json:"pcr11,omitempty"` // before the cap
 	Commands int    `json:"commands"`        // sent before core was executed
+	// Floor is the lowest security version that the TPM leaves to run here.
+	Floor uint `json:"floor"`
 }
 
 // Disk is the disk the image was booted from and its partitions' device nodes, "" when absent.
@@ -68,6 +79,18 @@ type Disk struct {
 	Ledger string `json:"ledger,omitempty"`
 	State  string `json:"state,omitempty"`
 	Data   string `json:"data,omitempty"`
+	// Slots are its image slots.
+	Slots []DiskSlot `json:"slots,omitempty"`
+}
+
+// DiskSlot is where an image slot is.
+type DiskSlot struct {
+	Name    string `json:"name"` // "A" or "B"
+	Node    string `json:"node"`
+	GUID    string `json:"guid"`   // unique GUID of the partition
+	Number  uint32 `json:"number"` // of the partition, from 1
+	Start   uint64 `json:"start"`  // in sectors
+	Sectors uint64 `json:"sectors"`
 }
 
 // Timing holds spans on the boot clock (CLOCK_BOOTTIME).

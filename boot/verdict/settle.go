@@ -48,7 +48,7 @@ func Settle(f Facts, j Judgement, seen []Observed) Outcome {
 func AllIsolated(ids []string) []Device {
 	var out []Device
 	for _, id := range ids {
-		out = append(out, Device{id, Verdict{Decision: Isolated, Code: "box-isolated", Reason: "the box is isolated", Next: "ratchetctl status"}})
+		out = append(out, Device{ID: id, Verdict: Verdict{Decision: Isolated, Code: "box-isolated", Reason: "the box is isolated", Next: "ratchetctl status"}})
 	}
 	return out
 }
@@ -60,6 +60,7 @@ type settling struct {
 	loud      bool // … and a development image says that nobody did
 	unchecked bool // there is no TPM, and the image allows that
 	intents   map[string]ledger.Intent
+	where     map[string]Device // by id: place and kind, as seen or as known
 	verdicts  []Device
 }
 
@@ -68,7 +69,12 @@ func (s *settling) devices(seen []Observed) {
 	seen = append([]Observed(nil), seen...)
 	sort.SliceStable(seen, func(a, b int) bool { return seen[a].Place < seen[b].Place })
 	byID := map[string]Observed{}
+	s.where = map[string]Device{}
+	for _, d := range s.old.Devices {
+		s.where[d.ID] = Device{Place: d.Place, Kind: d.Kind}
+	}
 	for _, o := range seen {
+		s.where[o.ID] = Device{Place: o.Place, Kind: o.Kind}
 		if _, twice := byID[o.ID]; twice {
 			s.say(o.ID+" at "+o.Place, Isolated, "duplicate", nextDevice, "another device has the same id")
 			continue
@@ -162,7 +168,7 @@ func (s *settling) meet(o Observed, replaced string) {
 func admit(id string) string { return "ratchetctl hw admit " + id }
 
 func (s *settling) say(id string, d Decision, code, next, reason string, args ...any) {
-	s.verdicts = append(s.verdicts, Device{id, Verdict{Decision: d, Code: code, Reason: fmt.Sprintf(reason, args...), Next: next}})
+	s.verdicts = append(s.verdicts, Device{ID: id, Place: s.where[id].Place, Kind: s.where[id].Kind, Verdict: Verdict{Decision: d, Code: code, Reason: fmt.Sprintf(reason, args...), Next: next}})
 }
 
 // recoverDevice is the command that brings a device back to a firmware that is known.

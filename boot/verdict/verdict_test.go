@@ -38,7 +38,7 @@ func clean(t *testing.T) *world {
 	}
 	c.Configs = [2]ledger.ConfigSlot{{Digest: digest("A")}, {Err: ledger.ErrEmpty}}
 	w.f = Facts{Image: "1.0", TPM: TPMFacts{
-		Health: Healthy, SRK: srk, C: IndexWritten, E: IndexWritten, J: IndexWritten,
+		Health: Healthy, SRK: srk, C: IndexWritten, E: IndexWritten, J: IndexWritten, V: IndexWritten,
 		Counter: 3, Journal: digest("journal"), Policy: digest("policy 1.0"), FoundPolicy: digest("policy 1.0"),
 	}, Ledger: LedgerFacts{Health: Healthy, Contents: c}}
 	for seq := uint64(2); seq <= 3; seq++ {
@@ -64,6 +64,21 @@ func (w *world) store(l *ledger.Ledger, writeE bool) {
 	w.f.Ledger.Contents.Slots[l.Sequence%2] = ledger.Slot{Ledger: l, Digest: d}
 	if writeE {
 		w.f.TPM.Expected, w.f.TPM.ExpectedLedger = l.Counter, d
+	}
+}
+
+// approval is that of the running image: a security version, "input", or what is wrong with it.
+func (w *world) approval(words []string) {
+	a := &Approval{}
+	w.f.Approval = a
+	n, err := strconv.ParseUint(words[0], 10, 6)
+	switch {
+	case err == nil:
+		a.Version = uint(n)
+	case words[0] == "input":
+		a.Input = true
+	default:
+		a.Problem = strings.Join(words, " ")
 	}
 }
 
@@ -139,18 +154,24 @@ func (w *world) change(line string) {
 	case "tpm":
 		t.Health, t.Detail = Health(word[1]), strings.Join(word[2:], " ")
 		if t.Health == TPMUnowned {
-			t.C, t.E, t.J = IndexAbsent, IndexAbsent, IndexAbsent
+			t.C, t.E, t.J, t.V = IndexAbsent, IndexAbsent, IndexAbsent, IndexAbsent
 		}
 	case "medium":
 		w.f.Ledger = LedgerFacts{Health: Health(word[1]), Detail: strings.Join(word[2:], " ")}
 	case "index":
-		*map[string]*IndexState{"C": &t.C, "E": &t.E, "J": &t.J}[word[1]] = IndexState(word[2])
+		*map[string]*IndexState{"C": &t.C, "E": &t.E, "J": &t.J, "V": &t.V}[word[1]] = IndexState(word[2])
 	case "counter":
 		t.Counter = number(1)
 	case "srk":
 		t.SRK = word[1]
 	case "image":
 		w.f.Image, t.E, t.Policy = word[1], IndexForeign, digest("policy "+word[1])
+	case "secure-boot":
+		t.E, t.Policy, t.PCR7 = IndexForeign, digest("policy "+word[1]), digest(word[1])
+	case "floor":
+		t.Floor = uint(number(1))
+	case "approval":
+		w.approval(word[1:])
 	case "factory":
 		w.factory()
 	case "slot":
@@ -291,7 +312,7 @@ func TestVerdicts(t *testing.T) {
 		})
 	})
 	// Each code that doc.go promises is reached by a script.
-	for _, c := range strings.Fields("clean closing provisioned image-changed tpm-unused unprovisioned tpm-absent tpm-lockout tpm-forged tpm-name tpm-error tpm-cleared tpm-not-reset tpm-rolled-back srk-differs counter-missing expected-missing counter-moved intent-missing intent-unchained too-many-attempts ledger-missing ledger-corrupt ledger-newer ledger-factory ledger-differs image-differs image-changed-open config-unreadable validated accepted") {
+	for _, c := range strings.Fields("clean closing provisioned image-changed tpm-unused unprovisioned tpm-absent tpm-lockout tpm-forged tpm-name tpm-error tpm-cleared tpm-not-reset tpm-rolled-back srk-differs counter-missing expected-missing counter-moved intent-missing intent-unchained too-many-attempts ledger-missing ledger-corrupt ledger-newer ledger-factory ledger-differs image-differs image-changed-open image-unsigned image-input image-revoked secure-boot-changed config-unreadable validated accepted") {
 		if !codes[c] {
 			t.Errorf("no script reaches %q; reached: %v", c, slices.Sorted(maps.Keys(codes)))
 		}
