@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ratchetos/ratchet/core/ctl"
 	"github.com/ratchetos/ratchet/image/builder"
 	"github.com/ratchetos/ratchet/image/disk"
 	"github.com/ratchetos/ratchet/image/initramfs"
@@ -25,7 +26,7 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newBuild(), newDisk(), newInfo(), newVerify(), newKeys(), newAttach())
+	root.AddCommand(newBuild(), newDisk(), newInfo(), newVerify(), newKeys(), newAttach(), ctl.FlashCommand())
 	return root
 }
 
@@ -58,6 +59,7 @@ func newBuild() *cobra.Command {
 	f.Int64Var(&size, "size", disk.DefaultSize, "size of the disk image in bytes")
 	ringFlags(f, &o.Keys)
 	f.BoolVar(&o.DevelopmentKeys, "development-keys", false, "let development keys sign a release, for a rehearsal")
+	f.UintVar(&o.SecurityVersion, "security-version", 0, "security version, 0 to 63: boxes that moved on to a later one refuse the image")
 	f.BoolVar(&o.Release, "release", false, "not a development image: it will not provision a box by itself")
 	f.Int64Var(&level, "level", int64(initramfs.DefaultLevel), "zstd level of the initramfs, 1 to 4")
 	f.StringVar(&o.Binary, "binary", "", "use this compiled appliance")
@@ -145,7 +147,8 @@ func printReport(w io.Writer, r *builder.Report) {
 		}
 		fmt.Fprintf(w, "release   %s, %.2f MiB\nkernel    %s\ncmdline   %s\nstub      systemd %d\n", i.Release, mib(i.Size), i.Kernel, i.Cmdline, i.Stub)
 		fmt.Fprintf(w, "pcr11     %s\ndigest    %s\nsigned    %v\n", i.PCR11, i.Digest, i.Signed)
-		fmt.Fprintf(w, "policy    version %s, tpm %s, development %v\n", i.Policy.Version, i.Policy.TPM, i.Policy.Development)
+		fmt.Fprintf(w, "policy    version %s, security version %d, tpm %s, development %v\n",
+			i.Policy.Version, i.Policy.SecurityVersion, i.Policy.TPM, i.Policy.Development)
 		for _, s := range i.Sections {
 			fmt.Fprintf(w, "section   %-9s %10d\n", s.Name, s.Size)
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/ratchetos/ratchet/image/disk"
 	"github.com/ratchetos/ratchet/image/initramfs"
 	"github.com/ratchetos/ratchet/image/kernel"
+	"github.com/ratchetos/ratchet/image/keys"
 	"github.com/ratchetos/ratchet/image/sbom"
 	"github.com/ratchetos/ratchet/image/sign"
 	"github.com/ratchetos/ratchet/image/uki"
@@ -49,7 +50,13 @@ func (o Options) Build(ctx context.Context) (Manifest, error) {
 	}
 	policy := boot.Policy{
 		Version: o.Source.Version, Flavour: o.Flavour, TPM: "required",
-		Development: !o.Release, RecoveryKey: recovery,
+		Development: !o.Release, RecoveryKey: recovery, SecurityVersion: o.SecurityVersion,
+	}
+	if policy.PolicyKeys, err = o.Keys.TrustedPEM(keys.Policy); err != nil {
+		return Manifest{}, err
+	}
+	if in.system.Direct, err = o.approveDirect(); err != nil {
+		return Manifest{}, err
 	}
 	if in.system.Policy, err = initramfs.PolicyJSON(policy); err != nil {
 		return Manifest{}, err
@@ -76,15 +83,15 @@ func (o Options) Build(ctx context.Context) (Manifest, error) {
 	if err != nil {
 		return Manifest{}, err
 	}
-	signed, err := sign.Image(unsigned, id)
+	approved, pcr, err := o.approve(unsigned)
+	if err != nil {
+		return Manifest{}, err
+	}
+	signed, err := sign.Image(approved, id)
 	if err != nil {
 		return Manifest{}, err
 	}
 	f, err := uki.Parse(signed)
-	if err != nil {
-		return Manifest{}, err
-	}
-	pcr, err := uki.PCR11(f)
 	if err != nil {
 		return Manifest{}, err
 	}
@@ -107,7 +114,7 @@ func (o Options) Build(ctx context.Context) (Manifest, error) {
 	}
 	certSum := sha256.Sum256(id.Cert.Raw)
 	m := Manifest{
-		Version: o.Source.Version, Flavour: o.Flavour, Development: !o.Release,
+		Version: o.Source.Version, Flavour: o.Flavour, Development: !o.Release, SecurityVersion: o.SecurityVersion,
 		Kernel: KernelRecord{
 			Package: in.kernel.Package, Version: in.kernel.Version, Release: in.kernel.Release,
 			SHA256: in.kernel.SHA256, Locked: in.kernel.Locked, Warning: in.kernel.Warning,

@@ -200,6 +200,7 @@ func TestVerify(t *testing.T) {
 		{name: "development as release", file: filepath.Join(dev.Out, SignedFile), manifest: &devManifest, is: ErrDevelopment},
 		{name: "release", file: filepath.Join(release.Out, SignedFile), manifest: &releaseManifest},
 		{name: "release disk", file: filepath.Join(release.Out, DiskFile), manifest: &releaseManifest},
+		{name: "without signed policy", file: filepath.Join(release.Out, UnsignedFile), says: "no signed PCR policy"},
 		{name: "unsigned", file: filepath.Join(release.Out, UnsignedFile), is: sign.ErrUnsigned},
 		{name: "other key", file: filepath.Join(release.Out, SignedFile), keys: others, is: sign.ErrSignature},
 		{name: "other manifest", file: filepath.Join(release.Out, SignedFile), manifest: &devManifest, says: "another build"},

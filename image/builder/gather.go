@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ratchetos/ratchet/image/disk"
 	"github.com/ratchetos/ratchet/image/initramfs"
 	"github.com/ratchetos/ratchet/image/kernel"
 )
@@ -64,6 +65,10 @@ func (o Options) gather(ctx context.Context, p *progress) (*inputs, error) {
 		}
 		var err error
 		in.system.Init, err = os.ReadFile(path)
+		return err
+	})
+	g.Go(func() (err error) {
+		in.system.State, err = disk.StateTemplate()
 		return err
 	})
 	if err := g.Wait(); err != nil {

@@ -23,12 +23,13 @@ const (
 
 // Manifest is image.json.
 type Manifest struct {
-	Version     string       `json:"version"`
-	Flavour     string       `json:"flavour"`
-	Development bool         `json:"development"`
-	Kernel      KernelRecord `json:"kernel"`
-	Stub        string       `json:"stub"` // systemd version
-	PCR11       PCR          `json:"pcr11"`
+	Version         string       `json:"version"`
+	Flavour         string       `json:"flavour"`
+	Development     bool         `json:"development"`
+	SecurityVersion uint         `json:"security_version"`
+	Kernel          KernelRecord `json:"kernel"`
+	Stub            string       `json:"stub"` // systemd version
+	PCR11           PCR          `json:"pcr11"`
 	// Certificate is the SHA-256 of the DER certificate the UKI is signed with.
 	Certificate string            `json:"certificate"`
 	Sizes       Sizes             `json:"sizes"`

@@ -29,6 +29,10 @@ type Options struct {
 	Modules []string       // zero: what the hardware catalogue asks for
 	Stub    string         // path; zero: the lock's
 
+	// SecurityVersion is raised, at most to 63, by a release that closes a hole: boxes that have run it
+	// for good refuse what has a lower one.
+	SecurityVersion uint
+
 	Release bool // not a development image: no recovery key inside, no self-provisioning
 	// Keys sign the image; zero: the development keys of KeyDir, which are made on first use.
 	Keys   keys.Ring

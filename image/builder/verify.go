@@ -55,5 +55,15 @@ func (c Check) image(r ImageReport) (errs []error) {
 		errs = append(errs, fmt.Errorf("%w: it provisions any box by itself and carries its recovery key; "+
 			"build with --release, or pass --development to check it as what it is", ErrDevelopment))
 	}
+	if r.policyErr == nil {
+		if err := r.approved(); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if direct, err := r.approvesDirect(); err != nil {
+		errs = append(errs, err)
+	} else if direct && !c.Development {
+		errs = append(errs, ErrDirect)
+	}
 	return errs
 }

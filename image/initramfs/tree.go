@@ -16,6 +16,8 @@ import (
 const (
 	PolicyPath    = "etc/ratchet/policy.json"
 	AppliancePath = "etc/ratchet/appliance.yaml"
+	StatePath     = "etc/ratchet/state.ext4.zst"
+	DirectPath    = "etc/ratchet/direct.pcrsig"
 	ClosurePath   = "lib/modules/closure"
 	CAPath        = "etc/ssl/certs/ca-certificates.crt"
 )
@@ -58,10 +60,19 @@ type SystemFiles struct {
 	Policy    []byte // JSON
 	Appliance []byte // default configuration, YAML
 	CA        []byte // PEM bundle
+	Direct    []byte // signed PCR policy of a direct kernel boot
+	State     []byte // start of an empty file system for STATE; compressed here
 }
 
 // System is the archive of everything that changes with the code.
 func System(f SystemFiles) ([]byte, error) {
+	state := f.State
+	if state != nil {
+		var err error
+		if state, err = frame(state, maxLevel); err != nil {
+			return nil, fmt.Errorf("compress STATE: %w", err)
+		}
+	}
 	recs := []cpio.Record{
 		// Mount points of init, and what a process needs before devtmpfs is mounted.
 		cpio.Directory("dev", 0o755),
@@ -82,6 +93,8 @@ func System(f SystemFiles) ([]byte, error) {
 		{PolicyPath, f.Policy, 0o600}, // may hold the development recovery key
 		{AppliancePath, f.Appliance, 0o600},
 		{CAPath, f.CA, 0o644},
+		{DirectPath, f.Direct, 0o644},
+		{StatePath, state, 0o600},
 		{"init", f.Init, 0o755},
 	} {
 		if e.data != nil {

@@ -2,6 +2,7 @@ package uki
 
 import (
 	"fmt"
+	"slices"
 )
 
 // Content is what goes into an image.
@@ -28,16 +29,41 @@ func Build(stub []byte, c Content) ([]byte, error) {
 	if _, ok := f.Section(".linux"); ok {
 		return nil, fmt.Errorf("parse stub: it has a .linux section: that is an image, not a stub")
 	}
-	add := []struct {
-		name string
-		data []byte
-	}{
+	return f.append([]section{
 		{".osrel", c.OSRelease},
 		{".uname", c.Uname},
 		{".cmdline", c.Cmdline},
 		{".initrd", c.Initrd},
 		{".linux", c.Linux},
+	})
+}
+
+// WithSection adds a section behind those of an unsigned image. It is for what is made from the image,
+// as the signature over its PCR 11, and must be of a name that the stub does not measure.
+func WithSection(image []byte, name string, data []byte) ([]byte, error) {
+	f, err := Parse(image)
+	if err != nil {
+		return nil, fmt.Errorf("add section %s: %w", name, err)
 	}
+	if f.certSize > 0 {
+		return nil, fmt.Errorf("add section %s: the image is signed already", name)
+	}
+	if _, ok := f.Section(name); ok {
+		return nil, fmt.Errorf("add section %s: there is one already", name)
+	}
+	if slices.Contains(measured252, name) || slices.Contains(measured255, name) {
+		return nil, fmt.Errorf("add section %s: it is measured, and would change what was predicted", name)
+	}
+	return f.append([]section{{name, data}})
+}
+
+type section struct {
+	name string
+	data []byte
+}
+
+// append returns a copy of the file that ends with more sections.
+func (f *File) append(add []section) ([]byte, error) {
 	total := uint64(f.rawEnd)
 	for _, s := range add {
 		if len(s.data) == 0 {
@@ -56,7 +82,7 @@ func Build(stub []byte, c Content) ([]byte, error) {
 	// What stands behind the last section is the symbol table; it goes, and so must the
 	// header's pointer to it, or PE readers look for a string table at the end of the kernel.
 	out := make([]byte, 0, total)
-	out = append(out, stub[:f.rawEnd]...)
+	out = append(out, f.Data[:f.rawEnd]...)
 	out = pad(out, f.fileAlign)
 	// Page-aligned whatever the stub asks for, so that firmware can protect section by section.
 	pages := max(f.sectAlign, 4096)

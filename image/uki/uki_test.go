@@ -280,3 +280,36 @@ func ExamplePCR11() {
 	fmt.Printf("%x… %v\n", pcr[:4], err)
 	// Output: f6c595ef… <nil>
 }
+
+// TestWithSection adds what is made from an image to it, without changing what was measured.
+func TestWithSection(t *testing.T) {
+	image := build(t, tinyStub("252"), tiny)
+	signed, err := WithSection(image, ".pcrsig", []byte("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := parse(t, signed)
+	if b, ok := f.Section(".pcrsig"); !ok || string(b) != "{}" {
+		t.Errorf("section: %q %v", b, ok)
+	}
+	before, err := PCR11(parse(t, image))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after, err := PCR11(f); err != nil || after != before {
+		t.Errorf("PCR 11 is %x, was %x (%v)", after, before, err)
+	}
+	if _, err := pe.NewFile(bytes.NewReader(signed)); err != nil {
+		t.Errorf("debug/pe: %v", err)
+	}
+	for name, err := range map[string]error{
+		"twice":    errOf(WithSection(signed, ".pcrsig", []byte("{}"))),
+		"measured": errOf(WithSection(image, ".splash", []byte("x"))),
+		"empty":    errOf(WithSection(image, ".pcrsig", nil)),
+		"no image": errOf(WithSection([]byte("ELF"), ".pcrsig", []byte("{}"))),
+	} {
+		if err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
