@@ -1,6 +1,7 @@
 package slot
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -18,8 +19,12 @@ const EFIVarsDir = "/sys/firmware/efi/efivars"
 // maxVariable bounds what is read of one; a boot entry has some hundred bytes.
 const maxVariable = 64 << 10
 
-// attributes of what is written: non-volatile, visible to boot services and to the running system.
-var attributes = [4]byte{0x07}
+// ours are the attributes of our variables: non-volatile, visible to boot services and to the running
+// system. A file starts with four bytes of them.
+const (
+	ours          uint32 = 0x07
+	attributesLen        = 4
+)
 
 // EFIVars are the Variables of a running machine. The zero value is usable.
 type EFIVars struct{ Dir string } // "" for EFIVarsDir
@@ -55,14 +60,19 @@ func (v EFIVars) Get(name, vendor string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read EFI variable %s: %w", name, err)
 	}
-	if len(b) < len(attributes) {
+	if len(b) < attributesLen {
 		return nil, fmt.Errorf("read EFI variable %s: it has no attributes", name)
 	}
-	return b[len(attributes):], nil
+	return b[attributesLen:], nil
 }
 
-// Set implements Variables: one write(2) sets attributes and value, and replaces what was there.
+// Set implements Variables.
 func (v EFIVars) Set(name, vendor string, value []byte) error {
+	return v.SetAs(name, vendor, ours, value)
+}
+
+// SetAs sets a variable with other attributes: one write(2) sets both, and replaces what was there.
+func (v EFIVars) SetAs(name, vendor string, attributes uint32, value []byte) error {
 	path := v.path(name, vendor)
 	if err := mutable(path); err != nil {
 		return fmt.Errorf("write EFI variable %s: %w", name, err)
@@ -71,7 +81,7 @@ func (v EFIVars) Set(name, vendor string, value []byte) error {
 	if err != nil {
 		return failed("write", name, err)
 	}
-	_, err = unix.Write(fd, append(attributes[:], value...))
+	_, err = unix.Write(fd, append(binary.LittleEndian.AppendUint32(nil, attributes), value...))
 	return failed("write", name, errors.Join(err, unix.Close(fd)))
 }
 

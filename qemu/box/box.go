@@ -33,11 +33,18 @@ type Options struct {
 	UEFI bool
 	// SecureBoot enrols Cert as the only key; implies UEFI.
 	SecureBoot bool
+	// SetupMode starts with the firmware of SecureBoot and no keys in it.
+	SetupMode bool
 	Cert       []byte // PEM
 	// NoTPM leaves the TPM out.
 	NoTPM bool
 	// BootDisk is the model of the boot disk, virtio-blk if empty.
 	BootDisk string
+	// BootDrive, when set, is called with the boot disk's file and returns what QEMU opens in its place, for example
+	// a package powercut's NBD export of that file.
+	BootDrive func(path string) (filename string, err error)
+	// Bus is between the machine and its TPM.
+	Bus vm.Bus
 	Disks    []vm.Disk
 	// NICs beside the management NIC, which is always the first one.
 	NICs []vm.NIC
@@ -72,9 +79,16 @@ func Boot(ctx context.Context, o Options) (*Box, error) {
 			}
 		}
 	}
+	drive := bootDisk
+	if o.BootDrive != nil {
+		var err error
+		if drive, err = o.BootDrive(bootDisk); err != nil {
+			return nil, err
+		}
+	}
 	c := vm.Config{
 		Name: "ratchet", Dir: filepath.Join(o.Dir, "vm"), Memory: o.Memory, Stdout: o.Stdout, Limit: o.Limit, ExtraArgs: o.ExtraArgs,
-		Disks: append([]vm.Disk{{Path: bootDisk, Model: o.BootDisk, Serial: "ratchet-boot"}}, o.Disks...),
+		Disks: append([]vm.Disk{{Path: drive, Model: o.BootDisk, Serial: "ratchet-boot"}}, o.Disks...),
 	}
 	forwards := []vm.Forward{{Guest: APIPort}, {Guest: NBDPort}}
 	for _, port := range o.Forwards {
@@ -82,10 +96,10 @@ func Boot(ctx context.Context, o Options) (*Box, error) {
 	}
 	c.NICs = append([]vm.NIC{{MAC: "52:54:00:72:61:01", Net: vm.User{Forwards: forwards}}}, o.NICs...)
 	if !o.NoTPM {
-		c.TPM = &vm.TPM{Dir: filepath.Join(o.Dir, tpmDir)}
+		c.TPM = &vm.TPM{Dir: filepath.Join(o.Dir, tpmDir), Bus: o.Bus}
 	}
-	if o.UEFI || o.SecureBoot {
-		c.Firmware = vm.UEFI{SecureBoot: o.SecureBoot, Cert: o.Cert}
+	if o.UEFI || o.SecureBoot || o.SetupMode {
+		c.Firmware = vm.UEFI{SecureBoot: o.SecureBoot || o.SetupMode, Cert: o.Cert, SetupMode: o.SetupMode}
 	} else {
 		cmdline, err := os.ReadFile(filepath.Join(o.Image, builder.CmdlineFile))
 		if err != nil {

@@ -16,7 +16,12 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/ratchetos/ratchet/boot/enroll"
 )
+
+// vendor is nobody's.
+var vendor = MustGUID("0f0e0d0c-0b0a-0908-0706-050403020100")
 
 func template(t testing.TB) []byte {
 	t.Helper()
@@ -74,7 +79,7 @@ func TestEnroll(t *testing.T) {
 		if v.Attributes != 0x27 || !v.Timestamp.Equal(time.Date(2026, 2, 3, 4, 5, 6, 0, time.UTC)) {
 			t.Errorf("%s: attributes %#x, timestamp %s", name, v.Attributes, v.Timestamp)
 		}
-		certs, err := Certificates(v.Data)
+		certs, err := enroll.Certificates(v.Data)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -135,7 +140,7 @@ func TestDebianKeys(t *testing.T) {
 	if !ok {
 		t.Fatal("no db in Debian's store with Microsoft's keys")
 	}
-	certs, err := Certificates(db.Data)
+	certs, err := enroll.Certificates(db.Data)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,7 +160,7 @@ func TestSetAndDelete(t *testing.T) {
 	}
 	before := s.Variables()
 	for _, value := range []string{"first", "a longer second"} {
-		if err := s.Set(Variable{Name: "Näme", Vendor: owner, Attributes: NonVolatile, Data: []byte(value)}); err != nil {
+		if err := s.Set(Variable{Name: "Näme", Vendor: vendor, Attributes: NonVolatile, Data: []byte(value)}); err != nil {
 			t.Fatal(err)
 		}
 		back, err := Parse(s.Bytes())
@@ -165,11 +170,11 @@ func TestSetAndDelete(t *testing.T) {
 		if diff := cmp.Diff(s.Variables(), back.Variables()); diff != "" {
 			t.Fatalf("after a round trip:\n%s", diff)
 		}
-		if v, ok := back.Get("Näme", owner); !ok || string(v.Data) != value {
+		if v, ok := back.Get("Näme", vendor); !ok || string(v.Data) != value {
 			t.Fatalf("got %q %v, want %q", v.Data, ok, value)
 		}
 	}
-	if !s.Delete("Näme", owner) || s.Delete("Näme", owner) {
+	if !s.Delete("Näme", vendor) || s.Delete("Näme", vendor) {
 		t.Fatal("a variable must be deletable exactly once")
 	}
 	back, err := Parse(s.Bytes())
@@ -187,7 +192,7 @@ func TestFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range 1000 {
-		err = s.Set(Variable{Name: strings.Repeat("n", i+1), Vendor: owner, Data: make([]byte, 8192)})
+		err = s.Set(Variable{Name: strings.Repeat("n", i+1), Vendor: vendor, Data: make([]byte, 8192)})
 		if err != nil {
 			break
 		}
@@ -248,7 +253,7 @@ func TestGUID(t *testing.T) {
 // FuzzParse: any bytes parse or fail; what parses can be changed and parsed again with the same result.
 func FuzzParse(f *testing.F) {
 	f.Add(small(nil))
-	f.Add(small(encode(Variable{Name: "PK", Vendor: globalVariable, Attributes: 0x27, Data: signatureList([]byte{1, 2})})))
+	f.Add(small(encode(Variable{Name: "PK", Vendor: globalVariable, Attributes: 0x27, Data: enroll.Lists(&x509.Certificate{Raw: []byte{1, 2}})})))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s, err := Parse(b)
 		if err != nil {
@@ -258,16 +263,16 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		for _, v := range s.Variables() {
-			_, _ = Certificates(v.Data)
+			_, _ = enroll.Certificates(v.Data)
 		}
-		if s.Set(Variable{Name: "x", Vendor: owner, Data: []byte{1}}) != nil {
+		if s.Set(Variable{Name: "x", Vendor: vendor, Data: []byte{1}}) != nil {
 			return
 		}
 		back, err := Parse(s.Bytes())
 		if err != nil {
 			t.Fatalf("what we wrote does not parse: %v", err)
 		}
-		if v, ok := back.Get("x", owner); !ok || !bytes.Equal(v.Data, []byte{1}) {
+		if v, ok := back.Get("x", vendor); !ok || !bytes.Equal(v.Data, []byte{1}) {
 			t.Fatal("what we wrote is not there")
 		}
 	})

@@ -52,8 +52,11 @@ type Direct struct {
 type UEFI struct {
 	// SecureBoot enrols Cert as the only key and turns verification on.
 	SecureBoot bool
-	// Cert is a PEM certificate; needed with SecureBoot.
+	// Cert is a PEM certificate; needed with SecureBoot, unless SetupMode.
 	Cert []byte
+	// SetupMode starts a new machine with SecureBoot's firmware but without any key: it takes some and
+	// runs everything until then.
+	SetupMode bool
 }
 
 func (Direct) firmware() {}
@@ -163,7 +166,7 @@ func (c Config) check() error {
 			return fmt.Errorf("direct boot without a kernel")
 		}
 	case UEFI:
-		if f.SecureBoot && len(f.Cert) == 0 {
+		if f.SecureBoot && !f.SetupMode && len(f.Cert) == 0 {
 			return fmt.Errorf("secure boot without a certificate to enrol")
 		}
 	}

@@ -189,7 +189,7 @@ func flash(dir string, u UEFI) (code, vars string, err error) {
 	if b, err = os.ReadFile(files.Vars); err != nil {
 		return "", "", err
 	}
-	if u.SecureBoot {
+	if u.SecureBoot && !u.SetupMode {
 		if b, err = ovmf.Enroll(b, u.Cert); err != nil {
 			return "", "", err
 		}
@@ -199,7 +199,7 @@ func flash(dir string, u UEFI) (code, vars string, err error) {
 
 // checkKept refuses to call a boot secure on variables of an earlier one that was not, or had another signer.
 func checkKept(vars string, image []byte, u UEFI) error {
-	if !u.SecureBoot {
+	if !u.SecureBoot || u.SetupMode {
 		return nil
 	}
 	ok, err := ovmf.Enrolled(image, u.Cert)
