@@ -24,7 +24,7 @@ define need # list of command:package
 	  $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
 endef
 
-.PHONY: help run test image systems bench fuzz lint generate clean go tools
+.PHONY: help run test image flash systems bench fuzz lint generate clean go tools
 
 help: ## show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,6 +39,12 @@ run: go ## build the image, boot it in QEMU and do the main job on it
 image: go ## build the signed UKI and the disk image (FLAVOUR=cloud|full)
 	$(call need,$(RUN_TOOLS))
 	@$(GO) run ./image build --flavour $(FLAVOUR) --version $(VERSION)
+
+flash: go ## write the disk image to DISK=/dev/… of this machine, after asking
+	@[ -n "$(DISK)" ] || { echo "name the disk: make flash DISK=/dev/disk/by-id/…   (lsblk -o NAME,SIZE,MODEL,SERIAL)"; exit 2; }
+	@$(MAKE) --no-print-directory image
+	@$(GO) build -o build/image/image ./image
+	@$(SUDO) build/image/image flash build/image/$(FLAVOUR)/disk.img $(DISK)
 
 tools: go
 	$(call need,$(TEST_TOOLS))

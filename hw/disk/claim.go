@@ -70,7 +70,7 @@ func wipe(d Device, size int64) error {
 			spans = append(spans, [2]int64{offset, offset + 128<<10})
 		}
 	}
-	zeros := aligned(128 << 10)
+	zeros := Aligned(128 << 10)
 	for _, s := range spans {
 		for at := s[0]; at < min(s[1], size); {
 			n := min(int64(len(zeros)), min(s[1], size)-at)
@@ -85,15 +85,15 @@ func wipe(d Device, size int64) error {
 
 // Blank says whether the start of the disk is all zeros, as after Claim with erase.
 func Blank(r io.ReaderAt, size int64) (bool, error) {
-	buf := aligned(int(min(size, edge)))
+	buf := Aligned(int(min(size, edge)))
 	if _, err := r.ReadAt(buf, 0); err != nil && !errors.Is(err, io.EOF) {
 		return false, fmt.Errorf("read disk: %w", err)
 	}
 	return len(bytes.TrimLeft(buf, "\x00")) == 0, nil
 }
 
-// aligned allocates n bytes at an address that O_DIRECT accepts on every disk.
-func aligned(n int) []byte {
+// Aligned allocates n bytes at an address that O_DIRECT accepts on every disk.
+func Aligned(n int) []byte {
 	const align = 4096
 	buf := make([]byte, n+align)
 	skip := int(-uintptr(unsafe.Pointer(unsafe.SliceData(buf))) & (align - 1))

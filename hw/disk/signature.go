@@ -64,7 +64,7 @@ func (p *probe) fill(offset int64, n int) {
 	const align = 4096
 	p.block = offset &^ (align - 1)
 	want := min(max(window, (int64(n)+align)&^(align-1)), p.size-p.block)
-	p.buf = aligned(int(want))
+	p.buf = Aligned(int(want))
 	got, err := p.r.ReadAt(p.buf, p.block)
 	if err != nil && !errors.Is(err, io.EOF) {
 		p.err = err
