@@ -19,6 +19,8 @@ type console struct {
 	out   io.Writer
 	in    *os.File // nil when the console cannot be opened
 	lines chan string
+	// watchdog runs from the start of the boot; nil on a machine without one.
+	watchdog *watchdog
 }
 
 func openConsole() *console {
@@ -42,6 +44,7 @@ const confirmLimit = 2 * time.Minute
 // confirm waits for one exact word; anything else, or silence, is a no.
 func (c *console) confirm(ctx context.Context, question, word string) bool {
 	c.say("%s", question)
+	defer c.watchdog.attended()()
 	c.say("type %q within %s to go on, anything else to stay isolated", word, confirmLimit)
 	ctx, cancel := context.WithTimeout(ctx, confirmLimit)
 	defer cancel()
@@ -76,6 +79,7 @@ func (c *console) read() <-chan string {
 // lastResort keeps a console alive when core cannot be started. It never returns: PID 1 must not.
 func (c *console) lastResort(why any) {
 	c.say("verdict ISOLATED: init cannot go on: %v", why)
+	c.watchdog.stop() // it would restart the box while somebody reads this
 	c.say("next: type reboot or poweroff")
 	for line := range c.read() {
 		switch strings.TrimSpace(line) {
@@ -94,6 +98,7 @@ func (c *console) lastResort(why any) {
 }
 
 func (c *console) down(how int) {
+	c.watchdog.stop()
 	unix.Sync()
 	if err := unix.Reboot(how); err != nil {
 		c.say("%v", err)

@@ -108,7 +108,13 @@ func (c *check) isBootDisk(d hw.Device) (bool, error) {
 	if err != nil || parts[partLedger] == "" {
 		return false, err
 	}
-	c.slot = slot
-	c.disk = verdict.Disk{ID: d.ID, Node: d.Node, Ledger: parts[partLedger], State: parts[partState], Data: parts[partData]}
+	c.slot, c.facts.Slot = slot, slot
+	var slots []verdict.DiskSlot
+	if c.Slots != nil {
+		if slots, err = c.Slots(d.Node, parts); err != nil {
+			c.Say("warning: image slots: %v", err)
+		}
+	}
+	c.disk = verdict.Disk{ID: d.ID, Node: d.Node, Ledger: parts[partLedger], State: parts[partState], Data: parts[partData], Slots: slots}
 	return true, nil
 }

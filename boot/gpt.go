@@ -14,6 +14,9 @@ import (
 type partition struct {
 	guid string // unique GUID, lower case, as the firmware's variables write it
 	name string
+	// number is its entry from 1; first and last are sectors, last included.
+	number      uint32
+	first, last uint64
 }
 
 var errNoGPT = errors.New("no GUID partition table")
@@ -52,9 +55,13 @@ func readGPT(r io.ReaderAt, sector int64) ([]partition, error) {
 		return nil, fmt.Errorf("read GPT: entries are corrupt")
 	}
 	var parts []partition
-	for e := entries; len(e) > 0; e = e[size:] {
+	for i := range n {
+		e := entries[i*size : (i+1)*size]
 		if le.Uint64(e) != 0 || le.Uint64(e[8:]) != 0 { // an unused entry has no type
-			parts = append(parts, partition{guid: guidString(e[16:32]), name: utf16String(e[56:128])})
+			parts = append(parts, partition{
+				guid: guidString(e[16:32]), name: utf16String(e[56:128]),
+				number: i + 1, first: le.Uint64(e[32:]), last: le.Uint64(e[40:]),
+			})
 		}
 	}
 	return parts, nil

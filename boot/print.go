@@ -25,6 +25,11 @@ func announce(r verdict.Report, p Policy, say func(string, ...any)) {
 			say("*** DEVELOPMENT recovery key: %s", p.RecoveryKey)
 		}
 	}
+	for _, i := range r.Images {
+		if i.Code != "ok" {
+			say("slot %s %s %s: %s", i.Slot, strings.ToUpper(string(i.Decision)), i.Code, i.Reason)
+		}
+	}
 	for _, d := range r.Devices {
 		say("device %s %s %s: %s", d.ID, strings.ToUpper(string(d.Decision)), d.Code, d.Reason)
 	}
