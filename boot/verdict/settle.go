@@ -97,9 +97,12 @@ func (s *settling) devices(seen []Observed) {
 			s.compare(d, o)
 			continue
 		}
+		if i, open := s.intents[ledger.DeviceTarget(d.ID)]; open && i.To.Strength == ledger.StrengthAbsent {
+			continue // an operator has let it be forgotten
+		}
 		gone[d.Place] = d.ID
 		s.next.Devices = append(s.next.Devices, d)
-		s.say(d.ID, Isolated, "missing", nextDevice, "it was at %s and is not there any more", d.Place)
+		s.say(d.ID, Isolated, "missing", "put it back, or "+nextConsole+"recover "+d.ID, "it was at %s and is not there any more", d.Place)
 	}
 	for _, o := range seen {
 		if !known[o.ID] {
