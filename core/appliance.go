@@ -20,6 +20,7 @@ import (
 	"github.com/ratchetos/ratchet/core/api/pki"
 	"github.com/ratchetos/ratchet/core/clock"
 	"github.com/ratchetos/ratchet/core/config"
+	"github.com/ratchetos/ratchet/core/firmware"
 	"github.com/ratchetos/ratchet/core/host"
 	"github.com/ratchetos/ratchet/core/inventory"
 	"github.com/ratchetos/ratchet/core/memory"
@@ -43,7 +44,9 @@ type appliance struct {
 	module   func(name string) error // loads one into the kernel
 	builtin  config.Checker          // the plugins of this binary
 	host     *host.Host
-	attempts *attempt.Manager // nil without a counter
+	attempts *attempt.Manager  // nil without a counter
+	firmware *firmware.Manager // of devices; nil without a counter
+	staged   staging           // a package of device firmware
 	tokens   *pki.Tokens
 	ca       *pki.Authority
 	api      *api.Server
@@ -106,7 +109,7 @@ func (a *appliance) open() (err error) {
 		}
 		a.store = store
 	}
-	system, err := hw.Open(hw.Options{Log: a.log})
+	system, err := hw.Open(hw.Options{Log: a.log, Simulated: a.report != nil && a.report.Development})
 	if err != nil {
 		return err
 	}
@@ -121,6 +124,7 @@ func (a *appliance) open() (err error) {
 	}
 	if a.report != nil && a.report.TPM.Present && a.report.BootDisk.Ledger != "" {
 		a.attempts = attempt.New(a.opener())
+		a.firmware = firmware.New(firmware.Options{Devices: a.devices, Hardware: system, Attempts: a.attempts, Store: a.store})
 	}
 	return nil
 }

@@ -39,7 +39,7 @@ func Returned(j Judgement, o Observed) Verdict {
 	}
 	if i, open := s.intents[ledger.DeviceTarget(o.ID)]; open && i.From.Strength == ledger.StrengthAbsent && i.To.Matches(o.Content) {
 		return Verdict{
-			Decision: Quarantined, Code: "admitted-at-boot", Next: "reboot",
+			Decision: Quarantined, Code: "admitted-at-boot", Next: "ratchetctl power reboot",
 			Reason: fmt.Sprintf("attempt %d admits it; the next boot reads it back and releases it", i.Number),
 		}
 	}

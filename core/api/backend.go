@@ -36,6 +36,8 @@ type Backend interface {
 	ReleaseDevice(ctx context.Context, selector string) error
 
 	Counter(ctx context.Context) (*apipb.ShowCounterReply, error)
+
+	FirmwareBackend
 }
 
 var (

@@ -20,6 +20,8 @@ func requiredRole(procedure string) (pki.Role, bool) {
 		apipbconnect.ConfigCheckProcedure,
 		apipbconnect.HardwareListProcedure,
 		apipbconnect.CounterShowProcedure,
+		apipbconnect.FirmwareListProcedure,
+		apipbconnect.FirmwareVerifyProcedure,
 		metricsPath:
 		return pki.Viewer, true
 
@@ -32,6 +34,9 @@ func requiredRole(procedure string) (pki.Role, bool) {
 		apipbconnect.ConfigConfirmProcedure,
 		apipbconnect.HardwareClaimProcedure,
 		apipbconnect.HardwareReleaseProcedure,
+		apipbconnect.FirmwareStageProcedure,
+		apipbconnect.FirmwareFlashProcedure,
+		apipbconnect.AdmissionAdmitProcedure,
 		apipbconnect.AccessCreateTokenProcedure:
 		return pki.Admin, true
 	}

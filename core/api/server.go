@@ -128,6 +128,8 @@ func (s *Server) routes() http.Handler {
 	mux.Handle(apipbconnect.NewConfigHandler(configs{s}, opts...))
 	mux.Handle(apipbconnect.NewHardwareHandler(hardware{s}, opts...))
 	mux.Handle(apipbconnect.NewCounterHandler(counter{s}, opts...))
+	mux.Handle(apipbconnect.NewFirmwareHandler(firmwares{s}, opts...))
+	mux.Handle(apipbconnect.NewAdmissionHandler(admissions{s}, opts...))
 	mux.Handle(apipbconnect.NewAccessHandler(access{s}, opts...))
 	mux.Handle("GET "+metricsPath, s.metrics())
 	mux.HandleFunc("GET "+healthPath, func(w http.ResponseWriter, _ *http.Request) {

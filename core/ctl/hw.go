@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
@@ -9,8 +10,8 @@ import (
 )
 
 func (a *App) hwCommand() *cobra.Command {
-	return group("hw", "List, claim and release NICs and disks", "", "  ratchetctl hw list\n  ratchetctl hw claim serial:WD-1234 --erase",
-		a.hwList(), a.hwClaim(), a.hwRelease())
+	return group("hw", "List, admit, claim and release NICs and disks", "", "  ratchetctl hw list\n  ratchetctl hw admit mac:52:54:00:72:61:02\n  ratchetctl hw claim serial:WD-1234 --erase",
+		a.hwList(), a.hwAdmit(), a.hwClaim(), a.hwRelease())
 }
 
 func (a *App) hwList() *cobra.Command {
@@ -44,6 +45,8 @@ func (a *App) hwList() *cobra.Command {
 // deviceState is the one thing that most stands in the way of using a device.
 func deviceState(d *apipb.Device) string {
 	switch v := d.GetVerdict(); {
+	case v.GetCode() == "missing":
+		return "missing: " + v.GetReason()
 	case !d.GetSupported():
 		return "unsupported: " + d.GetWhy()
 	case released(v) != nil:
@@ -56,11 +59,36 @@ func deviceState(d *apipb.Device) string {
 	return "ok"
 }
 
+func (a *App) hwAdmit() *cobra.Command {
+	return &cobra.Command{
+		Use: "admit DEVICE", Short: "Let a new device in at the next boot",
+		Long: "Let a device in that is new to this box, named by its id or place as \"hw list\" shows it.\n\n" +
+			"The device is read back in quarantine and admitted with the firmware it has now, in an attempt\n" +
+			"of the counter. The next boot reads it back once more and releases it.",
+		Example: "  ratchetctl hw admit mac:52:54:00:72:61:02\n  ratchetctl power reboot",
+		Args:    Args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.Client()
+			if err != nil {
+				return err
+			}
+			reply, err := c.Admission.Admit(cmd.Context(), &apipb.AdmitRequest{Selector: args[0]})
+			if err != nil {
+				return err
+			}
+			return a.show(reply, func(w io.Writer) {
+				fmt.Fprintf(w, "attempt %d admits %s with firmware %s; the next boot releases it: ratchetctl power reboot\n", reply.GetAttempt(), reply.GetId(), reply.GetFirmware())
+			})
+		},
+	}
+}
+
 func (a *App) hwClaim() *cobra.Command {
 	var erase bool
 	cmd := &cobra.Command{
-		Use: "claim DEVICE", Short: "Admit a device to this box",
-		Long: "Admit a device to this box, named by its id or place as \"hw list\" shows it.\n\n" +
+		Use: "claim DEVICE", Short: "Take a device into use",
+		Long: "Take a device into use that was released or whose content stands in the way, named by its id\n" +
+			"or place as \"hw list\" shows it.\n\n" +
 			"A disk with somebody's partition table, filesystem or volume on it is never written unless\n" +
 			"--erase says that its content may be destroyed.",
 		Example: "  ratchetctl hw claim mac:52:54:00:72:61:02\n  ratchetctl hw claim serial:ratchet-data --erase",

@@ -74,8 +74,8 @@ func (inv *Inventory) Free(selector string) (Device, error) {
 	if err := inv.allowed(d); err != nil {
 		return Device{}, err
 	}
-	function, _, _ := strings.Cut(d.Place, "/")
-	if !strings.HasPrefix(function, "pci:") {
+	at := function(d.Place)
+	if !strings.HasPrefix(at, "pci:") {
 		return Device{}, fmt.Errorf("release %s: %w: only whole devices are released", d.ID, ErrInUse)
 	}
 	all, err := inv.visible()
@@ -83,7 +83,7 @@ func (inv *Inventory) Free(selector string) (Device, error) {
 		return Device{}, err
 	}
 	for _, other := range all {
-		if f, _, _ := strings.Cut(other.Place, "/"); f != function {
+		if function(other.Place) != at {
 			continue
 		}
 		if owner := inv.describe(other).Owner; owner != "" {
@@ -91,7 +91,7 @@ func (inv *Inventory) Free(selector string) (Device, error) {
 		}
 	}
 	inv.scanned = time.Time{}
-	if err := inv.hardware.Isolate(function); err != nil {
+	if err := inv.hardware.Isolate(at); err != nil {
 		return Device{}, fmt.Errorf("release %s: %w", d.ID, err)
 	}
 	return d, nil

@@ -47,6 +47,8 @@ type Inventory struct {
 
 	mu     sync.Mutex
 	leases map[string]*lease // by device id
+	// judged are verdicts given while the box runs; they replace those of the report.
+	judged map[string]verdict.Device
 	// What hw found last, and when. A start asks a dozen times in a second, and each look walks sysfs.
 	found   []hw.Device
 	scanned time.Time
@@ -64,7 +66,7 @@ type lease struct {
 
 // New makes an inventory. A nil report means that no verdict was given: a workstation.
 func New(hardware Hardware, report *verdict.Report) *Inventory {
-	return &Inventory{hardware: hardware, report: report, leases: make(map[string]*lease)}
+	return &Inventory{hardware: hardware, report: report, leases: make(map[string]*lease), judged: make(map[string]verdict.Device)}
 }
 
 // Devices lists everything, owned devices that are out of sight (a NIC in another namespace) included.
@@ -107,6 +109,7 @@ func (inv *Inventory) visible() ([]hw.Device, error) {
 		}
 		found = append(found, d)
 	}
+	found = inv.named(found)
 	for _, l := range inv.leases {
 		same := func(d hw.Device) bool { return d.ID == l.device.ID }
 		if slices.ContainsFunc(found, same) || l.device.Bus == "file" {
@@ -151,17 +154,15 @@ func (inv *Inventory) verdict(d hw.Device) verdict.Verdict {
 	if id == DataSelector {
 		id = inv.report.BootDisk.ID
 	}
-	for _, v := range inv.report.Devices {
-		if v.ID == id || v.ID == d.Place {
-			return v.Verdict
-		}
+	if v := inv.given(id, d.Place); v != nil {
+		return v.Verdict
 	}
 	if id == inv.report.BootDisk.ID {
 		return inv.report.Box
 	}
 	return verdict.Verdict{
 		Decision: verdict.Quarantined, Code: "unknown", Reason: "the device was not there at boot",
-		Next: "reboot to have it read back",
+		Next: "ratchetctl hw admit " + d.ID,
 	}
 }
 

@@ -23,6 +23,7 @@ type Backend struct {
 	calls   []string
 	config  []byte
 	applied uint64
+	staged  uint64 // bytes of a firmware package
 	follow  []chan string
 	first   chan struct{} // see followed
 }

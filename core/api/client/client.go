@@ -39,12 +39,14 @@ type Options struct {
 
 // Client has one field for each service.
 type Client struct {
-	System   apipbconnect.SystemClient
-	Plugins  apipbconnect.PluginsClient
-	Config   apipbconnect.ConfigClient
-	Hardware apipbconnect.HardwareClient
-	Counter  apipbconnect.CounterClient
-	Access   apipbconnect.AccessClient
+	System    apipbconnect.SystemClient
+	Plugins   apipbconnect.PluginsClient
+	Config    apipbconnect.ConfigClient
+	Hardware  apipbconnect.HardwareClient
+	Counter   apipbconnect.CounterClient
+	Firmware  apipbconnect.FirmwareClient
+	Admission apipbconnect.AdmissionClient
+	Access    apipbconnect.AccessClient
 
 	transport *http.Transport
 }
@@ -93,6 +95,8 @@ func build(network, address string, config *tls.Config) *Client {
 		Config:    apipbconnect.NewConfigClient(h, base, limit),
 		Hardware:  apipbconnect.NewHardwareClient(h, base, limit),
 		Counter:   apipbconnect.NewCounterClient(h, base, limit),
+		Firmware:  apipbconnect.NewFirmwareClient(h, base, limit),
+		Admission: apipbconnect.NewAdmissionClient(h, base, limit),
 		Access:    apipbconnect.NewAccessClient(h, base, limit),
 		transport: t,
 	}

@@ -171,14 +171,14 @@ func nothing(t *testing.T, r Rig) {
 
 func back(t *testing.T, r Rig) {
 	f := r.open(t)
-	s, ok := f.(firmware.Selecter)
-	if !ok || r.Slots < 2 {
+	if _, ok := f.(firmware.Selecter); !ok || r.Slots < 2 {
 		return
 	}
 	before := r.runs(t, f, "1.0")
 	r.flash(t, f, "1.1", "1.0")
 	f = r.open(t)
-	if s, ok = f.(firmware.Selecter); !ok {
+	s, ok := f.(firmware.Selecter)
+	if !ok {
 		t.Fatal("it had slots before")
 	}
 	for _, slot := range []string{"99", "-1", "", "x"} {
