@@ -97,6 +97,9 @@ func readAll(b []byte, keys Keys) (Manifest, []byte, error) {
 		return r.Manifest, nil, err
 	}
 	data, err := io.ReadAll(uki)
+	if err == nil && !bytes.Equal(data, b[r.Offset():r.Offset()+int64(len(data))]) {
+		err = errors.New("the image is not at its offset")
+	}
 	return r.Manifest, data, err
 }
 

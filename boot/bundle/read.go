@@ -13,7 +13,8 @@ import (
 type Reader struct {
 	Manifest Manifest
 	members
-	sbom []byte
+	sbom   []byte
+	offset int64
 }
 
 // members reads a tar of known files in a known order.
@@ -96,9 +97,13 @@ func (b *Reader) UKI() (io.Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	v.end = b.end
+	v.end, b.offset = b.end, b.in.n
 	return v, nil
 }
+
+// Offset is where the image starts in the bundle, once UKI was called: whoever has verified the whole file may read it
+// there again.
+func (b *Reader) Offset() int64 { return b.offset }
 
 // SBOM is there once UKI was called.
 func (b *Reader) SBOM() []byte { return b.sbom }
