@@ -8,7 +8,7 @@
 //	lists.go    EFI_SIGNATURE_LIST, what the variables hold
 //	update.go   EFI_VARIABLE_AUTHENTICATION_2, what is written to them
 //	plan.go     engine: what would be written, and what speaks against it
-//	roms.go     devices whose firmware is a program that Secure Boot asks a signature of
+//	system.go   adapter: the image's updates, and devices whose firmware is a program that Secure Boot asks a signature of
 //
 // An image carries its three updates ready signed (image/keys): no private key is on the box, and
 // nothing of what is written comes from the disk. With KeepFirmware the certificates that the board

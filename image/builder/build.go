@@ -16,7 +16,6 @@ import (
 	"github.com/ratchetos/ratchet/image/disk"
 	"github.com/ratchetos/ratchet/image/initramfs"
 	"github.com/ratchetos/ratchet/image/kernel"
-	"github.com/ratchetos/ratchet/image/keys"
 	"github.com/ratchetos/ratchet/image/sbom"
 	"github.com/ratchetos/ratchet/image/sign"
 	"github.com/ratchetos/ratchet/image/uki"
@@ -52,10 +51,7 @@ func (o Options) Build(ctx context.Context) (Manifest, error) {
 		Version: o.Source.Version, Flavour: o.Flavour, TPM: "required",
 		Development: !o.Release, RecoveryKey: recovery, SecurityVersion: o.SecurityVersion,
 	}
-	if policy.PolicyKeys, err = o.Keys.TrustedPEM(keys.Policy); err != nil {
-		return Manifest{}, err
-	}
-	if in.system.Direct, err = o.approveDirect(); err != nil {
+	if err := o.trust(&policy, &in.system); err != nil {
 		return Manifest{}, err
 	}
 	if in.system.Policy, err = initramfs.PolicyJSON(policy); err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/u-root/u-root/pkg/cpio"
 
+	"github.com/ratchetos/ratchet/boot/enroll"
 	"github.com/ratchetos/ratchet/image/kernel"
 )
 
@@ -62,6 +63,7 @@ type SystemFiles struct {
 	CA        []byte // PEM bundle
 	Direct    []byte // signed PCR policy of a direct kernel boot
 	State     []byte // start of an empty file system for STATE; compressed here
+	Enrolment enroll.Files
 }
 
 // System is the archive of everything that changes with the code.
@@ -95,6 +97,9 @@ func System(f SystemFiles) ([]byte, error) {
 		{CAPath, f.CA, 0o644},
 		{DirectPath, f.Direct, 0o644},
 		{StatePath, state, 0o600},
+		{enroll.Dir + "/PK.auth", f.Enrolment.PK, 0o644},
+		{enroll.Dir + "/KEK.auth", f.Enrolment.KEK, 0o644},
+		{enroll.Dir + "/db.auth", f.Enrolment.DB, 0o644},
 		{"init", f.Init, 0o755},
 	} {
 		if e.data != nil {

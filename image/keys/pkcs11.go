@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -42,8 +43,11 @@ func openToken(uri string) (*tokenSigner, error) {
 	}
 	s := &tokenSigner{key: k}
 	err = s.inFolder(func(dir string) error {
+		if err := s.resolve(); err != nil {
+			return err
+		}
 		out := filepath.Join(dir, "public")
-		if err := s.run(nil, "--read-object", "--type", "pubkey", "--output-file", out); err != nil {
+		if _, err := s.run(nil, "--id", hex.EncodeToString(s.key.ID), "--read-object", "--type", "pubkey", "--output-file", out); err != nil {
 			return err
 		}
 		der, err := os.ReadFile(out)
@@ -61,6 +65,59 @@ func openToken(uri string) (*tokenSigner, error) {
 
 // Public returns the public half.
 func (s *tokenSigner) Public() crypto.PublicKey { return s.pub }
+
+// resolve finds the CKA_ID of a key that was named by its label: the tool signs with the first key it
+// finds, whatever label it is told, unless it is told the ID.
+func (s *tokenSigner) resolve() error {
+	out, err := s.run(nil, "--list-objects", "--type", "pubkey")
+	if err != nil {
+		return err
+	}
+	var found [][]byte
+	for _, o := range parseObjects(out) {
+		if (s.key.Object == "" || o.label == s.key.Object) && (len(s.key.ID) == 0 || bytes.Equal(o.id, s.key.ID)) {
+			found = append(found, o.id)
+		}
+	}
+	switch {
+	case len(found) == 0:
+		return fmt.Errorf("key %q (id %x) is not on the token", s.key.Object, s.key.ID)
+	case len(found) > 1:
+		return fmt.Errorf("%d keys on the token fit: tell them apart by id=", len(found))
+	case len(found[0]) == 0:
+		return fmt.Errorf("key %q has no ID, which signing needs: give it one with pkcs11-tool --set-id", s.key.Object)
+	}
+	s.key.ID = found[0]
+	return nil
+}
+
+// object is what the tool lists of a key.
+type object struct {
+	label string
+	id    []byte
+}
+
+// parseObjects reads the tool's list: a line for each object, and its attributes indented below.
+func parseObjects(list []byte) (all []object) {
+	for line := range strings.Lines(string(list)) {
+		if strings.HasPrefix(line, "Public Key Object") {
+			all = append(all, object{})
+			continue
+		}
+		name, value, ok := strings.Cut(strings.TrimSpace(line), ":")
+		if !ok || len(all) == 0 {
+			continue
+		}
+		o := &all[len(all)-1]
+		switch value = strings.TrimSpace(value); name {
+		case "label":
+			o.label = value
+		case "ID":
+			o.id, _ = hex.DecodeString(value) // one that is not hexadecimal is none
+		}
+	}
+	return all
+}
 
 // Sign signs a SHA-256 digest on the token; the randomness is the token's own. What comes back is
 // verified, since a wrong key of the same label would otherwise be found out by firmware.
@@ -85,8 +142,8 @@ func (s *tokenSigner) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) (
 			return err
 		}
 		// The PIN goes by the environment: an argument is seen by every process of the machine.
-		args := append(mechanism, "--sign", "--login", "--pin", "env:"+EnvPIN, "--input-file", in, "--output-file", out)
-		if err := s.run([]string{EnvPIN + "=" + pin}, args...); err != nil {
+		args := append(mechanism, "--id", hex.EncodeToString(s.key.ID), "--sign", "--login", "--pin", "env:"+EnvPIN, "--input-file", in, "--output-file", out)
+		if _, err := s.run([]string{EnvPIN + "=" + pin}, args...); err != nil {
 			return err
 		}
 		sig, err = os.ReadFile(out)
@@ -106,21 +163,15 @@ var digestInfo = []byte{
 	0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04, 0x20,
 }
 
-// run calls the tool on the key.
-func (s *tokenSigner) run(env []string, args ...string) error {
+// run calls the tool on the token and returns what it printed.
+func (s *tokenSigner) run(env []string, args ...string) ([]byte, error) {
 	module, err := s.key.module()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	all := []string{"--module", module}
 	if s.key.Token != "" {
 		all = append(all, "--token-label", s.key.Token)
-	}
-	if s.key.Object != "" {
-		all = append(all, "--label", s.key.Object)
-	}
-	if len(s.key.ID) > 0 {
-		all = append(all, "--id", hex.EncodeToString(s.key.ID))
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), toolLimit)
 	defer cancel()
@@ -129,11 +180,11 @@ func (s *tokenSigner) run(env []string, args ...string) error {
 	out, err := cmd.CombinedOutput()
 	switch {
 	case errors.Is(err, exec.ErrNotFound):
-		return fmt.Errorf("%w; run: sudo apt-get install opensc", err)
+		return nil, fmt.Errorf("%w; run: sudo apt-get install opensc", err)
 	case err != nil:
-		return fmt.Errorf("%s: %w: %s", tool, err, bytes.TrimSpace(out))
+		return nil, fmt.Errorf("%s: %w: %s", tool, err, bytes.TrimSpace(out))
 	}
-	return nil
+	return out, nil
 }
 
 // inFolder gives f a folder for the tool's files.

@@ -81,7 +81,8 @@ func TestToken(t *testing.T) {
 	for name, c := range map[string]struct{ uri, pin, says string }{
 		"wrong PIN":  {"pkcs11:token=ratchet;object=policy", "0000", "CKR_PIN_INCORRECT"},
 		"no PIN":     {"pkcs11:token=ratchet;object=policy", "", EnvPIN},
-		"no key":     {"pkcs11:token=ratchet;object=nobody", testPIN, "not found"},
+		"no key":     {"pkcs11:token=ratchet;object=nobody", testPIN, "not on the token"},
+		"other key":  {"pkcs11:token=ratchet;object=policy;id=%02", testPIN, "not on the token"},
 		"no token":   {"pkcs11:token=nobody;object=policy", testPIN, "pkcs11-tool"},
 		"no library": {"pkcs11:object=policy?module-path=/nonexistent.so", testPIN, "pkcs11-tool"},
 	} {

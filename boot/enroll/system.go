@@ -1,12 +1,29 @@
 package enroll
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
 	"github.com/ratchetos/ratchet/hw/pci"
 )
+
+// Dir is where an image carries its updates, from the root of the initramfs.
+const Dir = "etc/ratchet/secureboot"
+
+// ReadFiles reads the updates of the running image; those that are not there stay nil.
+func ReadFiles(root string) (f Files, err error) {
+	for name, file := range map[string]*[]byte{"PK.auth": &f.PK, "KEK.auth": &f.KEK, "db.auth": &f.DB} {
+		b, err := os.ReadFile(filepath.Join(root, Dir, name))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return Files{}, fmt.Errorf("read key update: %w", err)
+		}
+		*file = b
+	}
+	return f, nil
+}
 
 // ROMs lists the PCI functions that have an option ROM: a program for the firmware, which Secure
 // Boot runs only when db vouches for it. The ROM itself is not read: that switches the device's
