@@ -32,6 +32,10 @@ const cmdline = "console=tty0 console=ttyS0,115200 quiet loglevel=4 panic=10 oop
 	"iommu.strict=1 iommu.passthrough=0 module.sig_enforce=1 transparent_hugepage=never " +
 	"initcall_blacklist=tracer_init_tracefs no_timer_check"
 
+// developmentWait is for how many seconds a development image offers its recovery console: enough for a
+// person who expects it, and little for the tests that boot isolated machines all day.
+const developmentWait = 3
+
 // Build makes the image and returns its manifest.
 func (o Options) Build(ctx context.Context) (Manifest, error) {
 	start := time.Now()
@@ -50,6 +54,9 @@ func (o Options) Build(ctx context.Context) (Manifest, error) {
 	policy := boot.Policy{
 		Version: o.Source.Version, Flavour: o.Flavour, TPM: "required",
 		Development: !o.Release, RecoveryKey: recovery, SecurityVersion: o.SecurityVersion,
+	}
+	if policy.Development {
+		policy.RecoveryWait = developmentWait
 	}
 	if err := o.trust(&policy, &in.system); err != nil {
 		return Manifest{}, err
