@@ -3,7 +3,8 @@
 // Purpose. Main runs as PID 1 from the initramfs. It follows BOOT.md B1 in order, one step a file:
 //
 //	policy.go   a. the policy baked into the image
-//	tpm.go      b. read C, E and J in sessions salted to the storage root key
+//	tpm.go      b. read C, E, J and V in sessions salted to the storage root key
+//	approve.go     the signed policy of this image, without which the TPM lets it do nothing
 //	disk.go     c. find the boot disk, binding one storage controller at a time, the one that
 //	            an EFI variable names (efi.go) first; hide other disks behind it
 //	check.go    d. LEDGER, and the verdict for the box
