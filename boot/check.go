@@ -140,7 +140,8 @@ func (c *check) judge(ctx context.Context) {
 	c.facts.TPMOptional = c.Policy.TPM == "optional"
 	c.facts.Image = c.Policy.Version
 	c.j = verdict.Judge(c.facts)
-	if c.j.Code == "unprovisioned" && c.Confirm != nil {
+	// In setup mode the question is a larger one, and the recovery console asks it.
+	if c.j.Code == "unprovisioned" && c.Confirm != nil && !c.SetupMode {
 		if c.Confirm(ctx, c.j.Reason, "provision") {
 			c.j = verdict.Confirmed(c.facts)
 		}

@@ -30,6 +30,7 @@ var efiAttributes = []byte{0x07, 0, 0, 0}
 // firmware is what UEFI, the stub and the boot before left behind.
 type firmware struct {
 	secureBoot bool
+	setupMode  bool
 	bootPart   string
 	controller string
 	recovery   string // why the recovery console was asked for, "" when it was not
@@ -51,6 +52,9 @@ func readFirmware(dir string) firmware {
 	}
 	if b := efiVariable(dir, "SecureBoot", vendorGlobal); len(b) == 1 {
 		f.secureBoot = b[0] == 1
+	}
+	if b := efiVariable(dir, "SetupMode", vendorGlobal); len(b) == 1 {
+		f.setupMode = b[0] == 1
 	}
 	if b := efiVariable(dir, variableRecovery, vendorRatchet); b != nil {
 		f.recovery = "it was asked for before the restart"

@@ -75,6 +75,10 @@ type Machine struct {
 	// Prepare is called once the box is released, while devices are read back: it loads what is needed
 	// right after. nil is fine.
 	Prepare func()
+	// SetupMode says that the firmware takes Secure Boot keys, Enrollment writes them; nil on a machine
+	// without UEFI.
+	SetupMode  bool
+	Enrollment Enrollment
 	// Confirm asks the operator at the local console for a word; nil means there is nobody.
 	Confirm func(ctx context.Context, question, word string) bool
 	// Console lets somebody work on the box before the cap; nil means there is nobody.

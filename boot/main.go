@@ -77,6 +77,7 @@ func (c *console) boot(start time.Duration, mountErr error) {
 		Open:  openLedger,
 		Slots: sysfs{"/"}.slots, OpenSlot: openSlot,
 		BootPart: fw.bootPart, Controller: fw.controller, SecureBoot: fw.secureBoot,
+		SetupMode: fw.setupMode, Enrollment: firmwareEnrollment("/"),
 		Clock: bootClock, Say: c.say, Confirm: c.confirm, Console: c.operate, RecoveryAsked: fw.recovery, Signed: readSigned("/"),
 		Prepare: func() {
 			if err := hardware.LoadModule("ext4"); err != nil {

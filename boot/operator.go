@@ -31,7 +31,7 @@ var _ recovery.Box = (*operator)(nil)
 func (o *operator) Status(ctx context.Context) recovery.Status {
 	t := o.facts.TPM
 	s := recovery.Status{
-		Verdict: o.j.Verdict, Image: o.Policy.Version, Slot: o.slot, Rescue: o.rescue != "",
+		Verdict: o.j.Verdict, Image: o.Policy.Version, Slot: o.slot, Rescue: o.rescue != "", SetupMode: o.SetupMode,
 		TPM: t.C == verdict.IndexWritten, Counter: t.Counter, Expected: t.Expected,
 		Ledger: o.ledgerLine(), Slots: o.slots(), Outcome: o.outcome, Name: o.boxName(),
 	}

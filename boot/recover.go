@@ -68,6 +68,8 @@ func (c *check) entry() (Entry, bool) {
 	switch {
 	case c.RecoveryAsked != "":
 		return Entry{Why: c.RecoveryAsked}, true
+	case c.j.Code == "unprovisioned" && c.SetupMode:
+		return Entry{Why: "the box is unprovisioned, and its firmware takes Secure Boot keys"}, true
 	case !c.j.Released():
 		return Entry{Why: "the box is isolated (" + c.j.Code + ")", Wait: wait}, true
 	}

@@ -34,6 +34,8 @@ type Box interface {
 	Reflash(ctx context.Context, slot string) (string, error)
 	// Request carries out a signed request.
 	Request(ctx context.Context, text string) (string, error)
+	// Enroll plans to write the image's Secure Boot keys; keep leaves the firmware's own beside them.
+	Enroll(ctx context.Context, keep bool) (Enrollment, error)
 	// Log is what init has said so far.
 	Log() []string
 }
@@ -45,6 +47,8 @@ type Status struct {
 	Slot    string // that it was started from, "" when unknown
 	// Rescue says that the image was started from a rescue stick.
 	Rescue bool
+	// SetupMode says that the firmware takes Secure Boot keys.
+	SetupMode bool
 	// TPM says whether there is one that answers; Counter and Expected mean something then.
 	TPM               bool
 	Counter, Expected uint64
@@ -55,6 +59,12 @@ type Status struct {
 	Devices []verdict.Device
 	// Outcome is that of the last signed request, "" when there was none.
 	Outcome string
+}
+
+// Enrollment is a plan that waits for a yes.
+type Enrollment struct {
+	Text  string // lines without the last end
+	Write func() error
 }
 
 // Slot is one image slot of the boot disk.

@@ -22,6 +22,7 @@ var commands = [...]command{
 	{"accept", "accept", "take the box as it is (recovery key)", 0, 0, (*Console).accept},
 	{"factory-reset", "factory-reset", "destroy keys, data and configuration (recovery key)", 0, 0, (*Console).reset},
 	{"request", "request TEXT", "carry out what `ratchetctl recovery sign` printed", 1, 1, (*Console).request},
+	{"enroll", "enroll [keep]", "write this image's Secure Boot keys into the firmware", 0, 1, (*Console).enroll},
 	{"log", "log", "what init has said so far", 0, 0, (*Console).log},
 	{"continue", "continue", "go on with the boot", 0, 0, end(Continue)},
 	{"reboot", "reboot", "restart the machine", 0, 0, end(Reboot)},
@@ -92,6 +93,20 @@ func (c *Console) reset(context.Context, string) Reply {
 				return c.done(text, err, Reboot)
 			})
 		})
+}
+
+// enroll shows what would be written first: nothing else undoes it but the firmware's own setup.
+func (c *Console) enroll(ctx context.Context, arg string) Reply {
+	if arg != "" && arg != "keep" {
+		return c.say("usage: enroll, or enroll keep to leave the firmware's own certificates beside ours")
+	}
+	e, err := c.box.Enroll(ctx, arg == "keep")
+	if err != nil {
+		return c.done("", err, Stay)
+	}
+	return c.withWord(e.Text, "enroll", func(context.Context) Reply {
+		return c.done("the keys are in the firmware; with the restart Secure Boot is on", e.Write(), Reboot)
+	})
 }
 
 func (c *Console) request(ctx context.Context, text string) Reply {

@@ -57,6 +57,13 @@ func (b *bench) Reflash(_ context.Context, slot string) (string, error) {
 	return b.did("reflash", slot)
 }
 
+func (b *bench) Enroll(_ context.Context, keep bool) (Enrollment, error) {
+	if err := b.fails["plan"]; err != nil {
+		return Enrollment{}, err
+	}
+	return Enrollment{Text: fmt.Sprintf("db ours, keep %v", keep), Write: func() error { _, err := b.did("enroll"); return err }}, nil
+}
+
 func (b *bench) Request(_ context.Context, text string) (string, error) {
 	return b.did("request", text)
 }
@@ -79,6 +86,8 @@ func (b *bench) describe(t *testing.T, line string) {
 		b.s.Devices = append(b.s.Devices, verdict.Device{ID: f[0], Verdict: verdict.Verdict{Decision: verdict.Decision(f[1]), Code: f[2], Reason: f[3]}})
 	case "no-tpm":
 		b.s.TPM = false
+	case "setup-mode":
+		b.s.SetupMode = true
 	case "rescue":
 		b.s.Rescue = true
 	case "outcome":

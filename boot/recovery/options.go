@@ -28,6 +28,9 @@ func Options(s Status) []Option {
 		}
 	}
 	released := s.Verdict.Decision == verdict.Released
+	if s.SetupMode && s.Verdict.Code == "unprovisioned" {
+		add("enroll", "write Secure Boot keys first: the firmware is in setup mode, and a box is bound to how it starts")
+	}
 	if !released {
 		boxOptions(s.Verdict, add)
 	} else {
@@ -55,7 +58,7 @@ func boxOptions(v verdict.Verdict, add func(command, why string)) {
 		add("validate", "release what reads back as the ledger says")
 		add("accept", accept)
 	case "ledger-differs", "ledger-corrupt", "ledger-factory", "tpm-rolled-back", "tpm-name", "srk-differs",
-		"counter-missing", "expected-missing", "image-differs", "image-changed-open":
+		"counter-missing", "expected-missing", "image-differs", "image-changed-open", "secure-boot-changed":
 		add("accept", accept)
 		add("factory-reset", "destroy keys, data and configuration and start anew (recovery key)")
 	case "vault-shut":
