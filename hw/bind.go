@@ -69,13 +69,13 @@ func (s *System) target(place string) (pci.Function, catalogue.Entry, error) {
 	return f, entry, nil
 }
 
+// loadFor loads a driver. Controllers that look for their disks for some time after the driver is
+// there go first: the other drivers are loaded while they do.
 func (s *System) loadFor(entry catalogue.Entry) error {
-	for _, m := range entry.Modules {
-		if err := s.modules.Load(m); err != nil {
-			return err
-		}
+	if entry.Kind == catalogue.DiskController && entry.Bus != "virtio" {
+		return s.modules.LoadFirst(entry.Modules...)
 	}
-	return nil
+	return s.modules.Load(entry.Modules...)
 }
 
 // waiter knows what an earlier bind of the function has found out.

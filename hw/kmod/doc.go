@@ -7,5 +7,6 @@
 //	NAME builtin
 //
 // A Loader loads a module at most once, its dependencies first. It may be used by several
-// goroutines: images are decompressed beside each other, insertions are done one at a time. Nothing is ever unloaded.
+// goroutines, which load different modules beside each other; LoadFirst goes before the rest. Nothing is
+// ever unloaded.
 package kmod

@@ -150,7 +150,7 @@ func FuzzParseClosure(f *testing.F) {
 	})
 }
 
-// TestExpand: a module is decompressed once, ahead or when it is wanted, and its image goes to the kernel.
+// TestExpand: a module is decompressed once, and its image goes to the kernel.
 func TestExpand(t *testing.T) {
 	l, root, _ := image(t)
 	z, err := zstd.NewWriter(nil)
@@ -165,19 +165,20 @@ func TestExpand(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	var got []string
+	var got []string // written by whoever inserts, one after the other as they depend on each other
 	l.insert = func(path string, image []byte, _ string) error {
 		got = append(got, filepath.Base(path)+" "+string(image))
 		return nil
 	}
 	var wg sync.WaitGroup
 	for range 4 {
-		wg.Go(func() { l.expand("packed"); l.expand("torn"); l.expand("absent") })
-		wg.Go(func() {
-			if err := l.Load("packed"); err != nil {
-				t.Error(err)
-			}
-		})
+		for _, load := range []func(...string) error{l.Load, l.LoadFirst} {
+			wg.Go(func() {
+				if err := load("packed"); err != nil {
+					t.Error(err)
+				}
+			})
+		}
 	}
 	wg.Wait()
 	if diff := cmp.Diff([]string{"virtio.ko ", "packed.ko.zst the module"}, got); diff != "" {
@@ -187,5 +188,43 @@ func TestExpand(t *testing.T) {
 		if err := l.Load("torn"); err == nil || !strings.Contains(err.Error(), "decompress") {
 			t.Errorf("torn: %v", err)
 		}
+	}
+}
+
+// TestLoadFirst: what others load waits from the next module on, and goes on afterwards.
+func TestLoadFirst(t *testing.T) {
+	l, _, inserted := image(t)
+	insert, began, hold := l.insert, make(chan string, 4), make(chan struct{})
+	l.insert = func(path string, image []byte, parameters string) error {
+		if strings.HasSuffix(path, "scsi_mod.ko") {
+			began <- path
+			<-hold
+		}
+		return insert(path, image, parameters)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := l.LoadFirst("scsi_mod"); err != nil {
+			t.Error(err)
+		}
+	})
+	<-began
+	asked := make(chan struct{})
+	wg.Go(func() {
+		close(asked)
+		if err := l.Load("virtio_net"); err != nil {
+			t.Error(err)
+		}
+	})
+	<-asked
+	close(hold)
+	wg.Wait()
+	want := []string{"scsi_mod.ko scan=sync async_probe", "virtio_ring.ko async_probe", "virtio.ko async_probe", "virtio_net.ko async_probe"}
+	if diff := cmp.Diff(want, inserted()); diff != "" {
+		t.Error(diff)
+	}
+	// One that is in the way of the other is waited for, not waited with.
+	if err := errors.Join(l.LoadFirst("virtio_net"), l.Load("scsi_mod")); err != nil {
+		t.Error(err)
 	}
 }

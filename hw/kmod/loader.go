@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
 )
 
@@ -33,20 +34,28 @@ const noWait = "async_probe"
 
 // Loader loads modules below one root directory.
 type Loader struct {
-	root   string
-	insert func(path string, image []byte, parameters string) error
+	root    string
+	insert  func(path string, image []byte, parameters string) error
+	decoder func() (*zstd.Decoder, error)
+	closure map[string]Module // does not change
 
-	mu      sync.Mutex
-	closure map[string]Module
-	done    map[string]bool
+	mu     sync.Mutex
+	urgent int                   // callers in LoadFirst
+	calm   *sync.Cond            // urgent has become 0
+	loads  map[string]*insertion // under way or done
+}
 
-	ahead expander
+// insertion is the one load of a module; whoever else wants it waits for it.
+type insertion struct {
+	done chan struct{} // closed with err set
+	err  error
 }
 
 // NewLoader uses the closure of the image below root. Without one (on a workstation) only
 // modules that the running system has loaded can be asked for.
 func NewLoader(root string) (*Loader, error) {
-	l := &Loader{root: root, insert: insert, done: map[string]bool{}}
+	l := &Loader{root: root, insert: insert, decoder: sync.OnceValues(newDecoder), loads: map[string]*insertion{}}
+	l.calm = sync.NewCond(&l.mu)
 	data, err := os.ReadFile(filepath.Join(root, ClosurePath))
 	if errors.Is(err, fs.ErrNotExist) {
 		return l, nil
@@ -58,43 +67,101 @@ func NewLoader(root string) (*Loader, error) {
 	return l, err
 }
 
-// Load makes sure that the module is in the kernel. The error wraps ErrUnknown when the image
-// does not carry it.
-func (l *Loader) Load(name string) error {
-	l.expand(Canonical(name))
+// Load makes sure that the modules are in the kernel. The error wraps ErrUnknown when the image
+// does not carry one.
+func (l *Loader) Load(names ...string) error { return l.all(names, l.yield) }
+
+// LoadFirst is Load for a driver whose work begins when it is there, such as a scan that takes its
+// time: modules of Load that are not under way yet wait until it is through.
+func (l *Loader) LoadFirst(names ...string) error {
+	l.mu.Lock()
+	l.urgent++
+	l.mu.Unlock()
+	defer func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.urgent--; l.urgent == 0 {
+			l.calm.Broadcast()
+		}
+	}()
+	return l.all(names, func() {})
+}
+
+// yield waits while somebody is in LoadFirst. The caller must not have a module under way: LoadFirst
+// may wait for it.
+func (l *Loader) yield() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.load(Canonical(name))
+	for l.urgent > 0 {
+		l.calm.Wait()
+	}
+}
+
+func (l *Loader) all(names []string, yield func()) error {
+	for _, name := range names {
+		if err := l.load(Canonical(name), yield); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // load recurses along Depends; ParseClosure has made sure that this ends.
-func (l *Loader) load(name string) error {
-	if l.done[name] {
-		return nil
-	}
-	m, known := l.closure[name]
-	if l.present(name) || known && m.Path == "" {
-		l.done[name] = true
-		return nil
-	}
-	if !known {
-		return fmt.Errorf("load module %s: %w", name, ErrUnknown)
-	}
+func (l *Loader) load(name string, yield func()) error {
+	m := l.closure[name]
 	for _, dep := range m.Depends {
-		if err := l.load(dep); err != nil {
+		if err := l.load(dep, yield); err != nil {
 			return fmt.Errorf("load module %s: %w", name, err)
 		}
 	}
+	yield()
+	l.mu.Lock()
+	i, known := l.loads[name]
+	if !known {
+		i = &insertion{done: make(chan struct{})}
+		l.loads[name] = i
+	}
+	l.mu.Unlock()
+	if known {
+		<-i.done
+		return i.err
+	}
+	i.err = fmt.Errorf("load module %s: interrupted by a panic", name)
+	defer func() {
+		if i.err != nil { // the next one may try again
+			l.mu.Lock()
+			delete(l.loads, name)
+			l.mu.Unlock()
+		}
+		close(i.done)
+	}()
+	err := l.one(name)
+	if err != nil {
+		err = fmt.Errorf("load module %s: %w", name, err)
+	}
+	i.err = err
+	return err
+}
+
+// one loads a module whose dependencies are loaded. Several go on beside each other: the kernel checks
+// signatures and relocates outside its lock, which under emulation takes most of the time.
+func (l *Loader) one(name string) error {
+	m, known := l.closure[name]
+	switch {
+	case l.present(name) || known && m.Path == "":
+		return nil
+	case !known:
+		return ErrUnknown
+	}
 	path := l.path(m)
-	image, err := l.ahead.take(path)
+	image, err := l.expand(path)
 	if err == nil {
 		err = l.insert(path, image, strings.TrimSpace(parameters[name]+" "+noWait))
 	}
-	if err != nil && !errors.Is(err, unix.EEXIST) {
-		return fmt.Errorf("load module %s: %w", name, err)
+	if errors.Is(err, unix.EEXIST) {
+		return nil
 	}
-	l.done[name] = true
-	return nil
+	return err
 }
 
 // path of a module's file.
@@ -103,19 +170,6 @@ func (l *Loader) path(m Module) string {
 		return filepath.Join(l.root, m.Path)
 	}
 	return filepath.Join(l.root, "/lib/modules", m.Path)
-}
-
-// expand decompresses a module and what it depends on, before the caller waits for its turn at the
-// kernel: that takes as long as the insertion, and several goroutines can do it at once.
-func (l *Loader) expand(name string) {
-	m, known := l.closure[name] // the closure does not change after NewLoader
-	if !known || m.Path == "" || l.ahead.taken(l.path(m)) || l.present(name) {
-		return
-	}
-	for _, dep := range m.Depends {
-		l.expand(dep)
-	}
-	l.ahead.start(l.path(m))
 }
 
 // present says whether the module is loaded and has finished its start.
