@@ -41,6 +41,7 @@ type appliance struct {
 	started  time.Time
 	store    state.Store
 	devices  *inventory.Inventory
+	system   *hw.System
 	module   func(name string) error // loads one into the kernel
 	builtin  config.Checker          // the plugins of this binary
 	host     *host.Host
@@ -113,7 +114,7 @@ func (a *appliance) open() (err error) {
 	if err != nil {
 		return err
 	}
-	a.devices, a.module = inventory.New(system, a.report), system.LoadModule
+	a.system, a.devices, a.module = system, inventory.New(system, a.report), system.LoadModule
 	a.builtin = config.Features(a.features)
 	// Both make keys, which takes most of their time.
 	var g errgroup.Group
@@ -173,6 +174,9 @@ func (a *appliance) start(ctx context.Context) {
 	beside.Go(a.listen)
 	a.startPlugins(ctx)
 	beside.Wait()
+	if a.released() {
+		go a.watchDevices(ctx)
+	}
 	if a.yaml != nil { // an isolated box is handed none
 		a.reportConfig(ctx)
 	}

@@ -99,3 +99,24 @@ func function(place string) string {
 	f, _, _ := strings.Cut(place, "/")
 	return f
 }
+
+// Pulled notes that a device is gone, with the verdict that it has from now on if it had been admitted.
+// It returns who had it, unless that is a plugin: a plugin's lease ends with what the host holds for it.
+func (inv *Inventory) Pulled(d hw.Device, v verdict.Verdict) (owner string) {
+	inv.mu.Lock()
+	if l := inv.leases[d.ID]; l != nil {
+		owner = l.owner
+		delete(inv.leases, d.ID)
+	}
+	before := inv.given(d.ID, d.ID)
+	admitted := before != nil && before.Decision != verdict.Quarantined && before.Code != "unsupported"
+	if !admitted {
+		delete(inv.judged, d.ID)
+	}
+	inv.scanned = time.Time{}
+	inv.mu.Unlock()
+	if admitted {
+		inv.Judge(d.ID, v)
+	}
+	return owner
+}

@@ -1,0 +1,81 @@
+package firmware
+
+import (
+	"context"
+	"slices"
+
+	"github.com/ratchetos/ratchet/boot/ledger"
+	"github.com/ratchetos/ratchet/boot/verdict"
+	"github.com/ratchetos/ratchet/core/inventory"
+	"github.com/ratchetos/ratchet/hw"
+)
+
+// Met is a device that showed up while the box runs, with its verdict.
+type Met struct {
+	Device  hw.Device
+	Verdict verdict.Verdict
+}
+
+// Meet judges a device that was plugged while the box runs, and tells the inventory. A function is
+// bound, in quarantine, only if a device of its kind was admitted and is not there: it may be that one.
+// A device that was never admitted is not even bound. What is not released loses its driver.
+func (m *Manager) Meet(ctx context.Context, d hw.Device) ([]Met, error) {
+	j, err := m.Attempts.Judge(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if d.Driver != "" { // a disk behind a controller that is in use
+		return m.verdicts(j, []hw.Device{d}), nil
+	}
+	if !d.Supported || !m.awaited(j, d.Kind) {
+		met := m.verdicts(j, []hw.Device{d})
+		return met, nil
+	}
+	devices, err := m.Devices.Devices()
+	if err != nil {
+		return nil, err
+	}
+	bound, isolate, err := m.bind(ctx, d.Place, devices)
+	if err != nil {
+		return nil, err
+	}
+	met := m.verdicts(j, bound)
+	if !slices.ContainsFunc(met, func(x Met) bool { return x.Verdict.Decision == verdict.Released }) {
+		err = isolate()
+	}
+	return met, err
+}
+
+// verdicts judges devices as they read back.
+func (m *Manager) verdicts(j verdict.Judgement, devices []hw.Device) []Met {
+	var out []Met
+	for _, d := range devices {
+		v := verdict.Returned(j, verdict.Observed{
+			ID: d.ID, Place: d.Place, Kind: string(d.Kind), Serial: d.Serial,
+			Content: ledger.OfFirmware(d.Firmware, d.FirmwareDigest), Err: d.FirmwareErr,
+		})
+		if !d.Supported {
+			v = verdict.Verdict{Decision: verdict.Isolated, Code: "unsupported", Reason: d.Why, Next: "ratchetctl hw list"}
+		}
+		m.Devices.Judge(d.ID, v)
+		out = append(out, Met{d, v})
+	}
+	return out
+}
+
+// awaited says whether an admitted device that a function of this kind may bring is not there.
+func (m *Manager) awaited(j verdict.Judgement, kind hw.Kind) bool {
+	devices, err := m.Devices.Devices()
+	if err != nil || j.Ledger == nil {
+		return false
+	}
+	for _, was := range j.Ledger.Devices {
+		// A simulated device comes as the disk that it lives on.
+		fits := (hw.Kind(was.Kind) == hw.NIC) == (kind == hw.NIC)
+		here := slices.ContainsFunc(devices, func(d inventory.Device) bool { return d.ID == was.ID && d.Verdict.Code != "missing" })
+		if fits && !here {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,134 @@
+package core
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ratchetos/ratchet/boot/verdict"
+	"github.com/ratchetos/ratchet/core/inventory"
+	"github.com/ratchetos/ratchet/hw"
+)
+
+// hotplug follows what is plugged and pulled while the box runs. One goroutine owns it.
+type hotplug struct {
+	*appliance
+	seen []hw.Device         // last time; nil before the first look
+	had  map[string][]string // by id of a device that was pulled: who had it
+}
+
+// watchDevices runs until ctx ends.
+func (a *appliance) watchDevices(ctx context.Context) {
+	h := &hotplug{appliance: a, had: map[string][]string{}}
+	if err := a.system.Watch(ctx, func() { h.look(ctx) }); err != nil {
+		a.complain("watch for devices", err)
+	}
+}
+
+// look compares the hardware with what it was last time.
+func (h *hotplug) look(ctx context.Context) {
+	now, err := h.system.Inventory()
+	if err != nil {
+		h.complain("list hardware", err)
+		return
+	}
+	before := h.seen
+	h.seen = now
+	if before == nil {
+		h.late()
+		return
+	}
+	gone, came := hw.Changes(before, now)
+	for _, d := range gone {
+		h.pulled(d)
+	}
+	for _, d := range came {
+		h.plugged(ctx, d)
+	}
+	if len(came) > 0 { // what was bound just now is no news the next time
+		if h.seen, err = h.system.Inventory(); err != nil {
+			h.complain("list hardware", err)
+		}
+	}
+}
+
+// late isolates what was plugged after init listed the hardware and before anybody listened.
+func (h *hotplug) late() {
+	devices, err := h.devices.Devices()
+	if err != nil {
+		h.complain("list hardware", err)
+		return
+	}
+	for _, d := range devices {
+		if d.Driver == "" || d.Verdict.Code != "unknown" || strings.Contains(d.Place, "/") {
+			continue // behind a controller that is in use, it just stays unused
+		}
+		if err := h.system.Isolate(d.Place); err != nil {
+			h.complain("isolate "+d.ID, err)
+		}
+	}
+}
+
+// pulled reports a device that went and takes core's end of it from who had it. They run on.
+func (h *hotplug) pulled(d hw.Device) {
+	owners, err := h.host.Revoke(d.ID)
+	if err != nil {
+		h.log.Warn("take back a device that was pulled", "device", d.ID, "err", err)
+	}
+	if owner := h.devices.Pulled(d, verdict.Pulled(d.Place)); owner != "" {
+		owners = append(owners, owner)
+	}
+	h.had[d.ID] = owners
+	by := ""
+	if len(owners) > 0 {
+		by = "; " + strings.Join(owners, ", ") + " had it"
+	}
+	h.say("device %s was pulled from %s%s", d.ID, d.Place, by)
+}
+
+// plugged judges a device that came, and gives it back to who had it when it may be used again.
+func (h *hotplug) plugged(ctx context.Context, d hw.Device) {
+	if h.firmware == nil { // no counter: whatever was not there at boot stays unused
+		h.say("device %s was plugged at %s and stays unused until the next boot", d.ID, d.Place)
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	met, err := h.firmware.Meet(ctx, d)
+	if err != nil {
+		h.complain("judge the device plugged at "+d.Place, err)
+	}
+	for _, m := range met {
+		h.say("device %s was plugged at %s: %s: %s", m.Device.ID, m.Device.Place, strings.ToUpper(string(m.Verdict.Decision)), m.Verdict.Reason)
+		if m.Verdict.Decision == verdict.Released {
+			h.giveBack(ctx, m.Device.ID)
+		} else if m.Verdict.Next != "" {
+			h.say("next: %s", m.Verdict.Next)
+		}
+	}
+}
+
+// giveBack starts those anew that had a device when it was pulled: what they hold of it is dead.
+func (h *hotplug) giveBack(ctx context.Context, id string) {
+	owners := h.had[id]
+	delete(h.had, id)
+	for _, name := range owners {
+		if name == inventory.Management {
+			h.mu.Lock()
+			c, old := h.config, h.network
+			h.mu.Unlock()
+			if old != nil {
+				old.Close()
+			}
+			h.bringUpNetwork(context.WithoutCancel(ctx), c)
+			continue
+		}
+		if !slices.Contains(h.builtin.Plugins, name) {
+			continue
+		}
+		if err := h.host.Restart(ctx, name); err != nil {
+			h.complain("give "+id+" back to "+name, err)
+		}
+	}
+}
