@@ -13,6 +13,8 @@ const (
 	copySize = 16 << 10
 	// areaSize is keySize × stripes, rounded up to 4 KiB.
 	areaSize = (keySize*stripes + 4095) / 4096 * 4096
+	// HeaderSize is that of both copies together.
+	HeaderSize = 2 * copySize
 	// DataOffset leaves room for eight keyslots and is aligned to any flash erase block.
 	DataOffset = 2 << 20
 )
@@ -43,7 +45,7 @@ func Format(d Device, o Options) (h *Header, key []byte, err error) {
 	}
 	h = &Header{UUID: o.UUID, Label: o.Label, Subsystem: o.Subsystem, size: copySize, rand: o.Rand}
 	h.segment = segment{Type: "crypt", Offset: DataOffset, Size: "dynamic", IVTweak: "0", Encryption: Cipher, SectorSize: sectorSize}
-	m := metadata{Keyslots: map[string]json.RawMessage{}, Tokens: map[string]json.RawMessage{}, Config: config{JSONSize: copySize - binarySize, KeyslotsSize: DataOffset - 2*copySize}}
+	m := metadata{Keyslots: map[string]json.RawMessage{}, Tokens: map[string]json.RawMessage{}, Config: config{JSONSize: copySize - binarySize, KeyslotsSize: DataOffset - HeaderSize}}
 	key = make([]byte, keySize)
 	sum := digest{Type: "pbkdf2", Segments: []string{"0"}, Hash: "sha256", Iterations: minIterations, Salt: make([]byte, 32)}
 	for _, b := range [][]byte{key, sum.Salt} {
@@ -58,7 +60,7 @@ func Format(d Device, o Options) (h *Header, key []byte, err error) {
 		return nil, nil, err
 	}
 	// Old headers go first: one of them could have the higher sequence number.
-	if err := write(d, make([]byte, 2*copySize), 0); err != nil {
+	if err := write(d, make([]byte, HeaderSize), 0); err != nil {
 		return nil, nil, fmt.Errorf("format volume: %w", err)
 	}
 	for i, passphrase := range [][]byte{o.Passphrase, o.Recovery} {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/ratchetos/ratchet/boot/esp"
 	"github.com/ratchetos/ratchet/boot/ledger"
+	"github.com/ratchetos/ratchet/boot/luks"
 )
 
 // Partition names; boot and hw find partitions by them.
@@ -77,7 +78,7 @@ func Layout(size int64) ([]Partition, error) {
 		{Name: ESPA, Size: espSize, Type: gpt.EFISystemPartition},
 		{Name: ESPB, Size: espSize, Type: gpt.EFISystemPartition},
 		{Name: Ledger, Size: ledgerSize, Type: gpt.Type(guid("type " + Ledger).String())},
-		{Name: State, Size: stateSize, Type: gpt.LinuxFilesystem},
+		{Name: State, Size: stateSize, Type: gpt.LinuxLUKS},
 		{Name: Data, Type: gpt.Type(guid("type " + Data).String())},
 	}
 	at := int64(firstByte)
@@ -133,8 +134,8 @@ func write(path string, o Options, parts []Partition) (err error) {
 			err = writeESP(d, p, o.UKI)
 		case Ledger:
 			err = writeLedger(d, p, o.Config)
-		case State:
-			err = writeExt4(d, p)
+		case State, Data:
+			err = blank(d, p)
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", p.Name, err)
@@ -175,4 +176,14 @@ func writeLedger(d *godisk.Disk, p Partition, config []byte) error {
 		return err
 	}
 	return ledger.Format(io.NewOffsetWriter(w, p.Start), config)
+}
+
+// blank makes sure that no volume of before is found: a disk is flashed without the holes of the file.
+func blank(d *godisk.Disk, p Partition) error {
+	w, err := d.Backend.Writable()
+	if err != nil {
+		return err
+	}
+	_, err = w.WriteAt(make([]byte, luks.HeaderSize), p.Start)
+	return err
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ratchetos/ratchet/boot/luks"
 )
 
 // pattern is an incompressible, never zero, stand-in for an image.
@@ -113,9 +116,8 @@ func TestTools(t *testing.T) {
 				t.Errorf("%s: the image reads back different (%v)", p.Name, err)
 			}
 		case State:
-			tool(t, "e2fsprogs", "e2fsck", "-fn", part)
-			if out := tool(t, "e2fsprogs", "dumpe2fs", "-h", part); !strings.Contains(out, "has_journal") {
-				t.Errorf("no journal:\n%s", out)
+			if b, err := os.ReadFile(part); err != nil || len(bytes.Trim(b, "\x00")) > 0 {
+				t.Errorf("STATE is not blank (%v)", err)
 			}
 		}
 	}
@@ -123,6 +125,29 @@ func TestTools(t *testing.T) {
 		t.Errorf("size %v %v", info.Size(), err)
 	} else if used := info.Sys().(*syscall.Stat_t).Blocks * 512; used > 32*mib {
 		t.Errorf("the file takes %d MiB on disk, want it sparse", used/mib)
+	}
+}
+
+// TestStateTemplate puts the template on noise, as on a volume that was just encrypted.
+func TestStateTemplate(t *testing.T) {
+	template, err := StateTemplate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := make([]byte, stateSize-luks.DataOffset)
+	rand.NewChaCha8([32]byte{1}).Read(whole) //nolint:errcheck // it has none
+	copy(whole, template)
+	part := filepath.Join(t.TempDir(), "state")
+	if err := os.WriteFile(part, whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tool(t, "e2fsprogs", "e2fsck", "-fn", part)
+	if out := tool(t, "e2fsprogs", "dumpe2fs", "-h", part); !strings.Contains(out, "has_journal") {
+		t.Errorf("no journal:\n%s", out)
+	}
+	again, err := StateTemplate()
+	if err != nil || !bytes.Equal(again, template) {
+		t.Errorf("two templates differ (%v)", err)
 	}
 }
 

@@ -1,46 +1,68 @@
 package disk
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 
+	diskfs "github.com/diskfs/go-diskfs"
 	"github.com/diskfs/go-diskfs/backend"
-	godisk "github.com/diskfs/go-diskfs/disk"
 	"github.com/diskfs/go-diskfs/filesystem/ext4"
+
+	"github.com/ratchetos/ratchet/boot/luks"
 )
 
-// blockSize makes STATE one block group of exactly 128 MiB: one superblock, no backups.
+// blockSize makes STATE one block group, at most 128 MiB: one superblock, no backups.
 const blockSize = 4096
 
-// writeExt4 makes an empty ext4 with an internal journal.
+// StateTemplate is the start of the file system that STATE gets on its first boot, up to the last byte that
+// is not zero: init writes it into the volume that it has just encrypted, and needs no mkfs for it. What
+// lies behind it may hold anything.
 //
 // The features are the conservative ones: no metadata checksums (go-diskfs would need the
 // checksum driver at mount, and every release since 2.6.28 can mount this), no resize inode
 // (unsupported by go-diskfs at this block size).
-func writeExt4(d *godisk.Disk, p Partition) error {
-	id := guid("fs " + p.Name)
-	_, err := ext4.Create(d.Backend, p.Size, p.Start, sector, &ext4.Params{
+func StateTemplate() (template []byte, err error) {
+	dir, err := os.MkdirTemp("", "ratchet-state-")
+	if err != nil {
+		return nil, fmt.Errorf("make STATE: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	const size = stateSize - luks.DataOffset
+	d, err := diskfs.Create(filepath.Join(dir, "state.ext4"), size, diskfs.SectorSize512)
+	if err != nil {
+		return nil, fmt.Errorf("make STATE: %w", err)
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	id := guid("fs " + State)
+	if _, err := ext4.Create(d.Backend, size, 0, sector, &ext4.Params{
 		UUID:            &id,
-		VolumeName:      p.Name,
+		VolumeName:      State,
 		SectorsPerBlock: blockSize / sector,
 		Features: []ext4.FeatureOpt{
 			ext4.WithFeatureHasJournal(true),
 			ext4.WithFeatureReservedGDTBlocksForExpansion(false),
 		},
-	})
-	if err != nil {
-		return fmt.Errorf("format: %w", err)
+	}); err != nil {
+		return nil, fmt.Errorf("make STATE: format: %w", err)
 	}
 	w, err := d.Backend.Writable()
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("make STATE: %w", err)
 	}
-	if err := normalise(w, p.Start); err != nil {
-		return fmt.Errorf("normalise: %w", err)
+	if err := normalise(w); err != nil {
+		return nil, fmt.Errorf("make STATE: normalise: %w", err)
 	}
-	return nil
+	whole := make([]byte, size)
+	if _, err := w.ReadAt(whole, 0); err != nil {
+		return nil, fmt.Errorf("make STATE: %w", err)
+	}
+	end := len(bytes.TrimRight(whole, "\x00"))
+	return whole[:(end+blockSize-1)/blockSize*blockSize], nil
 }
 
 // Offsets of what mkfs makes different each time.
@@ -63,25 +85,25 @@ const (
 
 // normalise removes the time of creation and the random hash seed from a new file system. The
 // seed becomes the file system's UUID; it only spreads names over directory blocks.
-func normalise(f backend.WritableFile, start int64) error {
+func normalise(f backend.WritableFile) error {
 	le := binary.LittleEndian
 	super := make([]byte, 1024)
-	if _, err := f.ReadAt(super, start+superOffset); err != nil {
+	if _, err := f.ReadAt(super, superOffset); err != nil {
 		return fmt.Errorf("read superblock: %w", err)
 	}
 	clear(super[superMTime : superMTime+8])
 	clear(super[superCheck : superCheck+4])
 	clear(super[superMkfs : superMkfs+4])
 	copy(super[superSeed:superSeed+16], super[0x68:0x78])
-	if _, err := f.WriteAt(super, start+superOffset); err != nil {
+	if _, err := f.WriteAt(super, superOffset); err != nil {
 		return fmt.Errorf("write superblock: %w", err)
 	}
 
 	var group [16]byte
-	if _, err := f.ReadAt(group[:], start+blockSize); err != nil {
+	if _, err := f.ReadAt(group[:], blockSize); err != nil {
 		return fmt.Errorf("read group descriptor: %w", err)
 	}
-	at := start + int64(le.Uint32(group[groupTable:]))*blockSize
+	at := int64(le.Uint32(group[groupTable:])) * blockSize
 	inodes := make([]byte, reserved*inodeSize)
 	if _, err := f.ReadAt(inodes, at); err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("read inodes: %w", err)
