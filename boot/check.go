@@ -37,6 +37,7 @@ type check struct {
 	// recoveryKey is the one a confirmed provisioning made; it is printed once.
 	recoveryKey string
 	timing      verdict.Timing
+	vault       sealedVault
 	recovering
 }
 
@@ -78,6 +79,7 @@ func (c *check) run(ctx context.Context) {
 	medium := c.gather(early)
 	c.judge(early)
 	c.timing.BoxVerdict = c.Clock() - c.started
+	c.tryVault()
 	c.recover(ctx)
 	ctx, cancel = context.WithTimeout(ctx, checkLimit)
 	defer cancel()
@@ -87,9 +89,10 @@ func (c *check) run(ctx context.Context) {
 			c.Say("warning: close LEDGER: %v", err)
 		}
 	}
-	images, prepared := c.readImages(), c.prepare()
+	images, prepared, unsealed := c.readImages(), c.prepare(), c.unseal()
 	seen := c.look(ctx)
 	<-prepared
+	<-unsealed
 	c.facts.Images = <-images
 	c.timing.ReadBack = c.Clock() - c.started - c.timing.BoxVerdict
 	c.settle(ctx, seen)
@@ -97,6 +100,7 @@ func (c *check) run(ctx context.Context) {
 	c.timing.AllVerdict = c.Clock() - c.started
 	c.isolateRest(seen)
 	c.cap()
+	c.shutUnreleased()
 	c.quarantineNIC(ctx)
 }
 
@@ -178,7 +182,7 @@ func (c *check) result() Result {
 		Counter: c.facts.TPM.Counter, Expected: c.facts.TPM.Expected, Open: c.closed,
 		Image: c.Policy.Version, Flavour: c.Policy.Flavour, Slot: c.slot, Development: c.Policy.Development,
 		Provisioned:     c.j.Released() && c.j.Action != verdict.None && c.j.Action != verdict.Rebase,
-		SecurityVersion: c.Policy.SecurityVersion, BundleKeys: c.Policy.BundleKeys, Fault: c.Policy.Fault,
+		SecurityVersion: c.Policy.SecurityVersion, BundleKeys: c.Policy.BundleKeys, OwnerKeys: c.Policy.OwnerKeys, Fault: c.Policy.Fault,
 		SecureBoot: c.SecureBoot, BootDisk: c.disk, Timing: c.timing,
 		TPM: verdict.TPM{Present: c.chip != nil && c.facts.TPM.Health != verdict.TPMAbsent},
 	}
@@ -193,7 +197,7 @@ func (c *check) result() Result {
 		r.TPM.PCR11 = hex.EncodeToString(c.pcrs.PCR11[:])
 		r.TPM.Floor = c.facts.TPM.Floor
 	}
-	return Result{Report: r, Controller: c.controller, Config: c.config, End: c.end}
+	return Result{Report: r, Controller: c.controller, Config: c.config, Secret: c.vault.coreKey, End: c.end}
 }
 
 // openTPM starts the span that the operator waits for.

@@ -86,9 +86,7 @@ func (c *check) cap() {
 		return
 	}
 	c.fail("cap-failed", "PCR 11 and E could not be closed: %v", err)
-	for i := range c.devices {
-		c.devices[i].Verdict = verdict.AllIsolated([]string{c.devices[i].ID})[0].Verdict
-	}
+	c.isolateDevices()
 	c.isolateAll()
 }
 

@@ -20,8 +20,6 @@ const (
 	vendorRatchet = "1aeb42b7-7695-4871-8aaf-5d906df7658b"
 	// variableController holds the place of the boot disk's controller, in ASCII.
 	variableController = "RatchetBootController"
-	// variableRecovery asks for the recovery console, once. What it holds says who asked, for people.
-	variableRecovery = "RatchetRecovery"
 )
 
 // efiAttributes of our variables: non-volatile, visible to boot services and to the running system.
@@ -33,7 +31,6 @@ type firmware struct {
 	setupMode  bool
 	bootPart   string
 	controller string
-	recovery   string // why the recovery console was asked for, "" when it was not
 }
 
 // efiVariable reads a variable without the 4 bytes of attributes in front; nil when there is none.
@@ -56,22 +53,7 @@ func readFirmware(dir string) firmware {
 	if b := efiVariable(dir, "SetupMode", vendorGlobal); len(b) == 1 {
 		f.setupMode = b[0] == 1
 	}
-	if b := efiVariable(dir, variableRecovery, vendorRatchet); b != nil {
-		f.recovery = "it was asked for before the restart"
-	}
 	return f
-}
-
-// forget removes one of our variables; one that is not there is fine.
-func forget(dir, name string) error {
-	path := filepath.Join(dir, name+"-"+vendorRatchet)
-	if err := mutable(path); err != nil {
-		return fmt.Errorf("remove EFI variable %s: %w", name, err)
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove EFI variable %s: %w", name, err)
-	}
-	return nil
 }
 
 // writeController leaves the hint for the next boot. The caller compares first: flash wears out.

@@ -2,6 +2,7 @@ package boot
 
 import (
 	"context"
+	"io"
 	"time"
 
 	"github.com/google/go-tpm/tpm2/transport"
@@ -68,6 +69,10 @@ type Machine struct {
 	// Signed are the signed PCR policies that came with the image (package pcrsig); the one for the
 	// PCR 11 that was measured counts.
 	Signed [][]byte
+	// Volumes opens STATE and DATA; nil leaves them alone, which only tests do.
+	Volumes Volumes
+	// StateTemplate opens the compressed start of an empty file system for a new STATE.
+	StateTemplate func() (io.ReadCloser, error)
 	// Clock is CLOCK_BOOTTIME.
 	Clock func() time.Duration
 	// Say prints one line for the operator.
@@ -94,6 +99,8 @@ type Result struct {
 	Controller string
 	// Config is the configuration from LEDGER, nil for the image's own.
 	Config []byte
+	// Secret is core's key, nil on an isolated box.
+	Secret []byte
 	// End is what the operator wants of the machine instead of core.
 	End recovery.End
 }

@@ -2,7 +2,9 @@ package boot
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -59,8 +61,11 @@ func (c *console) boot(start time.Duration, mountErr error) {
 	if restart {
 		c.down(unix.LINUX_REBOOT_CMD_RESTART)
 	}
-	if why != "" {
-		fw.recovery = why
+	if asked, err := boots.TakeRecovery(); asked {
+		why = "it was asked for before the restart"
+		if err != nil {
+			c.say("warning: %v", err)
+		}
 	}
 	kind := "release"
 	if policy.Development {
@@ -78,9 +83,10 @@ func (c *console) boot(start time.Duration, mountErr error) {
 		Slots: sysfs{"/"}.slots, OpenSlot: openSlot,
 		BootPart: fw.bootPart, Controller: fw.controller, SecureBoot: fw.secureBoot,
 		SetupMode: fw.setupMode, Enrollment: firmwareEnrollment("/"),
-		Clock: bootClock, Say: c.say, Confirm: c.confirm, Console: c.operate, RecoveryAsked: fw.recovery, Signed: readSigned("/"),
+		Clock: bootClock, Say: c.say, Confirm: c.confirm, Console: c.operate, RecoveryAsked: why, Signed: readSigned("/"),
+		Volumes: deviceMapper{}, StateTemplate: func() (io.ReadCloser, error) { return os.Open(statePath) },
 		Prepare: func() {
-			if err := hardware.LoadModule("ext4"); err != nil {
+			if err := errors.Join(hardware.LoadModule("ext4"), loadCrypt(hardware.LoadModule)); err != nil {
 				c.say("warning: %v", err)
 			}
 		},
@@ -118,14 +124,7 @@ func (c *console) efi(hardware *hw.System) firmware {
 	if err := (mount{"efivarfs", efivarsDir, "efivarfs", safe, ""}).do(); err != nil {
 		c.say("warning: %v", err)
 	}
-	f := readFirmware(efivarsDir)
-	if f.recovery != "" {
-		// Before the console: an operator who switches off there must not find it again.
-		if err := forget(efivarsDir, variableRecovery); err != nil {
-			c.say("warning: %v", err)
-		}
-	}
-	return f
+	return readFirmware(efivarsDir)
 }
 
 // mountState gives a released box its STATE. Without it core runs on what is in memory, and says so.

@@ -3,14 +3,10 @@ package boot
 import (
 	"context"
 	"errors"
-	"fmt"
 
+	"github.com/ratchetos/ratchet/boot/vault"
 	"github.com/ratchetos/ratchet/boot/verdict"
 )
-
-// headerArea is what is wiped of STATE and DATA: more than the headers and key slots of LUKS2 take, so
-// that nothing is left that any key opens.
-const headerArea = 16 << 20
 
 // Reset implements recovery.Box. The order can be cut anywhere: keys of the data first, then LEDGER, which
 // isolates the box, then the TPM, which makes it a new one. A request has no recovery key, so the TPM stays
@@ -19,13 +15,8 @@ func (o *operator) Reset(ctx context.Context, key string) (string, error) {
 	if o.disk.Ledger == "" {
 		return "", errors.New("the boot disk was not found; there is nothing to reset")
 	}
-	for name, node := range map[string]string{partState: o.disk.State, partData: o.disk.Data} {
-		if node == "" {
-			continue
-		}
-		if err := o.wipe(node); err != nil {
-			return "", fmt.Errorf("wipe %s: %w", name, err)
-		}
+	if err := o.destroyVolumes(); err != nil {
+		return "", err
 	}
 	if err := o.formatLedger(); err != nil {
 		return "", err
@@ -42,15 +33,16 @@ func (o *operator) Reset(ctx context.Context, key string) (string, error) {
 	return "keys, data and configuration are destroyed; the next boot finds a new box", nil
 }
 
-// wipe overwrites where the keys of a partition are.
-func (o *operator) wipe(node string) error {
-	m, err := o.Open(node, false)
-	if err != nil {
+// destroyVolumes leaves nothing on the boot disk that any key opens.
+func (o *operator) destroyVolumes() error {
+	if o.Volumes == nil || o.disk.State == "" {
+		return nil
+	}
+	return o.withVolumes(func(state vault.Volume, data *vault.Volume) error {
+		err := state.Destroy()
+		if data != nil {
+			err = errors.Join(err, data.Destroy())
+		}
 		return err
-	}
-	zeros := make([]byte, 1<<20)
-	for at := int64(0); at < headerArea && err == nil; at += int64(len(zeros)) {
-		_, err = m.WriteAt(zeros, at)
-	}
-	return errors.Join(err, m.Sync(), m.Close())
+	})
 }

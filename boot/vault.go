@@ -1,10 +1,252 @@
 package boot
 
-import "context"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
 
-// createVault makes what is sealed to this box; provisioning calls it before it writes E, so that it
-// is repeated when the power fails.
-func (c *check) createVault(_ context.Context, _ string) error { return nil }
+	"github.com/ratchetos/ratchet/boot/counter"
+	"github.com/ratchetos/ratchet/boot/luks"
+	"github.com/ratchetos/ratchet/boot/recovery"
+	"github.com/ratchetos/ratchet/boot/vault"
+	"github.com/ratchetos/ratchet/boot/verdict"
+)
 
-// openVault opens it on a released box, after the attempts are closed and before the cap.
-func (c *check) openVault(_ context.Context) {}
+// Volumes is what init needs of the kernel to use encrypted partitions.
+type Volumes interface {
+	// Open opens a partition for the header of its volume.
+	Open(node string) (Partition, error)
+	// Map makes the data of a partition a block device of its own and returns its node.
+	Map(name, node string, m vault.Mapping) (string, error)
+	// Unmap undoes Map.
+	Unmap(name string) error
+}
+
+// Partition is an open partition.
+type Partition interface {
+	luks.Device
+	io.Closer
+	// Size is in bytes.
+	Size() (int64, error)
+}
+
+// Names of the mapped devices below /dev/mapper.
+const (
+	stateName = "ratchet-state"
+	dataName  = "ratchet-data"
+)
+
+// sealedVault is step g of a check.
+type sealedVault struct {
+	tried   bool
+	opened  vault.Opened
+	err     error // why opened is empty
+	bound   bool  // with the recovery key, in this boot
+	coreKey []byte
+	mapped  []string // names
+}
+
+// unseal opens the volumes with the TPM's secret and maps nothing yet. It may run beside what does not
+// use the TPM.
+func (c *check) unseal() <-chan struct{} {
+	done := make(chan struct{})
+	if c.vault.tried || !c.j.Released() || c.j.Action == verdict.Provision || c.chip == nil || c.Volumes == nil {
+		close(done)
+		return done
+	}
+	c.vault.tried = true
+	go func() {
+		defer close(done)
+		if p := guarded(func() {
+			c.vault.err = c.withVolumes(func(state vault.Volume, data *vault.Volume) (err error) {
+				c.vault.opened, err = vault.Open(tpmVault{c, ""}, state, data)
+				return err
+			})
+		}); p != nil {
+			c.vault.err = fmt.Errorf("open volumes: %v; this is a bug", p)
+		}
+	}()
+	return done
+}
+
+// tryVault opens the volumes before somebody who asked for the recovery console is shown what is wrong.
+func (c *check) tryVault() {
+	if c.RecoveryAsked == "" {
+		return
+	}
+	<-c.unseal()
+	if c.vault.err != nil && c.Policy.RecoveryKey == "" {
+		c.j = verdict.VaultShut(c.vault.err)
+	}
+}
+
+// createVault gives the TPM a secret, and makes the volumes that it opens where there are none. Provisioning
+// calls it before it writes E, so that it is repeated when the power fails.
+func (c *check) createVault(_ context.Context, recoveryKey string) error {
+	if c.Volumes == nil {
+		return nil
+	}
+	return c.bindVault(recoveryKey)
+}
+
+// bindVault does what needs the recovery key. A box that somebody had accepted has data to lose.
+func (c *check) bindVault(recoveryKey string) error {
+	fresh := c.j.Action == verdict.Provision && !c.j.Adopt
+	err := c.withVolumes(func(state vault.Volume, data *vault.Volume) (err error) {
+		c.vault.opened, err = vault.Bind(tpmVault{c, recoveryKey}, counter.CanonicalKey(recoveryKey), fresh, state, data)
+		return err
+	})
+	c.vault.bound, c.vault.err = err == nil, err
+	return err
+}
+
+// openVault is step g: STATE and DATA become devices. A box that it fails on is isolated.
+func (c *check) openVault(context.Context) {
+	if !c.j.Released() || c.Volumes == nil {
+		return
+	}
+	if c.chip == nil { // a development image that goes without
+		c.disk.State, c.disk.Data = "", ""
+		c.Say("warning: without a TPM there is no STATE and no DATA")
+		return
+	}
+	key := c.ownerKey
+	if key == "" {
+		key = c.Policy.RecoveryKey // of a development image: it mends itself
+	}
+	// What its owner accepted, or a development image found under another policy, gets this TPM's secret.
+	if !c.vault.bound && key != "" && (c.vault.err != nil || c.j.Adopt) {
+		c.Say("STATE and DATA are bound to this box with the recovery key: %v", errors.Join(c.vault.err))
+		_ = c.bindVault(key) // its error is in c.vault
+	}
+	if c.vault.err == nil {
+		c.vault.err = c.mapVolumes()
+	}
+	if c.vault.err == nil {
+		c.vault.coreKey = c.vault.opened.CoreKey
+		return
+	}
+	c.shut()
+	c.j = verdict.VaultShut(c.vault.err)
+	c.config, c.closed = nil, 0
+	c.isolateDevices()
+}
+
+// mapVolumes makes the devices, with the content that their first users expect.
+func (c *check) mapVolumes() error {
+	o := c.vault.opened
+	node, err := c.mapVolume(partState, stateName, c.disk.State, o.State, c.makeState)
+	if err != nil {
+		return err
+	}
+	c.disk.State = node
+	if node, err = "", o.DataErr; err == nil {
+		node, err = c.mapVolume(partData, dataName, c.disk.Data, o.Data, c.blankData)
+	}
+	if c.disk.Data = node; err != nil && !errors.Is(err, vault.ErrNoData) {
+		c.Say("warning: DATA stays shut, nothing can use it: %v", err)
+	}
+	return nil
+}
+
+// mapVolume maps one volume; a new one gets its first content, and a mark once that is whole.
+func (c *check) mapVolume(part, name, node string, m vault.Mapping, first func(node string, size int64) error) (string, error) {
+	mapped, err := c.Volumes.Map(name, node, m)
+	if err != nil {
+		return "", err
+	}
+	c.vault.mapped = append(c.vault.mapped, name)
+	if m.Ready {
+		return mapped, nil
+	}
+	if err := first(mapped, m.Size); err != nil {
+		return "", fmt.Errorf("prepare %s: %w", part, err)
+	}
+	return mapped, c.withVolume(part, node, vault.Volume.Finish)
+}
+
+// shutUnreleased is for a box that was isolated after its volumes were opened.
+func (c *check) shutUnreleased() {
+	if !c.j.Released() {
+		c.shut()
+	}
+}
+
+// shut takes the devices away again.
+func (c *check) shut() {
+	for _, name := range c.vault.mapped {
+		if err := c.Volumes.Unmap(name); err != nil {
+			c.Say("warning: %v", err)
+		}
+	}
+	c.vault.mapped, c.vault.coreKey = nil, nil
+}
+
+// isolateDevices is for a verdict that changes after the devices had theirs.
+func (c *check) isolateDevices() {
+	for i := range c.devices {
+		c.devices[i].Verdict = verdict.AllIsolated([]string{c.devices[i].ID})[0].Verdict
+	}
+}
+
+// withVolumes opens both partitions; the disk may have no DATA.
+func (c *check) withVolumes(use func(state vault.Volume, data *vault.Volume) error) error {
+	if c.disk.State == "" {
+		return errors.New("the boot disk has no STATE partition")
+	}
+	return c.withVolume(partState, c.disk.State, func(state vault.Volume) error {
+		if c.disk.Data == "" {
+			return use(state, nil)
+		}
+		return c.withVolume(partData, c.disk.Data, func(data vault.Volume) error { return use(state, &data) })
+	})
+}
+
+func (c *check) withVolume(name, node string, use func(vault.Volume) error) error {
+	p, err := c.Volumes.Open(node)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	size, err := p.Size()
+	if err == nil {
+		err = use(vault.Volume{Name: name, Device: p, Size: size})
+	}
+	return errors.Join(err, p.Close())
+}
+
+// vaultKnows asks the disk about a recovery key that the TPM cannot check any more.
+func (c *check) vaultKnows(key string) error {
+	if c.Volumes == nil || c.disk.State == "" {
+		return errors.New("neither TPM nor disk can tell the recovery key; factory-reset makes this a new box")
+	}
+	err := c.withVolumes(func(state vault.Volume, data *vault.Volume) error {
+		return vault.Check(counter.CanonicalKey(key), state, data)
+	})
+	switch {
+	case errors.Is(err, luks.ErrPassphrase):
+		return recovery.ErrWrongKey
+	case errors.Is(err, luks.ErrNoHeader):
+		return fmt.Errorf("the TPM was cleared and nothing on the disk knows the key; factory-reset makes this a new box: %w", err)
+	}
+	return err
+}
+
+// tpmVault is the TPM as the vault sees it.
+type tpmVault struct {
+	*check
+	recoveryKey string
+}
+
+var _ vault.Chip = tpmVault{}
+
+// Recall implements vault.Chip.
+func (t tpmVault) Recall() ([]byte, error) { return t.chip.Recall(t.box, t.approval) }
+
+// Keep implements vault.Chip.
+func (t tpmVault) Keep(secret, coreKey []byte) error {
+	if err := t.chip.Keep(t.recoveryKey, t.box, secret); err != nil {
+		return err
+	}
+	return t.chip.RenewK(t.recoveryKey, counter.AuthK(coreKey))
+}

@@ -19,6 +19,7 @@ import (
 	"github.com/ratchetos/ratchet/boot/internal/signtest"
 	"github.com/ratchetos/ratchet/boot/internal/tpmtest"
 	"github.com/ratchetos/ratchet/boot/ledger"
+	"github.com/ratchetos/ratchet/boot/recovery"
 	"github.com/ratchetos/ratchet/boot/verdict"
 	"github.com/ratchetos/ratchet/hw"
 )
@@ -113,13 +114,13 @@ func (h *iron) Isolate(place string) error {
 }
 
 // gpt is a Disks with one boot disk.
-type gpt struct{ ledger string }
+type gpt struct{ ledger, state, data string }
 
 func (g gpt) Partitions(node string) (map[string]string, error) {
 	if node != "/dev/vda" {
 		return nil, nil
 	}
-	return map[string]string{"LEDGER": g.ledger, "STATE": "/dev/vda4", "ESP-A": "/dev/vda1"}, nil
+	return map[string]string{"LEDGER": g.ledger, "STATE": g.state, "DATA": g.data, "ESP-A": "/dev/vda1"}, nil
 }
 
 func (g gpt) Holds(node, guid string) (string, bool, error) {
@@ -144,6 +145,13 @@ type world struct {
 	wire    transport.TPM // between init and TPM; nil is direct
 	medium  func(Medium) Medium
 	hint    string // of the controller
+	// volumes open state and data; nil leaves these alone.
+	volumes     *files
+	state, data string
+	// console is who sits at the recovery console, and asked why it is entered; see types.
+	console func(context.Context, *recovery.Console, Entry) recovery.End
+	asked   string
+	screen  strings.Builder
 }
 
 func newWorld(t *testing.T, kind string) *world {
@@ -152,7 +160,7 @@ func newWorld(t *testing.T, kind string) *world {
 		policy: Policy{
 			Version: "1.0", Flavour: "full", TPM: "required", Development: true, RecoveryKey: "DEV-KEY", PolicyKeys: signtest.Keys(t),
 		},
-		signers: []string{signtest.Active},
+		signers: []string{signtest.Active}, state: "/dev/vda4",
 	}
 	w.iron = &iron{order: []string{nicPlace, bootPlace, diskPlace, "pci:0000:00:09.0"}, behind: map[string][]hw.Device{
 		nicPlace:  {{ID: "mac:52:54:00:00:00:01", Place: nicPlace, Kind: hw.NIC, Firmware: "1.2"}},
@@ -207,7 +215,7 @@ func (w *world) check() Result {
 		signed = [][]byte{signtest.Sign(w.t, w.policy.Version, w.policy.SecurityVersion, w.signers...)}
 	}
 	m := Machine{
-		Policy: w.policy, Signed: signed, Hardware: w.iron, Disks: gpt{w.path}, Clock: bootClock, Controller: w.hint,
+		Policy: w.policy, Signed: signed, Hardware: w.iron, Disks: gpt{w.path, w.state, w.data}, Clock: bootClock, Controller: w.hint,
 		TPM: func() (transport.TPMCloser, error) { return closer{wire}, nil },
 		Open: func(node string, readOnly bool) (Medium, error) {
 			m, err := openLedger(node, readOnly)
@@ -216,7 +224,12 @@ func (w *world) check() Result {
 			}
 			return m, err
 		},
-		Say: func(f string, a ...any) { fmt.Fprintf(&w.said, f+"\n", a...) },
+		Say:     func(f string, a ...any) { fmt.Fprintf(&w.said, f+"\n", a...) },
+		Console: w.console, RecoveryAsked: w.asked,
+	}
+	if w.volumes != nil {
+		w.volumes.mapped = map[string]string{}
+		m.Volumes, m.StateTemplate = w.volumes, template
 	}
 	if w.uefi {
 		m.BootPart = "boot-guid"

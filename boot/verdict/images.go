@@ -16,7 +16,7 @@ var imageSlots = []string{"A", "B"}
 type Image struct {
 	Slot string `json:"slot"`
 	// Digest is the SHA-256 of the UKI in it, zero when the slot is bad.
-	Digest ledger.Digest `json:"-"`
+	Digest ledger.Digest `json:"digest"`
 	// Version is its security version.
 	Version uint64 `json:"version"`
 	Verdict

@@ -52,6 +52,8 @@ type Report struct {
 	SecureBoot  bool   `json:"secure_boot"`
 	// BundleKeys are the public keys (PEM) of who may publish updates for this box.
 	BundleKeys []string `json:"bundle_keys,omitempty"`
+	// OwnerKeys are those (PEM) of who may ask init for something from afar.
+	OwnerKeys []string `json:"owner_keys,omitempty"`
 	// Fault is what this development image is built to do wrong, for tests.
 	Fault string `json:"fault,omitempty"`
 	// SecurityVersion is the image's.
