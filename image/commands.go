@@ -26,13 +26,14 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newBuild(), newDisk(), newInfo(), newVerify(), newKeys(), newAttach(), ctl.FlashCommand())
+	root.AddCommand(newBuild(), newDisk(), newInfo(), newVerify(), newKeys(), newSign(), newAttach(), newBundle(), ctl.FlashCommand())
 	return root
 }
 
 func newBuild() *cobra.Command {
 	var o builder.Options
 	var level, size int64
+	var bundled bool
 	cmd := &cobra.Command{
 		Use:   "build",
 		Short: "Build kernel, initramfs, UKI and disk image into build/image/FLAVOUR",
@@ -42,6 +43,9 @@ func newBuild() *cobra.Command {
 				o.Out = filepath.Join("build", "image", o.Flavour)
 			}
 			o.Level, o.DiskSize, o.Progress = initramfs.Level(level), size, cmd.OutOrStdout()
+			if bundled {
+				o.Bundle = &builder.BundleOptions{}
+			}
 			m, err := o.Build(cmd.Context())
 			if err != nil {
 				return err
@@ -58,6 +62,7 @@ func newBuild() *cobra.Command {
 	f.StringVar(&o.DiskConfig, "disk-config", "", "first configuration to write to the disk's LEDGER")
 	f.Int64Var(&size, "size", disk.DefaultSize, "size of the disk image in bytes")
 	ringFlags(f, &o.Keys)
+	f.BoolVar(&bundled, "bundle", false, "pack an update beside the image, too")
 	f.BoolVar(&o.DevelopmentKeys, "development-keys", false, "let development keys sign a release, for a rehearsal")
 	f.UintVar(&o.SecurityVersion, "security-version", 0, "security version, 0 to 63: boxes that moved on to a later one refuse the image")
 	f.BoolVar(&o.Release, "release", false, "not a development image: it will not provision a box by itself")

@@ -17,7 +17,6 @@ import (
 	"github.com/ratchetos/ratchet/image/initramfs"
 	"github.com/ratchetos/ratchet/image/kernel"
 	"github.com/ratchetos/ratchet/image/sbom"
-	"github.com/ratchetos/ratchet/image/sign"
 	"github.com/ratchetos/ratchet/image/uki"
 )
 
@@ -43,7 +42,7 @@ func (o Options) Build(ctx context.Context) (Manifest, error) {
 	if err := o.complete(ctx); err != nil {
 		return Manifest{}, err
 	}
-	id, recovery, err := o.unlock(p)
+	cert, recovery, err := o.unlock(p)
 	if err != nil {
 		return Manifest{}, err
 	}
@@ -86,11 +85,7 @@ func (o Options) Build(ctx context.Context) (Manifest, error) {
 	if err != nil {
 		return Manifest{}, err
 	}
-	approved, pcr, err := o.approve(unsigned)
-	if err != nil {
-		return Manifest{}, err
-	}
-	signed, err := sign.Image(approved, id)
+	signed, pcr, err := o.sign(unsigned)
 	if err != nil {
 		return Manifest{}, err
 	}
@@ -102,7 +97,7 @@ func (o Options) Build(ctx context.Context) (Manifest, error) {
 	if err != nil {
 		return Manifest{}, err
 	}
-	done("%s, signed by %q", size(len(signed)), id.Cert.Subject.CommonName)
+	done("%s, signed by %q", size(len(signed)), cert.Subject.CommonName)
 
 	files := map[string][]byte{
 		SignedFile: signed, UnsignedFile: unsigned,
@@ -115,7 +110,12 @@ func (o Options) Build(ctx context.Context) (Manifest, error) {
 	} else {
 		p.note("no SBOM: the binary was given and not compiled here")
 	}
-	certSum := sha256.Sum256(id.Cert.Raw)
+	if o.Bundle != nil {
+		if files[BundleFile], err = Bundle(o.Keys, signed, files[SBOMFile], *o.Bundle); err != nil {
+			return Manifest{}, err
+		}
+	}
+	certSum := sha256.Sum256(cert.Raw)
 	m := Manifest{
 		Version: o.Source.Version, Flavour: o.Flavour, Development: !o.Release, SecurityVersion: o.SecurityVersion,
 		Kernel: KernelRecord{

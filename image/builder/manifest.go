@@ -18,6 +18,7 @@ const (
 	DiskFile      = "disk.img"
 	ManifestFile  = "image.json"
 	SBOMFile      = "sbom.spdx.json"
+	BundleFile    = "ratchet.bundle"
 	ApplianceFile = "ratchet" // the binary inside, for symbols and sizes
 )
 

@@ -2,6 +2,7 @@ package builder
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -14,7 +15,6 @@ import (
 	"github.com/ratchetos/ratchet/image/initramfs"
 	"github.com/ratchetos/ratchet/image/kernel"
 	"github.com/ratchetos/ratchet/image/keys"
-	"github.com/ratchetos/ratchet/image/sign"
 )
 
 // Options of a build. Flavour and Out are needed, the rest has useful zero values.
@@ -37,6 +37,8 @@ type Options struct {
 	// Keys sign the image; zero: the development keys of KeyDir, which are made on first use.
 	Keys   keys.Ring
 	KeyDir string // zero: keys.DevelopmentDir
+	// Bundle has an update packed beside the image; nil for none.
+	Bundle *BundleOptions
 	// DevelopmentKeys lets development keys sign a release: a rehearsal, and said so.
 	DevelopmentKeys bool
 	CacheDir        string // zero: $XDG_CACHE_HOME/ratchet
@@ -115,12 +117,13 @@ func (o *Options) complete(ctx context.Context) error {
 }
 
 // unlock finds or makes the keys, and the recovery key of a development image.
-func (o *Options) unlock(p *progress) (id sign.Identity, recovery string, err error) {
+func (o *Options) unlock(p *progress) (cert *x509.Certificate, recovery string, err error) {
 	if o.Keys.Dir == "" {
-		var made []keys.Role
+		made, uris, detach := []keys.Role(nil), o.Keys.URIs, o.Keys.Detach
 		if o.Keys, made, err = keys.Development(o.KeyDir); err != nil {
-			return sign.Identity{}, "", err
+			return nil, "", err
 		}
+		o.Keys.URIs, o.Keys.Detach = uris, detach
 		if len(made) > 0 {
 			p.note("made development keys in %s: %v", o.Keys.Dir, made)
 		}
@@ -128,9 +131,9 @@ func (o *Options) unlock(p *progress) (id sign.Identity, recovery string, err er
 	if o.Release && o.Keys.Development() {
 		p.note("WARNING: signed with DEVELOPMENT KEYS, which nobody guards: not for anything but a rehearsal")
 	}
-	if id, err = o.Keys.Identity(keys.SecureBoot); err != nil || o.Release {
-		return id, "", err
+	if cert, err = o.Keys.Certificate(keys.SecureBoot); err != nil || o.Release {
+		return cert, "", err
 	}
 	recovery, err = o.Keys.RecoveryKey()
-	return id, recovery, err
+	return cert, recovery, err
 }

@@ -1,0 +1,60 @@
+package builder
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+
+	"github.com/ratchetos/ratchet/boot/bundle"
+	"github.com/ratchetos/ratchet/image/keys"
+)
+
+// BundleOptions say how boxes take an update.
+type BundleOptions struct {
+	// Revokes has both slots replaced at once: the release before it must not run any more.
+	Revokes bool
+	// MinMemory is the least memory of a box in bytes; 0 for any.
+	MinMemory uint64
+}
+
+// Bundle packs a signed UKI and its SBOM (nil for none) into an update, signed by the ring's bundle key.
+// What the image is, its own policy says.
+func Bundle(ring keys.Ring, signed, sbom []byte, o BundleOptions) ([]byte, error) {
+	image, err := inspectUKI(signed)
+	if err != nil {
+		return nil, fmt.Errorf("make bundle: %w", err)
+	}
+	if image.policyErr != nil {
+		return nil, fmt.Errorf("make bundle: %w", image.policyErr)
+	}
+	if !image.Signed {
+		return nil, fmt.Errorf("make bundle: the image is not signed; sign it first: image sign")
+	}
+	p := image.Policy
+	m := bundle.Manifest{
+		Format: bundle.Format, Product: bundle.Product, Flavour: p.Flavour, Arch: "x86_64",
+		Version: p.Version, SecurityVersion: p.SecurityVersion, Development: p.Development,
+		Revokes: o.Revokes, MinMemory: o.MinMemory, UKI: fileOf(signed), SBOM: fileOf(sbom),
+	}
+	manifest, err := m.Encode()
+	if err != nil {
+		return nil, fmt.Errorf("make bundle: %w", err)
+	}
+	key, err := ring.Signer(keys.Bundle)
+	if err != nil {
+		return nil, fmt.Errorf("make bundle: %w", err)
+	}
+	signature, err := bundle.Sign(manifest, key)
+	if err != nil {
+		return nil, fmt.Errorf("make bundle: %w", err)
+	}
+	var b bytes.Buffer
+	if err := bundle.Write(&b, manifest, signature, sbom, bytes.NewReader(signed)); err != nil {
+		return nil, fmt.Errorf("make bundle: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+func fileOf(data []byte) bundle.File {
+	return bundle.File{Length: int64(len(data)), SHA256: sha256.Sum256(data)}
+}
