@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -70,7 +71,14 @@ type sim struct {
 	s *simulator.Simulator
 }
 
+// one is the reference TPM, of which a process has one: its state is in C globals.
+var one sync.Mutex
+
 func newSimulator(t testing.TB) Machine {
+	if !one.TryLock() { // simulator.Get would wait for ever
+		t.Fatal("start simulator: a test of this process has it already; end that first, in a subtest of its own")
+	}
+	t.Cleanup(one.Unlock)
 	s, err := simulator.Get()
 	if err != nil {
 		t.Fatalf("start simulator: %v", err)
