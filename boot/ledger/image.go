@@ -1,6 +1,10 @@
 package ledger
 
-import "strconv"
+import (
+	"encoding/hex"
+	"fmt"
+	"strconv"
+)
 
 // SlotTarget is the target of an attempt on an image slot, "A" or "B".
 func SlotTarget(slot string) string { return "image:" + slot }
@@ -32,4 +36,16 @@ func (l *Ledger) Image(slot string) Image {
 		}
 	}
 	return Image{Slot: slot}
+}
+
+// MarshalText implements encoding.TextMarshaler: JSON has digests in hex.
+func (d Digest) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Digest) UnmarshalText(b []byte) error {
+	if hex.DecodedLen(len(b)) != len(d) {
+		return fmt.Errorf("digest of %d letters, want %d", len(b), hex.EncodedLen(len(d)))
+	}
+	_, err := hex.Decode(d[:], b)
+	return err
 }
