@@ -20,6 +20,7 @@ func requiredRole(procedure string) (pki.Role, bool) {
 		apipbconnect.ConfigCheckProcedure,
 		apipbconnect.HardwareListProcedure,
 		apipbconnect.CounterShowProcedure,
+		apipbconnect.RecoveryShowProcedure,
 		apipbconnect.FirmwareListProcedure,
 		apipbconnect.FirmwareVerifyProcedure,
 		metricsPath:
@@ -30,6 +31,8 @@ func requiredRole(procedure string) (pki.Role, bool) {
 		return pki.Operator, true
 
 	case apipbconnect.SystemPowerProcedure,
+		apipbconnect.RecoveryEnterProcedure,
+		apipbconnect.RecoveryRequestProcedure,
 		apipbconnect.ConfigApplyProcedure,
 		apipbconnect.ConfigConfirmProcedure,
 		apipbconnect.HardwareClaimProcedure,

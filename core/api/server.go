@@ -129,6 +129,7 @@ func (s *Server) routes() http.Handler {
 	mux.Handle(apipbconnect.NewHardwareHandler(hardware{s}, opts...))
 	mux.Handle(apipbconnect.NewCounterHandler(counter{s}, opts...))
 	mux.Handle(apipbconnect.NewFirmwareHandler(firmwares{s}, opts...))
+	mux.Handle(apipbconnect.NewRecoveryHandler(recoveries{s}, opts...))
 	mux.Handle(apipbconnect.NewAdmissionHandler(admissions{s}, opts...))
 	mux.Handle(apipbconnect.NewAccessHandler(access{s}, opts...))
 	mux.Handle("GET "+metricsPath, s.metrics())

@@ -24,8 +24,11 @@ type Backend struct {
 	config  []byte
 	applied uint64
 	staged  uint64 // bytes of a firmware package
-	follow  []chan string
-	first   chan struct{} // see followed
+	// pending and entering are what waits for the next boot.
+	pending  string
+	entering bool
+	follow   []chan string
+	first    chan struct{} // see followed
 }
 
 var _ api.Backend = (*Backend)(nil)

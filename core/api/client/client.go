@@ -47,6 +47,7 @@ type Client struct {
 	Firmware  apipbconnect.FirmwareClient
 	Admission apipbconnect.AdmissionClient
 	Access    apipbconnect.AccessClient
+	Recovery  apipbconnect.RecoveryClient
 
 	transport *http.Transport
 }
@@ -98,6 +99,7 @@ func build(network, address string, config *tls.Config) *Client {
 		Firmware:  apipbconnect.NewFirmwareClient(h, base, limit),
 		Admission: apipbconnect.NewAdmissionClient(h, base, limit),
 		Access:    apipbconnect.NewAccessClient(h, base, limit),
+		Recovery:  apipbconnect.NewRecoveryClient(h, base, limit),
 		transport: t,
 	}
 }
