@@ -26,7 +26,7 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newBuild(), newDisk(), newInfo(), newVerify(), newKeys(), newSign(), newAttach(), newBundle(), ctl.FlashCommand())
+	root.AddCommand(newBuild(), newDisk(), newInfo(), newVerify(), newKeys(), newSign(), newAttach(), newFirmware(), newBundle(), ctl.FlashCommand())
 	return root
 }
 
