@@ -241,9 +241,9 @@ func changed(f Facts, l *ledger.Ledger) string {
 // foreign isolates: what E is bound to is not here, so nothing could be closed and nothing unsealed.
 func foreign(f Facts, l *ledger.Ledger) Judgement {
 	if l.Box.PCR7 != f.TPM.PCR7 {
-		return *isolated("secure-boot-changed", "set Secure Boot and its keys in the firmware setup as they were, power off and on", "%s", changed(f, l))
+		return *isolated("secure-boot-changed", "set Secure Boot in the firmware setup as it was, or "+nextAccept, "%s", changed(f, l))
 	}
-	return *isolated("image-differs", "boot an image that is signed with the policy keys of image "+l.Box.Image, "%s", changed(f, l))
+	return *isolated("image-differs", "boot an image that is signed with the policy keys of image "+l.Box.Image+", or "+nextAccept, "%s", changed(f, l))
 }
 
 func attempts(n int) string {
