@@ -2,6 +2,7 @@ package core
 
 import (
 	"context"
+	"runtime"
 	"runtime/debug"
 	"time"
 
@@ -12,10 +13,11 @@ import (
 // their own start needed (core/plugin).
 const rest = 10 * time.Second
 
-// giveBack gives back what only the start needed. It takes seconds, while the box serves.
+// giveBack gives back what only the start needed, which takes seconds while the box serves, and what core's own heap
+// does not use any more.
 func (a *appliance) giveBack(ctx context.Context) {
+	go memory.Trim(ctx.Done())
 	defer a.settled.Store(true)
-	debug.FreeOSMemory()
 	if !a.boxed() || !a.released() {
 		return
 	}
@@ -28,4 +30,6 @@ func (a *appliance) giveBack(ctx context.Context) {
 	if err := memory.Settle(ctx, memory.Options{Load: a.module, Log: a.log}); err != nil {
 		a.complain("memory", err)
 	}
+	// What lives in core's own heap comes back now, and not when somebody waits for an answer.
+	runtime.GC()
 }

@@ -4,14 +4,14 @@ const (
 	// step is asked for at once, in bytes: the kernel takes a tenth of a second for it, the pages that are in use are
 	// seen to be used before the next one.
 	step = 2 << 20
-	// maxSteps bounds it all.
-	maxSteps = 32
+	// maxSteps bounds it all: there is nothing else that is cold than the file system in memory and core's heap.
+	maxSteps = 20
 	// A step is in vain when it brings less than gain, in bytes: what it took could hardly be compressed, as the
 	// kernel modules of the image, which are compressed already. Behind those the next may bring more.
 	gain     = step / 8
 	patience = 4
-	// hot is how many pages fetched back between two steps say that what is left is in use.
-	hot = step / 4096 / 4
+	// hot is how many pages fetched back between two steps say that what is left is in use: half of what was taken.
+	hot = step / 4096 / 2
 )
 
 // sample is what is seen before a step.

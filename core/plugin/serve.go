@@ -2,7 +2,6 @@ package plugin
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,9 +12,9 @@ import (
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
-	goplugin "github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
 
+	"github.com/ratchetos/ratchet/core/memory"
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
 	"github.com/ratchetos/ratchet/core/plugin/wire"
 	"github.com/ratchetos/ratchet/core/sandbox"
@@ -114,17 +113,16 @@ func serve(f Feature, opts ServeOptions, log *slog.Logger, level *slog.LevelVar)
 		stop("SIGTERM", nil)
 	}()
 	go pet(s.watch.done)
+	go memory.Trim(s.watch.done)
 
+	end, err := newEndpoint(tlsConfig, func(r grpc.ServiceRegistrar) { pluginpb.RegisterPluginServer(r, s) })
+	if err != nil {
+		return err
+	}
 	go func() {
-		goplugin.Serve(&goplugin.ServeConfig{
-			HandshakeConfig: wire.Handshake(),
-			TLSProvider:     func() (*tls.Config, error) { return tlsConfig, nil },
-			Plugins:         goplugin.PluginSet{wire.ServiceName: registration{server: s}},
-			GRPCServer:      goplugin.DefaultGRPCServer,
-			Logger:          wire.HCLog(log),
-		})
+		err := end.serve()
 		// Core called go-plugin's Shutdown, after our own Stop if all went well.
-		stop("core asked for it", nil)
+		stop("core asked for it", err)
 	}()
 	err = <-ended
 	close(s.watch.done)
@@ -165,23 +163,4 @@ func pet(done <-chan struct{}) {
 			_, _ = daemon.SdNotify(false, daemon.SdNotifyWatchdog)
 		}
 	}
-}
-
-// registration is go-plugin's view of the server.
-type registration struct {
-	goplugin.NetRPCUnsupportedPlugin
-	server *server
-}
-
-var _ goplugin.GRPCPlugin = registration{}
-
-// GRPCServer registers the service.
-func (r registration) GRPCServer(_ *goplugin.GRPCBroker, s *grpc.Server) error {
-	pluginpb.RegisterPluginServer(s, r.server)
-	return nil
-}
-
-// GRPCClient is not for the plugin's side.
-func (registration) GRPCClient(context.Context, *goplugin.GRPCBroker, *grpc.ClientConn) (any, error) {
-	return nil, errors.New("a plugin has no client of itself")
 }

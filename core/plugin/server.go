@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -114,13 +113,8 @@ func (s *server) Start(ctx context.Context, req *pluginpb.StartRequest) (*plugin
 		return nil, status.Errorf(codes.Aborted, "start: %v", err)
 	}
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
-	// The start used more than the plugin will for long; the box has no swap to put it in.
-	time.AfterFunc(settle, debug.FreeOSMemory)
 	return &pluginpb.StartReply{}, nil
 }
-
-// settle is how long after its start a plugin gives memory back: when the box is up.
-const settle = 5 * time.Second
 
 // Watch streams the latest event.
 func (s *server) Watch(_ *pluginpb.WatchRequest, stream grpc.ServerStreamingServer[pluginpb.Event]) error {

@@ -39,12 +39,16 @@ func FindSource(ctx context.Context) (Source, error) {
 	return s, nil
 }
 
+// tags leave out gRPC's request tracing, a web page that nobody serves: its templates call methods by name, which keeps
+// every exported method of the program in the binary.
+const tags = "grpcnotrace"
+
 // Compile builds the appliance binary into path: static, without paths, build ids or VCS stamps
 // of the machine, so that the same source gives the same bytes.
 func (s Source) Compile(ctx context.Context, path string) error {
 	const pkg = "github.com/ratchetos/ratchet/core/version"
 	flags := fmt.Sprintf("-s -w -buildid= -X %[1]s.Version=%[2]s -X %[1]s.Commit=%[3]s -X %[1]s.Epoch=%[4]s", pkg, s.Version, s.Commit, s.Epoch)
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", flags, "-o", path, ".")
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-tags", tags, "-ldflags", flags, "-o", path, ".")
 	cmd.Dir = s.Root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64", "GOAMD64=v1", "GOFLAGS=")
 	if out, err := cmd.CombinedOutput(); err != nil {
