@@ -2,7 +2,6 @@ package boot
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -80,13 +79,14 @@ func (c *console) boot(start time.Duration, mountErr error) {
 		Policy: policy, Hardware: hardware, Disks: sysfs{"/"},
 		TPM:   func() (transport.TPMCloser, error) { return linuxtpm.Open(tpmNode) },
 		Open:  openLedger,
-		Slots: sysfs{"/"}.slots, OpenSlot: openSlot,
+		Slots: sysfs{"/"}.slots, OpenSlot: openSlot, EditSlot: editSlot,
+		Sticks:   sticks{hardware.LoadModule, "/run/stick"},
 		BootPart: fw.bootPart, Controller: fw.controller, SecureBoot: fw.secureBoot,
 		SetupMode: fw.setupMode, Enrollment: firmwareEnrollment("/"),
 		Clock: bootClock, Say: c.say, Confirm: c.confirm, Console: c.operate, RecoveryAsked: why, Signed: readSigned("/"),
 		Volumes: deviceMapper{}, StateTemplate: func() (io.ReadCloser, error) { return os.Open(statePath) },
 		Prepare: func() {
-			if err := errors.Join(hardware.LoadModule("ext4"), loadCrypt(hardware.LoadModule)); err != nil {
+			if err := loadStorage(hardware.LoadModule); err != nil {
 				c.say("warning: %v", err)
 			}
 		},

@@ -7,11 +7,11 @@ import (
 )
 
 // announce prints the verdict. The first line is for people and for tests that read the console:
-// "ratchet: verdict RELEASED counter 3 expected 3 (24 TPM commands, box 0.21 s, all 0.80 s)".
+// "ratchet: verdict RELEASED counter 3 expected 3 (24 TPM commands, box 0.21 s, unseal 0.18 s, all 0.80 s)".
 func announce(r verdict.Report, p Policy, say func(string, ...any)) {
-	say("verdict %s counter %d expected %d (%d TPM commands, box %.2f s, all %.2f s)",
+	say("verdict %s counter %d expected %d (%d TPM commands, box %.2f s, unseal %.2f s, all %.2f s)",
 		strings.ToUpper(string(r.Box.Decision)), r.Counter, r.Expected, r.TPM.Commands,
-		r.Timing.BoxVerdict.Seconds(), r.Timing.AllVerdict.Seconds())
+		r.Timing.BoxVerdict.Seconds(), r.Timing.Unseal.Seconds(), r.Timing.AllVerdict.Seconds())
 	say("reason %s: %s", r.Box.Code, r.Box.Reason)
 	if r.Box.Next != "" {
 		say("next: %s", r.Box.Next)

@@ -56,8 +56,10 @@ func (c *check) unseal() <-chan struct{} {
 		return done
 	}
 	c.vault.tried = true
+	start := c.Clock()
 	go func() {
 		defer close(done)
+		defer func() { c.timing.Unseal = c.Clock() - start }()
 		if p := guarded(func() {
 			c.vault.err = c.withVolumes(func(state vault.Volume, data *vault.Volume) (err error) {
 				c.vault.opened, err = vault.Open(tpmVault{c, ""}, state, data)

@@ -47,14 +47,29 @@ func (deviceMapper) Map(name, path string, m vault.Mapping) (string, error) {
 // Unmap implements Volumes.
 func (deviceMapper) Unmap(name string) error { return devmapper.Remove(name) }
 
-// loadCrypt loads what dm-crypt needs. Nothing in this image loads modules on the kernel's demand.
-func loadCrypt(load func(string) error) error {
-	// The processor's own AES brings XTS along; the generic parts do without.
-	aes := load("aesni_intel")
-	if aes != nil {
-		aes = load("xts")
+// loadStorage loads what STATE and DATA need, side by side. Nothing in this image loads modules on the
+// kernel's demand.
+func loadStorage(load func(string) error) error {
+	modules := [...]func() error{
+		func() error { return load("ext4") },
+		func() error { return load("dm_crypt") },
+		func() error {
+			// The processor's own AES brings XTS along; the generic parts do without.
+			if load("aesni_intel") == nil {
+				return nil
+			}
+			return load("xts")
+		},
 	}
-	return errors.Join(load("dm_crypt"), aes)
+	errs := make(chan error, len(modules))
+	for _, f := range modules {
+		go func() { errs <- f() }()
+	}
+	var all error
+	for range modules {
+		all = errors.Join(all, <-errs)
+	}
+	return all
 }
 
 // makeState writes the empty file system into a new STATE.

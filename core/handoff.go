@@ -17,6 +17,7 @@ import (
 const (
 	reportEnv  = "RATCHET_BOOT_REPORT_FD"
 	configEnv  = "RATCHET_CONFIG_FD"
+	secretEnv  = "RATCHET_SECRET_FD"
 	maxHandoff = 4 << 20
 )
 
@@ -24,6 +25,8 @@ const (
 type handoff struct {
 	report *verdict.Report // nil: core was not started by init
 	config []byte
+	// secret is core's key, 32 bytes that only a released box has: it authorises raising the TPM's security version.
+	secret []byte
 }
 
 // takeHandoff reads the memory files and removes their names from the environment, so that no child sees them.
@@ -39,7 +42,10 @@ func takeHandoff() (handoff, error) {
 	if h.report.Version != 1 {
 		return handoff{}, fmt.Errorf("read boot report: version %d, this core knows 1", h.report.Version)
 	}
-	h.config, err = takeFile(configEnv)
+	if h.config, err = takeFile(configEnv); err != nil {
+		return h, err
+	}
+	h.secret, err = takeFile(secretEnv)
 	return h, err
 }
 

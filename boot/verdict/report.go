@@ -100,6 +100,7 @@ type Timing struct {
 	Init       time.Duration `json:"init"`        // kernel start to the first line of init
 	BoxVerdict time.Duration `json:"box_verdict"` // opening of the TPM to the verdict of the box
 	ReadBack   time.Duration `json:"read_back"`   // reading the devices back in quarantine
+	Unseal     time.Duration `json:"unseal"`      // secret from the TPM, STATE and DATA unlocked; beside the reading back
 	AllVerdict time.Duration `json:"all_verdict"` // opening of the TPM to the last device verdict
 	Handover   time.Duration `json:"handover"`    // kernel start to exec of core
 }

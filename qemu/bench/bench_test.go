@@ -63,10 +63,10 @@ func TestLoadAverage(t *testing.T) {
 
 func TestParseTiming(t *testing.T) {
 	// As init and core print them, after the prefix.
-	const verdict = "RELEASED counter 3 expected 3 (24 TPM commands, box 0.21 s, all 0.80 s)"
+	const verdict = "RELEASED counter 3 expected 3 (24 TPM commands, box 0.21 s, unseal 0.18 s, all 0.80 s)"
 	const ready = "3 of 3 plugins, 2.17 s after init, boot clock 4.41 s"
 	got, err := parseTiming(verdict, ready)
-	if want := (timing{commands: 24, boxVerdict: 0.21, allVerdict: 0.8, initToReady: 2.17, ready: 4.41}); err != nil || got != want {
+	if want := (timing{commands: 24, boxVerdict: 0.21, unseal: 0.18, allVerdict: 0.8, initToReady: 2.17, ready: 4.41}); err != nil || got != want {
 		t.Errorf("parseTiming = %+v, %v; want %+v", got, err, want)
 	}
 	for name, c := range map[string][2]string{

@@ -54,6 +54,7 @@ func (s *session) boot(ctx context.Context) error {
 	record("init_to_ready", pick(func(f bootFigures) float64 { return f.initToReady }), "s", goalReady, bootRuns)
 	record("kernel_to_ready", pick(func(f bootFigures) float64 { return f.ready }), "s", "", bootRuns)
 	record("tpm_to_box_verdict", pick(func(f bootFigures) float64 { return f.boxVerdict }), "s", "<= 0.5", bootRuns)
+	record("unseal", pick(func(f bootFigures) float64 { return f.unseal }), "s", "<= 1", bootRuns)
 	record("tpm_to_all_verdicts", pick(func(f bootFigures) float64 { return f.allVerdict }), "s", "<= 1.5", bootRuns)
 	record("tpm_commands", pick(func(f bootFigures) float64 { return float64(f.commands) }), "commands", goalCommands, bootRuns)
 	s.recordMemory("full", full[bootRuns-1].idle)

@@ -9,6 +9,7 @@ import (
 type timing struct {
 	commands    int     // sent to the TPM before core
 	boxVerdict  float64 // from the opening of the TPM
+	unseal      float64 // secret from the TPM, STATE and DATA unlocked
 	allVerdict  float64
 	initToReady float64
 	ready       float64 // since the kernel started
@@ -17,7 +18,7 @@ type timing struct {
 // parseTiming reads the two lines in which init and core sum up the boot (boot/print.go, core/console.go).
 func parseTiming(verdict, ready string) (t timing, err error) {
 	_, tail, _ := strings.Cut(verdict, "(")
-	if _, err := fmt.Sscanf(tail, "%d TPM commands, box %f s, all %f s)", &t.commands, &t.boxVerdict, &t.allVerdict); err != nil {
+	if _, err := fmt.Sscanf(tail, "%d TPM commands, box %f s, unseal %f s, all %f s)", &t.commands, &t.boxVerdict, &t.unseal, &t.allVerdict); err != nil {
 		return t, fmt.Errorf("read times from %q: %w", verdict, err)
 	}
 	var up, enabled int
