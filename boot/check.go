@@ -150,6 +150,7 @@ func (c *check) judge(ctx context.Context) {
 			c.j = verdict.Confirmed(c.facts)
 		}
 	}
+	c.rescued()
 }
 
 // readConfig takes the configuration in force out of LEDGER while it is open.

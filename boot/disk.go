@@ -43,8 +43,17 @@ func (c *check) findBootDisk(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("list controllers: %w", err)
 	}
+	err = c.tryControllers(ctx, hintFirst(functions, c.Controller))
+	if err != nil && c.rescue != nil {
+		// Now for the box's own disk: the first with a LEDGER, since nothing names it.
+		err = c.tryControllers(ctx, functions)
+	}
+	return err
+}
+
+func (c *check) tryControllers(ctx context.Context, functions []hw.Device) error {
 	var tried []string
-	for _, f := range hintFirst(functions, c.Controller) {
+	for _, f := range functions {
 		if f.Kind != hw.Disk || !f.Supported {
 			continue
 		}
@@ -95,10 +104,14 @@ func hintFirst(functions []hw.Device, place string) []hw.Device {
 
 func (c *check) isBootDisk(d hw.Device) (bool, error) {
 	var slot string
-	if c.BootPart != "" {
+	if c.BootPart != "" && c.rescue == nil {
 		name, ok, err := c.Disks.Holds(d.Node, c.BootPart)
 		if err != nil || !ok {
 			return false, err
+		}
+		if name == partRescue {
+			c.rescue = &stick{id: d.ID}
+			return false, nil
 		}
 		if strings.HasPrefix(name, partESP) {
 			slot = strings.TrimPrefix(name, partESP)

@@ -59,6 +59,9 @@ type Machine struct {
 	// there are none.
 	Slots    func(node string, partitions map[string]string) ([]verdict.DiskSlot, error)
 	OpenSlot func(node string) (SlotReader, error)
+	// EditSlot opens one for writing, for the recovery console; Sticks finds update bundles for it.
+	EditSlot func(node string) (SlotWriter, error)
+	Sticks   Sticks
 	// BootPart is the unique GUID of the partition that the UKI was loaded from, as the stub leaves
 	// it in LoaderDevicePartUUID; empty on a direct kernel boot.
 	BootPart string

@@ -31,7 +31,7 @@ var _ recovery.Box = (*operator)(nil)
 func (o *operator) Status(ctx context.Context) recovery.Status {
 	t := o.facts.TPM
 	s := recovery.Status{
-		Verdict: o.j.Verdict, Image: o.Policy.Version, Slot: o.slot, Rescue: o.rescue != "", SetupMode: o.SetupMode,
+		Verdict: o.j.Verdict, Image: o.Policy.Version, Slot: o.slot, Rescue: o.rescue != nil, SetupMode: o.SetupMode,
 		TPM: t.C == verdict.IndexWritten, Counter: t.Counter, Expected: t.Expected,
 		Ledger: o.ledgerLine(), Slots: o.slots(), Outcome: o.outcome, Name: o.boxName(),
 	}
@@ -258,8 +258,3 @@ func (o *operator) Log() []string {
 	defer o.logMu.Unlock()
 	return slices.Clone(o.log)
 }
-
-func (o *operator) slots() []recovery.Slot { return nil }
-
-// Reflash implements recovery.Box.
-func (o *operator) Reflash(context.Context, string) (string, error) { return "", errors.New("") }

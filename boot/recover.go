@@ -37,8 +37,8 @@ type recovering struct {
 	ownerKey string
 	// outcome is that of the last signed request.
 	outcome string
-	// rescue is the node of the partition on a rescue stick that the image was started from.
-	rescue string
+	// rescue is the stick that the image was started from, nil when it was not.
+	rescue *stick
 	logMu  sync.Mutex
 	log    []string
 }
@@ -68,6 +68,8 @@ func (c *check) entry() (Entry, bool) {
 	switch {
 	case c.RecoveryAsked != "":
 		return Entry{Why: c.RecoveryAsked}, true
+	case c.rescue != nil:
+		return Entry{Why: "the image was started from a rescue stick"}, true
 	case c.j.Code == "unprovisioned" && c.SetupMode:
 		return Entry{Why: "the box is unprovisioned, and its firmware takes Secure Boot keys"}, true
 	case !c.j.Released():
@@ -88,21 +90,22 @@ func (c *check) again(ctx context.Context) {
 			c.Say("warning: close LEDGER: %v", err)
 		}
 	}
-	if c.j.Released() {
-		c.j = verdict.Judge(c.facts)
+	if j := c.inOrder(); j.Released() {
+		*j = verdict.Judge(c.facts)
 	}
 }
 
 // attempt opens an attempt as core would, in the order that can be cut anywhere: intent, journal,
 // counter. This boot closes it.
 func (c *check) attempt(ctx context.Context, i ledger.Intent) (uint64, error) {
+	j := c.inOrder()
 	switch {
-	case !c.j.Released() || c.j.Action != verdict.None:
+	case !j.Released() || j.Action != verdict.None:
 		return 0, errors.New("the box has to be in order before a part of it is changed; see to the box first")
-	case len(c.j.Open) >= ledger.MaxOpen:
-		return 0, fmt.Errorf("%d attempts are open; reboot to close them", len(c.j.Open))
+	case len(j.Open) >= ledger.MaxOpen:
+		return 0, fmt.Errorf("%d attempts are open; reboot to close them", len(j.Open))
 	}
-	if c.j.Ahead { // an intent is chained that was never counted; it did nothing
+	if j.Ahead { // an intent is chained that was never counted; it did nothing
 		if _, err := c.chip.Increment(); err != nil {
 			return 0, err
 		}
@@ -123,8 +126,8 @@ func (c *check) attempt(ctx context.Context, i ledger.Intent) (uint64, error) {
 		return 0, err
 	}
 	c.again(ctx)
-	if !c.j.Released() {
-		return 0, fmt.Errorf("after attempt %d was opened: %s", i.Number, c.j.Reason)
+	if !j.Released() {
+		return 0, fmt.Errorf("after attempt %d was opened: %s", i.Number, j.Reason)
 	}
 	return i.Number, nil
 }

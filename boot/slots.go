@@ -21,6 +21,8 @@ type SlotReader interface {
 
 func openSlot(node string) (SlotReader, error) { return slot.OpenDevice(node, false) }
 
+func editSlot(node string) (SlotWriter, error) { return slot.OpenDevice(node, true) }
+
 // readImages reads back the image slots that decide something, side by side with the devices: hashing an image
 // takes as long as all of them. The result is ready when the channel gives it.
 func (c *check) readImages() <-chan []verdict.SlotContent {
