@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
-	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/ratchetos/ratchet/boot/internal/tpmtest"
 )
@@ -138,39 +137,6 @@ func sealedSecret(t *testing.T, b *box) {
 	b.must(b.Cap(CapIsolated))
 	_, err = b.Unseal(b.is, b.image, s)
 	b.because("after the cap", err, ErrUnapproved)
-}
-
-// tap listens on the TPM's bus.
-type tap struct {
-	transport.TPM
-	seen []byte
-}
-
-func (t *tap) Send(b []byte) ([]byte, error) {
-	t.seen = append(t.seen, b...) // before the simulator decrypts it in place
-	r, err := t.TPM.Send(b)
-	t.seen = append(t.seen, r...)
-	return r, err
-}
-
-func nothingOnTheBus(t *testing.T, b *box) {
-	bus := &tap{TPM: b.m}
-	b.Chip = Open(bus)
-	secret, auth := []byte("the secret of the box"), AuthK([]byte("another core key"))
-	s, err := b.Seal(b.is, secret)
-	b.must(err)
-	got, err := b.Unseal(b.is, b.image, s)
-	b.must(err)
-	b.must(b.RenewK(key, auth))
-	b.must(b.RaiseV(auth, 1))
-	for what, value := range map[string][]byte{"secret": secret, "K's value": auth, "owner's value": OwnerAuth(key)} {
-		if bytes.Contains(bus.seen, value) {
-			t.Errorf("%s can be read on the bus", what)
-		}
-	}
-	if !bytes.Equal(got, secret) {
-		t.Errorf("unsealed %q", got)
-	}
 }
 
 func vOnlyRises(t *testing.T, b *box) {
