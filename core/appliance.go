@@ -27,6 +27,7 @@ import (
 	"github.com/ratchetos/ratchet/core/network"
 	"github.com/ratchetos/ratchet/core/pid1"
 	"github.com/ratchetos/ratchet/core/state"
+	"github.com/ratchetos/ratchet/core/update"
 	"github.com/ratchetos/ratchet/core/version"
 	"github.com/ratchetos/ratchet/hw"
 )
@@ -52,7 +53,9 @@ type appliance struct {
 	ca       *pki.Authority
 	api      *api.Server
 	end      chan pid1.Action // what an operator asked for
-	settled  atomic.Bool      // what only the start needed has been given back
+	update   *update.Manager  // nil on a workstation
+	watchdog *watchdog
+	settled  atomic.Bool // what only the start needed has been given back
 
 	mu       sync.Mutex // guards what follows
 	config   *config.Config
@@ -70,7 +73,7 @@ func run(ctx context.Context, o options) (pid1.Action, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	a := &appliance{
-		options: o, report: o.handoff.report, started: time.Now(), tokens: &pki.Tokens{}, end: make(chan pid1.Action, 1),
+		options: o, watchdog: takeWatchdog(), report: o.handoff.report, started: time.Now(), tokens: &pki.Tokens{}, end: make(chan pid1.Action, 1),
 	}
 	if a.boxed() {
 		if err := pid1.Setup(); err != nil {
@@ -85,14 +88,36 @@ func run(ctx context.Context, o options) (pid1.Action, error) {
 		go (&pid1.Reaper{Known: a.host.Owns, Log: a.log}).Run(ctx)
 	}
 	a.start(ctx)
-	var end pid1.Action
-	select {
-	case end = <-signals:
-	case end = <-a.end:
-	}
+	end := a.live(signals)
 	a.say("stopping: %s", end)
 	notifyStopping()
+	// The end has its own limits, and what comes after may take its time.
+	defer a.watchdog.stop()
 	return end, a.close()
+}
+
+// live is the main loop: it waits for the end, and tells the watchdog that it does.
+func (a *appliance) live(signals <-chan pid1.Action) pid1.Action {
+	t := time.NewTicker(watchdogPing)
+	defer t.Stop()
+	for {
+		a.watchdog.ping()
+		select {
+		case end := <-signals:
+			a.ordered()
+			return end
+		case end := <-a.end:
+			return end
+		case <-t.C:
+		}
+	}
+}
+
+// ordered notes that somebody asked for the end: such a boot does not count as one that failed.
+func (a *appliance) ordered() {
+	if a.update != nil {
+		a.update.Ending()
+	}
 }
 
 // boxed says whether core is process 1 of an appliance.
@@ -166,6 +191,7 @@ func (a *appliance) openAPI() (err error) {
 // start brings everything up. Nothing here fails the start as a whole.
 func (a *appliance) start(ctx context.Context) {
 	a.readConfig(ctx)
+	a.openUpdate()
 	// Side by side: nothing waits for anything else, and the time to serving counts.
 	var beside sync.WaitGroup
 	if a.released() {
@@ -182,6 +208,9 @@ func (a *appliance) start(ctx context.Context) {
 	}
 	a.announce()
 	a.serveConsole(ctx)
+	if a.update != nil {
+		go a.update.Run(ctx)
+	}
 	notifyReady(ctx, a.log)
 	go a.giveBack(ctx)
 }

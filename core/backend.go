@@ -79,10 +79,8 @@ func (b backend) Power(_ context.Context, action apipb.PowerAction) error {
 	if action == apipb.PowerAction_POWER_ACTION_REBOOT {
 		end = pid1.Reboot
 	}
-	select {
-	case b.a.end <- end:
-	default: // the end has begun already
-	}
+	b.a.ordered()
+	b.a.finish(end)
 	return nil
 }
 

@@ -38,6 +38,7 @@ type Backend interface {
 	Counter(ctx context.Context) (*apipb.ShowCounterReply, error)
 
 	FirmwareBackend
+	UpdateBackend
 	RecoveryBackend
 }
 

@@ -20,6 +20,7 @@ func requiredRole(procedure string) (pki.Role, bool) {
 		apipbconnect.ConfigCheckProcedure,
 		apipbconnect.HardwareListProcedure,
 		apipbconnect.CounterShowProcedure,
+		apipbconnect.UpdateStatusProcedure,
 		apipbconnect.RecoveryShowProcedure,
 		apipbconnect.FirmwareListProcedure,
 		apipbconnect.FirmwareVerifyProcedure,
@@ -40,6 +41,10 @@ func requiredRole(procedure string) (pki.Role, bool) {
 		apipbconnect.FirmwareStageProcedure,
 		apipbconnect.FirmwareFlashProcedure,
 		apipbconnect.AdmissionAdmitProcedure,
+		apipbconnect.UpdateStageProcedure,
+		apipbconnect.UpdateApplyProcedure,
+		apipbconnect.UpdateRollbackProcedure,
+		apipbconnect.UpdateSettleProcedure,
 		apipbconnect.AccessCreateTokenProcedure:
 		return pki.Admin, true
 	}

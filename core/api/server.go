@@ -131,6 +131,7 @@ func (s *Server) routes() http.Handler {
 	mux.Handle(apipbconnect.NewFirmwareHandler(firmwares{s}, opts...))
 	mux.Handle(apipbconnect.NewRecoveryHandler(recoveries{s}, opts...))
 	mux.Handle(apipbconnect.NewAdmissionHandler(admissions{s}, opts...))
+	mux.Handle(apipbconnect.NewUpdateHandler(updates{s}, opts...))
 	mux.Handle(apipbconnect.NewAccessHandler(access{s}, opts...))
 	mux.Handle("GET "+metricsPath, s.metrics())
 	mux.HandleFunc("GET "+healthPath, func(w http.ResponseWriter, _ *http.Request) {

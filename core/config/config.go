@@ -3,6 +3,7 @@ package config
 import (
 	"encoding/json"
 	"net/netip"
+	"time"
 
 	"github.com/ratchetos/ratchet/core/config/strict"
 )
@@ -14,6 +15,7 @@ type Config struct {
 	Network  Network           `json:"network"`
 	Time     Time              `json:"time"`
 	API      API               `json:"api"`
+	Update   Update            `json:"update"`
 	TPM      string            `json:"tpm" config:"enum=required|none" jsonschema:"description=none is honoured on a workstation only; an image decides for itself"`
 	Plugins  map[string]Plugin `json:"plugins,omitempty" jsonschema:"description=features of this box by name; a section enables its plugin"`
 }
@@ -24,6 +26,7 @@ func (c *Config) SetDefaults() {
 	c.Network.Management.SetDefaults()
 	c.Time.SetDefaults()
 	c.API.SetDefaults()
+	c.Update.SetDefaults()
 }
 
 // Network is the box's own network; what the dataplane moves is the plugin's.
@@ -59,6 +62,19 @@ type API struct {
 
 // SetDefaults listens on all addresses: callers need a certificate of this box.
 func (a *API) SetDefaults() { a.Listen = "tcp::8443" }
+
+// Update is how new images come to the box and prove themselves.
+type Update struct {
+	Proxy   string          `json:"proxy,omitempty" jsonschema:"description=HTTP proxy for downloads of updates, as http://proxy.example.net:3128"`
+	Healthy strict.Duration `json:"healthy" config:"min=1s,max=1h" jsonschema:"description=how long all plugins have to serve before a boot counts as healthy"`
+	Trial   strict.Duration `json:"trial" config:"min=30s,max=24h" jsonschema:"description=how long a new image has to become healthy before the box goes back"`
+	Settle  strict.Duration `json:"settle" config:"min=1m,max=8760h" jsonschema:"description=how long a new image runs before the other slot gets it too and nothing older runs here any more"`
+}
+
+// SetDefaults trusts an image after a day.
+func (u *Update) SetDefaults() {
+	u.Healthy, u.Trial, u.Settle = strict.Duration(30*time.Second), strict.Duration(5*time.Minute), strict.Duration(24*time.Hour)
+}
 
 // Plugin is what core reads of a plugin's section, and the rest, which is the plugin's own.
 type Plugin struct {

@@ -33,7 +33,7 @@ func (m *Manager) Stage(offset int64, data []byte) (size int64, err error) {
 	}
 	defer func() {
 		err = errors.Join(err, f.Close())
-		if err != nil && !errors.Is(err, errOffset) {
+		if err != nil && !errors.Is(err, ErrOffset) {
 			m.forgetStaged()
 		}
 	}()
@@ -41,7 +41,7 @@ func (m *Manager) Stage(offset int64, data []byte) (size int64, err error) {
 		return 0, storage(err)
 	}
 	if offset != size {
-		return size, fmt.Errorf("%w: %d bytes are staged, this piece starts at %d", errOffset, size, offset)
+		return size, fmt.Errorf("%w: %d bytes are staged, this piece starts at %d", ErrOffset, size, offset)
 	}
 	capacity, err := m.capacity()
 	if err != nil {
@@ -62,7 +62,8 @@ func (m *Manager) Stage(offset int64, data []byte) (size int64, err error) {
 	return size, nil
 }
 
-var errOffset = errors.New("the pieces of a bundle do not follow each other")
+// ErrOffset says that a piece does not start where the one before it ended.
+var ErrOffset = errors.New("the pieces of a bundle do not follow each other")
 
 func (m *Manager) openStaged(anew bool) (*os.File, error) {
 	if m.o.Dir == "" {

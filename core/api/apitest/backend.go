@@ -24,6 +24,7 @@ type Backend struct {
 	config  []byte
 	applied uint64
 	staged  uint64 // bytes of a firmware package
+	bundle  uint64 // bytes of an update
 	// pending and entering are what waits for the next boot.
 	pending  string
 	entering bool

@@ -46,6 +46,7 @@ type Client struct {
 	Counter   apipbconnect.CounterClient
 	Firmware  apipbconnect.FirmwareClient
 	Admission apipbconnect.AdmissionClient
+	Update    apipbconnect.UpdateClient
 	Access    apipbconnect.AccessClient
 	Recovery  apipbconnect.RecoveryClient
 
@@ -98,6 +99,7 @@ func build(network, address string, config *tls.Config) *Client {
 		Counter:   apipbconnect.NewCounterClient(h, base, limit),
 		Firmware:  apipbconnect.NewFirmwareClient(h, base, limit),
 		Admission: apipbconnect.NewAdmissionClient(h, base, limit),
+		Update:    apipbconnect.NewUpdateClient(h, base, limit),
 		Access:    apipbconnect.NewAccessClient(h, base, limit),
 		Recovery:  apipbconnect.NewRecoveryClient(h, base, limit),
 		transport: t,
