@@ -53,6 +53,7 @@ func (o Options) Build(ctx context.Context) (Manifest, error) {
 	policy := boot.Policy{
 		Version: o.Source.Version, Flavour: o.Flavour, TPM: "required",
 		Development: !o.Release, RecoveryKey: recovery, SecurityVersion: o.SecurityVersion,
+		Fault: o.Fault,
 	}
 	if policy.Development {
 		policy.RecoveryWait = developmentWait

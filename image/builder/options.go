@@ -37,6 +37,8 @@ type Options struct {
 	// Keys sign the image; zero: the development keys of KeyDir, which are made on first use.
 	Keys   keys.Ring
 	KeyDir string // zero: keys.DevelopmentDir
+	// Fault makes a development image fail on purpose, for tests of updates: boot/fault.go lists the ways.
+	Fault string
 	// Bundle has an update packed beside the image; nil for none.
 	Bundle *BundleOptions
 	// DevelopmentKeys lets development keys sign a release: a rehearsal, and said so.
@@ -55,6 +57,9 @@ type Options struct {
 func (o *Options) complete(ctx context.Context) error {
 	if o.Out == "" {
 		return errors.New("build image: no output folder")
+	}
+	if o.Release && o.Fault != "" {
+		return errors.New("build image: a release has no fault")
 	}
 	if o.Release && !o.DevelopmentKeys && (o.Keys.Dir == "" || o.Keys.Development()) {
 		return errors.New("build image: a release is not signed with development keys; make keys of your own with " +
