@@ -24,7 +24,7 @@ define need # list of command:package
 	  $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
 endef
 
-.PHONY: help run test image flash systems bench fuzz lint generate clean go tools
+.PHONY: help run test image release flash systems bench fuzz lint generate clean go tools
 
 help: ## show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,6 +45,11 @@ flash: go ## write the disk image to DISK=/dev/… of this machine, after asking
 	@$(MAKE) --no-print-directory image
 	@$(GO) build -o build/image/image ./image
 	@$(SUDO) build/image/image flash build/image/$(FLAVOUR)/disk.img $(DISK)
+
+KEYS        ?=
+release: go ## everything that is published of VERSION=v1.2.3, in build/release (KEYS=folder of your own keys)
+	$(call need,$(RUN_TOOLS))
+	@$(GO) run ./image release $(VERSION) --flavour $(FLAVOUR) $(if $(KEYS),--keys "$(KEYS)") $(RELEASE_FLAGS)
 
 tools: go
 	$(call need,$(TEST_TOOLS))

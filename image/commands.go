@@ -2,10 +2,8 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -15,8 +13,6 @@ import (
 	"github.com/ratchetos/ratchet/image/builder"
 	"github.com/ratchetos/ratchet/image/disk"
 	"github.com/ratchetos/ratchet/image/initramfs"
-	"github.com/ratchetos/ratchet/image/keys"
-	"github.com/ratchetos/ratchet/image/sign"
 )
 
 func newRoot() *cobra.Command {
@@ -26,7 +22,7 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newBuild(), newDisk(), newInfo(), newVerify(), newKeys(), newSign(), newAttach(), newFirmware(), newBundle(), ctl.FlashCommand())
+	root.AddCommand(newBuild(), newDisk(), newInfo(), newVerify(), newKeys(), newSign(), newAttach(), newFirmware(), newBundle(), newRelease(), ctl.FlashCommand())
 	return root
 }
 
@@ -119,7 +115,7 @@ func newInfo() *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use:   "info FILE",
-		Short: "Describe a UKI or a disk image",
+		Short: "Describe a UKI, a disk image (plain or zstd) or an update",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r, err := builder.Inspect(args[0])
@@ -146,6 +142,10 @@ func printReport(w io.Writer, r *builder.Report) {
 	for _, p := range r.Partitions {
 		fmt.Fprintf(w, "partition %-8s %6.0f MiB at %4.0f MiB  %s\n", p.Name, float64(p.Size)/(1<<20), float64(p.Start)/(1<<20), p.GUID)
 	}
+	if b := r.Bundle; b != nil {
+		m := b.Manifest
+		fmt.Fprintf(w, "update    %s for %s %s, security version %d, revokes %v, development %v\n", m.Version, m.Arch, m.Flavour, m.SecurityVersion, m.Revokes, m.Development)
+	}
 	for _, i := range r.Images {
 		if i.Slot != "" {
 			fmt.Fprintf(w, "\nslot %s\n", i.Slot)
@@ -158,70 +158,4 @@ func printReport(w io.Writer, r *builder.Report) {
 			fmt.Fprintf(w, "section   %-9s %10d\n", s.Name, s.Size)
 		}
 	}
-}
-
-func newVerify() *cobra.Command {
-	var cert, manifest string
-	var development bool
-	cmd := &cobra.Command{
-		Use:   "verify FILE",
-		Short: "Check signature, predicted PCR 11 and policy of a UKI or a disk image",
-		Long: "Check a UKI or both slots of a disk image: signed by the certificate, PCR 11 as the\n" +
-			"manifest beside it says, and a policy fit for a release. Exit status 1 when anything is not.",
-		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c := builder.Check{Development: development}
-			if cert == "" {
-				if !development {
-					return errors.New("verify: name the certificate of the release with --cert (or check a development image with --development)")
-				}
-				ring, _, err := keys.Development("")
-				if err != nil {
-					return err
-				}
-				if c.Cert, err = ring.Certificate(keys.SecureBoot); err != nil {
-					return err
-				}
-			} else {
-				var err error
-				if c.Cert, err = sign.LoadCert(cert); err != nil {
-					return err
-				}
-			}
-			var err error
-			if c.Manifest, err = findManifest(manifest, args[0]); err != nil {
-				return err
-			}
-			r, err := builder.Inspect(args[0])
-			if err != nil {
-				return err
-			}
-			if err := builder.Verify(r, c); err != nil {
-				return fmt.Errorf("%s is refused:\n%w", args[0], err)
-			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s: ok, signed by %q, pcr11 %s\n", args[0], c.Cert.Subject.CommonName, r.Images[0].PCR11)
-			return nil
-		},
-	}
-	f := cmd.Flags()
-	f.StringVar(&cert, "cert", "", "PEM certificate that must have signed it")
-	f.StringVar(&manifest, "manifest", "", "image.json of the build (default: the one beside FILE)")
-	f.BoolVar(&development, "development", false, "accept a development image (default certificate: the development one)")
-	return cmd
-}
-
-// findManifest reads the manifest that was named, or the one beside the image if there is one.
-func findManifest(name, image string) (*builder.Manifest, error) {
-	path := name
-	if path == "" {
-		path = filepath.Join(filepath.Dir(image), builder.ManifestFile)
-	}
-	m, err := builder.ReadManifest(path)
-	if name == "" && errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	return &m, nil
 }

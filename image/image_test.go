@@ -1,14 +1,13 @@
 package main
 
 import (
-	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/ratchetos/ratchet/image/builder"
-	"github.com/ratchetos/ratchet/image/kernel"
+	"github.com/ratchetos/ratchet/image/internal/imagetest"
 )
 
 func TestMain(m *testing.M) {
@@ -31,33 +30,9 @@ func TestScripts(t *testing.T) {
 // sample builds the image; its development keys are where XDG_CONFIG_HOME says.
 func sample(t *testing.T) (image, config string) {
 	t.Helper()
-	dir, config := t.TempDir(), t.TempDir()
-	files := map[string]string{
-		"index.json": `{"format":1,"release":"9.9-test","modules":[{"name":"ext4","path":"ext4.ko"}]}`,
-		"m/ext4.ko":  "module", "vmlinuz": "MZ kernel", "ratchet": "appliance",
-	}
-	for name, text := range files {
-		path := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	o := builder.Options{
-		Flavour: "cloud",
-		Out:     filepath.Join(dir, "out"),
-		Source:  builder.Source{Root: dir, Version: "v1.2.3"},
-		Binary:  filepath.Join(dir, "ratchet"),
-		Modules: []string{"ext4"},
-		Kernel: &kernel.Kernel{
-			Package: "linux-image-9.9-test", Version: "9.9-1", Release: "9.9-test", Locked: true,
-			Dir: dir, Vmlinuz: filepath.Join(dir, "vmlinuz"), Modules: filepath.Join(dir, "m"),
-		},
-		KeyDir:   filepath.Join(config, "ratchet", "keys"),
-		CacheDir: t.TempDir(),
-	}
+	config = t.TempDir()
+	o := imagetest.Options(t)
+	o.KeyDir, o.Bundle = filepath.Join(config, "ratchet", "keys"), &builder.BundleOptions{}
 	if _, err := o.Build(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,6 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
@@ -53,7 +52,8 @@ func Sign(manifest []byte, key crypto.Signer) ([]byte, error) {
 		return nil, errors.New("sign manifest: the bundle key is not a P-256 key")
 	}
 	sum := sha256.Sum256(manifest)
-	sig, err := key.Sign(rand.Reader, sum[:], crypto.SHA256)
+	// Without a source of randomness Go's own keys sign by RFC 6979: the same bundle again.
+	sig, err := key.Sign(nil, sum[:], crypto.SHA256)
 	if err != nil {
 		return nil, fmt.Errorf("sign manifest: %w", err)
 	}

@@ -191,7 +191,7 @@ func TestVerify(t *testing.T) {
 	for _, c := range []struct {
 		name, file, keys string
 		manifest         *Manifest
-		development      bool
+		development, own bool // own: development keys are no good
 		is               error
 		says             string
 	}{
@@ -201,6 +201,7 @@ func TestVerify(t *testing.T) {
 		{name: "release", file: filepath.Join(release.Out, SignedFile), manifest: &releaseManifest},
 		{name: "release disk", file: filepath.Join(release.Out, DiskFile), manifest: &releaseManifest},
 		{name: "without signed policy", file: filepath.Join(release.Out, UnsignedFile), says: "no signed PCR policy"},
+		{name: "release with development keys", file: filepath.Join(release.Out, SignedFile), manifest: &releaseManifest, own: true, is: ErrDevelopmentKeys},
 		{name: "unsigned", file: filepath.Join(release.Out, UnsignedFile), is: sign.ErrUnsigned},
 		{name: "other key", file: filepath.Join(release.Out, SignedFile), keys: others, is: sign.ErrSignature},
 		{name: "other manifest", file: filepath.Join(release.Out, SignedFile), manifest: &devManifest, says: "another build"},
@@ -218,7 +219,7 @@ func TestVerify(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			err = Verify(r, Check{Cert: cert, Manifest: c.manifest, Development: c.development})
+			err = Verify(r, Check{Cert: cert, Manifest: c.manifest, Development: c.development, DevelopmentKeys: !c.own})
 			switch {
 			case c.is == nil && c.says == "" && err != nil:
 				t.Errorf("refused: %v", err)

@@ -18,8 +18,9 @@ import (
 	"github.com/ratchetos/ratchet/image/uki"
 )
 
-// Report describes a UKI or a disk image.
+// Report describes a UKI, a disk image or an update.
 type Report struct {
+	Bundle     *BundleReport     `json:"bundle,omitempty"`     // of an update
 	Partitions []PartitionReport `json:"partitions,omitempty"` // of a disk
 	Images     []ImageReport     `json:"images"`               // the UKI, or that of each slot
 }
@@ -58,18 +59,23 @@ type SectionReport struct {
 // maxUKI bounds what is read as an image.
 const maxUKI = 1 << 30
 
-// Inspect reads a UKI or a disk image and says what it is. The signature is not checked here.
+// Inspect reads a UKI, a disk image (plain or compressed) or an update and says what it is. The signature is not checked here.
 func Inspect(path string) (*Report, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("inspect: %w", err)
 	}
 	defer f.Close()
-	var magic [2]byte
-	if _, err := io.ReadFull(f, magic[:]); err != nil {
-		return nil, fmt.Errorf("inspect %s: %w", path, err)
+	var head [512]byte // of everything that can be inspected
+	if _, err := io.ReadFull(f, head[:]); err != nil {
+		return nil, fmt.Errorf("inspect %s: neither a UKI nor a disk image: %w", path, err)
 	}
-	if string(magic[:]) != "MZ" {
+	switch {
+	case bytes.HasPrefix(head[:], zstdMagic):
+		return inspectCompressed(path)
+	case bytes.HasPrefix(head[tarMagicAt:], tarMagic):
+		return inspectBundle(path)
+	case string(head[:2]) != "MZ":
 		return inspectDisk(path)
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {

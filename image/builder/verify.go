@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/ratchetos/ratchet/boot/bundle"
+	"github.com/ratchetos/ratchet/image/keys"
 	"github.com/ratchetos/ratchet/image/sign"
 )
 
@@ -16,7 +18,13 @@ type Check struct {
 	Cert        *x509.Certificate // that must have signed it
 	Manifest    *Manifest         // image.json that must agree; nil when there is none
 	Development bool              // accept a development policy
+	// DevelopmentKeys accepts a release that development keys signed.
+	DevelopmentKeys bool
+	BundleKeys      bundle.Keys // one of which must have signed an update
 }
+
+// ErrDevelopmentKeys means that a release is signed with keys that nobody guards.
+var ErrDevelopmentKeys = errors.New("signed with development keys")
 
 // Verify checks each image of a report; all failures are returned together.
 func Verify(r *Report, c Check) error {
@@ -30,12 +38,20 @@ func Verify(r *Report, c Check) error {
 			errs = append(errs, fmt.Errorf("%s%w", where, err))
 		}
 	}
+	if b := r.Bundle; b != nil {
+		if err := b.verify(c.BundleKeys, r.Images[0]); err != nil {
+			errs = append(errs, fmt.Errorf("update: %w", err))
+		}
+	}
 	return errors.Join(errs...)
 }
 
 func (c Check) image(r ImageReport) (errs []error) {
 	if err := sign.Verify(r.file, c.Cert); err != nil {
 		errs = append(errs, err)
+	}
+	if !c.Development && !c.DevelopmentKeys && keys.DevelopmentCertificate(c.Cert) {
+		errs = append(errs, fmt.Errorf("%w (%q): sign a release with keys of your own, see `image keys init`", ErrDevelopmentKeys, c.Cert.Subject.CommonName))
 	}
 	if m := c.Manifest; m != nil {
 		if r.PCR11 != m.PCR11.SHA256 {
@@ -54,6 +70,9 @@ func (c Check) image(r ImageReport) (errs []error) {
 	case r.Policy.Development && !c.Development:
 		errs = append(errs, fmt.Errorf("%w: it provisions any box by itself and carries its recovery key; "+
 			"build with --release, or pass --development to check it as what it is", ErrDevelopment))
+	}
+	if f := r.Policy.Fault; f != "" && !c.Development {
+		errs = append(errs, fmt.Errorf("%w: it fails on purpose (%s), for tests", ErrDevelopment, f))
 	}
 	if r.policyErr == nil {
 		if err := r.approved(); err != nil {

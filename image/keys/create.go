@@ -38,7 +38,7 @@ func Development(dir string) (r Ring, made []Role, err error) {
 				return err
 			}
 		}
-		made, err = r.fill("Ratchet development", SecureBoot, Policy, PolicySpare, Bundle, Plugin, Owner)
+		made, err = r.fill(developmentName, SecureBoot, Policy, PolicySpare, Bundle, Plugin, Owner)
 		return err
 	})
 	return r, made, err

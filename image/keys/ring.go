@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/ratchetos/ratchet/image/sign"
 )
@@ -42,6 +43,14 @@ func DevelopmentDir() (string, error) {
 func (r Ring) Development() bool {
 	_, err := os.Lstat(filepath.Join(r.Dir, marker))
 	return err == nil
+}
+
+// developmentName begins the names in certificates of development keys.
+const developmentName = "Ratchet development"
+
+// DevelopmentCertificate tells the same of a certificate that was found somewhere.
+func DevelopmentCertificate(c *x509.Certificate) bool {
+	return strings.HasPrefix(c.Subject.CommonName, developmentName)
 }
 
 // Has tells whether the ring has a key of its own for a role, or only its public half.
