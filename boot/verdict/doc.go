@@ -16,7 +16,8 @@
 // tpm-lockout tpm-forged tpm-name tpm-error tpm-cleared tpm-not-reset tpm-rolled-back srk-differs
 // counter-missing expected-missing counter-moved intent-missing intent-unchained too-many-attempts
 // ledger-missing ledger-corrupt ledger-newer ledger-factory ledger-differs image-unsigned
-// image-input image-revoked image-differs secure-boot-changed image-changed-open config-unreadable; and from init itself: provision-failed close-failed
+// image-input image-revoked image-differs secure-boot-changed image-changed-open config-unreadable;
+// and from init itself: vault-shut provision-failed close-failed
 // cap-failed init-failed. Codes of devices: ok closed admitted unchecked | unknown swapped |
 // missing unreadable unsupported firmware-changed attempt-unfinished duplicate box-isolated
 // quarantine-nic.
