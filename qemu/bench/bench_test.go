@@ -93,7 +93,7 @@ func TestRecordMemory(t *testing.T) {
 	var out bytes.Buffer
 	s := &session{figures: Recorder{Out: &out}}
 	s.recordMemory("full", &apipb.StatusReply{
-		MemoryTotal: 1000 * mib, MemoryAvailable: 925 * mib,
+		MemoryTotal: 1000 * mib, MemoryAvailable: 925 * mib, MemoryCompressed: 20 * mib,
 		Plugins: []*apipb.Plugin{{Name: "gateway", Pid: 12}},
 		Processes: []*apipb.Process{
 			{Name: "init", Pid: 1, Pss: 16 * mib},
@@ -102,6 +102,7 @@ func TestRecordMemory(t *testing.T) {
 		},
 	})
 	const want = `bench boot.mem_used_full 75 MiB (goal <= 80)
+bench boot.mem_compressed_full 20 MiB
 bench boot.pss_full_core 16 MiB
 bench boot.pss_full_gateway 11 MiB
 bench boot.pss_full_gateway_spare 9 MiB

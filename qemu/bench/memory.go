@@ -18,13 +18,13 @@ import (
 const (
 	goalMemory = "<= 80"
 
-	restAtLeast = 30 * time.Second // of the guest's clock: what only the start needed has been given back
-	restAtMost  = 90 * time.Second
-	restSteady  = mib // between two looks
-	restEvery   = 3 * time.Second
+	restAtMost = 2 * time.Minute
+	restSteady = mib // between two looks
+	restEvery  = 3 * time.Second
 )
 
-// settled waits until the memory in use stays the same.
+// settled waits until core says that what only the start needed has been given back, and the memory in use stays the
+// same.
 func settled(ctx context.Context, b *box.Box) (*apipb.StatusReply, error) {
 	ctx, cancel := context.WithTimeout(ctx, restAtMost)
 	defer cancel()
@@ -44,7 +44,7 @@ func settled(ctx context.Context, b *box.Box) (*apipb.StatusReply, error) {
 		if err := os.WriteFile(filepath.Join(b.Dir, "idle.json"), text, 0o644); err != nil {
 			return nil, err
 		}
-		if last != nil && now.GetUptimeMs() >= restAtLeast.Milliseconds() && steady(used(last), used(now)) {
+		if last != nil && now.GetMemorySettled() && steady(used(last), used(now)) {
 			return now, nil
 		}
 		last = now
@@ -64,6 +64,7 @@ func steady(before, now uint64) bool { return max(before, now)-min(before, now) 
 // recordMemory records what the box uses when nothing is asked of it, and what each process has its share in.
 func (s *session) recordMemory(flavour string, idle *apipb.StatusReply) {
 	s.figures.Record("boot.mem_used_"+flavour, Figure{Value: float64(used(idle)) / mib, Unit: "MiB", Goal: goalMemory})
+	s.figures.Record("boot.mem_compressed_"+flavour, Figure{Value: float64(idle.GetMemoryCompressed()) / mib, Unit: "MiB"})
 	serving := map[int32]bool{}
 	for _, p := range idle.GetPlugins() {
 		serving[p.GetPid()] = true
