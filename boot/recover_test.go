@@ -282,15 +282,8 @@ func TestAcceptClearedTPM(t *testing.T) {
 // owner is a key that signs requests; its public half goes into the image.
 func (w *world) owner() *ecdsa.PrivateKey {
 	w.t.Helper()
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	der, err := x509.MarshalPKIXPublicKey(k.Public())
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.policy.OwnerKeys = []string{string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))}
+	k := newWorldKey(w.t)
+	w.policy.OwnerKeys = []string{publicPEM(w.t, k)}
 	return k
 }
 
@@ -437,6 +430,15 @@ func TestRequestsRefused(t *testing.T) {
 	}
 	w.leave(k, good)
 	w.want(w.boot(), verdict.Released, "validated")
+}
+
+func publicPEM(t *testing.T, k *ecdsa.PrivateKey) string {
+	t.Helper()
+	der, err := x509.MarshalPKIXPublicKey(k.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
 }
 
 func newWorldKey(t *testing.T) *ecdsa.PrivateKey {

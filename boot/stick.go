@@ -150,8 +150,8 @@ func isFAT(node string) bool {
 	return b[510] == 0x55 && b[511] == 0xAA && (bytes.HasPrefix(b[54:], []byte("FAT")) || bytes.HasPrefix(b[82:], []byte("FAT32")))
 }
 
-// withSticks binds the USB controllers that the boot does not need, one at a time, and gives each of their disks
-// to use until it is content. The controllers are isolated again: nothing of a stick stays.
+// withSticks binds the USB controllers that the boot disk is not behind, one at a time, and gives each of their disks
+// to use until it is content. A controller that nobody had looked behind yet is isolated again.
 func (c *check) withSticks(ctx context.Context, use func(hw.Device) (bool, error)) error {
 	functions, err := c.Hardware.Functions()
 	if err != nil {
@@ -162,7 +162,7 @@ func (c *check) withSticks(ctx context.Context, use func(hw.Device) (bool, error
 		if f.Bus != "usb" || !f.Supported || f.Place == c.controller {
 			continue
 		}
-		disks, err := c.Hardware.BindStorage(ctx, f.Place)
+		disks, err := c.Hardware.Bind(ctx, f.Place)
 		done := false
 		for _, d := range disks {
 			var e error
@@ -172,7 +172,10 @@ func (c *check) withSticks(ctx context.Context, use func(hw.Device) (bool, error
 			}
 			seen = append(seen, fmt.Sprintf("%s: %v", d.ID, e))
 		}
-		if err := errors.Join(err, c.Hardware.Isolate(f.Place)); done || err != nil {
+		if c.seen == nil {
+			err = errors.Join(err, c.Hardware.Isolate(f.Place))
+		}
+		if done || err != nil {
 			return err
 		}
 	}

@@ -58,7 +58,7 @@ func (h *iron) Functions() ([]hw.Device, error) {
 	for _, place := range h.order {
 		d := hw.Device{ID: place, Place: place, Supported: true, Kind: hw.NIC}
 		if len(h.behind[place]) > 0 {
-			d.Kind = h.behind[place][0].Kind
+			d.Kind, d.Bus = h.behind[place][0].Kind, h.behind[place][0].Bus
 		} else {
 			d.Supported, d.Why = false, "not in the catalogue"
 		}
@@ -72,6 +72,7 @@ func (h *iron) BindStorage(ctx context.Context, place string) ([]hw.Device, erro
 	h.tried = append(h.tried, place)
 	for p, b := range h.bound {
 		if b && p != place {
+			h.mu.Unlock()
 			return nil, fmt.Errorf("%s is bound too: one storage controller at a time", p)
 		}
 	}
@@ -114,9 +115,12 @@ func (h *iron) Isolate(place string) error {
 }
 
 // gpt is a Disks with one boot disk.
-type gpt struct{ ledger, state, data string }
+type gpt struct{ ledger, state, data, rescue string }
 
 func (g gpt) Partitions(node string) (map[string]string, error) {
+	if node == "/dev/sdz" && g.rescue != "" {
+		return map[string]string{partRescue: g.rescue}, nil
+	}
 	if node != "/dev/vda" {
 		return nil, nil
 	}
@@ -124,6 +128,9 @@ func (g gpt) Partitions(node string) (map[string]string, error) {
 }
 
 func (g gpt) Holds(node, guid string) (string, bool, error) {
+	if g.rescue != "" { // the firmware started the image from the stick
+		return partRescue, node == "/dev/sdz" && guid == "boot-guid", nil
+	}
 	return "ESP-A", node == "/dev/vda" && guid == "boot-guid", nil
 }
 
@@ -152,6 +159,12 @@ type world struct {
 	console func(context.Context, *recovery.Console, Entry) recovery.End
 	asked   string
 	screen  strings.Builder
+	// slots are the image slots, cut after how many writes to one the power fails, stick a file with what is on the
+	// stick in a USB port, rescueNode the image slot on it if the box is started from there.
+	slots      []verdict.DiskSlot
+	cut        *int
+	stick      string
+	rescueNode string
 }
 
 func newWorld(t *testing.T, kind string) *world {
@@ -180,6 +193,16 @@ func (w *world) format() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+}
+
+// editSlot opens a slot whose power may fail.
+func (w *world) editSlot(node string) (SlotWriter, error) {
+	s, err := editSlot(node)
+	if err == nil && w.cut != nil {
+		left := *w.cut
+		s = cutSlot{s, &left}
+	}
+	return s, err
 }
 
 type closer struct{ transport.TPM }
@@ -215,7 +238,7 @@ func (w *world) check() Result {
 		signed = [][]byte{signtest.Sign(w.t, w.policy.Version, w.policy.SecurityVersion, w.signers...)}
 	}
 	m := Machine{
-		Policy: w.policy, Signed: signed, Hardware: w.iron, Disks: gpt{w.path, w.state, w.data}, Clock: bootClock, Controller: w.hint,
+		Policy: w.policy, Signed: signed, Hardware: w.iron, Disks: gpt{w.path, w.state, w.data, w.rescueNode}, Clock: bootClock, Controller: w.hint,
 		TPM: func() (transport.TPMCloser, error) { return closer{wire}, nil },
 		Open: func(node string, readOnly bool) (Medium, error) {
 			m, err := openLedger(node, readOnly)
@@ -226,6 +249,8 @@ func (w *world) check() Result {
 		},
 		Say:     func(f string, a ...any) { fmt.Fprintf(&w.said, f+"\n", a...) },
 		Console: w.console, RecoveryAsked: w.asked,
+		Slots:    func(string, map[string]string) ([]verdict.DiskSlot, error) { return w.slots, nil },
+		OpenSlot: openSlot, EditSlot: w.editSlot, Sticks: shelf{w.stick},
 	}
 	if w.volumes != nil {
 		w.volumes.mapped = map[string]string{}
