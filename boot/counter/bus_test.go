@@ -54,16 +54,15 @@ func forgedAnswer(t *testing.T, b *box) {
 
 // lieAboutV lets a revoked image believe that the TPM found nothing wrong with V.
 func lieAboutV(_ *testing.T, b *box) {
-	sealed, err := b.Seal(b.is, []byte("secret"))
-	b.must(err)
+	b.must(b.Keep(key, b.is, secretOf("one")))
 	b.must(b.RaiseV(AuthK([]byte(coreKey)), 2))
 	b.must(b.Close())
 	// A success with the empty authorisation of a password session.
 	yes := []byte{0x80, 0x02, 0, 0, 0, 19, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0}
 	b.Chip = Open(&proxy{b.m, tpm2.TPMCCPolicyNV, func(r []byte) []byte { return yes }})
 	b.because("write E", b.write(b.image), ErrUnapproved)
-	_, err = b.Unseal(b.is, b.image, sealed)
-	b.because("unseal", err, ErrUnapproved)
+	_, err := b.Recall(b.is, b.image)
+	b.because("recall", err, ErrUnapproved)
 }
 
 // tap listens on the TPM's bus.
@@ -82,10 +81,9 @@ func (t *tap) Send(b []byte) ([]byte, error) {
 func nothingOnTheBus(t *testing.T, b *box) {
 	bus := &tap{TPM: b.m}
 	b.Chip = Open(bus)
-	secret, auth := []byte("the secret of the box"), AuthK([]byte("another core key"))
-	s, err := b.Seal(b.is, secret)
-	b.must(err)
-	got, err := b.Unseal(b.is, b.image, s)
+	secret, auth := secretOf("the box"), AuthK([]byte("another core key"))
+	b.must(b.Keep(key, b.is, secret))
+	got, err := b.Recall(b.is, b.image)
 	b.must(err)
 	b.must(b.RenewK(key, auth))
 	b.must(b.RaiseV(auth, 1))
@@ -95,20 +93,19 @@ func nothingOnTheBus(t *testing.T, b *box) {
 		}
 	}
 	if !bytes.Equal(got, secret) {
-		t.Errorf("unsealed %q", got)
+		t.Errorf("recalled %q", got)
 	}
 }
 
 // noLeakedSessions fails in every way there is, more often than the TPM has session slots.
 func noLeakedSessions(t *testing.T, b *box) {
-	sealed, err := b.Seal(b.is, []byte("secret"))
-	b.must(err)
+	b.must(b.Keep(key, b.is, secretOf("one")))
 	tpmtest.Extend(t, b.m, 11, "something else")
 	for range 70 {
 		b.refused("write E", b.write(b.image))
 		b.refused("rebind", b.Rebind("wrong key", b.policy, b.is))
-		_, err := b.Unseal(b.is, b.image, sealed)
-		b.refused("unseal", err)
+		_, err := b.Recall(b.is, b.image)
+		b.refused("recall", err)
 		b.refused("raise V", b.RaiseV([]byte("wrong"), 1))
 	}
 	b.must(b.LockE(b.is))

@@ -1,12 +1,13 @@
 // Package counter is the adapter to the TPM objects of the secure counter.
 //
-// Purpose. Five NV indexes make up the counter (BOOT.md, "Objects"):
+// Purpose. Six NV indexes make up the counter and what hangs on it (BOOT.md, "Objects"):
 //
 //	C  0x01800A01  counter   attempts ever made; anyone on the box may increment, nobody can lower
 //	E  0x01800A02  ordinary  {expected value of C, SHA-256 of the ledger}; written under policy only
 //	J  0x01800A03  extend    chain of the digests of all intents
 //	V  0x01800A04  bits      security version: bit n set refuses every image below n
 //	K  0x01800A05  ordinary  never written; its authorisation value is derived from core's key
+//	S  0x01800A06  ordinary  the box's secret; written by the owner, read under the full policy
 //
 // C and J are written with an empty authorisation value: to spoil them only isolates the box. V is
 // written under PolicySecret(K): to spoil it would revoke every image.
@@ -14,7 +15,7 @@
 // The full policy (policy.go) is PolicyPCR(11 of this image, 12 = 13 = 0), PolicyNV(V, no bit above the
 // image's version), PolicyAuthorize(policy key), PolicyOR(active key, spare), PolicyPCR(7). Its first
 // two steps are an Approval, which each image brings; the rest is a box's Policy, fixed at
-// provisioning. Sealed secrets have the full policy, E has PolicyOR(full,
+// provisioning. S has the full policy, E has PolicyOR(full,
 // PolicyCommandCode(NV_WriteLock)): the first branch dies with the cap of PCR 11, the second can lock
 // and never write.
 //

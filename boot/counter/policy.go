@@ -19,7 +19,7 @@ type Digest = [sha256.Size]byte
 type Keys [2]*ecdsa.PublicKey
 
 // Policy is the part of the policy that provisioning fixes for a box. What each image adds is an
-// Approval; the next release brings its own, and nothing has to be written or sealed again.
+// Approval; the next release brings its own, and nothing has to be written again.
 type Policy struct {
 	Keys Keys
 	PCR7 Digest // whether and with which keys Secure Boot runs
@@ -34,7 +34,7 @@ func (p Policy) E() (Digest, error) {
 	return policyDigest(or)
 }
 
-// full is the authPolicy of what is sealed. Its order is forced: PolicyAuthorize and PolicyOR replace
+// full is the authPolicy of S. Its order is forced: PolicyAuthorize and PolicyOR replace
 // the digest, so what a box adds comes after them.
 func (p Policy) full() (Digest, error) {
 	or, err := p.orKeys()

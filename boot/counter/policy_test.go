@@ -57,16 +57,15 @@ func onlyUntouchedPCRs(t *testing.T, b *box) {
 	}
 }
 
-// nextReleaseAndRollback is the life of V: release 2 follows release 1 with what release 1 sealed,
+// nextReleaseAndRollback is the life of V: release 2 follows release 1 with what release 1 kept,
 // and once V has risen there is no way back.
 func nextReleaseAndRollback(t *testing.T, b *box) {
 	one := b.image
-	sealed, err := b.Seal(b.is, []byte("secret"))
-	b.must(err)
+	b.must(b.Keep(key, b.is, secretOf("one")))
 	b.boot(true, secureBoot, "image 2")
 	two := b.sign(b.signers[0], Release{b.pcrs.PCR11, 2})
-	if got, err := b.Unseal(b.is, two, sealed); err != nil || string(got) != "secret" {
-		t.Fatalf("unseal by the next release: %q %v", got, err)
+	if got, err := b.Recall(b.is, two); err != nil || !bytes.Equal(got, secretOf("one")) {
+		t.Fatalf("the secret for the next release: %q %v", got, err)
 	}
 	b.must(b.write(two))
 	if s := b.read(); s.E != Written {
@@ -78,65 +77,29 @@ func nextReleaseAndRollback(t *testing.T, b *box) {
 		t.Errorf("V = %b", s.Bits)
 	}
 	b.boot(true, secureBoot, image)
-	_, err = b.Unseal(b.is, one, sealed)
-	b.because("unseal by a revoked release", err, ErrRevoked)
+	_, err := b.Recall(b.is, one)
+	b.because("the secret for a revoked release", err, ErrRevoked)
 	b.because("write E by a revoked release", b.write(one), ErrRevoked)
 	claimed := one
 	claimed.Version = MaxVersion
 	b.because("claim a higher version with the old signature", b.write(claimed), ErrUnapproved)
 	b.boot(true, secureBoot, "image 2")
 	b.must(b.write(two))
-	if _, err := b.Unseal(b.is, two, sealed); err != nil {
-		t.Errorf("unseal by release 2 with V = 2: %v", err)
+	if _, err := b.Recall(b.is, two); err != nil {
+		t.Errorf("the secret for release 2 with V = 2: %v", err)
 	}
 }
 
 func spareKey(_ *testing.T, b *box) {
-	sealed, err := b.Seal(b.is, []byte("secret"))
-	b.must(err)
+	b.must(b.Keep(key, b.is, secretOf("one")))
 	a := b.sign(b.signers[1], b.image.Release)
 	b.must(b.write(a))
-	_, err = b.Unseal(b.is, a, sealed)
+	_, err := b.Recall(b.is, a)
 	b.must(err)
 	// The other way round they are another pair: the box was provisioned with an order.
 	b.is.Keys[0], b.is.Keys[1] = b.is.Keys[1], b.is.Keys[0]
-	_, err = b.Unseal(b.is, a, sealed)
-	b.because("unseal under swapped keys", err, ErrOtherPolicy)
-}
-
-func sealedSecret(t *testing.T, b *box) {
-	for _, n := range []int{1, 32, MaxSecret} {
-		secret := bytes.Repeat([]byte{7}, n)
-		s, err := b.Seal(b.is, secret)
-		b.must(err)
-		if got, err := b.Unseal(b.is, b.image, s); err != nil || !bytes.Equal(got, secret) {
-			t.Errorf("%d bytes: %x %v", n, got, err)
-		}
-	}
-	for _, n := range []int{0, MaxSecret + 1} {
-		_, err := b.Seal(b.is, make([]byte, n))
-		b.refused("seal a secret of a wrong length", err)
-	}
-	s, err := b.Seal(b.is, []byte("secret"))
-	b.must(err)
-	for what, change := range map[string]func(s *Sealed){
-		"empty":          func(s *Sealed) { *s = Sealed{} },
-		"cut":            func(s *Sealed) { s.Private = s.Private[:20] },
-		"bit flip":       func(s *Sealed) { s.Private[len(s.Private)-1] ^= 1 },
-		"another policy": func(s *Sealed) { s.Public[len(s.Public)-40] ^= 1 },
-	} {
-		bad := Sealed{Public: bytes.Clone(s.Public), Private: bytes.Clone(s.Private)}
-		change(&bad)
-		_, err := b.Unseal(b.is, b.image, bad)
-		b.because(what, err, ErrNotSealedHere)
-	}
-	b.boot(true, "secure boot off", image)
-	_, err = b.Unseal(b.is, b.image, s)
-	b.because("Secure Boot off", err, ErrOtherPolicy)
-	b.boot(true, secureBoot, image)
-	b.must(b.Cap(CapIsolated))
-	_, err = b.Unseal(b.is, b.image, s)
-	b.because("after the cap", err, ErrUnapproved)
+	_, err = b.Recall(b.is, a)
+	b.because("the secret under swapped keys", err, ErrSecretPolicy)
 }
 
 func vOnlyRises(t *testing.T, b *box) {

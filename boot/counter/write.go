@@ -51,7 +51,7 @@ func (c *Chip) extend(d Digest, written bool) error {
 }
 
 // WriteE writes E under a box's policy with the approval of the image that runs, and reads it back.
-// It works only before Cap. first says that E was never written. Errors are Unseal's.
+// It works only before Cap. first says that E was never written. Errors are Recall's.
 func (c *Chip) WriteE(p Policy, a Approval, e Expected, first bool) error {
 	if err := ready(p, a); err != nil {
 		return fmt.Errorf("write E: %w", err)
