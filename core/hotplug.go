@@ -74,7 +74,7 @@ func (h *hotplug) late() {
 func (h *hotplug) pulled(d hw.Device) {
 	owners, err := h.host.Revoke(d.ID)
 	if err != nil {
-		h.log.Warn("take back a device that was pulled", "device", d.ID, "err", err)
+		h.log.Debug("take back a device that was pulled", "device", d.ID, "err", err) // a NIC cannot be moved back any more
 	}
 	if owner := h.devices.Pulled(d, verdict.Pulled(d.Place)); owner != "" {
 		owners = append(owners, owner)

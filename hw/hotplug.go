@@ -71,6 +71,9 @@ func (s *System) notice(e uevent.Event) bool {
 	if err != nil || strings.HasPrefix(f.Class, bridge) {
 		return true // gone again, or the way to what will be announced next
 	}
+	if f.Driver != "" {
+		s.log.Warn("the kernel bound a function that was plugged", "function", a, "driver", f.Driver)
+	}
 	if err := s.bus.Isolate(a); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		s.log.Warn("isolate a function that was plugged", "function", a, "err", err)
 	}

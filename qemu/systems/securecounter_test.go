@@ -41,6 +41,8 @@ func TestSystemSecureCounter(t *testing.T) {
 	})
 	t.Run("uefi", s.uefi)
 	t.Run("unsigned", s.unsigned)
+	t.Run("devices", s.devices)
+	t.Run("hotplug", s.hotplug)
 }
 
 type counterSuite struct{ dir, image string }
