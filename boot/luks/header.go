@@ -76,8 +76,10 @@ func readCopy(r io.ReaderAt, at uint64) (*Header, error) {
 	}, nil
 }
 
-// Offset is where the data starts, and SectorSize the unit it is encrypted in, both in bytes.
-func (h *Header) Offset() int64   { return int64(h.segment.Offset) }
+// Offset is where the data starts, in bytes.
+func (h *Header) Offset() int64 { return int64(h.segment.Offset) }
+
+// SectorSize is the unit that the data are encrypted in, in bytes.
 func (h *Header) SectorSize() int { return h.segment.SectorSize }
 
 // Token reads the first token of a type into a value; found is false when there is none.

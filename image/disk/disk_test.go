@@ -135,7 +135,7 @@ func TestStateTemplate(t *testing.T) {
 		t.Fatal(err)
 	}
 	whole := make([]byte, stateSize-luks.DataOffset)
-	rand.NewChaCha8([32]byte{1}).Read(whole) //nolint:errcheck // it has none
+	rand.NewChaCha8([32]byte{1}).Read(whole)
 	copy(whole, template)
 	part := filepath.Join(t.TempDir(), "state")
 	if err := os.WriteFile(part, whole, 0o600); err != nil {
