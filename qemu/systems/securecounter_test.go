@@ -41,6 +41,7 @@ func TestSystemSecureCounter(t *testing.T) {
 	})
 	t.Run("uefi", s.uefi)
 	t.Run("unsigned", s.unsigned)
+	t.Run("update", s.update)
 	t.Run("devices", s.devices)
 	t.Run("hotplug", s.hotplug)
 }
