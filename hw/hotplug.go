@@ -22,8 +22,8 @@ const (
 )
 
 // Watch calls changed after devices were plugged or pulled, until ctx ends. A PCI function that shows
-// up is isolated at once: Linux binds a function that is plugged to any loaded driver, whatever
-// drivers_autoprobe says (fixed after 6.1), and only then tells user space.
+// up is isolated at once: Linux 6.1 binds a function that is plugged to any loaded driver, whatever
+// drivers_autoprobe says, and tells user space at the same time.
 func (s *System) Watch(ctx context.Context, changed func()) error {
 	events, err := uevent.Listen()
 	if err != nil {

@@ -18,9 +18,10 @@
 // ledger-missing ledger-corrupt ledger-newer ledger-factory ledger-differs image-unsigned
 // image-input image-revoked image-differs secure-boot-changed image-changed-open config-unreadable;
 // and from init itself: vault-shut provision-failed close-failed
-// cap-failed init-failed. Codes of devices: ok closed admitted unchecked | unknown swapped |
-// missing unreadable unsupported firmware-changed attempt-unfinished duplicate box-isolated
-// quarantine-nic.
+// cap-failed init-failed. Codes of devices: ok closed admitted unchecked | unknown swapped
+// baseline-unconfirmed admitted-otherwise | missing unreadable unsupported firmware-changed
+// attempt-unfinished duplicate box-isolated quarantine-nic; and while the box runs: returned |
+// admitted-at-boot | unproven.
 //
 // Guarantees. A verdict has a code that does not change between versions, a reason for people and
 // what to type next. Report is the form in which core, CLI and status page see all of it.
