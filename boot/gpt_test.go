@@ -88,25 +88,6 @@ func TestFirmware(t *testing.T) {
 	}
 }
 
-func TestParsePolicy(t *testing.T) {
-	for _, c := range []struct {
-		name, text string
-		ok         bool
-	}{
-		{"good_release", `{"version":"1","flavour":"full","tpm":"required","development":false}`, true},
-		{"good_development", `{"version":"1","tpm":"optional","development":true,"recovery_key":"K"}`, true},
-		{"bad_optional_release", `{"version":"1","tpm":"optional"}`, false},
-		{"bad_no_tpm", `{"version":"1"}`, false},
-		{"bad_key_in_release", `{"tpm":"required","recovery_key":"K"}`, false},
-		{"bad_unknown", `{"tpm":"required","debug":true}`, false},
-		{"bad_json", `{`, false},
-	} {
-		if _, err := ParsePolicy([]byte(c.text)); (err == nil) != c.ok {
-			t.Errorf("%s: %v", c.name, err)
-		}
-	}
-}
-
 // FuzzReadGPT: the table comes from a disk that anybody may have written.
 func FuzzReadGPT(f *testing.F) {
 	entry := make([]byte, 128)

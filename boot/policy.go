@@ -69,6 +69,9 @@ func ParsePolicy(b []byte) (Policy, error) {
 	if p.RecoveryWait > 3600 {
 		return Policy{}, fmt.Errorf("parse policy: recovery_wait is %d s, at most an hour", p.RecoveryWait)
 	}
+	if len(p.PolicyKeys) == 0 && !p.Development {
+		return Policy{}, fmt.Errorf("parse policy: a release image needs policy keys")
+	}
 	if len(p.PolicyKeys) != 0 {
 		if _, err := pcrsig.ParseKeys(p.PolicyKeys); err != nil {
 			return Policy{}, fmt.Errorf("parse policy: %w", err)
