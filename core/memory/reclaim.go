@@ -7,10 +7,11 @@ const (
 	// maxSteps bounds it all: there is nothing else that is cold than the file system in memory and core's heap.
 	maxSteps = 20
 	// A step is in vain when it brings less than gain, in bytes: what it took could hardly be compressed, as the
-	// kernel modules of the image, which are compressed already. Behind those the next may bring more.
+	// kernel modules of the image, which are compressed already; or somebody has begun to work. The next may bring
+	// more, so that it takes several in a row to end.
 	gain     = step / 8
 	patience = 4
-	// hot is how many pages fetched back between two steps say that what is left is in use: half of what was taken.
+	// hot is how many pages fetched back between two steps say that what was taken is in use: half of it.
 	hot = step / 4096 / 2
 )
 
@@ -23,24 +24,20 @@ type sample struct {
 // reclaimer decides how often the kernel is asked to reclaim memory. The zero value is ready.
 type reclaimer struct {
 	steps, vain int
-	best        uint64 // the most that was available
-	swappedIn   uint64
+	last        sample
 }
 
 // next takes what is seen and says whether there is another step.
 func (r *reclaimer) next(now sample) bool {
-	fetched := now.swappedIn - min(r.swappedIn, now.swappedIn)
-	r.swappedIn = now.swappedIn
+	fetched := now.swappedIn - min(r.last.swappedIn, now.swappedIn)
 	switch {
 	case r.steps == 0: // nothing to compare with
-		r.best = now.available
-	case fetched > hot:
-		return false
-	case now.available >= r.best+gain:
-		r.best, r.vain = now.available, 0
-	default:
+	case now.available < r.last.available+gain, fetched > hot:
 		r.vain++
+	default:
+		r.vain = 0
 	}
+	r.last = now
 	r.steps++
 	return r.vain < patience && r.steps <= maxSteps
 }
