@@ -318,5 +318,8 @@ func TestAdmit(t *testing.T) {
 	if s := r.status(); fmt.Sprint(s.Open[0].Target) != "device:serial:new" {
 		t.Errorf("status %+v", s)
 	}
+	if j, err := r.Judge(t.Context()); err != nil || !j.Released() || len(j.Open) != 1 || j.Ledger == nil || j.Open[0].Signer != "test" {
+		t.Errorf("judgement %+v, %v", j, err)
+	}
 	r.want("closing", config1)
 }
