@@ -21,7 +21,8 @@
 // cap-failed init-failed. Codes of devices: ok closed admitted unchecked | unknown swapped
 // baseline-unconfirmed admitted-otherwise | missing unreadable unsupported firmware-changed
 // attempt-unfinished duplicate box-isolated quarantine-nic; and while the box runs: returned |
-// admitted-at-boot | unproven.
+// admitted-at-boot | unproven. Codes of image slots: ok closed baseline | slot-unfinished slot-bad
+// slot-changed.
 //
 // Guarantees. A verdict has a code that does not change between versions, a reason for people and
 // what to type next. Report is the form in which core, CLI and status page see all of it.

@@ -84,6 +84,8 @@ func (w *world) approval(words []string) {
 
 func content(word string) ledger.Content {
 	switch {
+	case strings.Contains(word, "/"):
+		return imageContent(word)
 	case word == "absent":
 		return ledger.Content{}
 	case word == "none":
@@ -195,6 +197,10 @@ func (w *world) change(line string) {
 		c.Ring.Digests[number(1)] = digest("forged")
 	case "configs":
 		w.configs(word[1:])
+	case "images":
+		w.ledgerImages(word[1:])
+	case "running":
+		w.f.Slot = word[1]
 	default:
 		w.t.Fatalf("unknown line %q", line)
 	}
@@ -302,6 +308,8 @@ func TestVerdicts(t *testing.T) {
 				w.j = Accepted(w.f)
 			case "devices":
 				return w.settle(d.Input)
+			case "images":
+				return w.images(d.Input)
 			case "returned": // while the box runs
 				return w.returned(d.Input)
 			default:
