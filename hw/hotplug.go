@@ -109,9 +109,15 @@ func missing(are, others []Device) (out []Device) {
 			out = append(out, d)
 		case d.Driver == "" || slices.ContainsFunc(others, func(o Device) bool { return same(o) && o.Driver == "" }):
 			// Bound then, unbound now, or the other way round.
-		case !slices.ContainsFunc(others, func(o Device) bool { return o.ID == d.ID }):
+		case !slices.ContainsFunc(others, d.is):
 			out = append(out, d) // a disk behind a controller that stayed
 		}
 	}
 	return out
+}
+
+// is says whether two inventories mean the same device. Its id is not enough: a second device with the
+// same serial number takes it away from both.
+func (d Device) is(o Device) bool {
+	return d.ID == o.ID || d.Place == o.Place && d.Serial == o.Serial && d.MAC == o.MAC
 }

@@ -24,6 +24,10 @@ func TestChanges(t *testing.T) {
 	a := Device{ID: "serial:a", Place: "pci:0000:00:04.0/0:0:0", Driver: "virtio-pci", Node: "/dev/sda"}
 	b := Device{ID: "serial:b", Place: "pci:0000:00:04.0/0:1:0", Driver: "virtio-pci", Node: "/dev/sdb"}
 	empty := Device{ID: "pci:0000:00:04.0", Place: "pci:0000:00:04.0", Driver: "virtio-pci"}
+	a.Serial = "a"
+	clone := a
+	clone.Place = "pci:0000:00:04.0/0:2:0"
+	unnamed := func(d Device) Device { d.ID = d.Place; return d } // as disambiguate leaves devices of one serial
 	file := Device{ID: "file:/x", Place: "file:/x"}
 	for name, tt := range map[string]struct {
 		before, after []Device
@@ -39,6 +43,8 @@ func TestChanges(t *testing.T) {
 		"disk swapped":          {[]Device{a}, []Device{b}, []string{"serial:a"}, []string{"serial:b"}},
 		"first disk of its bus": {[]Device{empty}, []Device{a}, nil, []string{"serial:a"}},
 		"last disk of its bus":  {[]Device{a}, []Device{empty}, []string{"serial:a"}, nil},
+		"clone plugged":         {[]Device{a}, []Device{unnamed(a), unnamed(clone)}, nil, []string{clone.Place}},
+		"clone pulled":          {[]Device{unnamed(a), unnamed(clone)}, []Device{a}, []string{clone.Place}, nil},
 		"controller pulled":     {[]Device{a, b}, nil, []string{"serial:a", "serial:b"}, nil},
 	} {
 		gone, came := Changes(tt.before, tt.after)

@@ -39,7 +39,7 @@ func (m *Manager) Meet(ctx context.Context, d hw.Device) ([]Met, error) {
 	if err != nil {
 		return nil, err
 	}
-	met := m.verdicts(j, bound)
+	met := m.verdicts(j, twins(bound, devices))
 	if !slices.ContainsFunc(met, func(x Met) bool { return x.Verdict.Decision == verdict.Released }) {
 		err = isolate()
 	}
@@ -72,10 +72,25 @@ func (m *Manager) awaited(j verdict.Judgement, kind hw.Kind) bool {
 	for _, was := range j.Ledger.Devices {
 		// A simulated device comes as the disk that it lives on.
 		fits := (hw.Kind(was.Kind) == hw.NIC) == (kind == hw.NIC)
-		here := slices.ContainsFunc(devices, func(d inventory.Device) bool { return d.ID == was.ID && d.Verdict.Code != "missing" })
+		here := slices.ContainsFunc(devices, func(d inventory.Device) bool { return d.ID == was.ID && d.Verdict.Code != missing })
 		if fits && !here {
 			return true
 		}
 	}
 	return false
 }
+
+// twins takes its name from a device that claims that of another one which is there: it goes by its place,
+// under which nobody admitted it.
+func twins(bound []hw.Device, there []inventory.Device) []hw.Device {
+	out := slices.Clone(bound)
+	for i, b := range out {
+		if slices.ContainsFunc(there, func(d inventory.Device) bool { return d.ID == b.ID && d.Place != b.Place && d.Verdict.Code != missing }) {
+			out[i].ID = b.Place
+		}
+	}
+	return out
+}
+
+// missing is the verdict's code for a device that was admitted and is not there.
+const missing = "missing"

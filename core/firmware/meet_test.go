@@ -82,3 +82,21 @@ func TestStrangerIsNotEvenBound(t *testing.T) {
 		t.Errorf("swapped: %+v, driver %q", met, b.devices[0].Driver)
 	}
 }
+
+// TestCloneGetsNothing: a device that claims the name of one that is there is nobody.
+func TestCloneGetsNothing(t *testing.T) {
+	b := newBox(t, map[string]sim.Options{"05.0": {}, "06.0": {}})
+	original, err := b.at("pci:0000:00:05.0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	clone := *original
+	b.pull("pci:0000:00:06.0") // so that a device is awaited at all
+	met := b.plug(clone, "pci:0000:00:07.0")
+	if len(met) != 1 || met[0].Device.ID != "pci:0000:00:07.0" || met[0].Verdict.Decision == verdict.Released {
+		t.Errorf("%+v", met)
+	}
+	if d, err := b.inv.Resolve(id); err != nil || d.Verdict.Decision != verdict.Released || d.Place != "pci:0000:00:05.0" {
+		t.Errorf("the original: %+v, %v", d, err)
+	}
+}

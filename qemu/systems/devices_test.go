@@ -73,15 +73,19 @@ func (s *counterSuite) devices(t *testing.T) {
 
 	// Behind our back, with the same version: only the digest tells.
 	tamper(t, dir, twoSlots, func(d *sim.Device) error { return d.Tamper(1, append(sim.Image("sim", "1.1", 200_000), 0)) })
-	m = boot(t, s.withDevices(t, dir, twoSlots, oneSlot, added))
+	o := s.withDevices(t, dir, twoSlots, oneSlot, added)
+	o.Disks[0].Serial = "ratchet-other" // another disk where the data disk was
+	m = boot(t, o)
 	m.released("clean")
+	m.device("serial:ratchet-data", "isolated", "missing")
+	m.device("serial:ratchet-other", "quarantined", "swapped")
 	m.device(twoID, "isolated", "firmware-changed")
 	m.refused(4, nil, "firmware", "verify", twoID)
 	m.ctl("firmware", "recover", twoID, update)
 	m.ctl("power", "reboot")
 	m.released("closing")
 	m.device(twoID, "released", "closed")
-	seen(t, "firmware changed behind our back: isolated by its digest, recovered from the package")
+	seen(t, "firmware changed behind our back: isolated by its digest, recovered from the package; a disk swapped: one missing, one quarantined")
 	m.off()
 }
 
