@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/ratchetos/ratchet/boot/verdict"
 )
 
 // TestReadGPT reads what sgdisk wrote.
@@ -55,6 +57,10 @@ func TestReadGPT(t *testing.T) {
 	}
 	if _, ok, err := s.Holds("/dev/vda", "00000000-0000-0000-0000-000000000000"); ok || err != nil {
 		t.Errorf("holds a GUID that is not there: %v %v", ok, err)
+	}
+	slots, err := s.slots("/dev/vda", map[string]string{"ESP-A": "/dev/vda1", "LEDGER": "/dev/vda2"})
+	if want := (verdict.DiskSlot{Name: "A", Node: "/dev/vda1", GUID: guid, Number: 1, Start: 2048, Sectors: 2048}); err != nil || len(slots) != 1 || slots[0] != want {
+		t.Errorf("slots: %+v %v", slots, err)
 	}
 	if got, err := s.Partitions("/dev/vda"); err != nil || got["LEDGER"] != "/dev/vda2" || len(got) != 2 {
 		t.Errorf("partitions: %v %v", got, err)
