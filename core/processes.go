@@ -52,19 +52,23 @@ func argv0(pid int) (string, error) {
 // (/proc/PID/task/TID/children) are documented to miss some while threads come and go.
 func children() map[int][]int {
 	all := make(map[int][]int)
-	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	// Not with a pattern: that would list each process's folder too, and the kernel keeps what it has listed in memory.
+	dirs, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil
 	}
-	for _, path := range stats {
-		text, err := os.ReadFile(path)
+	for _, dir := range dirs {
+		pid, err := strconv.Atoi(dir.Name())
+		if err != nil {
+			continue
+		}
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 		if err != nil {
 			continue // it is gone
 		}
-		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
 		// The name in parentheses may hold anything: what counts is behind the last of them.
 		_, rest, ok := cutLast(string(text), ") ")
-		if fields := strings.Fields(rest); ok && err == nil && len(fields) > 1 {
+		if fields := strings.Fields(rest); ok && len(fields) > 1 {
 			if parent, err := strconv.Atoi(fields[1]); err == nil {
 				all[parent] = append(all[parent], pid)
 			}
