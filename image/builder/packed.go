@@ -136,10 +136,14 @@ func inspectCompressed(path string) (*Report, error) {
 // block is how much of a disk is looked at at once, to leave holes where it is zero.
 const block = 1 << 20
 
+// window is the largest that every decoder takes without being asked to. It reaches from one image slot
+// to the other, which holds the same: the file is half as long.
+const window = 128 << 20
+
 // Compress writes a disk image as one zstd frame; the same disk gives the same bytes.
 func Compress(to io.Writer, from io.Reader) error {
 	// One goroutine: more of them cut the frame where they happen to meet.
-	z, err := zstd.NewWriter(to, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedDefault))
+	z, err := zstd.NewWriter(to, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedBetterCompression), zstd.WithWindowSize(window))
 	if err != nil {
 		return fmt.Errorf("compress disk: %w", err)
 	}
@@ -154,7 +158,7 @@ func Compress(to io.Writer, from io.Reader) error {
 
 // Decompress undoes Compress into an empty file.
 func Decompress(to *os.File, from io.Reader) error {
-	z, err := zstd.NewReader(from, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(128<<20))
+	z, err := zstd.NewReader(from, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(window))
 	if err != nil {
 		return fmt.Errorf("unpack disk: %w", err)
 	}
