@@ -198,3 +198,72 @@ func (w *world) spoil(path string, at int64, n int) {
 		w.t.Fatal(err)
 	}
 }
+
+// TestVaultMoves is an RMA: the disk of a box with the TPM of another.
+func TestVaultMoves(t *testing.T) {
+	w := vaulted(t, "swtpm")
+	first := w.boot()
+	key := w.policy.RecoveryKey
+	w.policy.Development, w.policy.RecoveryKey = false, ""
+	w.tpm = tpmtest.New(t, "swtpm")
+	r := w.boot()
+	w.want(r, verdict.Isolated, "tpm-cleared")
+	w.shut(r)
+
+	w.types("accept", "NOT-THE-KEY", "accept", strings.ToLower(key))
+	r = w.boot()
+	w.shows("not the recovery key")
+	w.want(r, verdict.Released, "accepted")
+	w.holds(r)
+	if !bytes.Equal(r.Secret, first.Secret) || r.Report.BootDisk.Data != first.Report.BootDisk.Data {
+		t.Error("the new box opened something else")
+	}
+	w.console = nil
+	r = w.boot()
+	w.want(r, verdict.Released, "clean")
+	w.holds(r)
+}
+
+// TestVaultAccepted: a STATE that is lost is made anew when its owner says so, and DATA stays what it is.
+func TestVaultAccepted(t *testing.T) {
+	w := vaulted(t, "simulator")
+	first := w.boot()
+	key := w.policy.RecoveryKey
+	w.policy.Development, w.policy.RecoveryKey = false, ""
+	w.spoil(w.state, 0, 32<<10)
+	w.want(w.boot(), verdict.Isolated, "vault-shut")
+
+	w.asked = "the next command of the verdict"
+	w.types("status", "accept", key)
+	r := w.boot()
+	w.shows("vault-shut", "bind them to this box again")
+	w.want(r, verdict.Released, "accepted")
+	w.holds(r)
+	if d := r.Report.BootDisk; d.State == first.Report.BootDisk.State || d.Data != first.Report.BootDisk.Data {
+		t.Errorf("before %+v, after %+v", first.Report.BootDisk, d)
+	}
+	w.asked, w.console = "", nil
+	w.want(w.boot(), verdict.Released, "clean")
+}
+
+// TestVaultProvisionCut: power fails while the TPM works at provisioning; the next boot starts again.
+func TestVaultProvisionCut(t *testing.T) {
+	whole := 1 << 10
+	t.Run("whole", func(t *testing.T) { whole = vaulted(t, "simulator").boot().Report.TPM.Commands })
+	for cut := 8; cut < whole; cut += 3 {
+		t.Run(fmt.Sprint(cut), func(t *testing.T) {
+			w := vaulted(t, "simulator")
+			w.wire = &cutter{TPM: w.tpm, left: cut}
+			w.boot()
+			w.wire = nil
+			r := w.boot()
+			if r.Report.Box.Decision != verdict.Released {
+				t.Fatalf("after a cut at command %d: %+v", cut, r.Report.Box)
+			}
+			w.holds(r)
+			r = w.boot()
+			w.want(r, verdict.Released, "clean")
+			w.holds(r)
+		})
+	}
+}
