@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ratchetos/ratchet/boot/internal/tpmtest"
+	"github.com/ratchetos/ratchet/boot/slot"
 	"github.com/ratchetos/ratchet/boot/verdict"
 	"github.com/ratchetos/ratchet/hw"
 )
@@ -77,7 +78,7 @@ func TestWriteController(t *testing.T) {
 			t.Errorf("read back %q", got)
 		}
 	}
-	b, err := os.ReadFile(filepath.Join(dir, variableController+"-"+vendorRatchet))
+	b, err := os.ReadFile(filepath.Join(dir, variableController+"-"+slot.VendorRatchet))
 	if err != nil || string(b[:4]) != "\x07\x00\x00\x00" {
 		t.Errorf("attributes %x, %v", b, err)
 	}

@@ -8,6 +8,8 @@ import (
 	"io"
 	"strings"
 	"unicode/utf16"
+
+	"github.com/ratchetos/ratchet/boot/slot"
 )
 
 // partition is an entry of a GUID partition table.
@@ -59,18 +61,12 @@ func readGPT(r io.ReaderAt, sector int64) ([]partition, error) {
 		e := entries[i*size : (i+1)*size]
 		if le.Uint64(e) != 0 || le.Uint64(e[8:]) != 0 { // an unused entry has no type
 			parts = append(parts, partition{
-				guid: guidString(e[16:32]), name: utf16String(e[56:128]),
+				guid: slot.FormatGUID(e[16:32]), name: utf16String(e[56:128]),
 				number: i + 1, first: le.Uint64(e[32:]), last: le.Uint64(e[40:]),
 			})
 		}
 	}
 	return parts, nil
-}
-
-// guidString writes a GUID as people and the stub do: the first three fields are little endian.
-func guidString(b []byte) string {
-	le := binary.LittleEndian
-	return fmt.Sprintf("%08x-%04x-%04x-%x-%x", le.Uint32(b), le.Uint16(b[4:]), le.Uint16(b[6:]), b[8:10], b[10:16])
 }
 
 // utf16String decodes little-endian UTF-16 up to the first NUL.

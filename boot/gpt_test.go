@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/ratchetos/ratchet/boot/slot"
 	"github.com/ratchetos/ratchet/boot/verdict"
 )
 
@@ -84,7 +85,7 @@ func TestFirmware(t *testing.T) {
 	dir := t.TempDir()
 	tree(t, dir, map[string]string{
 		"LoaderDevicePartUUID-" + vendorLoader: "\x06\x00\x00\x00" + "A\x00b\x00-\x001\x00\x00\x00",
-		"SecureBoot-" + vendorGlobal:           "\x06\x00\x00\x00\x01",
+		"SecureBoot-" + slot.VendorGlobal:      "\x06\x00\x00\x00\x01",
 	})
 	if f := readFirmware(dir); f.bootPart != "Ab-1" || !f.secureBoot {
 		t.Errorf("%+v", f)

@@ -62,7 +62,7 @@ func ParseOption(b []byte) (Option, error) {
 	if kind != nodeMedia || sub != nodeDisk || len(data) != diskLength-4 || data[36] != 2 || data[37] != 2 {
 		return Option{}, errNotOurs
 	}
-	o.Place = Place{Number: le.Uint32(data), Start: le.Uint64(data[4:]), Size: le.Uint64(data[12:]), GUID: formatGUID(data[20:36])}
+	o.Place = Place{Number: le.Uint32(data), Start: le.Uint64(data[4:]), Size: le.Uint64(data[12:]), GUID: FormatGUID(data[20:36])}
 
 	kind, sub, data, path, err = node(path)
 	if err != nil {
@@ -152,8 +152,8 @@ func raw16(u []uint16) []byte {
 	return b
 }
 
-// formatGUID writes a GUID as people and the stub do: the first three fields are little endian.
-func formatGUID(b []byte) string {
+// FormatGUID writes a GUID as people and the stub do: the first three fields are little endian.
+func FormatGUID(b []byte) string {
 	le := binary.LittleEndian
 	return fmt.Sprintf("%08x-%04x-%04x-%x-%x", le.Uint32(b), le.Uint16(b[4:]), le.Uint16(b[6:]), b[8:10], b[10:16])
 }
