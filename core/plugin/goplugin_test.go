@@ -24,11 +24,7 @@ import (
 // TestEndpoint: go-plugin's host finds the address, the health service and the way to end it. That it is go-plugin
 // indeed which does so is what the tests of core/host show.
 func TestEndpoint(t *testing.T) {
-	dir, err := os.MkdirTemp("", "") // a socket's path is short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := t.TempDir()
 	t.Setenv(goplugin.EnvUnixSocketDir, dir)
 	server, client := selfSigned(t)
 	e, err := newEndpoint(server, func(grpc.ServiceRegistrar) {})
