@@ -19,6 +19,8 @@ type console struct {
 	out   io.Writer
 	in    *os.File // nil when the console cannot be opened
 	lines chan string
+	// failing says that boots of both slots have failed: the console waits until somebody comes.
+	failing bool
 	// watchdog runs from the start of the boot; nil on a machine without one.
 	watchdog *watchdog
 }

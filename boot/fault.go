@@ -10,12 +10,11 @@ import (
 
 // Faults that a development image can be built with, to see what the box does about an image that has one.
 const (
-	faultPanic     = "panic"         // the kernel panics as soon as init runs
-	faultHang      = "hang"          // init stops, as soon as it runs
-	faultUnhealthy = "unhealthy"     // core never calls itself healthy
-	faultBeforeE   = "die-before-e"  // restarts between ledger and E
-	faultAfterE    = "die-after-e"   // restarts right after E
-	hangTime       = 100 * time.Hour // longer than anybody waits
+	faultPanic     = "panic"        // the kernel panics as soon as init runs
+	faultHang      = "hang"         // init stops, as soon as it runs
+	faultUnhealthy = "unhealthy"    // core never calls itself healthy
+	faultBeforeE   = "die-before-e" // restarts between ledger and E
+	faultAfterE    = "die-after-e"  // restarts right after E
 )
 
 func checkFault(p Policy) error {
@@ -41,7 +40,7 @@ func fault(p Policy, place string, say func(string, ...any)) {
 	case faultPanic:
 		unix.Exit(1) // the kernel panics when process 1 ends
 	case faultHang:
-		time.Sleep(hangTime)
+		time.Sleep(forever)
 	case faultBeforeE, faultAfterE:
 		_ = unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART) // without sync, as a power cut
 	}

@@ -93,8 +93,10 @@ func (c *console) boot(start time.Duration, mountErr error) {
 	})
 	switch r.End {
 	case recovery.Reboot:
+		c.attended(boots)
 		c.down(unix.LINUX_REBOOT_CMD_RESTART)
 	case recovery.PowerOff:
+		c.attended(boots)
 		c.down(unix.LINUX_REBOOT_CMD_POWER_OFF)
 	}
 	r.Report.Timing.Init = start

@@ -14,6 +14,9 @@ import (
 // somebody once asked for the console.
 const consoleIdle = 10 * time.Minute
 
+// forever is longer than anybody waits.
+const forever = 10 * 365 * 24 * time.Hour
+
 // operate offers the recovery console and runs the session. It ends in any case.
 func (c *console) operate(ctx context.Context, session *recovery.Console, e Entry) recovery.End {
 	if c.in == nil {
@@ -43,7 +46,11 @@ func (c *console) operate(ctx context.Context, session *recovery.Console, e Entr
 		if r.Secret {
 			restore = c.noEcho()
 		}
-		line, ok := c.line(ctx, consoleIdle)
+		idle := consoleIdle
+		if c.failing {
+			idle = forever // going on would only fail again, for ever
+		}
+		line, ok := c.line(ctx, idle)
 		restore()
 		if r.Secret {
 			c.write("\n") // the one that was typed was not shown

@@ -99,6 +99,7 @@ func (c *console) begin(f slot.Firmware, bootPart string) (why string, restart b
 		c.say("%d boots without a healthy one: starting the other image slot", count)
 		return "", true
 	case slot.Recover:
+		c.failing = true
 		return fmt.Sprintf("%d boots without a healthy one, in both slots", count), false
 	case slot.Continue:
 	}
@@ -106,6 +107,16 @@ func (c *console) begin(f slot.Firmware, bootPart string) (why string, restart b
 		c.say("boot %d since the last healthy one", count)
 	}
 	return "", false
+}
+
+// attended is for an end that somebody asked for at the console: the slots get all their tries again.
+func (c *console) attended(f slot.Firmware) {
+	if !c.failing {
+		return
+	}
+	if err := f.SetCount(0); err != nil {
+		c.say("warning: %v", err)
+	}
 }
 
 // repairEntries makes sure that the firmware can start both slots. Only a released box does: on an isolated one the
