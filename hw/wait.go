@@ -36,7 +36,7 @@ type waiter struct {
 // expander are slow. Reaching one is no error: what has appeared by then counts.
 var limits = map[string]time.Duration{
 	"pci": 5 * time.Second, "virtio": 5 * time.Second, "nvme": 15 * time.Second,
-	"ata": 20 * time.Second, "scsi": 60 * time.Second, "usb": 5 * time.Second,
+	"ata": 60 * time.Second, "scsi": 60 * time.Second, "usb": 5 * time.Second,
 }
 
 // quiet is how long a controller that has nothing more to report must stay so, by bus. It is

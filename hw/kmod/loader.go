@@ -32,6 +32,10 @@ var parameters = map[string]string{
 // itself in a frozen system, so that this is all it changes.
 const noWait = "async_probe"
 
+// waits are drivers of devices that another driver makes in its probe. With noWait theirs would be probed in
+// the background, and nothing in sysfs tells when that has found all disks.
+var waits = map[string]bool{"virtio_scsi": true}
+
 // Loader loads modules below one root directory.
 type Loader struct {
 	root    string
@@ -156,7 +160,11 @@ func (l *Loader) one(name string) error {
 	path := l.path(m)
 	image, err := l.expand(path)
 	if err == nil {
-		err = l.insert(path, image, strings.TrimSpace(parameters[name]+" "+noWait))
+		options := []string{parameters[name]}
+		if !waits[name] {
+			options = append(options, noWait)
+		}
+		err = l.insert(path, image, strings.TrimSpace(strings.Join(options, " ")))
 	}
 	if errors.Is(err, unix.EEXIST) {
 		return nil
