@@ -2,7 +2,6 @@ package core
 
 import (
 	"context"
-	"runtime"
 	"runtime/debug"
 	"time"
 
@@ -30,6 +29,4 @@ func (a *appliance) giveBack(ctx context.Context) {
 	if err := memory.Settle(ctx, memory.Options{Load: a.module, Log: a.log}); err != nil {
 		a.complain("memory", err)
 	}
-	// What lives in core's own heap comes back now, and not when somebody waits for an answer.
-	runtime.GC()
 }

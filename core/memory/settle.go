@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"time"
 
@@ -64,7 +65,9 @@ func (s *settler) settle(ctx context.Context) error {
 		return errors.Join(tuned, err)
 	}
 	steps, err := s.reclaim(ctx)
-	// Pages that came back while others went left holes.
+	// What lives in this process's own heap comes back now, and not when somebody waits for an answer. The pages that
+	// came back left holes.
+	runtime.GC()
 	err = errors.Join(tuned, err, s.write(compactFile, "1"))
 	after, _ := Read(s.root)
 	s.log.Info("memory settled", "steps", steps, "available", after.Available, "before", before.Available, "compressed", after.Compressed)
