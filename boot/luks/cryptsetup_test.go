@@ -12,7 +12,10 @@ import (
 // cryptsetup runs Debian's tool, which is the judge of what we write and read.
 func cryptsetup(t *testing.T, stdin []byte, args ...string) ([]byte, error) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "cryptsetup", append([]string{"--batch-mode"}, args...)...)
+	cmd := exec.CommandContext(t.Context(), "cryptsetup", append([]string{"--batch-mode", "--disable-locks"}, args...)...)
+	if cmd.Err != nil { // a user's PATH may lack it
+		cmd = exec.CommandContext(t.Context(), "/usr/sbin/cryptsetup", cmd.Args[1:]...)
+	}
 	cmd.Stdin = bytes.NewReader(stdin)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
