@@ -200,9 +200,6 @@ func (a *appliance) start(ctx context.Context) {
 	beside.Go(a.listen)
 	a.startPlugins(ctx)
 	beside.Wait()
-	if a.released() {
-		go a.watchDevices(ctx)
-	}
 	if a.yaml != nil { // an isolated box is handed none
 		a.reportConfig(ctx)
 	}
@@ -212,6 +209,9 @@ func (a *appliance) start(ctx context.Context) {
 		go a.update.Run(ctx)
 	}
 	notifyReady(ctx, a.log)
+	if a.released() {
+		go a.watchDevices(ctx)
+	}
 	go a.giveBack(ctx)
 }
 

@@ -2,12 +2,15 @@ package firmware
 
 import (
 	"context"
+	"encoding/hex"
+	"errors"
 	"slices"
 
 	"github.com/ratchetos/ratchet/boot/ledger"
 	"github.com/ratchetos/ratchet/boot/verdict"
 	"github.com/ratchetos/ratchet/core/inventory"
 	"github.com/ratchetos/ratchet/hw"
+	fw "github.com/ratchetos/ratchet/hw/firmware"
 )
 
 // Met is a device that showed up while the box runs, with its verdict.
@@ -25,11 +28,10 @@ func (m *Manager) Meet(ctx context.Context, d hw.Device) ([]Met, error) {
 		return nil, err
 	}
 	if d.Driver != "" { // a disk behind a controller that is in use
-		return m.verdicts(j, []hw.Device{d}), nil
+		return m.verdicts(j, []hw.Device{m.reread(ctx, d)}), nil
 	}
 	if !d.Supported || !m.awaited(j, d.Kind) {
-		met := m.verdicts(j, []hw.Device{d})
-		return met, nil
+		return m.verdicts(j, []hw.Device{d}), nil
 	}
 	devices, err := m.Devices.Devices()
 	if err != nil {
@@ -44,6 +46,27 @@ func (m *Manager) Meet(ctx context.Context, d hw.Device) ([]Met, error) {
 		err = isolate()
 	}
 	return met, err
+}
+
+// reread asks a device that is bound what it runs, as binding it does.
+func (m *Manager) reread(ctx context.Context, d hw.Device) hw.Device {
+	f, err := m.Hardware.Firmware(d)
+	if errors.Is(err, fw.ErrUnsupported) {
+		return d // what its driver told is all there is
+	}
+	var now fw.Reading
+	if err == nil {
+		now, err = f.ReadBack(ctx)
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		d.FirmwareErr = err.Error()
+		return d
+	}
+	if d.Firmware, d.FirmwareDigest = now.Version, ""; now.Strength == fw.Digest {
+		d.FirmwareDigest = hex.EncodeToString(now.Digest[:])
+	}
+	return d
 }
 
 // verdicts judges devices as they read back.

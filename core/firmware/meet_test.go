@@ -100,3 +100,17 @@ func TestCloneGetsNothing(t *testing.T) {
 		t.Errorf("the original: %+v, %v", d, err)
 	}
 }
+
+// TestDiskBehindAControllerInUse is there when it is heard of: it is read where it is.
+func TestDiskBehindAControllerInUse(t *testing.T) {
+	b := newBox(t, map[string]sim.Options{"05.0": {}})
+	for _, want := range []string{"returned", "firmware-changed"} {
+		if want == "firmware-changed" {
+			b.tool("05.0", func(d *sim.Device) error { return d.Tamper(0, sim.Image("sim", "1.0", 5000)) })
+		}
+		met, err := b.Meet(t.Context(), b.devices[0])
+		if err != nil || len(met) != 1 || met[0].Verdict.Code != want {
+			t.Errorf("%+v, %v, want %s", met, err, want)
+		}
+	}
+}
