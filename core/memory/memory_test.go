@@ -96,3 +96,14 @@ func TestSwappedIn(t *testing.T) {
 		}
 	}
 }
+
+func TestSaved(t *testing.T) {
+	for stat, want := range map[string]int64{
+		"22126592 13966859 15396864        0 16031744       61       70     1546     1605\n": 22126592 - 15396864,
+		"4096 4096 8192 0\n": -4096, "": 0, "x y z": 0, "1 2": 0,
+	} {
+		if got := saved(stat); got != want {
+			t.Errorf("%q: %d, want %d", stat, got, want)
+		}
+	}
+}

@@ -7,8 +7,8 @@ const (
 	// maxSteps bounds it all: there is nothing else that is cold than the file system in memory and core's heap.
 	maxSteps = 20
 	// A step is in vain when it brings less than gain, in bytes: what it took could hardly be compressed, as the
-	// kernel modules of the image, which are compressed already; or somebody has begun to work. The next may bring
-	// more, so that it takes several in a row to end.
+	// kernel modules of the image, which are compressed already. The next may bring more, so that it takes several
+	// in a row to end.
 	gain     = step / 8
 	patience = 4
 	// hot is how many pages fetched back between two steps say that what was taken is in use: half of it.
@@ -17,7 +17,7 @@ const (
 
 // sample is what is seen before a step.
 type sample struct {
-	available uint64 // bytes
+	saved     int64  // bytes: what lies compressed, less what that takes
 	swappedIn uint64 // pages, ever
 }
 
@@ -32,7 +32,7 @@ func (r *reclaimer) next(now sample) bool {
 	fetched := now.swappedIn - min(r.last.swappedIn, now.swappedIn)
 	switch {
 	case r.steps == 0: // nothing to compare with
-	case now.available < r.last.available+gain, fetched > hot:
+	case now.saved < r.last.saved+gain, fetched > hot:
 		r.vain++
 	default:
 		r.vain = 0

@@ -18,7 +18,7 @@ func TestReclaimer(t *testing.T) {
 			if _, err := fmt.Sscan(line, &mib, &in); err != nil {
 				d.Fatalf(t, "%q: %v", line, err)
 			}
-			if r.next(sample{available: uint64(mib * (1 << 20)), swappedIn: in}) {
+			if r.next(sample{saved: int64(mib * (1 << 20)), swappedIn: in}) {
 				out.WriteString("step\n")
 			} else {
 				out.WriteString("stop\n")
@@ -31,8 +31,8 @@ func TestReclaimer(t *testing.T) {
 // TestReclaimerEnds: however much every step brings, there is a last one.
 func TestReclaimerEnds(t *testing.T) {
 	var r reclaimer
-	steps := uint64(0)
-	for r.next(sample{available: steps * step}) {
+	steps := int64(0)
+	for r.next(sample{saved: steps * step}) {
 		if steps++; steps > maxSteps {
 			t.Fatal("it goes on")
 		}

@@ -99,15 +99,15 @@ func (s *settler) reclaim(ctx context.Context) (steps int, err error) {
 }
 
 func (s *settler) sample() (sample, error) {
-	u, err := Read(s.root)
+	stat, err := os.ReadFile(s.path(statFile))
 	if err != nil {
-		return sample{}, err
+		return sample{}, fmt.Errorf("read memory: %w", err)
 	}
 	vmstat, err := os.ReadFile(s.path(vmstatFile))
 	if err != nil {
 		return sample{}, fmt.Errorf("read memory: %w", err)
 	}
-	return sample{available: u.Available, swappedIn: swappedIn(string(vmstat))}, nil
+	return sample{saved: saved(string(stat)), swappedIn: swappedIn(string(vmstat))}, nil
 }
 
 func (s *settler) path(file string) string { return filepath.Join("/", s.root, file) }

@@ -33,6 +33,7 @@ func newMachine(t *testing.T) *machine {
 		algorithmFile:   "lzo lzo-rle [zstd]\n",
 		sizeFile:        "0\n",
 		compactFile:     "",
+		statFile:        "       0        0        0        0        0        0        0        0        0\n",
 		device:          "",
 	} {
 		path := filepath.Join(m.root, file)
@@ -115,6 +116,7 @@ func TestSettleWithout(t *testing.T) {
 		{"swapping", func(_ *machine, s *settler) { s.swapon = func(string) error { return refused } }, refused, false},
 		{"reclaim", func(m *machine, _ *settler) { m.remove(reclaimFile) }, fs.ErrNotExist, true},
 		{"events", func(m *machine, _ *settler) { m.remove("proc/vmstat") }, fs.ErrNotExist, true},
+		{"figures of the device", func(m *machine, _ *settler) { m.remove(statFile) }, fs.ErrNotExist, true},
 		{"meminfo", func(m *machine, _ *settler) { m.remove("proc/meminfo") }, fs.ErrNotExist, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {

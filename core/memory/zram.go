@@ -19,6 +19,7 @@ const (
 	sizeFile      = "sys/block/zram0/disksize"
 	algorithmFile = "sys/block/zram0/comp_algorithm"
 	compactFile   = "sys/block/zram0/compact"
+	statFile      = "sys/block/zram0/mm_stat"
 )
 
 // compressor was chosen by measurement (docs/explanation/memory.md): zstd would make the cold pages a tenth smaller,
@@ -84,6 +85,16 @@ func (s *settler) compress(size uint64) error {
 // algorithms lists the kernel's compressors; the chosen one stands in brackets.
 func algorithms(text string) []string {
 	return strings.Fields(strings.NewReplacer("[", "", "]", "").Replace(text))
+}
+
+// saved is what the device saves, in bytes: the size of what was written to it less the memory it takes. It is what a
+// step of reclaim brings, whatever else is going on in the box.
+func saved(stat string) int64 {
+	var original, compressed, used int64
+	if _, err := fmt.Sscan(stat, &original, &compressed, &used); err != nil {
+		return 0
+	}
+	return original - used
 }
 
 // swapon is swapon(2), which package unix lacks.
