@@ -135,37 +135,49 @@ func (c *check) openVault(context.Context) {
 	c.isolateDevices()
 }
 
-// mapVolumes makes the devices, with the content that their first users expect.
+// mapVolumes makes the devices, with the content that their first users expect. The kernel waits more than
+// it works, so both are made at the same time.
 func (c *check) mapVolumes() error {
 	o := c.vault.opened
-	node, err := c.mapVolume(partState, stateName, c.disk.State, o.State, c.makeState)
-	if err != nil {
-		return err
+	data, dataErr := "", o.DataErr
+	done := make(chan any)
+	go func() {
+		done <- guarded(func() {
+			if dataErr == nil {
+				data, dataErr = c.mapVolume(partData, dataName, c.disk.Data, o.Data, c.blankData)
+			}
+		})
+	}()
+	state, err := c.mapVolume(partState, stateName, c.disk.State, o.State, c.makeState)
+	if p := <-done; p != nil {
+		panic(p) // on to Check, which isolates
 	}
-	c.disk.State = node
-	if node, err = "", o.DataErr; err == nil {
-		node, err = c.mapVolume(partData, dataName, c.disk.Data, o.Data, c.blankData)
+	if state != "" {
+		c.vault.mapped = append(c.vault.mapped, stateName)
 	}
-	if c.disk.Data = node; err != nil && !errors.Is(err, vault.ErrNoData) {
-		c.Say("warning: DATA stays shut, nothing can use it: %v", err)
+	if data != "" {
+		c.vault.mapped = append(c.vault.mapped, dataName)
 	}
-	return nil
+	if dataErr != nil && !errors.Is(dataErr, vault.ErrNoData) {
+		c.Say("warning: DATA stays shut, nothing can use it: %v", dataErr)
+	}
+	c.disk.State, c.disk.Data = state, data
+	return err
 }
 
 // mapVolume maps one volume; a new one gets its first content, and a mark once that is whole.
 func (c *check) mapVolume(part, name, node string, m vault.Mapping, first func(node string, size int64) error) (string, error) {
 	mapped, err := c.Volumes.Map(name, node, m)
+	if err != nil || m.Ready {
+		return mapped, err
+	}
+	if err = first(mapped, m.Size); err == nil {
+		err = c.withVolume(part, node, vault.Volume.Finish)
+	}
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("prepare %s: %w", part, errors.Join(err, c.Volumes.Unmap(name)))
 	}
-	c.vault.mapped = append(c.vault.mapped, name)
-	if m.Ready {
-		return mapped, nil
-	}
-	if err := first(mapped, m.Size); err != nil {
-		return "", fmt.Errorf("prepare %s: %w", part, err)
-	}
-	return mapped, c.withVolume(part, node, vault.Volume.Finish)
+	return mapped, nil
 }
 
 // shutUnreleased is for a box that was isolated after its volumes were opened.

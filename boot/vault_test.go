@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
@@ -21,6 +22,7 @@ import (
 // its key, as on a disk.
 type files struct {
 	dir    string
+	mu     sync.Mutex
 	mapped map[string]string // name → file
 	broken bool              // the kernel has no dm-crypt
 }
@@ -33,6 +35,8 @@ func (f *files) Map(name, path string, m vault.Mapping) (string, error) {
 	if f.broken {
 		return "", errors.New("no dm-crypt")
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if f.mapped[name] != "" {
 		return "", fmt.Errorf("%s is mapped already", name)
 	}
