@@ -188,7 +188,7 @@ func (inv *Inventory) resolve(selector string) (Device, error) {
 				return inv.describe(d), nil
 			}
 		}
-		return Device{}, &hw.NotFoundError{Selector: selector, Hint: "the boot disk has no DATA partition"}
+		return Device{}, &hw.NotFoundError{Selector: selector, Hint: "the boot disk has no DATA partition, or it did not open; the console said why at boot"}
 	}
 	d, err := hw.Resolve(found, selector)
 	if err != nil {
