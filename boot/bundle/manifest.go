@@ -21,9 +21,10 @@ const (
 
 	maxManifest  = 64 << 10
 	maxSignature = 128
-	// MaxSBOM and MaxUKI bound the two files, in bytes.
+	// MaxSBOM bounds the SBOM, in bytes.
 	MaxSBOM = 4 << 20
-	MaxUKI  = 1 << 30
+	// MaxUKI bounds the image, in bytes; what fits a slot is less.
+	MaxUKI = 1 << 30
 
 	maxFirmware = 256
 	maxText     = 128

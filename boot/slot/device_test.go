@@ -2,6 +2,7 @@ package slot
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -43,7 +44,7 @@ func TestDevice(t *testing.T) {
 			t.Errorf("at %d: %d, %v", at, n, err)
 		}
 	}
-	if n, err := d.ReadAt(b, size-2); n != 2 || err != io.EOF {
+	if n, err := d.ReadAt(b, size-2); n != 2 || !errors.Is(err, io.EOF) {
 		t.Errorf("over the end: %d, %v", n, err)
 	}
 	// A write is seen by the next read, though its window was read before.

@@ -56,8 +56,10 @@ func (b *Backend) ApplyUpdate(_ context.Context, r *apipb.ApplyUpdateRequest, em
 	}
 	for _, p := range []*apipb.UpdateProgress{
 		{Phase: "verify", Done: 25 << 20, Total: 25 << 20},
-		{Phase: "write", Done: 10 << 20, Total: 25 << 20}, {Phase: "write", Done: 25 << 20, Total: 25 << 20},
-		{Phase: "read back", Done: 25 << 20, Total: 25 << 20}, {Result: result},
+		{Phase: "write", Done: 10 << 20, Total: 25 << 20},
+		{Phase: "write", Done: 25 << 20, Total: 25 << 20},
+		{Phase: "read back", Done: 25 << 20, Total: 25 << 20},
+		{Result: result},
 	} {
 		if err := emit(p); err != nil {
 			return err
