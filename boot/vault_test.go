@@ -206,9 +206,16 @@ func (w *world) spoil(path string, at int64, n int) {
 // TestVaultMoves is an RMA: the disk of a box with the TPM of another.
 func TestVaultMoves(t *testing.T) {
 	w := vaulted(t, "swtpm")
-	first := w.boot()
-	key := w.policy.RecoveryKey
 	w.policy.Development, w.policy.RecoveryKey = false, ""
+	w.types("provision")
+	first := w.boot()
+	w.want(first, verdict.Released, "provisioned")
+	w.holds(first)
+	_, key, shown := strings.Cut(w.said.String(), "RECOVERY KEY, shown once, write it down: ")
+	if key, _, _ = strings.Cut(key, "\n"); !shown {
+		t.Fatalf("no recovery key in\n%s", w.said.String())
+	}
+	w.console = nil
 	w.tpm = tpmtest.New(t, "swtpm")
 	r := w.boot()
 	w.want(r, verdict.Isolated, "tpm-cleared")
