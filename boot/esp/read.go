@@ -59,12 +59,8 @@ func Read(r io.ReaderAt, size int64) (Image, error) {
 		return Image{}, err
 	}
 	i := Image{Volume: v, Length: file.Size()}
-	h := sha256.New()
-	if _, err := io.CopyBuffer(h, struct{ io.Reader }{file}, make([]byte, chunk)); err != nil {
-		return Image{}, fmt.Errorf("read slot: %w", err)
-	}
-	h.Sum(i.SHA256[:0])
-	return i, nil
+	i.SHA256, err = Sum(file)
+	return i, err
 }
 
 func same(r io.ReaderAt, e extent) error {

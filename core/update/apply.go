@@ -3,7 +3,6 @@ package update
 import (
 	"bufio"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -168,11 +167,11 @@ func (m *Manager) write(ctx context.Context, target string, to ledger.Content, i
 	if err != nil {
 		return fmt.Errorf("read back: %w", err)
 	}
-	h := sha256.New()
-	if _, err := io.CopyBuffer(h, watched(ctx, file, "read back", r.Bytes, progress), make([]byte, 256<<10)); err != nil {
+	sum, err := esp.Sum(watched(ctx, file, "read back", r.Bytes, progress))
+	if err != nil {
 		return fmt.Errorf("read back: %w", err)
 	}
-	if got := ledger.Digest(h.Sum(nil)); got != to.Digest {
+	if got := ledger.Digest(sum); got != to.Digest {
 		return fmt.Errorf("read back: the medium holds %s, %s was written", got.Short(), to.Digest.Short())
 	}
 	r.Read = m.o.Clock() - begin
