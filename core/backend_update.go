@@ -85,6 +85,14 @@ func (b backend) updater() (*update.Manager, error) {
 	return b.a.update, nil
 }
 
+// changer is updater for what changes something.
+func (b backend) changer() (*update.Manager, error) {
+	if b.a.report != nil && !b.a.released() {
+		return nil, fmt.Errorf("update the image: %w: %s", api.ErrNotReleased, b.a.report.Box.Reason)
+	}
+	return b.updater()
+}
+
 // UpdateStatus implements api.Backend.
 func (b backend) UpdateStatus(ctx context.Context) (*apipb.UpdateStatusReply, error) {
 	m, err := b.updater()
@@ -114,7 +122,7 @@ func (b backend) UpdateStatus(ctx context.Context) (*apipb.UpdateStatusReply, er
 
 // StageUpdate implements api.Backend.
 func (b backend) StageUpdate(_ context.Context, offset uint64, data []byte) (uint64, error) {
-	m, err := b.updater()
+	m, err := b.changer()
 	if err != nil {
 		return 0, err
 	}
@@ -124,7 +132,7 @@ func (b backend) StageUpdate(_ context.Context, offset uint64, data []byte) (uin
 
 // ApplyUpdate implements api.Backend.
 func (b backend) ApplyUpdate(ctx context.Context, r *apipb.ApplyUpdateRequest, emit func(*apipb.UpdateProgress) error) error {
-	m, err := b.updater()
+	m, err := b.changer()
 	if err != nil {
 		return err
 	}
@@ -134,7 +142,7 @@ func (b backend) ApplyUpdate(ctx context.Context, r *apipb.ApplyUpdateRequest, e
 
 // SettleUpdate implements api.Backend.
 func (b backend) SettleUpdate(ctx context.Context, emit func(*apipb.UpdateProgress) error) error {
-	m, err := b.updater()
+	m, err := b.changer()
 	if err != nil {
 		return err
 	}
@@ -144,7 +152,7 @@ func (b backend) SettleUpdate(ctx context.Context, emit func(*apipb.UpdateProgre
 
 // RollbackUpdate implements api.Backend.
 func (b backend) RollbackUpdate(ctx context.Context, reboot bool) (*apipb.RollbackUpdateReply, error) {
-	m, err := b.updater()
+	m, err := b.changer()
 	if err != nil {
 		return nil, err
 	}
