@@ -8,6 +8,8 @@
 //	disk.go     c. find the boot disk, binding one storage controller at a time, the one that
 //	            an EFI variable names (efi.go) first; hide other disks behind it
 //	check.go    d. LEDGER, and the verdict for the box
+//	slots.go       count the boot, read back the image slots of open attempts (beside e), repair boot entries
+//	watchdog.go    the hardware watchdog, armed before anything is looked at
 //	devices.go  e. bind every catalogued device, read it back, verdict for each
 //	close.go    f. close attempts: new ledger slot, sync, then E, read back
 //	vault.go    g. the box's secret out of the TPM (beside e), STATE and DATA mapped; volumes.go: how
@@ -17,7 +19,7 @@
 // Check is a–h without a kernel: it works on a Machine, whose parts are small interfaces, so that the
 // whole flow runs in a test on a software TPM, a file for LEDGER and hardware made of maps.
 //
-// Guarantees. Nothing but TPM, console, efivarfs and one storage controller at a time is touched
+// Guarantees. Nothing but TPM, console, efivarfs, watchdog and one storage controller at a time is touched
 // before the box's verdict. Every error becomes a verdict; Check does not return one. What is not
 // released has no driver bound when core starts. PCR 11 is capped in any case. There is no loop that
 // waits for something to get better, and a panic ends at a console that answers.
