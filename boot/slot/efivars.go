@@ -21,10 +21,9 @@ const maxVariable = 64 << 10
 
 // ours are the attributes of our variables: non-volatile, visible to boot services and to the running
 // system. A file starts with four bytes of them.
-const (
-	ours          uint32 = 0x07
-	attributesLen        = 4
-)
+const ours uint32 = 0x07
+
+const attributesLen = 4
 
 // EFIVars are the Variables of a running machine. The zero value is usable.
 type EFIVars struct{ Dir string } // "" for EFIVarsDir

@@ -57,6 +57,11 @@ func Create(dir, name string) (r Ring, err error) {
 		_, err := r.fill(name, Roles()...)
 		return err
 	})
+	if err != nil {
+		return r, err
+	}
+	// Now, since PK and KEK go to a safe next.
+	_, err = r.Enrolment()
 	return r, err
 }
 

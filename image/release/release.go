@@ -122,7 +122,10 @@ func (m *maker) write(name string, data []byte) error {
 func (m *maker) images() error {
 	for from, suffix := range map[string]string{builder.SignedFile: ".efi", builder.BundleFile: ".bundle", builder.SBOMFile: ".spdx.json"} {
 		err := os.Rename(filepath.Join(m.built, from), filepath.Join(m.dir, m.name(suffix)))
-		if err != nil && !(from == builder.SBOMFile && errors.Is(err, os.ErrNotExist)) { // a binary that was given has none
+		if from == builder.SBOMFile && errors.Is(err, os.ErrNotExist) {
+			continue // of a binary that was given
+		}
+		if err != nil {
 			return err
 		}
 	}
