@@ -20,7 +20,8 @@ const (
 
 	restAtMost = 2 * time.Minute
 	restSteady = mib // between two looks
-	restEvery  = 3 * time.Second
+	// Each look is a login's worth of work for core: more often, and the box is not at rest.
+	restEvery = 15 * time.Second
 )
 
 // settled waits until core says that what only the start needed has been given back, and the memory in use stays the
