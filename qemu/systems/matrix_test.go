@@ -159,12 +159,15 @@ func (m *machine) stores(t *testing.T, model string) {
 	}
 }
 
-// bootsFrom starts the image by UEFI from a disk of each model.
+// bootsFrom starts the image by UEFI from a disk of each model. OVMF has no driver for megasas, whose UEFI driver is in
+// the option ROM of real boards: there the kernel is loaded directly, and finds the same boot disk.
 func (s *counterSuite) bootsFrom(t *testing.T) {
 	for _, model := range diskModels {
 		t.Run(model, func(t *testing.T) {
 			t.Parallel()
-			m := boot(t, box.Options{Image: s.image, Dir: s.machine("from-" + model), UEFI: true, BootDisk: model, Config: []byte("version: 1\n")})
+			m := boot(t, box.Options{
+				Image: s.image, Dir: s.machine("from-" + model), UEFI: model != "megasas", BootDisk: model, Config: []byte("version: 1\n"),
+			})
 			line := m.released("provisioned")
 			m.types("power off", `ratchet: stopping`)
 			m.ended()
