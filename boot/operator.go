@@ -59,10 +59,13 @@ func (o *operator) ledgerLine() string {
 	switch c := l.Contents; {
 	case c.Factory():
 		return "as it left the factory"
-	case o.j.Ledger != nil:
-		return fmt.Sprintf("number %d, written for counter %d by image %s", o.j.Ledger.Sequence, o.j.Ledger.Counter, o.j.Ledger.Box.Image)
+	default:
+		v := verdict.Vouched(o.facts)
+		if v == nil {
+			return "the TPM does not vouch for it"
+		}
+		return fmt.Sprintf("number %d, as the TPM vouches, written at counter %d", v.Sequence, v.Counter)
 	}
-	return "the TPM does not vouch for it"
 }
 
 // boxName is what a request has to name. An unprovisioned box goes by its endorsement key, and gets a

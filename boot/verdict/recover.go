@@ -19,6 +19,14 @@ func Validated(f Facts) Judgement {
 	if bad != nil || f.TPM.E != IndexWritten {
 		return before
 	}
+	n, t := newest(f.Ledger.Contents), f.TPM
+	if n.Sequence > l.Sequence && n.Counter > l.Counter && (n.Counter != t.Counter || n.Journal != t.Journal) {
+		// Moving C hides that a TPM was rolled back; what LEDGER remembers of the later life does not go away. A ledger
+		// for exactly the state that the TPM is in is one whose E was not written in time.
+		before.Next = nextAccept
+		before.Reason += "; and LEDGER holds a newer ledger than the TPM vouches for"
+		return before
+	}
 	j := Judgement{Ledger: l, Action: Rebase, ConfigSlot: -1}
 	if bad := j.chain(f); bad != nil {
 		j.Open, j.Ahead = nil, false // attempts that cannot be proven did not happen
@@ -35,6 +43,15 @@ func Validated(f Facts) Judgement {
 	j.Config, j.ConfigSlot = now, slot
 	j.release("validated", "validated by an operator: %s", before.Reason)
 	return j
+}
+
+// Vouched is the ledger that E vouches for, nil when there is none.
+func Vouched(f Facts) *ledger.Ledger {
+	if f.Ledger.Health != Healthy {
+		return nil
+	}
+	l, _ := vouched(f)
+	return l
 }
 
 // Accepted is the judgement once somebody with authority over the box – the recovery key, or a signed
