@@ -164,6 +164,7 @@ func (s *counterSuite) uefi(t *testing.T) {
 	if !c.Measured.SecureBoot {
 		t.Error("Secure Boot is off")
 	}
+	s.firmwareOf(t, m, "serial:ratchet-data", "", "version") // NVMe admin commands under lockdown
 	seen(t, "UEFI with Secure Boot: %s, PCR 11 %.12s… as predicted", line, c.Measured.PCR11)
 	m.off()
 }
