@@ -174,7 +174,7 @@ func Decompress(to *os.File, from io.Reader) error {
 		if at += int64(n); at > maxDisk {
 			return fmt.Errorf("unpack disk: it is larger than %d GiB", int64(maxDisk)>>30)
 		}
-		if err == io.EOF { //nolint:errorlint // ReadFull's own, and nothing else is the end
+		if err == io.EOF { // of ReadFull itself
 			return to.Truncate(at)
 		}
 		if err != nil { // a disk is a multiple of the block, so one that is not was cut off

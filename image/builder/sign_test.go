@@ -86,7 +86,7 @@ func holds(t *testing.T, out string, r keys.Ring) {
 	members := map[string][]byte{}
 	for b := tar.NewReader(bytes.NewReader(read(t, filepath.Join(out, BundleFile)))); ; {
 		h, err := b.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

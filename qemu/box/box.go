@@ -35,7 +35,7 @@ type Options struct {
 	SecureBoot bool
 	// SetupMode starts with the firmware of SecureBoot and no keys in it.
 	SetupMode bool
-	Cert       []byte // PEM
+	Cert      []byte // PEM
 	// NoTPM leaves the TPM out.
 	NoTPM bool
 	// BootDisk is the model of the boot disk, virtio-blk if empty.
@@ -44,8 +44,8 @@ type Options struct {
 	// a package powercut's NBD export of that file.
 	BootDrive func(path string) (filename string, err error)
 	// Bus is between the machine and its TPM.
-	Bus vm.Bus
-	Disks    []vm.Disk
+	Bus   vm.Bus
+	Disks []vm.Disk
 	// NICs beside the management NIC, which is always the first one.
 	NICs []vm.NIC
 	// Forwards are guest ports beside APIPort and NBDPort.
