@@ -58,6 +58,16 @@ func (c *check) readBack(ctx context.Context) []observed {
 	return seen
 }
 
+// builtIn says what isolation cannot promise: a driver in the kernel itself has bound before init ran. The cloud kernel
+// has NVMe's.
+func (c *check) builtIn(functions []hw.Device) {
+	for _, f := range functions {
+		if f.Driver != "" {
+			c.Say("warning: isolation is not guaranteed: %s was bound to %s, which this kernel has built in, before init ran", f.Place, f.Driver)
+		}
+	}
+}
+
 // slowestFirst orders functions by how long what is behind them takes to show up: controllers that
 // look for disks wait while the others' drivers are loaded.
 func slowestFirst(a, b hw.Device) int {

@@ -43,6 +43,7 @@ func (c *check) findBootDisk(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("list controllers: %w", err)
 	}
+	c.builtIn(functions)
 	err = c.tryControllers(ctx, hintFirst(functions, c.Controller))
 	if err != nil && c.rescue != nil {
 		// Now for the box's own disk: the first with a LEDGER, since nothing names it.

@@ -8,7 +8,7 @@ import (
 )
 
 // Freeze keeps the kernel from using any device on its own: no driver binds to a PCI function
-// by itself, no USB device is used before it was authorised, and no module is loaded on demand.
+// by itself, none without a driver starts DMA, no USB device is used before it was authorised, and no module is loaded on demand.
 // It goes as far as it can and reports everything that failed; a kernel without one of these
 // switches has nothing to freeze there.
 func (s *System) Freeze() error {
@@ -20,6 +20,7 @@ func (s *System) Freeze() error {
 	}
 	// PCI first: it is the one that releases what matters.
 	step("turn PCI probing off", s.bus.Freeze())
+	step("take bus mastering", s.bus.Quiet())
 	step("turn module autoload off", s.set("/proc/sys/kernel/modprobe", "\n"))
 	// For USB controllers yet to come (the loader gives it to usbcore as a parameter too) …
 	step("authorise no USB device", s.set("/sys/module/usbcore/parameters/authorized_default", "0"))

@@ -103,6 +103,12 @@ func TestFreeze(t *testing.T) {
 			t.Errorf("%s is %q", path, got)
 		}
 	}
+	// Firmware left functions without a driver able to write memory; bound ones need it.
+	for function, want := range map[string]byte{"0000:00:02.0": 0, "0000:00:03.0": 4} {
+		if config, err := os.ReadFile(filepath.Join(root, "sys/bus/pci/devices", function, "config")); err != nil || config[4]&4 != want {
+			t.Errorf("%s: command register %#x (%v), want bus mastering %d", function, config[4], err, want)
+		}
+	}
 	if got := fakesys.Get(root, "proc/sys/kernel/modprobe"); strings.HasPrefix(got, "/sbin") {
 		t.Errorf("modprobe is %q", got)
 	}

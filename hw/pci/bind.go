@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,6 +22,30 @@ func (b Bus) Freeze() error {
 	}
 	return err
 }
+
+// Quiet takes bus mastering from every function that no driver is bound to, whatever it is: firmware leaves what it
+// booted from, and what it scanned, able to write memory. Bridges pass on what is behind them, and a display shows the
+// console; both stay as they are.
+func (b Bus) Quiet() error {
+	functions, err := b.Scan()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, f := range functions {
+		if f.Driver != "" || strings.HasPrefix(f.Class, classBridge) || strings.HasPrefix(f.Class, classDisplay) {
+			continue
+		}
+		errs = append(errs, f.stopMastering())
+	}
+	return errors.Join(errs...)
+}
+
+// Base classes of the PCI Code and ID Assignment Specification.
+const (
+	classDisplay = "03"
+	classBridge  = "06"
+)
 
 // Bind attaches the function to the driver, which must be loaded, and to no other. It returns
 // when the driver's probe has returned; what the driver finds may come later.
