@@ -69,7 +69,7 @@ func TestEFIVars(t *testing.T) {
 		t.Fatal(err)
 	}
 	raw, err := os.ReadFile(v.path(bootCount, VendorRatchet))
-	if err != nil || !bytes.Equal(raw, []byte{7, 0, 0, 0, 3}) {
+	if err != nil || !bytes.Equal(raw, []byte{7, 0, 0, 0, 3, 0}) {
 		t.Errorf("file holds %x, %v", raw, err)
 	}
 	if repaired, err := f.Repair(slots, "B", nil); !repaired || err != nil {

@@ -131,6 +131,16 @@ func (e Entries) Prefer(s Slots, first, running string, bad map[string]bool) Cha
 	return c
 }
 
+// first says whether the first entry of ours in the order is for the partition running.
+func (e Entries) first(running string) bool {
+	for _, n := range e.Order {
+		if o, known := e.Options[n]; known && o.Active && strings.HasPrefix(o.Description, describes) {
+			return strings.EqualFold(o.Place.GUID, running)
+		}
+	}
+	return false
+}
+
 // Alternative finds an entry of ours in the order for another partition than the running one: early in a boot, when
 // no disk is there yet to say where the slots are. It returns the order with that entry first.
 func (e Entries) Alternative(running string) (n uint16, order []uint16, ok bool) {

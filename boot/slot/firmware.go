@@ -140,6 +140,14 @@ func (f Firmware) Try(s Slots, name string) error {
 	if !ok {
 		return fmt.Errorf("slot %s has no boot entry; reboot, which repairs them", name)
 	}
+	c, err := f.counted()
+	if err != nil {
+		return err
+	}
+	c.trial = true
+	if err := f.keep(c); err != nil {
+		return err
+	}
 	return f.Variables.Set(bootNext, VendorGlobal, binary.LittleEndian.AppendUint16(nil, n))
 }
 
@@ -183,54 +191,80 @@ func (f Firmware) Commit(s Slots, running string, bad map[string]bool) error {
 	return f.SetCount(0)
 }
 
-// Count is the number of boots since the last healthy one. A variable of another form counts as none.
-func (f Firmware) Count() (uint8, error) {
+// count is the variable RatchetBootCount: boots since the last healthy one, and whether a trial is to come.
+type count struct {
+	boots uint8
+	trial bool
+}
+
+// counted reads the count. A variable of another form counts as none.
+func (f Firmware) counted() (count, error) {
 	if !f.There() {
-		return 0, nil
+		return count{}, nil
 	}
 	b, err := f.get(bootCount, VendorRatchet)
-	if err != nil || len(b) != 1 {
-		return 0, err
+	if err != nil || len(b) != 2 {
+		return count{}, err
 	}
-	return b[0], nil
+	return count{b[0], b[1] != 0}, nil
+}
+
+// keep writes the count when it differs.
+func (f Firmware) keep(c count) error {
+	was, err := f.counted()
+	if err != nil || !f.There() || was == c {
+		return err
+	}
+	b := []byte{c.boots, 0}
+	if c.trial {
+		b[1] = 1
+	}
+	return f.Variables.Set(bootCount, VendorRatchet, b)
+}
+
+// Count is the number of boots since the last healthy one.
+func (f Firmware) Count() (uint8, error) {
+	c, err := f.counted()
+	return c.boots, err
 }
 
 // SetCount writes the count when it differs.
-func (f Firmware) SetCount(n uint8) error {
-	was, err := f.Count()
-	if err != nil || !f.There() || was == n {
-		return err
-	}
-	return f.Variables.Set(bootCount, VendorRatchet, []byte{n})
-}
+func (f Firmware) SetCount(n uint8) error { return f.keep(count{boots: n}) }
 
 // Begin counts this boot and says what to do because of the boots before it. running is the unique GUID of the
 // partition that it came from. With Switch the other slot is already first and next: the caller restarts.
-func (f Firmware) Begin(running string) (count uint8, step Step, err error) {
-	before, err := f.Count()
+//
+// The one boot that Try asked for is not counted: when it fails, the slot that was healthy boots, and must not be left
+// for the one that has just failed because the power went once more.
+func (f Firmware) Begin(running string) (boots uint8, step Step, err error) {
+	c, err := f.counted()
 	if err != nil || !f.There() {
 		return 0, Continue, err
 	}
-	count, step = Next(before)
-	if err := f.SetCount(count); err != nil {
-		// A count that cannot be kept must not lead to a restart that would be repeated for ever.
-		return count, Continue, err
-	}
-	if step != Switch {
-		return count, step, nil
-	}
 	e, err := f.Entries()
 	if err != nil {
-		return count, Continue, err
+		return c.boots, Continue, err
+	}
+	trial := c.trial && !e.first(running)
+	c.trial = false
+	if !trial {
+		c.boots, step = Next(c.boots)
+	}
+	if err := f.keep(c); err != nil {
+		// A count that cannot be kept must not lead to a restart that would be repeated for ever.
+		return c.boots, Continue, err
+	}
+	if step != Switch {
+		return c.boots, step, nil
 	}
 	n, order, ok := e.Alternative(running)
 	if !ok {
-		return count, Continue, nil
+		return c.boots, Continue, nil
 	}
 	if err := f.setOrder(order); err != nil {
-		return count, Continue, err
+		return c.boots, Continue, err
 	}
-	return count, Switch, f.Variables.Set(bootNext, VendorGlobal, binary.LittleEndian.AppendUint16(nil, n))
+	return c.boots, Switch, f.Variables.Set(bootNext, VendorGlobal, binary.LittleEndian.AppendUint16(nil, n))
 }
 
 // get is nil for a variable that is not there.
