@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	"github.com/ratchetos/ratchet/image/disk"
 	"github.com/ratchetos/ratchet/image/initramfs"
 	"github.com/ratchetos/ratchet/image/kernel"
+	"github.com/ratchetos/ratchet/image/keys"
 	"github.com/ratchetos/ratchet/image/sbom"
 	"github.com/ratchetos/ratchet/image/uki"
 )
@@ -88,6 +90,10 @@ func (o Options) Build(ctx context.Context) (Manifest, error) {
 	}
 	signed, pcr, err := o.sign(unsigned)
 	if err != nil {
+		// Who waits for a signature, or only builds to compare, wants to see what it is about.
+		if w := (*keys.Wanted)(nil); errors.As(err, &w) {
+			err = errors.Join(err, renameio.WriteFile(filepath.Join(o.Out, UnsignedFile), unsigned, 0o644))
+		}
 		return Manifest{}, err
 	}
 	f, err := uki.Parse(signed)

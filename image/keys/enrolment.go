@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/ratchetos/ratchet/boot/enroll"
 	"github.com/ratchetos/ratchet/image/sign"
@@ -44,8 +45,10 @@ func (r Ring) update(v enroll.Variable, role, owner Role) ([]byte, error) {
 	if v == enroll.PK {
 		certs = certs[:1] // there is only ever one
 	}
-	// The certificate's own birthday: later than that of any it replaces, and the same every time.
-	u := enroll.Update{Time: certs[0].NotBefore, Value: enroll.Lists(certs...)}
+	// The newest certificate's birthday, and a second less for each one beside it: the same every time, later than
+	// what it replaces when a certificate is added, and when an old one is dropped.
+	born := certs[0].NotBefore.Add(-time.Duration(len(certs)-1) * time.Second)
+	u := enroll.Update{Time: born, Value: enroll.Lists(certs...)}
 	path := filepath.Join(r.Dir, v.Name+".auth")
 	if b, err := os.ReadFile(path); err == nil {
 		if have, err := enroll.ParseUpdate(b); err == nil && have.Time.Equal(u.Time) && bytes.Equal(have.Value, u.Value) {

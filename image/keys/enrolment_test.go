@@ -5,9 +5,19 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/ratchetos/ratchet/boot/enroll"
 )
+
+func born(t *testing.T, update []byte) time.Time {
+	t.Helper()
+	u, err := enroll.ParseUpdate(update)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u.Time
+}
 
 // TestEnrolment: the updates hold the ring's certificates and are made once, so that PK can be in a
 // safe; a rotated Secure Boot key comes before the one that is still believed.
@@ -72,5 +82,15 @@ func TestEnrolment(t *testing.T) {
 		if certs, err := enroll.Certificates(u.Value); err != nil || len(certs) != c.want {
 			t.Errorf("%s after a rotation: %d certificates, want %d (%v)", name, len(certs), c.want, err)
 		}
+	}
+	if err := dev.Drop(SecureBoot); err != nil {
+		t.Fatal(err)
+	}
+	dropped, err := dev.Enrolment()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a, b := born(t, f.DB), born(t, dropped.DB); !b.After(a) {
+		t.Errorf("firmware refuses db without the old certificate: it is of %v, the one before of %v", b, a)
 	}
 }

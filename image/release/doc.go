@@ -6,8 +6,8 @@
 //	ratchet-VERSION-FLAVOUR.bundle      the update
 //	ratchet-VERSION-FLAVOUR.spdx.json   what is inside (SPDX 2.3)
 //	ratchet-VERSION-FLAVOUR.image.json  digests, PCR 11, kernel package, modules
-//	secureboot.crt, bundle.pub          what the signatures are checked with
-//	PK.auth, KEK.auth, db.auth          the same certificates, for firmware that enrolls from files
+//	*.crt, *.pub                        public halves of the keys: the folder is a ring (image/keys) without secrets
+//	PK.auth, KEK.auth, db.auth          the certificates, for firmware that enrolls from files
 //	NOTES.md                            the version's part of the changelog
 //	SHA256SUMS, SHA256SUMS.sig          all of the above, signed by the bundle key
 //

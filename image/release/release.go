@@ -24,8 +24,6 @@ const (
 	SumsFile      = "SHA256SUMS"
 	SignatureFile = "SHA256SUMS.sig"
 	NotesFile     = "NOTES.md"
-	CertFile      = "secureboot.crt"
-	BundleKeyFile = "bundle.pub"
 )
 
 // Options of a release. Version, Flavour and Out are needed.
@@ -54,6 +52,9 @@ func Make(ctx context.Context, o Options) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make release: %w", err)
 	}
+	if err := replaceable(out); err != nil {
+		return nil, fmt.Errorf("make release: %w", err)
+	}
 	if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil {
 		return nil, fmt.Errorf("make release: %w", err)
 	}
@@ -80,6 +81,21 @@ func Make(ctx context.Context, o Options) ([]string, error) {
 		return nil, fmt.Errorf("make release: %w", err)
 	}
 	return m.names(out)
+}
+
+// replaceable refuses a folder that holds anything but a release: it would be removed.
+func replaceable(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) || err == nil && len(entries) == 0 {
+		return nil
+	}
+	if err == nil {
+		_, err = os.Stat(filepath.Join(dir, SumsFile))
+	}
+	if err != nil {
+		return fmt.Errorf("%s is not a release, and would be replaced: choose another folder (%w)", dir, err)
+	}
+	return nil
 }
 
 // maker is one release in the making.
@@ -149,23 +165,13 @@ func (m *maker) images() error {
 	return errors.Join(builder.Compress(to, from), to.Close())
 }
 
-// trust writes what somebody checks the release with, and what they enroll.
+// trust writes what somebody checks the release with, enrolls, and builds it again with.
 func (m *maker) trust() error {
-	cert, err := m.ring.CertificatePEM(keys.SecureBoot)
+	files, err := m.ring.PublicFiles()
 	if err != nil {
 		return err
 	}
-	pub, err := m.ring.PublicPEM(keys.Bundle)
-	if err != nil {
-		return err
-	}
-	e, err := m.ring.Enrolment()
-	if err != nil {
-		return err
-	}
-	for name, data := range map[string][]byte{
-		CertFile: cert, BundleKeyFile: []byte(pub), "PK.auth": e.PK, "KEK.auth": e.KEK, "db.auth": e.DB,
-	} {
+	for name, data := range files {
 		if err := m.write(name, data); err != nil {
 			return err
 		}

@@ -2,6 +2,9 @@ package release
 
 import (
 	"bytes"
+	"crypto"
+	"crypto/sha256"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -10,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ratchetos/ratchet/image/builder"
 	"github.com/ratchetos/ratchet/image/internal/imagetest"
 	"github.com/ratchetos/ratchet/image/keys"
 )
@@ -52,7 +56,8 @@ func TestMake(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{
-		"KEK.auth", "NOTES.md", "PK.auth", "SHA256SUMS", "SHA256SUMS.sig", "bundle.pub", "db.auth",
+		"KEK.auth", "NOTES.md", "PK.auth", "SHA256SUMS", "SHA256SUMS.sig", "bundle.pub", "db.auth", "kek.crt", "owner.pub", "pk.crt",
+		"plugin.pub", "policy-spare.pub", "policy.pub",
 		"ratchet-v1.2.3-cloud.bundle", "ratchet-v1.2.3-cloud.efi", "ratchet-v1.2.3-cloud.image.json", "ratchet-v1.2.3-cloud.img.zst",
 		"secureboot.crt",
 	}
@@ -84,6 +89,76 @@ func TestMake(t *testing.T) {
 	}
 }
 
+// TestRebuild is what somebody does who does not believe the vendor: with nothing but the source and what was
+// published, the unsigned image comes out the same.
+func TestRebuild(t *testing.T) {
+	t.Parallel()
+	o := options(t, own(t))
+	if _, err := Make(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	m, err := builder.ReadManifest(filepath.Join(o.Out, "ratchet-v1.2.3-cloud.image.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := imagetest.Options(t)
+	b.Release, b.Version, b.Keys = true, "v1.2.3", keys.Ring{Dir: o.Out, Detach: t.TempDir()}
+	var w *keys.Wanted
+	if _, err := b.Build(t.Context()); !errors.As(err, &w) {
+		t.Fatalf("built without the private keys: %v", err)
+	}
+	unsigned, err := os.ReadFile(filepath.Join(b.Out, builder.UnsignedFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprintf("%x", sha256.Sum256(unsigned)); got != m.SHA256[builder.UnsignedFile] {
+		t.Errorf("rebuilt %s, published %s", got, m.SHA256[builder.UnsignedFile])
+	}
+}
+
+// TestDetached has the bundle key far away: it is asked for the update and for the list of checksums.
+func TestDetached(t *testing.T) {
+	t.Parallel()
+	ring := own(t)
+	key, err := ring.Signer(keys.Bundle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(ring.Dir, "bundle.key")); err != nil {
+		t.Fatal(err)
+	}
+	ring.Detach = t.TempDir()
+	o := options(t, ring)
+	asked := 0
+	for {
+		_, err := Make(t.Context(), o)
+		var w *keys.Wanted
+		if !errors.As(err, &w) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			break
+		}
+		if asked++; asked > 2 {
+			t.Fatal("asked again and again")
+		}
+		digest, err := os.ReadFile(w.File)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sig, err := key.Sign(nil, digest, crypto.SHA256)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := keys.Attach(ring.Detach, sig); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if asked != 2 {
+		t.Errorf("asked %d times", asked)
+	}
+}
+
 func TestRefuses(t *testing.T) {
 	dev, _, err := keys.Development(t.TempDir())
 	if err != nil {
@@ -98,6 +173,7 @@ func TestRefuses(t *testing.T) {
 		"no version":       {func(o *Options) { o.Version = "" }, "not of the form"},
 		"development keys": {func(o *Options) { o.Build.Keys = dev }, "image keys init"},
 		"no keys":          {func(o *Options) { o.Build.Keys = keys.Ring{} }, "image keys init"},
+		"keys in the way":  {func(o *Options) { o.Build.Keys = own(t); o.Out = o.Build.Keys.Dir }, "is not a release"},
 		"no notes":         {func(o *Options) { o.Changelog = "# Changelog\n\n## 1.0.0\n\n- old\n" }, "says nothing about v1.2.3"},
 	} {
 		o := options(t, keys.Ring{Dir: "unused"})
