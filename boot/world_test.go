@@ -165,6 +165,8 @@ type world struct {
 	cut        *int
 	stick      string
 	rescueNode string
+	// enrollment is there when the firmware takes keys.
+	enrollment Enrollment
 }
 
 func newWorld(t *testing.T, kind string) *world {
@@ -248,7 +250,7 @@ func (w *world) check() Result {
 			return m, err
 		},
 		Say:     func(f string, a ...any) { fmt.Fprintf(&w.said, f+"\n", a...) },
-		Console: w.console, RecoveryAsked: w.asked,
+		Console: w.console, RecoveryAsked: w.asked, SetupMode: w.enrollment != nil, Enrollment: w.enrollment,
 		Slots:    func(string, map[string]string) ([]verdict.DiskSlot, error) { return w.slots, nil },
 		OpenSlot: openSlot, EditSlot: w.editSlot, Sticks: shelf{w.stick},
 	}
