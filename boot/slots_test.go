@@ -132,10 +132,16 @@ func TestWatchdogDrivers(t *testing.T) {
 		"Intel LPC":     {"0x8086 0x1c54 0x060100", "lpc_ich iTCO_wdt"},
 		"Intel SMBus":   {"0x8086 0xa323 0x0c0500", "i2c_i801 iTCO_wdt"},
 		"none":          {"0x1af4 0x1000 0x020000", ""},
+		"virtual Intel": {"0x8086 0x2918 0x060100", ""},
 	} {
 		root := t.TempDir()
 		f := strings.Fields(c.functions)
+		cpu := "flags\t\t: fpu vme\n"
+		if strings.HasPrefix(name, "virtual") || strings.HasPrefix(name, "QEMU") {
+			cpu = "flags\t\t: fpu vme hypervisor\n"
+		}
 		tree(t, root, map[string]string{
+			"proc/cpuinfo": cpu,
 			"sys/bus/pci/devices/0000:00:05.0/vendor": f[0] + "\n",
 			"sys/bus/pci/devices/0000:00:05.0/device": f[1] + "\n",
 			"sys/bus/pci/devices/0000:00:05.0/class":  f[2] + "\n",
