@@ -503,3 +503,45 @@ func cleared(t *testing.T, w *world) {
 		t.Fatal(err)
 	}
 }
+
+// TestAcceptChanges takes a release box whose Secure Boot was changed on purpose, or whose publisher was: E and the
+// secret of STATE are bound to the new state, and the data stay.
+func TestAcceptChanges(t *testing.T) {
+	for _, c := range []struct {
+		name, code string
+		change     func(w *world)
+	}{
+		{"Secure Boot switched off", "secure-boot-changed", func(w *world) { w.off = true }},
+		{"nothing", "clean", func(*world) {}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := vaulted(t, "simulator")
+			w.policy.Development, w.policy.RecoveryKey = false, ""
+			w.answer = func(word string) bool { return word == "provision" }
+			first := w.boot()
+			w.want(first, verdict.Released, "provisioned")
+			_, key, _ := strings.Cut(w.said.String(), "write it down: ")
+			key, _, _ = strings.Cut(key, "\n")
+			c.change(w)
+			r := w.boot()
+			if r.Report.Box.Code != c.code {
+				t.Fatalf("verdict %+v", r.Report.Box)
+			}
+			w.types("accept", key)
+			r = w.boot()
+			if c.code == "clean" {
+				w.want(r, verdict.Released, "clean")
+				return
+			}
+			w.want(r, verdict.Released, "accepted")
+			w.holds(r)
+			if !bytes.Equal(r.Secret, first.Secret) {
+				t.Error("core's key is another one")
+			}
+			w.console = nil
+			again := w.boot()
+			w.want(again, verdict.Released, "clean")
+			w.holds(again)
+		})
+	}
+}
