@@ -95,8 +95,8 @@ func (c *check) run(ctx context.Context) {
 	<-unsealed
 	c.facts.Images = <-images
 	c.timing.ReadBack = c.Clock() - c.started - c.timing.BoxVerdict
-	c.settle(ctx, seen)
-	c.openVault(ctx)
+	c.settle(seen)
+	c.openVault()
 	c.timing.AllVerdict = c.Clock() - c.started
 	c.isolateRest(seen)
 	c.cap()

@@ -1,7 +1,6 @@
 package boot
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/base32"
 	"errors"
@@ -13,13 +12,13 @@ import (
 )
 
 // settle gives the devices their verdicts and closes what is open: ledger slot, sync, E, read back.
-func (c *check) settle(ctx context.Context, seen []observed) {
+func (c *check) settle(seen []observed) {
 	if !c.j.Released() {
 		c.devices = verdict.AllIsolated(ids(seen))
 		return
 	}
 	if c.j.Action == verdict.Provision {
-		if err := c.provision(ctx); err != nil {
+		if err := c.provision(); err != nil {
 			c.fail("provision-failed", "the box could not be provisioned: %v", err)
 			c.devices = verdict.AllIsolated(ids(seen))
 			return

@@ -1,7 +1,6 @@
 package boot
 
 import (
-	"context"
 	"errors"
 
 	"github.com/ratchetos/ratchet/boot/counter"
@@ -36,7 +35,7 @@ func (c *check) readCounter(policy counter.Digest) {
 }
 
 // provision makes or finishes the counter, and reads what it then is.
-func (c *check) provision(ctx context.Context) error {
+func (c *check) provision() error {
 	key := c.ownerKey // of a box that its owner had accepted
 	if key == "" {
 		key = c.Policy.RecoveryKey
@@ -58,5 +57,5 @@ func (c *check) provision(ctx context.Context) error {
 		return errors.New(t.Detail)
 	}
 	// Before E is written: a provisioning that ends here starts again, with the recovery key at hand.
-	return c.createVault(ctx, key)
+	return c.createVault(key)
 }

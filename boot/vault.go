@@ -1,7 +1,6 @@
 package boot
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -85,7 +84,7 @@ func (c *check) tryVault() {
 
 // createVault gives the TPM a secret, and makes the volumes that it opens where there are none. Provisioning
 // calls it before it writes E, so that it is repeated when the power fails.
-func (c *check) createVault(_ context.Context, recoveryKey string) error {
+func (c *check) createVault(recoveryKey string) error {
 	if c.Volumes == nil {
 		return nil
 	}
@@ -104,7 +103,7 @@ func (c *check) bindVault(recoveryKey string) error {
 }
 
 // openVault is step g: STATE and DATA become devices. A box that it fails on is isolated.
-func (c *check) openVault(context.Context) {
+func (c *check) openVault() {
 	if !c.j.Released() || c.Volumes == nil {
 		return
 	}
