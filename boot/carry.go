@@ -63,7 +63,7 @@ func (o *operator) carryOut(ctx context.Context, text string) (what, done string
 	if err != nil {
 		return what, "", err
 	}
-	what = r.Request.String()
+	what = r.String()
 	keys, err := request.Keys(o.Policy.OwnerKeys)
 	if err != nil {
 		return what, "", err

@@ -173,15 +173,18 @@ func TestRecoverDevice(t *testing.T) {
 	}{
 		{
 			"changed firmware is not validated", func(w *world) { w.iron.behind[nicPlace][0].Firmware = "6.6" },
-			"validate " + nic, map[string]string{nic: "isolated firmware-changed"},
+			"validate " + nic,
+			map[string]string{nic: "isolated firmware-changed"},
 		},
 		{
 			"changed firmware, taken", func(w *world) { w.iron.behind[nicPlace][0].Firmware = "6.6" },
-			"recover " + nic + "|DEV-KEY", map[string]string{nic: "released ok"},
+			"recover " + nic + "|DEV-KEY",
+			map[string]string{nic: "released ok"},
 		},
 		{
 			"changed firmware, wrong key", func(w *world) { w.iron.behind[nicPlace][0].Firmware = "6.6" },
-			"recover " + nic + "|WRONG", map[string]string{nic: "isolated firmware-changed"},
+			"recover " + nic + "|WRONG",
+			map[string]string{nic: "isolated firmware-changed"},
 		},
 		{
 			"new device, admitted", func(w *world) {
@@ -190,7 +193,8 @@ func TestRecoverDevice(t *testing.T) {
 		},
 		{
 			"missing, forgotten", func(w *world) { w.iron.behind[diskPlace] = nil },
-			"recover " + disk + "|DEV-KEY", map[string]string{disk: ""},
+			"recover " + disk + "|DEV-KEY",
+			map[string]string{disk: ""},
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -127,5 +127,5 @@ func (b backend) RequestRecovery(ctx context.Context, text string) (*apipb.Recov
 	if err != nil {
 		return nil, err
 	}
-	return &apipb.RecoveryReply{What: q.Request.String(), Signer: who}, nil
+	return &apipb.RecoveryReply{What: q.String(), Signer: who}, nil
 }
