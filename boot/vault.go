@@ -91,9 +91,9 @@ func (c *check) createVault(recoveryKey string) error {
 	return c.bindVault(recoveryKey)
 }
 
-// bindVault does what needs the recovery key. A box that somebody had accepted has data to lose.
+// bindVault does what needs the recovery key. A box that has a ledger, whole or accepted, has data to lose.
 func (c *check) bindVault(recoveryKey string) error {
-	fresh := c.j.Action == verdict.Provision && !c.j.Adopt
+	fresh := c.j.Action == verdict.Provision && c.j.Ledger == nil
 	err := c.withVolumes(func(state vault.Volume, data *vault.Volume) (err error) {
 		c.vault.opened, err = vault.Bind(tpmVault{c, recoveryKey}, counter.CanonicalKey(recoveryKey), fresh, state, data)
 		return err
@@ -118,7 +118,9 @@ func (c *check) openVault() {
 	}
 	// What its owner accepted, or a development image found under another policy, gets this TPM's secret.
 	if !c.vault.bound && key != "" && (c.vault.err != nil || c.j.Adopt) {
-		c.Say("STATE and DATA are bound to this box with the recovery key: %v", errors.Join(c.vault.err))
+		if c.vault.err != nil {
+			c.Say("warning: STATE and DATA are bound to this box anew, with the recovery key: %v", c.vault.err)
+		}
 		_ = c.bindVault(key) // its error is in c.vault
 	}
 	if c.vault.err == nil {
