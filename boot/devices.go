@@ -99,7 +99,7 @@ func (c *check) bind(ctx context.Context, f hw.Device) (out []verdict.Observed) 
 			continue // its content is what LEDGER and TPM vouch for
 		}
 		out = append(out, verdict.Observed{
-			ID: d.ID, Place: d.Place, Kind: string(d.Kind), Serial: d.Serial,
+			ID: d.ID, Place: d.Place, Kind: string(d.Kind), Serial: d.Serial, Model: d.Model,
 			Content: ledger.OfFirmware(d.Firmware, d.FirmwareDigest), Err: d.FirmwareErr, KnownGood: d.KnownGood,
 		})
 	}

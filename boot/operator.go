@@ -147,10 +147,16 @@ func (o *operator) validateDevice(ctx context.Context, id string) (string, error
 		return "", err
 	case v.Decision == verdict.Released:
 		return id + " is released: " + v.Reason, nil
-	case d.Err == "" && d.KnownGood:
+	case d.Err != "" || d.ID == "":
+		return "", fmt.Errorf("%s: %s", v.Code, v.Reason)
+	case d.KnownGood:
 		return o.take(ctx, d, "known good firmware, validated at the console")
 	}
-	return "", fmt.Errorf("%s: %s", v.Code, v.Reason)
+	by, err := o.publishedWith(ctx, d)
+	if err != nil {
+		return "", fmt.Errorf("%s: %s; and no signed manifest knows that firmware: %w", v.Code, v.Reason, err)
+	}
+	return o.take(ctx, d, by)
 }
 
 // Recover implements recovery.Box.

@@ -123,6 +123,44 @@ func (o *operator) bundleOnStick(d hw.Device, slot verdict.DiskSlot, use func(im
 	return true, use(img)
 }
 
+// publishedWith looks for the firmware that a device has in the signed manifest of an update on a USB stick. It
+// returns who vouches for it.
+func (o *operator) publishedWith(ctx context.Context, d verdict.Observed) (by string, err error) {
+	keys, err := bundle.ParseKeys(o.Policy.BundleKeys)
+	if err != nil {
+		return "", err
+	}
+	if o.Sticks == nil {
+		return "", ErrNoBundle
+	}
+	err = o.withSticks(ctx, func(stick hw.Device) (bool, error) {
+		f, _, err := o.Sticks.Bundle(stick.Node)
+		if err != nil {
+			return !errors.Is(err, ErrNoBundle), err
+		}
+		b, err := bundle.Open(f, keys)
+		if err = errors.Join(err, f.Close()); err != nil {
+			return true, err
+		}
+		for _, known := range b.Manifest.Firmware {
+			if known.Kind == d.Kind && known.Model == d.Model && published(known).Matches(d.Content) {
+				by = "known good firmware by the manifest of " + b.Manifest.Version
+				return true, nil
+			}
+		}
+		return true, fmt.Errorf("the manifest of %s does not list %s %s with %s", b.Manifest.Version, d.Kind, d.Model, d.Content)
+	})
+	return by, err
+}
+
+// published is what a device with this firmware reads back as: its digest where the manifest has one.
+func published(f bundle.Firmware) ledger.Content {
+	if f.Digest != (bundle.Digest{}) {
+		return ledger.OfDigest(ledger.Digest(f.Digest))
+	}
+	return ledger.Content{Strength: ledger.StrengthVersion, Version: f.Version}
+}
+
 // openBundle verifies what stands in front of the image.
 func (o *operator) openBundle(r io.Reader, keys bundle.Keys, slot verdict.DiskSlot) (image, error) {
 	b, err := bundle.Open(r, keys)

@@ -182,6 +182,34 @@ func TestReflash(t *testing.T) {
 	}
 }
 
+// TestValidateByManifest: a device with other firmware than the ledger's passes if a signed manifest lists it.
+func TestValidateByManifest(t *testing.T) {
+	const nic = "mac:52:54:00:00:00:01"
+	for _, c := range []struct{ name, version, want string }{
+		{"listed", "6.6", "released ok"},
+		{"another version is listed", "6.7", "isolated firmware-changed"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w, _ := slotted(t, []byte("uki"))
+			k := newWorldKey(t)
+			w.policy.BundleKeys = []string{publicPEM(t, k)}
+			w.iron.behind[nicPlace][0].Model = "82574L"
+			w.want(w.boot(), verdict.Released, "provisioned")
+			w.iron.behind[nicPlace][0].Firmware = "6.6"
+			w.put(k, []byte("uki"), func(m *bundle.Manifest) {
+				m.Firmware = []bundle.Firmware{{Kind: "nic", Model: "82574L", Version: c.version}}
+			})
+			w.types("validate " + nic)
+			w.asked = "it was asked for"
+			w.boot()
+			w.console, w.asked = nil, ""
+			if got := devices(w.boot())[nic]; got != c.want {
+				t.Errorf("the NIC is %s, want %s\n%s", got, c.want, w.screen.String())
+			}
+		})
+	}
+}
+
 // TestReflashPowerCut ends the write of a slot early: it does not start, the box does, and can be told again.
 func TestReflashPowerCut(t *testing.T) {
 	older, newer := bytes.Repeat([]byte("older"), 1<<18), bytes.Repeat([]byte("newer"), 1<<18)

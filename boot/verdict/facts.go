@@ -84,6 +84,7 @@ type LedgerFacts struct {
 // Observed is a device as it read back in quarantine.
 type Observed struct {
 	ID, Place, Kind, Serial string
+	Model                   string // as the catalogue or the device names it
 	Content                 ledger.Content
 	Err                     string // why it could not be bound or read
 	// KnownGood says that the catalogue knows this firmware of this model to be good.
