@@ -1,7 +1,7 @@
 package slot
 
 const (
-	// SwitchAt is the boot without a healthy one before it at which the other slot goes first.
+	// SwitchAt is the boot without a healthy one before it at which the other slot is tried.
 	SwitchAt = 3
 	// RecoverAt is the first boot that stops in the recovery console.
 	RecoverAt = 6
@@ -14,7 +14,7 @@ type Step int
 // Steps.
 const (
 	Continue Step = iota
-	// Switch puts the other slot first and restarts; without one the boot goes on.
+	// Switch tries the other slot once and restarts; without one the boot goes on.
 	Switch
 	// Recover stops in the recovery console.
 	Recover
@@ -29,7 +29,7 @@ func Next(before uint8) (now uint8, step Step) {
 	switch {
 	case now >= RecoverAt:
 		return now, Recover
-	case now == SwitchAt: // exactly then: firmware that ignores the new order must not be asked for ever
+	case now == SwitchAt: // exactly then: firmware that ignores BootNext must not be asked for ever
 		return now, Switch
 	}
 	return now, Continue

@@ -13,8 +13,9 @@
 //	device.go     a slot's partition, written and read past the page cache
 //
 // The count. Init adds one to the variable RatchetBootCount before it does anything else, health sets it to 0, and an
-// end that an operator asked for takes this boot's one back; the one boot of a trial is not counted. At 3 the other slot goes first, once; from 6 on every
-// boot stops in the recovery console, until one is healthy. Nothing here ever restarts a box a fourth time in a row.
+// end that an operator asked for takes this boot's one back; the one boot of a trial is not counted. At 3 the other
+// slot is tried, once; from 6 on every boot stops in the recovery console, until one is healthy. Nothing here ever
+// restarts a box a fourth time in a row.
 //
 // Guarantees. What does not differ is not written, since a board's flash wears out. Entries of others stay, behind
 // ours. A slot that is bad is in no order. Firmware that ignores BootNext or forgets its variables still starts one

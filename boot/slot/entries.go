@@ -142,17 +142,15 @@ func (e Entries) first(running string) bool {
 }
 
 // Alternative finds an entry of ours in the order for another partition than the running one: early in a boot, when
-// no disk is there yet to say where the slots are. It returns the order with that entry first.
-func (e Entries) Alternative(running string) (n uint16, order []uint16, ok bool) {
-	for i, n := range e.Order {
+// no disk is there yet to say where the slots are.
+func (e Entries) Alternative(running string) (n uint16, ok bool) {
+	for _, n := range e.Order {
 		o, known := e.Options[n]
-		if !known || !o.Active || !strings.HasPrefix(o.Description, describes) || strings.EqualFold(o.Place.GUID, running) {
-			continue
+		if known && o.Active && strings.HasPrefix(o.Description, describes) && !strings.EqualFold(o.Place.GUID, running) {
+			return n, true
 		}
-		order := append([]uint16{n}, slices.Delete(slices.Clone(e.Order), i, i+1)...)
-		return n, order, true
 	}
-	return 0, nil, false
+	return 0, false
 }
 
 // free finds a number for a new entry.

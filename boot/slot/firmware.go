@@ -232,7 +232,7 @@ func (f Firmware) Count() (uint8, error) {
 func (f Firmware) SetCount(n uint8) error { return f.keep(count{boots: n}) }
 
 // Begin counts this boot and says what to do because of the boots before it. running is the unique GUID of the
-// partition that it came from. With Switch the other slot is already first and next: the caller restarts.
+// partition that it came from. With Switch the other slot is already next: the caller restarts.
 //
 // The one boot that Try asked for is not counted: when it fails, the slot that was healthy boots, and must not be left
 // for the one that has just failed because the power went once more.
@@ -257,14 +257,16 @@ func (f Firmware) Begin(running string) (boots uint8, step Step, err error) {
 	if step != Switch {
 		return c.boots, step, nil
 	}
-	n, order, ok := e.Alternative(running)
+	n, ok := e.Alternative(running)
 	if !ok {
 		return c.boots, Continue, nil
 	}
-	if err := f.setOrder(order); err != nil {
+	// Once, and not by the order: only health puts a slot first. The other one may hold an image that never was
+	// healthy, and one that dies before it counts would be started for ever.
+	if err := f.Variables.Set(bootNext, VendorGlobal, binary.LittleEndian.AppendUint16(nil, n)); err != nil {
 		return c.boots, Continue, err
 	}
-	return c.boots, Switch, f.Variables.Set(bootNext, VendorGlobal, binary.LittleEndian.AppendUint16(nil, n))
+	return c.boots, Switch, nil
 }
 
 // get is nil for a variable that is not there.
