@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"testing/iotest"
 )
 
 const mib = 1 << 20
@@ -262,4 +263,36 @@ func FuzzRead(f *testing.F) {
 			t.Errorf("read %+v, written again %+v (%v)", i, j, err)
 		}
 	})
+}
+
+// TestSame: every difference is seen, wherever it is, and nothing is left running.
+func TestSame(t *testing.T) {
+	want := pattern(3*chunk + 100)
+	for _, at := range []int{0, chunk - 1, chunk, 3*chunk + 99} {
+		got := bytes.Clone(want)
+		got[at] ^= 1
+		if err := Same(bytes.NewReader(got), bytes.NewReader(want)); !errors.Is(err, ErrDiffers) {
+			t.Errorf("byte %d: %v", at, err)
+		}
+	}
+	for name, c := range map[string]struct {
+		slot, want []byte
+		err        error
+	}{
+		"same":         {want, want, nil},
+		"empty":        {nil, nil, nil},
+		"slot longer":  {append(want, 1), want, ErrDiffers},
+		"slot shorter": {want[:2*chunk], want, ErrDiffers},
+	} {
+		if err := Same(bytes.NewReader(c.slot), bytes.NewReader(c.want)); !errors.Is(err, c.err) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	broken := io.MultiReader(bytes.NewReader(want[:chunk]), iotest.ErrReader(errPower))
+	if err := Same(broken, bytes.NewReader(want)); !errors.Is(err, errPower) {
+		t.Errorf("a medium that fails: %v", err)
+	}
+	if got, err := Sum(bytes.NewReader(want)); err != nil || got != sha256.Sum256(want) {
+		t.Errorf("sum: %v", err)
+	}
 }

@@ -1,15 +1,52 @@
 package esp
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 )
 
-// Sum hashes what is left of r. A slot is read while the piece before is hashed: on a fast medium each takes about as
-// long as the other.
+// ErrDiffers says that a slot does not hold what it should.
+var ErrDiffers = errors.New("the slot does not hold what was written")
+
+// Sum hashes what is left of r.
 func Sum(r io.Reader) (sum [sha256.Size]byte, err error) {
+	h := sha256.New()
+	err = pieces(r, func(b []byte) error { h.Write(b); return nil })
+	h.Sum(sum[:0])
+	return sum, err
+}
+
+// Same compares what is left of a slot with what was written to it, which costs a fraction of hashing it: for a
+// writer whose source was verified. Errors: ErrDiffers, or those of the two.
+func Same(slot, want io.Reader) error {
+	expected := make([]byte, chunk)
+	err := pieces(slot, func(b []byte) error {
+		switch _, err := io.ReadFull(want, expected[:len(b)]); {
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			return ErrDiffers
+		case err != nil:
+			return fmt.Errorf("read image again: %w", err)
+		}
+		if !bytes.Equal(b, expected[:len(b)]) {
+			return ErrDiffers
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if n, err := want.Read(expected[:1]); n != 0 || !errors.Is(err, io.EOF) {
+		return ErrDiffers
+	}
+	return nil
+}
+
+// pieces gives what is left of r to use, piece by piece. The next piece is read meanwhile: on a fast medium reading
+// takes about as long as what is done with it.
+func pieces(r io.Reader, use func([]byte) error) error {
 	free, full := make(chan []byte, 2), make(chan []byte, 2)
 	for range cap(free) {
 		free <- make([]byte, chunk)
@@ -30,15 +67,22 @@ func Sum(r io.Reader) (sum [sha256.Size]byte, err error) {
 				return
 			}
 		}
+		failed <- nil
 	}()
-	h := sha256.New()
+	var bad error
 	for b := range full {
-		h.Write(b)
-		free <- b // there is room for both
+		if bad == nil {
+			bad = use(b)
+		}
+		if bad == nil {
+			free <- b // there is room for both
+		} else if free != nil {
+			close(free) // no further piece; those that are read already are dropped
+			free = nil
+		}
 	}
 	if err := <-failed; err != nil {
-		return sum, fmt.Errorf("read slot: %w", err)
+		return fmt.Errorf("read slot: %w", err)
 	}
-	h.Sum(sum[:0])
-	return sum, nil
+	return bad
 }
