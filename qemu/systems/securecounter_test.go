@@ -39,6 +39,7 @@ func TestSystemSecureCounter(t *testing.T) {
 		s.life(t)
 		s.attacks(t)
 	})
+	t.Run("vault", s.vault)
 	t.Run("uefi", s.uefi)
 	t.Run("unsigned", s.unsigned)
 	t.Run("update", s.update)
