@@ -44,21 +44,40 @@ func (c *check) findBootDisk(ctx context.Context) error {
 		return fmt.Errorf("list controllers: %w", err)
 	}
 	c.builtIn(functions)
-	err = c.tryControllers(ctx, hintFirst(functions, c.Controller))
+	err = c.tryControllers(ctx, hintFirst(functions, c.Controller), 1)
+	if err != nil && c.rescue == nil && c.BootPart != "" {
+		// The firmware has loaded the image from a disk, so there is one. USB does not tell when its scan is over, and
+		// on a slow machine a stick shows up after everybody has stopped waiting.
+		usb := slices.DeleteFunc(slices.Clone(functions), func(d hw.Device) bool { return d.Bus != "usb" })
+		if again := c.tryControllers(ctx, usb, usbTries); again == nil || c.rescue != nil {
+			err = again
+		}
+	}
 	if err != nil && c.rescue != nil {
 		// Now for the box's own disk: the first with a LEDGER, since nothing names it.
-		err = c.tryControllers(ctx, functions)
+		err = c.tryControllers(ctx, functions, 1)
 	}
 	return err
 }
 
-func (c *check) tryControllers(ctx context.Context, functions []hw.Device) error {
+// usbTries is how often a USB controller is waited for that shows no disk, a second or more each time.
+const usbTries = 15
+
+// waitForDisks binds a controller and asks again while it shows no disk.
+func waitForDisks(ctx context.Context, bind func(context.Context, string) ([]hw.Device, error), place string, tries int) (disks []hw.Device, err error) {
+	for ; tries > 0 && err == nil && len(disks) == 0; tries-- {
+		disks, err = bind(ctx, place)
+	}
+	return disks, err
+}
+
+func (c *check) tryControllers(ctx context.Context, functions []hw.Device, tries int) error {
 	var tried []string
 	for _, f := range functions {
 		if f.Kind != hw.Disk || !f.Supported {
 			continue
 		}
-		disks, err := c.Hardware.BindStorage(ctx, f.Place)
+		disks, err := waitForDisks(ctx, c.Hardware.BindStorage, f.Place, tries)
 		if err != nil {
 			tried = append(tried, fmt.Sprintf("%s: %v", f.Place, err))
 			continue

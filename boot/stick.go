@@ -16,6 +16,9 @@ import (
 	"github.com/ratchetos/ratchet/hw"
 )
 
+// stickTries is how often a USB controller without a disk is asked again: somebody says that there is a stick.
+const stickTries = 5
+
 // bundleFirst is how an update bundle begins: a tar whose first member is this.
 const bundleFirst = "manifest.json"
 
@@ -162,7 +165,7 @@ func (c *check) withSticks(ctx context.Context, use func(hw.Device) (bool, error
 		if f.Bus != "usb" || !f.Supported || f.Place == c.controller {
 			continue
 		}
-		disks, err := c.Hardware.Bind(ctx, f.Place)
+		disks, err := waitForDisks(ctx, c.Hardware.Bind, f.Place, stickTries)
 		done := false
 		for _, d := range disks {
 			var e error
