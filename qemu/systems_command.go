@@ -20,6 +20,6 @@ func systemsCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&o.Only, "only", "", "comma-separated names; all if empty")
 	f.StringVar(&o.LogDir, "logs", "", "folder for each row's full output (default build/systems)")
-	f.DurationVar(&o.Timeout, "timeout", 0, "time limit of one row (default 10m)")
+	f.DurationVar(&o.Timeout, "timeout", 0, "time limit of one row (default 35m)")
 	return cmd
 }

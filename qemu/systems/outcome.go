@@ -2,9 +2,11 @@ package systems
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 )
@@ -28,6 +30,9 @@ type Outcome struct {
 	Elapsed time.Duration
 	// Seen is what the test reports it saw; for a failure, the first thing that went wrong.
 	Seen string
+	// Attacks are the lines of a table within the row, "row: case: verdict", sorted by row in the order of their first
+	// line. A failure has those that came before it.
+	Attacks []string
 	// Log is the test's whole output.
 	Log string
 }
@@ -36,8 +41,11 @@ func (o Outcome) String() string {
 	return fmt.Sprintf("system %s %s %.1f %s", o.System.Name, o.Status, o.Elapsed.Seconds(), o.Seen)
 }
 
-// seenPrefix starts the log lines that a test wants in the table.
-const seenPrefix = "seen: "
+// These start the log lines that a test wants in the table: in its own row, and in lines above it.
+const (
+	seenPrefix   = "seen: "
+	attackPrefix = "attack: "
+)
 
 // event is a line of test2json's output (go doc test2json).
 type event struct {
@@ -78,12 +86,15 @@ func judge(s System, events io.Reader) Outcome {
 		if text, ok := logged(e.Output); ok && within {
 			if s, ok := strings.CutPrefix(text, seenPrefix); ok {
 				seen = append(seen, s)
+			} else if s, ok := strings.CutPrefix(text, attackPrefix); ok {
+				o.Attacks = append(o.Attacks, s)
 			} else {
 				wrong = append(wrong, text)
 			}
 		}
 	}
 	o.Log = log.String()
+	byRow(o.Attacks)
 	switch {
 	case lines.Err() != nil:
 		o.Seen = "reading the test's output: " + lines.Err().Error()
@@ -100,6 +111,22 @@ func judge(s System, events io.Reader) Outcome {
 		o.Seen = lastWords(o.Log)
 	}
 	return o
+}
+
+// byRow brings the lines of a row together: cases run side by side and end in any order.
+func byRow(lines []string) {
+	first := map[string]int{}
+	row := func(line string) int {
+		name, _, _ := strings.Cut(line, ": ")
+		if _, ok := first[name]; !ok {
+			first[name] = len(first)
+		}
+		return first[name]
+	}
+	for _, l := range lines {
+		row(l)
+	}
+	slices.SortStableFunc(lines, func(a, b string) int { return cmp.Compare(row(a), row(b)) })
 }
 
 // logged returns the text of a line that t.Log or t.Error wrote: "    file_test.go:12: text".

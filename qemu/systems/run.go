@@ -23,7 +23,7 @@ type Options struct {
 	Out io.Writer
 	// LogDir keeps each row's output as NAME.log; build/systems if empty.
 	LogDir string
-	// Timeout bounds one row; ten minutes if zero.
+	// Timeout bounds one row; 35 minutes if zero.
 	Timeout time.Duration
 }
 
@@ -31,6 +31,9 @@ type Options struct {
 var ErrFailed = errors.New("not every system that is built works")
 
 const pkg = "./qemu/systems"
+
+// attackWord starts the lines of an attack table, as "system" starts a row of the table of systems.
+const attackWord = "attack"
 
 // Run runs the tests of the chosen systems, prints the table and returns ErrFailed if a row failed. It must run in
 // the source tree. Its last line counts the rows that are ok among all fifteen, chosen or not.
@@ -46,7 +49,7 @@ func Run(ctx context.Context, o Options) error {
 		o.LogDir = filepath.Join("build", "systems")
 	}
 	if o.Timeout == 0 {
-		o.Timeout = 10 * time.Minute
+		o.Timeout = 35 * time.Minute
 	}
 	if err := os.MkdirAll(o.LogDir, 0o755); err != nil {
 		return err
@@ -68,6 +71,9 @@ func table(o Options, chosen []System, run func(System) Outcome) error {
 	ok, failed := 0, false
 	for _, s := range chosen {
 		r := run(s)
+		for _, line := range r.Attacks {
+			fmt.Fprintln(o.Out, attackWord, line)
+		}
 		fmt.Fprintln(o.Out, r)
 		switch r.Status {
 		case NotBuilt:

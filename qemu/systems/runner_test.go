@@ -85,10 +85,24 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// Cases of an attack table end in any order; their lines come out row by row, and are no failures.
+func TestJudgeAttacks(t *testing.T) {
+	o := judge(System{"lease"}, strings.NewReader(events(
+		"output TestSystemLease     a_test.go:7: seen: renewed",
+		"output TestSystemLease/b     a_test.go:8: attack: clock: set back: refused",
+		"output TestSystemLease/a     a_test.go:8: attack: network: cut: expired",
+		"output TestSystemLease/c     a_test.go:8: attack: clock: set ahead: expired",
+		"output TestOther     a_test.go:8: attack: clock: not ours: 1",
+		"pass TestSystemLease")))
+	if got, want := strings.Join(o.Attacks, "; "), "clock: set back: refused; clock: set ahead: expired; network: cut: expired"; got != want || o.Status != OK {
+		t.Errorf("got %s, %q, want %q", o.Status, got, want)
+	}
+}
+
 func TestTable(t *testing.T) {
 	dir := t.TempDir()
 	results := map[string]Outcome{
-		"secure-counter": {Status: OK, Elapsed: 2 * time.Second, Seen: "released", Log: "log\n"},
+		"secure-counter": {Status: OK, Elapsed: 2 * time.Second, Seen: "released", Log: "log\n", Attacks: []string{"no TPM: none: isolated"}},
 		"lease":          {Status: NotBuilt, Seen: "there is no TestSystemLease"},
 		"pipeline":       {Status: Fail, Elapsed: time.Second, Seen: "stuck", Log: "why\n"},
 	}
@@ -97,8 +111,8 @@ func TestTable(t *testing.T) {
 		want string
 		err  error
 	}{
-		{[]string{"secure-counter", "lease"}, "system secure-counter ok 2.0 released\nsystem lease not built 0.0 there is no TestSystemLease\n1/15 systems\n", nil},
-		{[]string{"pipeline", "secure-counter"}, "system pipeline FAIL 1.0 stuck\n  see " + dir + "/pipeline.log\nsystem secure-counter ok 2.0 released\n1/15 systems\n", ErrFailed},
+		{[]string{"secure-counter", "lease"}, "attack no TPM: none: isolated\nsystem secure-counter ok 2.0 released\nsystem lease not built 0.0 there is no TestSystemLease\n1/15 systems\n", nil},
+		{[]string{"pipeline", "secure-counter"}, "system pipeline FAIL 1.0 stuck\n  see " + dir + "/pipeline.log\nattack no TPM: none: isolated\nsystem secure-counter ok 2.0 released\n1/15 systems\n", ErrFailed},
 	} {
 		var out strings.Builder
 		var chosen []System
