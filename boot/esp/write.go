@@ -59,17 +59,21 @@ func Write(w io.WriterAt, v Volume, uki io.Reader, n int64) error {
 
 // writeFile writes the file; its last cluster is padded with zeros, so that the same file makes the same slot.
 func writeFile(put func([]byte, int64) error, p *plan, uki io.Reader) error {
-	buf := make([]byte, chunk)
-	for at := int64(0); at < p.n; at += chunk {
-		n := min(p.n-at, chunk)
+	buf := make([]byte, chunk+p.clusterSize())
+	for at, n := int64(0), int64(0); at < p.n; at += n {
+		// Up to a boundary of the partition: a block that is written in two halves is read in between.
+		n = min(p.n-at, chunk-(p.fileAt()+at)%chunk)
 		if _, err := io.ReadFull(uki, buf[:n]); err != nil {
 			if err == io.EOF {
 				err = io.ErrUnexpectedEOF
 			}
 			return fmt.Errorf("read image at %d of %d: %w", at, p.n, err)
 		}
-		whole := (n + p.clusterSize() - 1) / p.clusterSize() * p.clusterSize()
-		clear(buf[n:whole])
+		whole := n
+		if at+n == p.n {
+			whole = (n + p.clusterSize() - 1) / p.clusterSize() * p.clusterSize()
+			clear(buf[n:whole])
+		}
 		if err := put(buf[:whole], p.fileAt()+at); err != nil {
 			return err
 		}

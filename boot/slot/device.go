@@ -75,14 +75,19 @@ func (d *Device) Close() error {
 // WriteAt implements io.WriterAt.
 func (d *Device) WriteAt(b []byte, at int64) (int, error) {
 	d.have = 0
-	return d.f.WriteAt(b, at)
+	n, err := d.f.WriteAt(b, at)
+	if n >= window {
+		// The medium starts now, while the next piece is fetched; Sync then has little left to wait for. Advice only.
+		_ = unix.SyncFileRange(int(d.f.Fd()), at, int64(n), unix.SYNC_FILE_RANGE_WRITE)
+	}
+	return n, err
 }
 
 // Sync makes what was written durable and lets the cache go.
 func (d *Device) Sync() error {
 	d.have = 0
-	if err := d.f.Sync(); err != nil {
-		return err
+	if err := unix.Fdatasync(int(d.f.Fd())); err != nil {
+		return fmt.Errorf("sync slot: %w", err)
 	}
 	// Advice only: with O_DIRECT the kernel does it anyway.
 	_ = unix.Fadvise(d.direct, 0, 0, unix.FADV_DONTNEED)
