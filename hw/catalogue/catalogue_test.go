@@ -130,8 +130,13 @@ devices:
 		id, version string
 		want        bool
 	}{
-		{"8086:1234", "1.0 rc", true}, {"8086:1234", "2", true}, {"8086:1234", "3", false}, {"8086:1234", "", false},
-		{"1af4:1041", "", true}, {"1af4:1041", "1", false}, {"1af4:0001", "", false},
+		{"8086:1234", "1.0 rc", true},
+		{"8086:1234", "2", true},
+		{"8086:1234", "3", false},
+		{"8086:1234", "", false},
+		{"1af4:1041", "", true},
+		{"1af4:1041", "1", false},
+		{"1af4:0001", "", false},
 	} {
 		e, ok := c.Match(tt.id[:4], tt.id[5:], "020000")
 		if !ok || e.KnownGood(tt.id, tt.version) != tt.want {

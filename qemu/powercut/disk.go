@@ -19,6 +19,10 @@ var errAlign = errors.New("not a multiple of the sector size")
 
 // Disk is an image file behind a volatile write cache. Safe for concurrent use.
 type Disk struct {
+	// Before, when set before Serve, is called ahead of each write and flush of the machine. While it does not return
+	// the drive hangs: the moment before a request, held until the machine is killed.
+	Before func(flush bool)
+
 	mu   sync.Mutex
 	file *os.File
 	size uint64

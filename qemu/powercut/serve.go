@@ -70,6 +70,7 @@ func (b backend) BlockSize() (minimum, preferred, maximum uint32) {
 func (b backend) ReadAt(_ context.Context, p []byte, at uint64) error { return b.d.readAt(p, at) }
 
 func (b backend) WriteAt(_ context.Context, p []byte, at uint64, fua bool) error {
+	b.before(false)
 	if err := b.d.writeAt(p, at); err != nil || !fua {
 		return err
 	}
@@ -95,7 +96,16 @@ func (b backend) WriteZeroes(ctx context.Context, at, n uint64, flags nbd.ZeroFl
 	return nil
 }
 
-func (b backend) Flush(context.Context) error { return b.d.flush() }
+func (b backend) Flush(context.Context) error {
+	b.before(true)
+	return b.d.flush()
+}
+
+func (b backend) before(flush bool) {
+	if b.d.Before != nil {
+		b.d.Before(flush)
+	}
+}
 
 func (b backend) BlockStatus(_ context.Context, _, n uint64, _ bool) ([]nbd.Extent, error) {
 	return []nbd.Extent{{Len: n}}, nil

@@ -20,7 +20,8 @@ var (
 	nicModels  = []string{"virtio-net", "e1000", "e1000e", "vmxnet3", "rtl8139"}
 	diskModels = []string{"virtio-blk", "virtio-scsi", "nvme", "ahci", "megasas", "usb"}
 	strangers  = []struct{ device, place string }{
-		{"ne2k_pci,addr=0x1c,romfile=", "pci:0000:00:1c.0"}, {"pcnet,addr=0x1d,romfile=", "pci:0000:00:1d.0"},
+		{"ne2k_pci,addr=0x1c,romfile=", "pci:0000:00:1c.0"},
+		{"pcnet,addr=0x1d,romfile=", "pci:0000:00:1d.0"},
 		{"lsi53c895a,addr=0x1e", "pci:0000:00:1e.0"},
 	}
 )
