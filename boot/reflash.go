@@ -41,11 +41,14 @@ func (o *operator) slots() []recovery.Slot {
 		if d.Name == o.slot {
 			s.State = "holds the image that runs"
 		}
-		if err := o.slotLayout(d.Node); err != nil {
-			s.State, s.Bad = err.Error(), true
+		switch err := o.slotLayout(d.Node); {
+		case errors.Is(err, esp.ErrForeign):
+			s.State, s.Bad = "bad, it holds no image", true
+		case err != nil:
+			s.State, s.Bad = "bad, "+err.Error(), true
 		}
 		if l := o.j.Ledger; !s.Bad && l != nil && l.Image(d.Name).Digest == (ledger.Digest{}) && len(l.Images) > 0 {
-			s.State, s.Bad = "its image is not the one that was written there", true
+			s.State, s.Bad = "bad, its image is not the one that was written there", true
 		}
 		out = append(out, s)
 	}

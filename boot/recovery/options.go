@@ -18,12 +18,12 @@ func Options(s Status) []Option {
 	add := func(command, why string) { o = append(o, Option{command, why}) }
 	if s.Rescue {
 		for _, slot := range s.Slots {
-			add("reflash "+slot.Name, "write this stick's image into slot "+slot.Name+" ("+slot.State+")")
+			add("reflash "+slot.Name, "write this stick's image into it ("+slot.State+")")
 		}
 	} else {
 		for _, slot := range s.Slots {
 			if slot.Bad {
-				add("reflash "+slot.Name, "write slot "+slot.Name+" from a signed bundle on a USB stick: "+slot.State)
+				add("reflash "+slot.Name, "write it from a signed update on a USB stick ("+slot.State+")")
 			}
 		}
 	}
