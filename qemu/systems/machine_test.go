@@ -23,7 +23,9 @@ type machine struct {
 
 func boot(t *testing.T, o box.Options) *machine {
 	t.Helper()
-	o.Limit = 8 * time.Minute
+	if o.Limit == 0 {
+		o.Limit = 8 * time.Minute
+	}
 	b, err := box.Boot(t.Context(), o)
 	must(t, err)
 	t.Cleanup(func() { b.Close() })

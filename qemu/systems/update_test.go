@@ -15,7 +15,7 @@ const updateConfig = `version: 1
 hostname: updated
 network: {management: {nic: "mac:52:54:00:72:61:01", dhcp: true}}
 time: {ntp: []}
-update: {healthy: 2s, trial: 90s}
+update: {healthy: 2s, trial: 45s}
 `
 
 // variant builds an image that differs from the one under test, and the update to it.
@@ -88,6 +88,7 @@ func (s *counterSuite) update(t *testing.T) {
 	if u := m.updates(); u.Running != "B" || u.First != "B" || u.Slots[0].SecurityVersion != 2 {
 		t.Errorf("after the panic: %+v", u)
 	}
+	s.attack(t, rowSlots, "new image panics", "the slot before runs again, released, closing")
 	seen(t, "an image that panics: the slot before runs again")
 	m.off()
 }
