@@ -58,6 +58,8 @@ func (s *counterSuite) devices(t *testing.T) {
 	s.firmwareOf(t, m, twoID, "1.1", "digest")
 	m.device(oneID, "isolated", "unreadable")
 	m.device(addedID, "quarantined", "unknown")
+	s.attack(t, rowPower, "in the middle of a firmware flash", "released, closing; that device isolated, recovered later")
+	s.attack(t, rowDevices, "device added while off", "quarantined, unknown; the box serves")
 	seen(t, "next boot: %s runs 1.1 and is closed, %s is half written and isolated, the box serves", twoID, oneID)
 
 	m.ctl("firmware", "recover", oneID, update)
@@ -85,6 +87,8 @@ func (s *counterSuite) devices(t *testing.T) {
 	m.ctl("power", "reboot")
 	m.released("closing")
 	m.device(twoID, "released", "closed")
+	s.attack(t, rowFirmware, "other firmware with the same version", "isolated by its digest, recovered from the package")
+	s.attack(t, rowDevices, "disk swapped while off", "one missing, one quarantined (swapped); the box serves")
 	seen(t, "firmware changed behind our back: isolated by its digest, recovered from the package; a disk swapped: one missing, one quarantined")
 	m.off()
 }
@@ -113,10 +117,12 @@ func (s *counterSuite) hotplug(t *testing.T) {
 	m.unplug("plug0")
 	m.says(`device mac:52:54:00:72:61:02 was pulled from \S+; dataplane had it`)
 	m.device("mac:52:54:00:72:61:02", "isolated", "missing")
+	s.attack(t, rowDevices, "NIC pulled while running", "reported, missing; the box serves")
 	seen(t, "NIC pulled while running: reported, the box serves")
 
 	m.plug(map[string]any{"driver": "virtio-blk-pci", "id": "plug1", "drive": "stick", "serial": "stranger", "bus": "port1"})
 	m.device(m.says(`device (pci:\S+) was plugged at \S+: QUARANTINED: it was never admitted`).Groups[1], "quarantined", "unknown")
+	s.attack(t, rowDevices, "disk plugged while running", "quarantined, unknown, not bound")
 	seen(t, "disk plugged that was never admitted: quarantined, not bound")
 
 	m.plug(map[string]any{"driver": "e1000e", "id": "plug2", "mac": "52:54:00:72:61:02", "netdev": "plugnet", "romfile": "", "bus": "port0"})

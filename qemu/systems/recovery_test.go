@@ -197,7 +197,9 @@ func (s *counterSuite) rescueStick(t *testing.T) {
 	m.ended()
 
 	m = boot(t, o)
-	seen(t, "both slots lost, written from a rescue stick: %s", m.released("closing"))
+	line := m.released("closing")
+	s.attack(t, rowSlots, "both slots lost", "started from a rescue stick: isolated, recovery console; slots written anew: released, closing")
+	seen(t, "both slots lost, written from a rescue stick: %s", line)
 	m.off()
 }
 

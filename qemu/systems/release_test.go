@@ -15,11 +15,14 @@ import (
 	"github.com/ratchetos/ratchet/qemu/box"
 )
 
-// TestRelease is the life of a box that was bought: a release signed with a vendor's own keys is put on a machine whose
+// release is the life of a box that was bought: a release signed with a vendor's own keys is put on a machine whose
 // firmware has none, its console enrolls the keys and provisions the box, and from then on it starts by itself and
-// nothing else does. docs/howto/make-a-release.md and docs/howto/own-keys.md say the same in words.
-func TestRelease(t *testing.T) {
-	dir, image := workspace(t, "release", "full")
+// nothing else does. docs/howto/make-a-release.md and docs/howto/own-keys.md say the same in words. At last somebody
+// clears the TPM and puts the factory's disk back: a box like on the first day, which waits for its operator.
+func (s *counterSuite) release(t *testing.T) {
+	t.Parallel()
+	dir, image := s.machine("release"), s.image
+	must(t, os.MkdirAll(dir, 0o755))
 	ring, err := keys.Create(filepath.Join(dir, "keys"), "Example")
 	must(t, err)
 	out := filepath.Join(dir, "files")
@@ -28,7 +31,7 @@ func TestRelease(t *testing.T) {
 		Build: builder.Options{Flavour: "full", Keys: ring, Binary: filepath.Join(image, builder.ApplianceFile)},
 	})
 	must(t, err)
-	o := box.Options{Image: image, Dir: filepath.Join(dir, "m"), SetupMode: true}
+	o := box.Options{Image: image, Dir: dir, SetupMode: true}
 	unpack(t, filepath.Join(out, "ratchet-v0.0.1-test-full.img.zst"), filepath.Join(o.Dir, "disk.img"))
 
 	m := boot(t, o)
@@ -66,6 +69,16 @@ func TestRelease(t *testing.T) {
 	m.types("power off", `ratchet: stopping`)
 	m.ended()
 
+	// Nothing is left of the box but what its firmware knows.
+	emptyTPM(t, dir)
+	unpack(t, filepath.Join(out, "ratchet-v0.0.1-test-full.img.zst"), filepath.Join(o.Dir, "disk.img"))
+	m = boot(t, o)
+	expect(`type "provision" within`)
+	must(t, m.SendLine("no"))
+	m.verdict("ISOLATED", "unprovisioned")
+	must(t, m.Close())
+	s.attack(t, rowCleared, "TPM cleared and factory disk restored, release image", "isolated, unprovisioned, until the operator types provision")
+
 	// The same machine with the same code, but without the signature.
 	signed, err := os.ReadFile(filepath.Join(out, "ratchet-v0.0.1-test-full.efi"))
 	must(t, err)
@@ -77,7 +90,7 @@ func TestRelease(t *testing.T) {
 	m = boot(t, o)
 	expect(`Access Denied`)
 	must(t, m.Close())
-	seen(t, "the same image without its signature is refused by the firmware")
+	s.attack(t, rowSecureBoot, "release without its signature, own keys enrolled", "the firmware refuses it")
 }
 
 // unpack undoes a release's compressed disk.

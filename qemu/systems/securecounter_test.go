@@ -1,6 +1,7 @@
 package systems
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +12,8 @@ import (
 
 	"github.com/ratchetos/ratchet/image/builder"
 	"github.com/ratchetos/ratchet/image/disk"
+	"github.com/ratchetos/ratchet/image/keys"
+	"github.com/ratchetos/ratchet/image/sign"
 	"github.com/ratchetos/ratchet/qemu/box"
 	"github.com/ratchetos/ratchet/qemu/vm"
 )
@@ -34,20 +37,36 @@ const maxCommands = 25
 func TestSystemSecureCounter(t *testing.T) {
 	dir, image := workspace(t, "secure-counter", "full")
 	s := &counterSuite{dir: dir, image: image}
+	t.Cleanup(func() { s.complete(t) }) // after all that runs side by side
 	t.Run("life", func(t *testing.T) {
 		t.Parallel()
 		s.life(t)
-		s.attacks(t)
+		t.Run("attacks", s.attacks)
+		t.Run("bus", s.bus)
+		t.Run("intents", s.intents)
+		t.Run("power", s.power)
 	})
-	t.Run("vault", s.vault)
 	t.Run("uefi", s.uefi)
 	t.Run("unsigned", s.unsigned)
-	t.Run("update", s.update)
+	t.Run("release", s.release)
 	t.Run("devices", s.devices)
 	t.Run("hotplug", s.hotplug)
+	t.Run("vault", s.vault)
+	t.Run("update", func(t *testing.T) {
+		t.Parallel()
+		s.update(t)
+		long(t, "slots", s.slots)
+		long(t, "faults", s.updateFaults)
+	})
+	long(t, "recovery", s.recovery)
+	long(t, "matrix", s.matrix)
+	long(t, "boots from", s.bootsFrom)
 }
 
-type counterSuite struct{ dir, image string }
+type counterSuite struct {
+	dir, image string
+	shown      shown
+}
 
 func (s *counterSuite) machine(name string) string { return filepath.Join(s.dir, name) }
 
@@ -168,29 +187,62 @@ func (s *counterSuite) uefi(t *testing.T) {
 	s.firmwareOf(t, m, "serial:ratchet-data", "", "version") // NVMe admin commands under lockdown
 	seen(t, "UEFI with Secure Boot: %s, PCR 11 %.12s… as predicted", line, c.Measured.PCR11)
 	m.off()
+	s.replay(t, s.machine("uefi"))
+	long(t, "ESP", s.onESP)
 }
 
-// unsigned puts the same image without its signature on the disk: the firmware must not start it.
+// unsigned puts images that nobody we trust has signed on the disk, in both slots: the firmware must not start them.
 func (s *counterSuite) unsigned(t *testing.T) {
-	t.Parallel()
-	uki, err := os.ReadFile(filepath.Join(s.image, builder.UnsignedFile))
+	signed, err := os.ReadFile(filepath.Join(s.image, builder.SignedFile))
 	must(t, err)
-	dir := s.machine("unsigned")
-	must(t, os.MkdirAll(dir, 0o755))
-	path := filepath.Join(dir, "disk.img")
-	must(t, disk.Write(path, disk.Options{UKI: uki}))
-	m, err := vm.Start(t.Context(), vm.Config{
-		Name: "unsigned", Dir: filepath.Join(dir, "vm"), Limit: bootLimit,
-		Firmware: vm.UEFI{SecureBoot: true, Cert: certificate(t)},
-		Disks:    []vm.Disk{{Path: path}},
-		TPM:      &vm.TPM{Dir: filepath.Join(dir, "tpm")},
-	})
-	must(t, err)
-	defer m.Close()
-	match, err := m.Expect(within(t, bootLimit), `Access Denied|ratchet: image`)
-	must(t, err)
-	if !strings.Contains(match.Text, "Access Denied") {
-		t.Fatalf("an unsigned image was started: %s", match.Text)
+	for _, c := range []struct {
+		name string
+		uki  func(t *testing.T) []byte
+	}{
+		{"unsigned image", func(t *testing.T) []byte {
+			uki, err := os.ReadFile(filepath.Join(s.image, builder.UnsignedFile))
+			must(t, err)
+			return uki
+		}},
+		{"signed with another key", func(t *testing.T) []byte {
+			ring, err := keys.Create(filepath.Join(s.dir, "other-keys"), "Other")
+			must(t, err)
+			id, err := ring.Identity(keys.SecureBoot)
+			must(t, err)
+			uki, err := sign.Image(signed, id)
+			must(t, err)
+			return uki
+		}},
+		{"modified after it was signed", func(*testing.T) []byte {
+			uki := bytes.Clone(signed)
+			uki[len(uki)/2] ^= 1
+			return uki
+		}},
+	} {
+		if c.name != "unsigned image" && testing.Short() {
+			continue
+		}
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			dir := s.machine(folder(c.name))
+			must(t, os.MkdirAll(dir, 0o755))
+			path := filepath.Join(dir, "disk.img")
+			must(t, disk.Write(path, disk.Options{UKI: c.uki(t)}))
+			m, err := vm.Start(t.Context(), vm.Config{
+				Name: "unsigned", Dir: filepath.Join(dir, "vm"), Limit: bootLimit,
+				Firmware: vm.UEFI{SecureBoot: true, Cert: certificate(t)},
+				Disks:    []vm.Disk{{Path: path}},
+				TPM:      &vm.TPM{Dir: filepath.Join(dir, "tpm")},
+			})
+			must(t, err)
+			defer m.Close()
+			match, err := m.Expect(within(t, bootLimit), `Access Denied|Security Violation|ratchet: image`)
+			must(t, err)
+			if strings.Contains(match.Text, "ratchet: image") {
+				t.Fatalf("%s: the firmware started it", c.name)
+			}
+			s.attack(t, rowSecureBoot, c.name, "the firmware refuses it")
+			seen(t, "%s: refused by the firmware", c.name)
+		})
 	}
-	seen(t, "unsigned image: the firmware says Access Denied")
 }

@@ -82,6 +82,7 @@ func (s *counterSuite) stateShut(t *testing.T, from string) {
 	next := m.isolated("vault-shut")
 	m.types("power off", `ratchet: stopping`)
 	m.ended()
+	s.attack(t, rowIntents, "keyslots of STATE destroyed", "isolated, vault-shut")
 	seen(t, "keyslots of STATE destroyed: isolated, vault-shut, next: %s", next)
 }
 
