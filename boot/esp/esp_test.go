@@ -207,6 +207,9 @@ func TestReadIsStrict(t *testing.T) {
 		t.Fatal(err)
 	}
 	for at := int64(0); at < p.fileAt(); at += 101 {
+		if at > (reserved+1)*sector && at < p.cluster(rootCluster)-sector {
+			at += 4001 // the FATs, which are all alike
+		}
 		flip(&s, at)
 		i, err := Read(&s, v.Size)
 		// The hidden sectors and the letters of the label may be any; they lead to nothing.

@@ -13,7 +13,7 @@ import (
 )
 
 // interruptions is how many updates TestInterrupted cuts off; RATCHET_SOAK asks for more. 10,000 are the goal of a soak.
-const interruptions = 150
+const interruptions = 100
 
 // TestInterrupted applies updates, settles and goes back, and cuts the power at a random step of each, of the boots
 // after it, or nowhere. Whatever was cut: the box comes up released, from one of the two images it had or was given,
