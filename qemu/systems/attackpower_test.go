@@ -38,6 +38,7 @@ func (p *trap) bus(command []byte, send func([]byte) ([]byte, error)) ([]byte, e
 // order of lost writes are in boot/interrupt; here it is the image and QEMU's block layer that must keep their order.
 func (s *counterSuite) power(t *testing.T) {
 	t.Parallel()
+	config := s.config(t, "cut")
 	for i, c := range []struct {
 		name  string
 		trap  *trap  // nil: after all of them
@@ -74,7 +75,7 @@ func (s *counterSuite) power(t *testing.T) {
 			m := boot(t, o)
 			m.released("clean")
 			n := number(t, m.counter().Counter)
-			if config := s.config(t, "cut"); c.trap == nil {
+			if c.trap == nil {
 				m.apply(config)
 			} else {
 				c.trap.set.Store(true)

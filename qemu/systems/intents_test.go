@@ -102,11 +102,14 @@ const ringEntry = 1024
 
 func entryAt(n int) int64 { return 0x100000 + int64(n%1024)*ringEntry }
 
-// flip changes one bit.
-func flip(t *testing.T, m interface {
+// readWriter is a medium of which a test changes a few bytes.
+type readWriter interface {
 	io.ReaderAt
 	io.WriterAt
-}, at int64) {
+}
+
+// flip changes one bit.
+func flip(t *testing.T, m readWriter, at int64) {
 	t.Helper()
 	b := make([]byte, 1)
 	_, err := m.ReadAt(b, at)
