@@ -24,7 +24,7 @@ define need # list of command:package
 	  $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
 endef
 
-.PHONY: help run test image release flash systems bench fuzz lint generate clean go tools
+.PHONY: help run test image release flash systems soak bench fuzz lint generate clean go tools
 
 help: ## show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -59,6 +59,10 @@ test: tools ## everything that must be green
 
 systems: tools ## the fifteen systems, each by its own end-to-end test (ONLY=name,…)
 	@$(GO) run ./qemu systems --only "$(ONLY)"
+
+SYSTEM      ?= secure-counter
+soak: tools ## interrupt updates and attempts: 10,000 times in the engines, 24 in QEMU (SOAK_FLAGS=--help)
+	@$(GO) run ./qemu soak --system $(SYSTEM) $(SOAK_FLAGS)
 
 bench: tools ## figures and their goals (AREA=name,…), also in build/bench.json
 	@$(GO) run ./qemu bench --area "$(AREA)"
