@@ -21,7 +21,10 @@ const (
 	bootOrder = "BootOrder"
 	bootNext  = "BootNext"
 	bootCount = "RatchetBootCount"
-	maxOrder  = 1024 // entries that are looked at
+	// bootPartition is where the stub leaves the GUID of the partition that it was started from.
+	bootPartition = "LoaderDevicePartUUID"
+	vendorLoader  = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
+	maxOrder      = 1024 // entries that are looked at
 )
 
 // Variables are the firmware's. Get of one that is not there is fs.ErrNotExist, Delete of it is not an error.
@@ -166,6 +169,28 @@ func (f Firmware) Trying(s Slots) (string, error) {
 	}
 	e.Order = []uint16{binary.LittleEndian.Uint16(b)}
 	return e.Front(s), nil
+}
+
+// OnTrial says whether this boot came from another of our partitions than the one that is first in the order. It needs
+// no disk, so that an isolated box can ask too.
+func (f Firmware) OnTrial() (bool, error) {
+	if !f.There() {
+		return false, nil
+	}
+	b, err := f.get(bootPartition, vendorLoader)
+	if err != nil {
+		return false, err
+	}
+	running, _, ok := text16(b)
+	if !ok || running == "" {
+		return false, nil
+	}
+	e, err := f.Entries()
+	if err != nil {
+		return false, err
+	}
+	_, other := e.Alternative(running)
+	return other && !e.first(running), nil
 }
 
 // Forget takes BootNext back.

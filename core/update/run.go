@@ -17,6 +17,7 @@ const (
 // Run watches the health of this boot and settles what is due, until ctx ends.
 func (m *Manager) Run(ctx context.Context) {
 	if m.blocked != nil {
+		m.giveUp(ctx)
 		return
 	}
 	m.load(ctx)
@@ -37,6 +38,26 @@ func (m *Manager) Run(ctx context.Context) {
 			return
 		case <-t.C:
 		}
+	}
+}
+
+// giveUp ends the trial of a slot whose image is isolated: it can never get healthy, and the one before may be
+// released. Any other isolated box stays as it is.
+func (m *Manager) giveUp(ctx context.Context) {
+	trial, err := m.o.Firmware.OnTrial()
+	if err != nil {
+		m.o.Log.Warn("read boot entries", "err", err)
+	}
+	if !trial || m.o.Report.Box.Decision == verdict.Released {
+		return
+	}
+	m.o.Say("this slot is on trial and isolated: back to the other one in %s", m.o.Times.Deadline)
+	t := time.NewTimer(m.o.Times.Deadline)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+		m.o.Restart("the trial of an isolated image is over")
 	}
 }
 

@@ -249,6 +249,30 @@ func TestBlocked(t *testing.T) {
 	}
 }
 
+// TestIsolatedTrial: an image that is isolated on its trial gives up; an isolated box that is not on trial stays.
+func TestIsolatedTrial(t *testing.T) {
+	for _, c := range []struct {
+		running int // index of the slot that runs
+		want    int // restarts
+	}{{0, 0}, {1, 1}} {
+		b := newBox(t)
+		b.live(time.Minute) // slot A is first
+		var guid []byte
+		for _, r := range b.report.BootDisk.Slots[c.running].GUID {
+			guid = append(guid, byte(r), 0)
+		}
+		must(t, b.vars.Set("LoaderDevicePartUUID", "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f", append(guid, 0, 0)))
+		b.report.Box = verdict.Verdict{Decision: verdict.Isolated, Reason: "a test"}
+		b.report.Slot, b.report.BootDisk = "", verdict.Disk{}
+		b.start()
+		b.o.Times.Deadline = time.Millisecond
+		b.Run(t.Context())
+		if len(b.restarts) != c.want {
+			t.Errorf("slot %d: restarts %q", c.running, b.restarts)
+		}
+	}
+}
+
 // flaky serves a file and closes each answer after so many bytes.
 type flaky struct {
 	data     []byte
