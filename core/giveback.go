@@ -25,6 +25,9 @@ func (a *appliance) giveBack(ctx context.Context) {
 	case <-ctx.Done():
 		return
 	}
+	if err := a.system.DiscardModules(); err != nil {
+		a.complain("modules", err)
+	}
 	debug.FreeOSMemory() // what the first logins and commands used
 	if err := memory.Settle(ctx, memory.Options{Load: a.module, Log: a.log}); err != nil {
 		a.complain("memory", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 
@@ -96,6 +97,9 @@ func (s *System) bind(ctx context.Context, f pci.Function, entry catalogue.Entry
 		if err := s.loadFor(entry); err != nil {
 			if errors.Is(err, kmod.ErrUnknown) {
 				err = fmt.Errorf("%w; build the image with this device in configs/hardware.yaml", err)
+			}
+			if errors.Is(err, fs.ErrNotExist) { // DiscardModules: nobody expected a device here
+				err = fmt.Errorf("%w; restart the box with the device in it", err)
 			}
 			return nil, fmt.Errorf("bind %s: %w", f.Address, err)
 		}

@@ -20,6 +20,9 @@
 // of the catalogue's entry, binds exactly that function and waits, bounded by its context and by
 // a limit for each kind of bus, until what is behind it has been announced. NIC links stay down.
 //
+// The files of modules lie in memory. DiscardModules removes, after the start, those that will not be read again;
+// on a machine without PCI slots a driver that the start did not need cannot be loaded later.
+//
 // # Concurrency
 //
 // A System may be used by several goroutines; Bind on different functions runs concurrently,

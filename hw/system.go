@@ -88,9 +88,6 @@ func flavourOf(release string) string {
 	return ""
 }
 
-// LoadModule makes sure that a kernel module is loaded, with what it depends on.
-func (s *System) LoadModule(name string) error { return s.modules.Load(name) }
-
 // MarkBoot tells which disk the image was booted from, by its node; the inventory shows it.
 func (s *System) MarkBoot(node string) {
 	s.mu.Lock()

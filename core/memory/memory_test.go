@@ -53,9 +53,9 @@ func TestHeaderRefuses(t *testing.T) {
 func TestAreaSize(t *testing.T) {
 	for _, c := range []struct{ total, want uint64 }{
 		{0, 0},
-		{4096*8*3 + 4096, 3 * 4096}, // whole pages
-		{958 << 20, 958 << 20 / 8},
-		{Scarce - 1, (Scarce - 1) / 8 / 4096 * 4096},
+		{4096*16*3 + 4096, 3 * 4096}, // whole pages
+		{958 << 20, 958 << 20 / 16 / 4096 * 4096},
+		{Scarce - 1, (Scarce - 1) / 16 / 4096 * 4096},
 		{Scarce, 0},
 		{1 << 40, 0},
 	} {

@@ -90,7 +90,7 @@ func TestSettle(t *testing.T) {
 	}
 	want := map[string]string{
 		reserveFile: "0 256 32 0 0", swappinessFile: "100", pageClusterFile: "0", reclaimFile: "2097152",
-		algorithmFile: "lzo-rle", sizeFile: "125612032", compactFile: "1",
+		algorithmFile: "lzo-rle", sizeFile: "62803968", compactFile: "1",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

@@ -33,10 +33,10 @@ const (
 	// Scarce is the memory of a machine, in bytes, below which a few MiB count for more than the milliseconds that
 	// a restarted plugin waits for pages to come back.
 	Scarce = 1792 << 20
-	// share of the memory that the area can take at most, when nothing in it could be compressed. The device costs 16
-	// bytes a page, used or not.
-	share   = 8
-	maxArea = 256 << 20
+	// share of the memory that the area can take at most, when nothing in it could be compressed. Besides the files of
+	// the image only core may go there, and the device costs 24 bytes a page, used or not.
+	share   = 16
+	maxArea = 128 << 20
 )
 
 // areaSize is how large the swap area of a machine is, in bytes before compression; 0 for none.

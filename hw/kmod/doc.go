@@ -8,5 +8,5 @@
 //
 // A Loader loads a module at most once, its dependencies first. It may be used by several
 // goroutines, which load different modules beside each other; LoadFirst goes before the rest. Nothing is
-// ever unloaded.
+// ever unloaded, which is why Discard can remove the files of what is loaded.
 package kmod
