@@ -245,7 +245,7 @@ func (s *counterSuite) firmwareOf(t *testing.T, m *machine, id, version, strengt
 	t.Helper()
 	list := decode[struct {
 		Devices []struct{ ID, Running, Strength, Problem string }
-	}](t, []byte(m.ctl("firmware", "list", "-o", "json")))
+	}](t, []byte(m.asks("firmware", "list", "-o", "json")))
 	for _, d := range list.Devices {
 		if d.ID != id {
 			continue
@@ -267,7 +267,7 @@ func (m *machine) device(id, decision, code string) {
 			Driver  string
 			Verdict struct{ Decision, Code, Reason string }
 		}
-	}](m.t, []byte(m.ctl("hw", "list", "-o", "json")))
+	}](m.t, []byte(m.asks("hw", "list", "-o", "json")))
 	for _, d := range list.Devices {
 		if d.ID != id {
 			continue

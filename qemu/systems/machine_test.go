@@ -1,6 +1,7 @@
 package systems
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -75,6 +76,24 @@ func (m *machine) ctl(args ...string) string {
 	return string(out)
 }
 
+// asks runs a command of ratchetctl that changes nothing, again while the box is too busy to answer.
+func (m *machine) asks(args ...string) (out string) {
+	m.t.Helper()
+	ctx := within(m.t, stepLimit)
+	await(m.t, stepLimit, "an answer to ratchetctl "+strings.Join(args, " "), func() (string, bool) {
+		b, err := m.Ctl(ctx, args...)
+		if err != nil && exitCode(err) != noAnswer {
+			m.t.Fatal(err)
+		}
+		out = string(b)
+		return fmt.Sprint(err), err == nil
+	})
+	return out
+}
+
+// noAnswer is ratchetctl's exit code for a box that does not answer.
+const noAnswer = 5
+
 // refused runs ratchetctl and wants the box to say no, with all of these words.
 func (m *machine) refused(code int, words []string, args ...string) {
 	m.t.Helper()
@@ -130,7 +149,7 @@ type counter struct {
 
 func (m *machine) counter() counter {
 	m.t.Helper()
-	return decode[counter](m.t, []byte(m.ctl("counter", "show", "-o", "json")))
+	return decode[counter](m.t, []byte(m.asks("counter", "show", "-o", "json")))
 }
 
 func (m *machine) counts(want, expected, open string) {

@@ -41,7 +41,7 @@ type updates struct {
 
 func (m *machine) updates() updates {
 	m.t.Helper()
-	return decode[updates](m.t, []byte(m.ctl("update", "status", "-o", "json")))
+	return decode[updates](m.t, []byte(m.asks("update", "status", "-o", "json")))
 }
 
 // starts waits until an image says that it runs, and for its verdict.
