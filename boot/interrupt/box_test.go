@@ -11,7 +11,9 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -61,7 +63,9 @@ type box struct {
 	// console counts the boots that stopped in the recovery console, switched those after which the other slot went first.
 	console, switched int
 	dead              string // why nothing starts
-	said              []string
+
+	talk sync.Mutex // over said
+	said []string
 }
 
 func newBox(t *testing.T, seed uint64, m mutant) *box {
@@ -95,8 +99,17 @@ func newBox(t *testing.T, seed uint64, m mutant) *box {
 func (b *box) sign(i *image) { b.signed[i.digest] = i }
 
 func (b *box) say(format string, args ...any) {
+	b.talk.Lock()
+	defer b.talk.Unlock()
 	b.said = append(b.said, fmt.Sprintf(format, args...))
-	b.said = b.said[max(0, len(b.said)-200):]
+	b.said = b.said[max(0, len(b.said)-40):]
+}
+
+// lastWords are what it said last.
+func (b *box) lastWords() []string {
+	b.talk.Lock()
+	defer b.talk.Unlock()
+	return slices.Clone(b.said)
 }
 
 func (b *box) guid(name string) string {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/go-tpm/tpm2/transport"
@@ -30,7 +31,7 @@ type core struct {
 	b        *box
 	attempts *attempt.Manager
 	update   *update.Manager
-	restart  bool
+	restart  atomic.Bool
 	end      context.CancelFunc
 	done     chan struct{}
 }
@@ -67,7 +68,7 @@ func (b *box) startCore(r boot.Result) {
 		},
 		Dir: filepath.Join(b.dir, "update"), Store: b.store, Times: times,
 		Ready:   func() bool { return b.running.fault != unhealthy },
-		Restart: func(why string) { b.say("core: restart: %s", why); c.restart = true },
+		Restart: func(why string) { b.say("core: restart: %s", why); c.restart.Store(true) },
 		Clock:   func() time.Duration { return time.Since(b.began) },
 		Say:     func(format string, args ...any) { b.say("core: "+format, args...) },
 	})
@@ -87,12 +88,12 @@ func (b *box) stop() {
 // live lets time pass until the box is healthy and quiet, restarts or fails.
 func (c *core) live(long time.Duration) (healthy bool) {
 	for end := time.Now().Add(long); time.Now().Before(end); time.Sleep(time.Second) {
-		if off, _ := c.b.power.cut(); off || c.restart {
+		if off, _ := c.b.power.cut(); off || c.restart.Load() {
 			return false
 		}
 	}
 	s, err := c.update.Status(context.Background())
-	return err == nil && s.Healthy && !c.restart
+	return err == nil && s.Healthy && !c.restart.Load()
 }
 
 // install stages and applies an update.

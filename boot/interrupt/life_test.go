@@ -78,7 +78,7 @@ func (l *life) lose(format string, args ...any) {
 		return // the first reason is the one
 	}
 	text := fmt.Sprintf("seed %d, interruption %d, in %s: ", l.seed, l.tally.tried, l.op) + fmt.Sprintf(format, args...)
-	l.tally.lost = append(l.tally.lost, text+"\n\t"+strings.Join(l.said[max(0, len(l.said)-40):], "\n\t"))
+	l.tally.lost = append(l.tally.lost, text+"\n\t"+strings.Join(l.lastWords(), "\n\t"))
 }
 
 func (l *life) lost() bool { return len(l.tally.lost) > 0 }
@@ -150,7 +150,7 @@ func (l *life) up() (healthy bool) {
 		if off, at := l.power.cut(); off && at != "" {
 			return false
 		}
-		if l.core != nil && !l.core.restart {
+		if l.core != nil && !l.core.restart.Load() {
 			if off, _ := l.power.cut(); !off {
 				l.lose("it runs, is not healthy, and nothing is done about it")
 				return false
@@ -310,7 +310,7 @@ func (l *life) step() {
 		l.flash[1] = l.serial % 251
 		l.run("flash", func(c *core) error { return c.flash(firmware(l.serial % 251)) })
 	default:
-		l.run("reboot", func(c *core) error { c.update.Ending(); c.restart = true; return nil })
+		l.run("reboot", func(c *core) error { c.update.Ending(); c.restart.Store(true); return nil })
 	}
 }
 
