@@ -78,8 +78,11 @@ func newBox(t *testing.T, seed uint64, m mutant) *box {
 	}
 	at := int64(mib)
 	for _, p := range []part{
-		{name: "ESP-A", size: espSize}, {name: "ESP-B", size: espSize}, {name: "LEDGER", size: ledger.Size},
-		{name: "STATE", size: 3 * mib}, {name: "flash", size: flashSize},
+		{name: "ESP-A", size: espSize},
+		{name: "ESP-B", size: espSize},
+		{name: "LEDGER", size: ledger.Size},
+		{name: "STATE", size: 3 * mib},
+		{name: "flash", size: flashSize},
 	} {
 		p.d, p.at = b.disk, at
 		at += p.size
