@@ -12,7 +12,7 @@ import (
 
 // A step of a machine that works takes seconds; these limits are for a busy host, and end a test that hangs.
 const (
-	bootLimit = 3 * time.Minute
+	bootLimit = 5 * time.Minute
 	stepLimit = 90 * time.Second
 )
 
@@ -25,7 +25,7 @@ type machine struct {
 func boot(t *testing.T, o box.Options) *machine {
 	t.Helper()
 	if o.Limit == 0 {
-		o.Limit = 8 * time.Minute
+		o.Limit = 12 * time.Minute
 	}
 	b, err := box.Boot(t.Context(), o)
 	must(t, err)
