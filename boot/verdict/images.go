@@ -95,6 +95,9 @@ func (s *settling) image(f Facts, was ledger.Image, seen SlotContent) Image {
 		i.Version = attempt.To.SecurityVersion()
 		return i.good("closed", "attempt %d wrote image %s", attempt.Number, content)
 	case open && attempt.From.Matches(content):
+		if seen.Digest != was.Digest { // an attempt before the last one was carried out
+			i.Version = attempt.From.SecurityVersion()
+		}
 		return i.good("closed", "attempt %d changed nothing, it still holds image %s", attempt.Number, content)
 	case open:
 		return i.bad("slot-unfinished", "attempt %d was to lead from %s to %s, but it reads %s", attempt.Number, attempt.From, attempt.To, content)

@@ -2,6 +2,7 @@ package verdict
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 
@@ -20,12 +21,13 @@ type Outcome struct {
 
 // Settle decides on the devices of a released box and makes the next ledger.
 func Settle(f Facts, j Judgement, seen []Observed) Outcome {
-	s := settling{old: &ledger.Ledger{}, adopt: j.Adopt || j.Action == Provision || j.Action == Rebind, strict: !j.Adopt && !f.Development, loud: !j.Adopt, unchecked: j.Code == "tpm-unused", intents: map[string]ledger.Intent{}}
+	s := settling{old: &ledger.Ledger{}, adopt: j.Adopt || j.Action == Provision || j.Action == Rebind, strict: !j.Adopt && !f.Development, loud: !j.Adopt, unchecked: j.Code == "tpm-unused", intents: map[string]ledger.Intent{}, reached: map[string][]ledger.Content{}}
 	if j.Ledger != nil {
 		s.old = j.Ledger
 	}
 	for _, i := range j.Open {
 		s.intents[i.Target] = i // the last one of a target counts
+		s.reached[i.Target] = append(s.reached[i.Target], i.To)
 	}
 	s.next = s.old.Clone()
 	s.next.Devices = nil
@@ -60,7 +62,8 @@ type settling struct {
 	loud      bool // … and a development image says that nobody did
 	unchecked bool // there is no TPM, and the image allows that
 	intents   map[string]ledger.Intent
-	where     map[string]Device // by id: place and kind, as seen or as known
+	reached   map[string][]ledger.Content // what the open attempts of a target were to lead to
+	where     map[string]Device           // by id: place and kind, as seen or as known
 	verdicts  []Device
 }
 
@@ -127,7 +130,10 @@ func (s *settling) compare(d ledger.Device, o Observed) {
 	case open && i.To.Matches(o.Content):
 		d.Content = o.Content
 		s.say(d.ID, Released, "closed", "", "attempt %d reached %s", i.Number, o.Content)
-	case open && i.From.Matches(o.Content):
+	case open && i.From.Matches(o.Content) && d.Content.Matches(o.Content):
+		s.say(d.ID, Released, "closed", "", "attempt %d changed nothing, it is still %s", i.Number, o.Content)
+	case open && i.From.Matches(o.Content) && s.led(d.ID, o.Content):
+		d.Content = o.Content // an attempt before the last one was carried out
 		s.say(d.ID, Released, "closed", "", "attempt %d changed nothing, it is still %s", i.Number, o.Content)
 	case open:
 		s.say(d.ID, Isolated, "attempt-unfinished", recoverDevice(d.ID), "attempt %d was to lead from %s to %s, but it reads %s", i.Number, i.From, i.To, o.Content)
@@ -138,6 +144,12 @@ func (s *settling) compare(d ledger.Device, o Observed) {
 		s.say(d.ID, Released, "ok", "", "it reads back as expected")
 	}
 	s.next.Devices = append(s.next.Devices, d)
+}
+
+// led says whether an open attempt was to lead a device to a content. What the last one started from is no proof of
+// that: firmware that was changed behind our back is what it read too.
+func (s *settling) led(id string, content ledger.Content) bool {
+	return slices.ContainsFunc(s.reached[ledger.DeviceTarget(id)], func(to ledger.Content) bool { return to.Matches(content) })
 }
 
 // meet judges a device that the ledger does not know; replaced is what was at its place.

@@ -72,7 +72,8 @@ func updateLife(ctx context.Context, o Options, image string, n int, out *lines,
 		begin := time.Now()
 		k, at := point(r, counts)
 		b.m.fuse.arm(k, at)
-		was := b.runs
+		from := b.runs
+		was := from
 		given, blown, err := b.update(ctx)
 		if err != nil {
 			return lost(ctx, out, t, b.m, dir, fmt.Errorf("update to %s: %w", given, err))
@@ -95,7 +96,7 @@ func updateLife(ctx context.Context, o Options, image string, n int, out *lines,
 			return lost(ctx, out, t, b.m, dir, fmt.Errorf("update %s to %s cut %s: %w", was, given, where, err))
 		}
 		out.print("  update %d, %s to %s, cut %s: %d sectors unflushed, %d dropped, %d reordered; runs %s after %d boots, %.0f s",
-			i+1, was, given, where, loss.Unflushed, loss.Dropped, loss.Reordered, b.runs, b.m.boots(), time.Since(begin).Seconds())
+			i+1, from, given, where, loss.Unflushed, loss.Dropped, loss.Reordered, b.runs, b.m.boots(), time.Since(begin).Seconds())
 	}
 	return b.m.end()
 }
