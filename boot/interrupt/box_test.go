@@ -63,6 +63,7 @@ type box struct {
 	// console counts the boots that stopped in the recovery console, switched those after which the other slot went first.
 	console, switched int
 	dead              string // why nothing starts
+	flashed           bool   // since init looked at the NIC
 
 	talk sync.Mutex // over said
 	said []string
@@ -131,6 +132,7 @@ func (b *box) holds(name string) *image {
 // on is one power-on, to core or to the reason why there is none.
 func (b *box) on() {
 	b.boots++
+	b.flashed = false
 	name, i, err := b.start()
 	switch {
 	case err != nil:

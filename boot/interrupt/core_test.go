@@ -123,6 +123,7 @@ func (c *core) flash(to []byte) error {
 	if err != nil {
 		return err
 	}
+	c.b.flashed = true
 	_, err = p.WriteAt(to, 0)
 	return errors.Join(err, p.Sync())
 }

@@ -270,9 +270,9 @@ func (l *life) checkDevice(devices []verdict.Device) {
 		switch {
 		case d.ID != nicID:
 			l.lose("a device %s", d.ID)
-		case whole && d.Decision != verdict.Released && !l.flashed():
+		case whole && d.Decision != verdict.Released && !l.flashed:
 			l.lose("the NIC holds good firmware and is %s %s: %s", d.Decision, d.Code, d.Reason)
-		case !whole && (d.Decision == verdict.Released || d.Code != "attempt-unfinished" && d.Code != "firmware-changed") && !l.flashed():
+		case !whole && (d.Decision == verdict.Released || d.Code != "attempt-unfinished" && d.Code != "firmware-changed") && !l.flashed:
 			l.lose("the NIC holds torn firmware and is %s %s: %s", d.Decision, d.Code, d.Reason)
 		}
 	}
@@ -280,9 +280,6 @@ func (l *life) checkDevice(devices []verdict.Device) {
 		l.flash = [2]int{int(b[0]), int(b[0])}
 	}
 }
-
-// flashed says that the firmware was written since init looked at it.
-func (l *life) flashed() bool { return l.op == "flash" && l.boots == 0 }
 
 // step does something to a stable box.
 func (l *life) step() {
