@@ -64,6 +64,9 @@ func (h *hotplug) late() {
 		if d.Driver == "" || d.Verdict.Code != "unknown" || strings.Contains(d.Place, "/") {
 			continue // behind a controller that is in use, it just stays unused
 		}
+		if !d.Supported {
+			continue // a controller without disks has no verdict; a disk is judged when it comes
+		}
 		if err := h.system.Isolate(d.Place); err != nil {
 			h.complain("isolate "+d.ID, err)
 		}
