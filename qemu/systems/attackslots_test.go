@@ -73,10 +73,7 @@ func (s *counterSuite) slots(t *testing.T) {
 	old, err := os.ReadFile(filepath.Join(s.image, builder.SignedFile))
 	must(t, err)
 	for _, slot := range []string{disk.ESPA, disk.ESPB} {
-		onSlot(t, path, slot, func(r *os.File, p disk.Partition) {
-			v := esp.Volume{Size: p.Size, Hidden: uint32(p.Start / 512), Label: slot}
-			must(t, esp.Write(io.NewOffsetWriter(r, p.Start), v, bytes.NewReader(old), int64(len(old))))
-		})
+		putImage(t, path, slot, old)
 	}
 	m = boot(t, box.Options{Image: s.image, Dir: dir, UEFI: true, Memory: "1536M"})
 	m.verdict("ISOLATED", "image-revoked")
@@ -94,6 +91,15 @@ func onSlot(t *testing.T, path, name string, do func(f *os.File, p disk.Partitio
 	must(t, err)
 	do(f, p)
 	must(t, errors.Join(f.Sync(), f.Close()))
+}
+
+// putImage writes a slot of a machine that is switched off, as whoever has the disk can.
+func putImage(t *testing.T, path, slot string, image []byte) {
+	t.Helper()
+	onSlot(t, path, slot, func(f *os.File, p disk.Partition) {
+		v := esp.Volume{Size: p.Size, Hidden: uint32(p.Start / 512), Label: slot}
+		must(t, esp.Write(io.NewOffsetWriter(f, p.Start), v, bytes.NewReader(image), int64(len(image))))
+	})
 }
 
 // eraseSlot takes what firmware could start from a slot.
