@@ -85,7 +85,8 @@ func (b *box) stop() {
 	}
 }
 
-// live lets time pass until the box is healthy and quiet, restarts or fails.
+// live lets time pass until the box is healthy and quiet, restarts or fails. The time is that of testing/synctest: it
+// passes at once when everything waits.
 func (c *core) live(long time.Duration) (healthy bool) {
 	for end := time.Now().Add(long); time.Now().Before(end); time.Sleep(time.Second) {
 		if off, _ := c.b.power.cut(); off || c.restart.Load() {
