@@ -1,255 +1,154 @@
 package log
 
 import (
-	"bytes"
-	"context"
-	"encoding/binary"
 	"errors"
 	"flag"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"testing"
 
 	"github.com/ratchetos/ratchet/plugins/internal/log/simdisk"
 )
 
-// store is the smallest owner of a log: numbered blocks with a version each. Data stays in
-// the log; the checkpoint lists versions of blocks whose records it lets go.
-type store struct {
-	disk      *simdisk.Disk
-	log       *Log
-	committer *Committer
-	stop      context.CancelFunc
-	stopped   chan error
+// seeds widens the search: go test ./plugins/internal/log -run Crash -timeout 1h -args -seeds 50000.
+var seeds = flag.Uint64("seeds", 200, "random histories that each crash test runs")
 
-	versions map[int64]uint64
-	at       map[int64]int64 // block → position of its data
-	epochs   map[uint64]bool // seen in groups
-}
+// crashCount counts what the histories went through.
+type crashCount struct{ kills, cuts, recoveries int }
 
-const blocks = 64
-
-func payload(block int64, version uint64) []byte {
-	p := bytes.Repeat([]byte{byte(version), byte(block)}, BlockSize/2)
-	binary.LittleEndian.PutUint64(p, version)
-	binary.LittleEndian.PutUint64(p[8:], uint64(block))
-	return p
-}
-
-func formatted(t *testing.T) *simdisk.Disk {
-	t.Helper()
-	d := simdisk.New(6 << 20)
-	if _, err := Format(d, FormatOptions{UUID: [16]byte{1}, LogSize: MinLogSize, CheckpointSize: 16 << 10}); err != nil {
-		t.Fatal(err)
-	}
-	return d
-}
-
-func openStore(d *simdisk.Disk, m mutant) (*store, error) {
-	l, err := Open(d, Options{mutant: m})
-	if err != nil {
-		return nil, err
-	}
-	s := &store{disk: d, log: l, versions: map[int64]uint64{}, at: map[int64]int64{}, epochs: map[uint64]bool{}, stopped: make(chan error, 1)}
-	for st := l.State(); len(st) >= 16; st = st[16:] {
-		s.versions[int64(binary.LittleEndian.Uint64(st))] = binary.LittleEndian.Uint64(st[8:])
-	}
-	if err := l.Replay(s.apply); err != nil {
-		return nil, err
-	}
-	return s, nil
-}
-
-func (s *store) apply(g *Group) error {
-	s.epochs[g.Epoch] = true
-	for _, r := range g.Records {
-		block := r.Off / BlockSize
-		v := binary.LittleEndian.Uint64(r.Data)
-		if !bytes.Equal(r.Data, payload(block, v)) {
-			return fmt.Errorf("block %d holds foreign data", block)
-		}
-		s.versions[block], s.at[block] = v, r.Pos
-	}
-	return nil
-}
-
-func (s *store) run() {
-	ctx, cancel := context.WithCancel(context.Background())
-	s.stop = cancel
-	s.committer = NewCommitter(s.log, func(g *Group) { _ = s.apply(g) })
-	go func() { s.stopped <- s.committer.Run(ctx) }()
-}
-
-func (s *store) write(block int64, v uint64) error {
-	b, err := s.committer.Submit(context.Background(), Record{Kind: Write, Off: block * BlockSize, Len: BlockSize, Data: payload(block, v)})
+// history writes until the power goes or the process is killed, several times in a row on one
+// disk. Every opening must find a prefix of what was written that is not shorter than what was
+// durable; after a kill with a ring, all of it.
+func history(seed uint64, m mutant, n *crashCount) error {
+	r := rand.New(rand.NewPCG(seed, 1))
+	d, err := formatted()
 	if err != nil {
 		return err
 	}
-	return b.Wait(context.Background())
-}
-
-func (s *store) checkpoint() error {
-	var st []byte
-	for block, v := range s.versions {
-		st = binary.LittleEndian.AppendUint64(st, uint64(block))
-		st = binary.LittleEndian.AppendUint64(st, v)
-	}
-	// Nothing is in flight here, so the whole log can go.
-	return s.log.Checkpoint(s.log.head, st)
-}
-
-// crashOnce writes with random checkpoints until the power goes, at most n times in a row on
-// one disk, and compares what each boot finds with what had been acknowledged.
-func crashOnce(t *testing.T, seed uint64, m mutant) error {
-	r := rand.New(rand.NewPCG(seed, 1))
-	d := formatted(t)
-	acked := map[int64]uint64{}
-	next := uint64(1)
-	for life := range 4 {
-		s, err := openStore(d, m)
-		if err != nil {
+	p := &past{remote: map[int64]uint64{}, window: AlignedBuffer(testWindow)}
+	var least uint64
+	for life := range 24 {
+		if r.IntN(4) == 0 {
+			d.CutAfter(1 + r.IntN(4)) // during recovery
+		}
+		o, err := openOwner(r, d, p, least, m)
+		if err != nil && !errors.Is(err, simdisk.ErrPower) {
 			return fmt.Errorf("life %d: %w", life, err)
 		}
-		for block, v := range acked {
-			if s.versions[block] < v {
-				return fmt.Errorf("life %d: block %d is version %d, acknowledged was %d", life, block, s.versions[block], v)
+		if err == nil {
+			n.recoveries++
+			err = o.live()
+			if err != nil && !errors.Is(err, simdisk.ErrPower) && !errors.Is(err, simdisk.ErrIO) {
+				return fmt.Errorf("life %d: %w", life, err)
 			}
+			least = p.flushed
 		}
-		if s.epochs[s.log.Epoch()] {
-			return fmt.Errorf("life %d: epoch %d has groups from before this opening", life, s.log.Epoch())
+		// A disk that lost writes and said so once is not one to go on with.
+		if errors.Is(err, simdisk.ErrIO) || r.IntN(3) == 0 {
+			n.cuts++
+			d, least = d.Crash(r), p.flushed
+			p.window = AlignedBuffer(testWindow)
+			continue
 		}
-		acked = maps.Clone(s.versions) // an unacknowledged write that survived counts from now on
-		s.run()
-		d.CutAfter(1 + r.IntN(1200))
-		if r.IntN(4) == 0 {
-			d.FailSyncs(func() bool { return r.IntN(40) == 0 })
+		n.kills++
+		d = d.Kill()
+		if r.IntN(8) == 0 {
+			p.window, least = nil, p.flushed // the next process has no ring: what is not durable is lost
+			continue
 		}
-		for err == nil {
-			if full := s.log.Used() > s.log.Size()-2*BlockSize; full || r.IntN(2000) == 0 {
-				// The moments after a checkpoint are the ones in which freed space is at stake.
-				if err = s.checkpoint(); err != nil {
-					break
-				}
-				if r.IntN(2) == 0 {
-					d.CutAfter(1 + r.IntN(4))
-				}
-			}
-			block := r.Int64N(blocks)
-			if err = s.write(block, next); err == nil {
-				acked[block] = next
-			}
-			next++
+		if p.window == nil {
+			p.window = AlignedBuffer(testWindow)
+			continue
 		}
-		s.stop()
-		<-s.stopped
-		if !errors.Is(err, ErrPoisoned) {
-			return fmt.Errorf("life %d: ended with %w", life, err)
+		if o != nil {
+			least = uint64(len(p.writes))
+			o.scribble()
 		}
-		d = d.Crash(r)
 	}
 	return nil
 }
 
-// seeds widens the search: go test ./plugins/internal/log -run Crash -timeout 1h -args -seeds 5000.
-var seeds = flag.Uint64("seeds", 60, "random histories that TestCrash runs")
+// live does random things until something fails.
+func (o *owner) live() error {
+	o.disk.CutAfter(1 + o.r.IntN(60))
+	if o.r.IntN(6) == 0 {
+		o.disk.FailSyncs(func() bool { return o.r.IntN(12) == 0 })
+	}
+	for range o.r.IntN(120) {
+		var err error
+		switch o.r.IntN(12) {
+		case 0, 1:
+			err = o.flush()
+		case 2:
+			err = o.log.writeOut(o.r.IntN(2) == 0)
+		case 3:
+			if o.r.IntN(4) == 0 {
+				err = o.checkpoint()
+			}
+		case 4:
+			if err = o.clean(); err == nil && o.r.IntN(2) == 0 {
+				// The moments after space was freed are the ones at stake.
+				o.disk.CutAfter(1 + o.r.IntN(6))
+			}
+		default:
+			b := o.r.Int64N(testBlocks)
+			err = o.write(b, 1+o.r.IntN(min(12, int(testBlocks-b))))
+		}
+		if err == nil && o.r.IntN(40) == 0 {
+			err = o.check()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
-func TestCrash(t *testing.T) {
+// scribble leaves what a process leaves that is killed while it appends.
+func (o *owner) scribble() {
+	g := &o.log.open
+	if !g.active {
+		return
+	}
+	for i := g.headEnd; i < min(g.headEnd+recordHeader, BlockSize); i++ {
+		g.page[i] = byte(o.r.Uint32())
+	}
+	end := g.pos + roundUp(g.payloads) + BlockSize
+	if g.pos%testSegment+end-g.pos <= testSegment && end <= o.log.written.Pos+o.log.win.size() {
+		p := o.log.win.at(g.pos+g.payloads, BlockSize)
+		for i := range p {
+			p[i] = byte(i)
+		}
+	}
+}
+
+func TestCrashes(t *testing.T) {
+	var n crashCount
 	for seed := range *seeds {
-		if err := crashOnce(t, seed, mutantNone); err != nil {
+		if err := history(seed, mutantNone, &n); err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
 	}
+	t.Logf("%d process kills, %d power cuts, %d recoveries", n.kills, n.cuts, n.recoveries)
 }
 
 // A crash test that lets a broken log pass proves nothing.
-func TestCrashCatchesMutants(t *testing.T) {
-	for _, m := range []mutant{mutantReuseEarly, mutantForgiveSync, mutantKeepEpoch} {
+func TestCrashesCatchMutants(t *testing.T) {
+	for m, name := range map[mutant]string{
+		mutantReuseEarly: "reuse before the tail is durable", mutantForgiveSync: "forgiven sync failure",
+		mutantKeepEpoch: "epoch kept", mutantNoSync: "fdatasync removed", mutantKeepRing: "ring not drained",
+		mutantCheckpointEarly: "checkpoint before data", mutantTrustTorn: "payload not checked",
+	} {
 		caught := false
-		for seed := uint64(0); seed < 60 && !caught; seed++ {
-			caught = crashOnce(t, seed, m) != nil
+		var n crashCount
+		for seed := uint64(0); seed < 400 && !caught; seed++ {
+			err := history(seed, m, &n)
+			if caught = err != nil; caught {
+				t.Logf("%s: seed %d: %v", name, seed, err)
+			}
 		}
 		if !caught {
-			t.Errorf("mutant %d survived", m)
+			t.Errorf("%s: survived", name)
 		}
-	}
-}
-
-// TestCorruption damages one durable group and expects the log to refuse, not to cut itself short.
-func TestCorruption(t *testing.T) {
-	for _, tc := range []struct {
-		name  string
-		where func(Area) int64
-		want  error
-	}{
-		{"header of a middle group", func(a Area) int64 { return a.Off + 4*BlockSize + 20 }, ErrMediaCorrupt},
-		{"payload of a middle group", func(a Area) int64 { return a.Off + 5*BlockSize + 99 }, ErrMediaCorrupt},
-		{"first group", func(a Area) int64 { return a.Off }, ErrMediaCorrupt},
-		// Nothing says that the last group was ever whole: this is what a torn write looks like.
-		{"last group", func(a Area) int64 { return a.Off + 19*BlockSize }, nil},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			d := formatted(t)
-			s, err := openStore(d, mutantNone)
-			if err != nil {
-				t.Fatal(err)
-			}
-			s.run()
-			for i := range int64(10) {
-				if err := s.write(i, 1); err != nil {
-					t.Fatal(err)
-				}
-			}
-			s.stop()
-			<-s.stopped
-			d.Corrupt(tc.where(s.log.sb.Log))
-			before := bytes.Clone(mustRead(t, d))
-			_, err = openStore(d, mutantNone)
-			if !errors.Is(err, tc.want) {
-				t.Fatalf("got %v, want %v", err, tc.want)
-			}
-			if tc.want == nil {
-				return
-			}
-			if !bytes.Equal(before, mustRead(t, d)) {
-				t.Error("the refused disk was written to")
-			}
-			if _, err := openStore(d, mutantTruncate); err != nil {
-				t.Errorf("mutant that truncates was not seen: %v", err)
-			}
-		})
-	}
-}
-
-func mustRead(t *testing.T, d *simdisk.Disk) []byte {
-	t.Helper()
-	p := AlignedBuffer(int(d.Size()))
-	if _, err := d.ReadAt(p, 0); err != nil {
-		t.Fatal(err)
-	}
-	return p
-}
-
-func TestFailedSyncPoisons(t *testing.T) {
-	d := formatted(t)
-	s, err := openStore(d, mutantNone)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.run()
-	defer s.stop()
-	fail := true
-	d.FailSyncs(func() bool { f := fail; fail = false; return f })
-	if err := s.write(1, 1); !errors.Is(err, ErrPoisoned) {
-		t.Fatalf("write with failing sync: %v", err)
-	}
-	if err := s.write(1, 2); !errors.Is(err, ErrPoisoned) {
-		t.Errorf("write after it: %v, want ErrPoisoned though the disk works again", err)
-	}
-	if err := s.committer.Flush(context.Background()); !errors.Is(err, ErrPoisoned) {
-		t.Errorf("flush after it: %v", err)
-	}
-	if err := s.checkpoint(); !errors.Is(err, ErrPoisoned) {
-		t.Errorf("checkpoint after it: %v", err)
 	}
 }

@@ -3,46 +3,74 @@ package log
 import (
 	"encoding/binary"
 	"fmt"
-	"hash/crc32"
+	"slices"
 )
 
 const (
-	groupMagic   = 0x50524752 // "RGRP"
-	groupHeader  = 128
-	recordHeader = 32
+	groupMagic  = 0x50524752 // "RGRP"
+	groupHeader = 160        // bytes before the first record
 
-	// MaxRecords is the number of records that one header page can name.
-	MaxRecords = (BlockSize - groupHeader) / recordHeader
-	// MaxGroup is the largest group in bytes, header page included.
-	MaxGroup = 1 << 20
-	// MaxPayload is the most one record can carry.
-	MaxPayload = MaxGroup - BlockSize
-	// MinLogSize leaves room for a few of the largest groups.
-	MinLogSize = 4 * MaxGroup
+	// DefaultSegment and MaxSegment bound a group, header page included, in bytes. Tests use smaller ones.
+	DefaultSegment = 4 << 20
+	// MaxSegment keeps offsets inside a group within 32 bits, and buffers bearable.
+	MaxSegment = 64 << 20
+	minSegment = 8 * BlockSize
+	// minSegments is the least that a log consists of.
+	minSegments = 4
+	// minGroup is a header page and a block of payload.
+	minGroup = 2 * BlockSize
 )
 
-// Kind of a record.
-type Kind uint8
-
+// The header page of a group, little endian:
+//
+//	  0 magic   4 sum of the page   8 tag   16 position
+//	 24 published: records (16 bits), end of records in the page (16), end of payload in the group (32)
+//	 32 epoch  40 sequence  48 durable sequence  56 time
+//	 64 sum of the previous header  68 length
+//	 72 tail: position, sequence 80, previous sum 88  96 mark
+//	160 records
+//
+// published is stored last and at once when a record is added, so that what a killed process
+// leaves in the window is whole records.
 const (
-	// Write carries whole blocks; its payload is aligned to BlockSize in the log.
-	Write Kind = 1 + iota
-	// Patch carries a byte range inside one block.
-	Patch
-	// Zero says that whole blocks read as zeroes; it has no payload.
-	Zero
+	atSum       = 4
+	atTag       = 8
+	atPos       = 16
+	atPublished = 24
+	atEpoch     = 32
+	atSeq       = 40
+	atDurable   = 48
+	atTime      = 56
+	atPrev      = 64
+	atLen       = 68
+	atTail      = 72
+	atMark      = 96
 )
 
-// Record is one change of the owner's volume.
-type Record struct {
-	Kind Kind
-	Off  int64  // in bytes, in the volume
-	Len  int64  // in bytes
-	Data []byte // Write and Patch: Len bytes; valid only as long as the Group is
-	Pos  int64  // position of Data in the log
+// Mark is the owner's, carried by every group: the newest durable one is found again.
+type Mark [64]byte
+
+// Cursor is a place between two groups of the log.
+type Cursor struct {
+	Pos  int64  // where the next group starts
+	Seq  uint64 // its sequence number
+	Prev uint32 // header checksum of the group before it
 }
 
-// Group is what was committed at once.
+func (c Cursor) encode(p []byte) {
+	binary.LittleEndian.PutUint64(p, uint64(c.Pos))
+	binary.LittleEndian.PutUint64(p[8:], c.Seq)
+	binary.LittleEndian.PutUint32(p[16:], c.Prev)
+}
+
+func decodeCursor(p []byte) Cursor {
+	le := binary.LittleEndian
+	return Cursor{Pos: int64(le.Uint64(p)), Seq: le.Uint64(p[8:]), Prev: le.Uint32(p[16:])}
+}
+
+func (c Cursor) valid() bool { return c.Pos >= 0 && c.Pos%BlockSize == 0 && c.Seq > 0 }
+
+// Group is what was written at once.
 type Group struct {
 	Epoch   uint64
 	Seq     uint64
@@ -50,168 +78,135 @@ type Group struct {
 	Prev    uint32 // header checksum of the group before
 	Sum     uint32 // header checksum of this one
 	Pos     int64
-	Len     int64 // in bytes, with header page
+	Len     int64 // in bytes, with header page and padding
 	Time    int64 // wall clock, Unix nanoseconds, for people and age limits only
+	// Tail and Mark are the owner's newest when the group was closed.
+	Tail    Cursor
+	Mark    Mark
 	Records []Record
+
+	sums []uint32 // what the records' Sums point into
 }
 
-func updateSum(sum uint32, p []byte) uint32 { return crc32.Update(sum, castagnoli, p) }
+// After is the place behind the group.
+func (g *Group) After() Cursor { return Cursor{Pos: g.Pos + g.Len, Seq: g.Seq + 1, Prev: g.Sum} }
 
-// Builder collects the records of one group in an aligned buffer. It is reused.
-type Builder struct {
-	buf  []byte
-	n    int // bytes used, header page included
-	recs []Record
-}
-
-// NewBuilder returns an empty builder with room for MaxGroup bytes.
-func NewBuilder() *Builder {
-	return &Builder{buf: AlignedBuffer(MaxGroup), n: BlockSize, recs: make([]Record, 0, MaxRecords)}
-}
-
-// Reset forgets all records.
-func (b *Builder) Reset() { b.n, b.recs = BlockSize, b.recs[:0] }
-
-// Empty reports whether there are no records.
-func (b *Builder) Empty() bool { return len(b.recs) == 0 }
-
-// Bytes is the length that the group has on disk.
-func (b *Builder) Bytes() int64 { return roundUp(int64(b.n)) }
-
-// grown is what Bytes would be with r added, and whether r fits at all.
-func (b *Builder) grown(r Record) (int64, bool) {
-	at := b.place(r)
-	return roundUp(int64(at + len(r.Data))), len(b.recs) < MaxRecords && at+len(r.Data) <= MaxGroup
-}
-
-func (b *Builder) place(r Record) int {
-	if r.Kind == Write {
-		return int(roundUp(int64(b.n)))
+// clone does not share anything with g.
+func (g *Group) clone() *Group {
+	c := *g
+	c.Records, c.sums = slices.Clone(g.Records), slices.Clone(g.sums)
+	at := 0
+	for i := range c.Records {
+		n := len(c.Records[i].Sums)
+		c.Records[i].Sums = c.sums[at : at+n : at+n]
+		at += n
 	}
-	return b.n
+	return &c
 }
 
-// add copies r's data in. The caller has checked that it fits.
-func (b *Builder) add(r Record) {
-	if r.Kind != Zero {
-		at := b.place(r)
-		clear(b.buf[b.n:at])
-		copy(b.buf[at:], r.Data)
-		b.n = at + len(r.Data)
-		r.Data, r.Pos = b.buf[at:b.n], int64(at) // relative until the group has its position
-	}
-	b.recs = append(b.recs, r)
+// published is the word that makes records count.
+type published struct {
+	records  int
+	headEnd  int64 // end of the last record in the header page
+	payloads int64 // end of the payload, from the start of the group
 }
 
-// seal writes the header page for g and returns the bytes to write.
-func (b *Builder) seal(g *Group, tag uint64) []byte {
-	end := int(b.Bytes())
-	clear(b.buf[b.n:end])
-	p := b.buf[:end]
-	clear(p[:BlockSize])
+func (w published) word() uint64 {
+	return uint64(w.records) | uint64(w.headEnd)<<16 | uint64(w.payloads)<<32
+}
+
+func publishedWord(v uint64) published {
+	return published{records: int(v & 0xffff), headEnd: int64(v >> 16 & 0xffff), payloads: int64(v >> 32)}
+}
+
+// parseHeader reads a sealed header page into g, reusing its memory. Records have no Data.
+func (g *Group) parseHeader(p []byte, tag uint64, segment int64) error {
 	le := binary.LittleEndian
-	for i := range b.recs {
-		r := &b.recs[i]
-		h := p[groupHeader+i*recordHeader:]
-		h[0] = byte(r.Kind)
-		le.PutUint32(h[4:], uint32(r.Pos))
-		le.PutUint64(h[8:], uint64(r.Off))
-		le.PutUint64(h[16:], uint64(r.Len))
-		le.PutUint32(h[24:], Checksum(r.Data))
-		r.Pos += g.Pos
+	if len(p) < BlockSize || le.Uint32(p) != groupMagic || le.Uint64(p[atTag:]) != tag || !validSum(p[:BlockSize], atSum) {
+		return fmt.Errorf("group header: %w", errInvalid)
 	}
-	g.Len, g.Records = int64(end), b.recs
-	le.PutUint32(p[0:], groupMagic)
-	le.PutUint64(p[8:], g.Epoch)
-	le.PutUint64(p[16:], g.Seq)
-	le.PutUint64(p[24:], g.Durable)
-	le.PutUint32(p[32:], g.Prev)
-	le.PutUint32(p[36:], uint32(end))
-	le.PutUint64(p[40:], uint64(g.Pos))
-	le.PutUint64(p[48:], uint64(g.Time))
-	le.PutUint64(p[56:], tag)
-	le.PutUint16(p[64:], uint16(len(b.recs)))
-	g.Sum = Checksum(p[:BlockSize])
-	le.PutUint32(p[4:], g.Sum)
-	return p
+	g.Sum, g.Epoch, g.Seq, g.Durable = le.Uint32(p[atSum:]), le.Uint64(p[atEpoch:]), le.Uint64(p[atSeq:]), le.Uint64(p[atDurable:])
+	g.Prev, g.Time = le.Uint32(p[atPrev:]), int64(le.Uint64(p[atTime:]))
+	g.Tail = decodeCursor(p[atTail:])
+	copy(g.Mark[:], p[atMark:])
+	if !g.Tail.valid() {
+		return fmt.Errorf("group %d: tail: %w", g.Seq, errInvalid)
+	}
+	if err := g.parseRecords(p, segment); err != nil {
+		return fmt.Errorf("group %d: %w", g.Seq, err)
+	}
+	if g.Len != int64(le.Uint32(p[atLen:])) {
+		return fmt.Errorf("group %d: length: %w", g.Seq, errInvalid)
+	}
+	return nil
 }
 
-// parseHeader reads a header page. Records have no Data yet; payload checksums are returned beside them.
-func parseHeader(p []byte, tag uint64) (*Group, []uint32, error) {
+// parseRecords reads what Append stored: position and records. The length follows from them.
+func (g *Group) parseRecords(p []byte, segment int64) error {
 	le := binary.LittleEndian
-	if len(p) < BlockSize || le.Uint32(p) != groupMagic || le.Uint64(p[56:]) != tag || !validSum(p[:BlockSize], 4) {
-		return nil, nil, fmt.Errorf("group header: %w", errInvalid)
+	g.Pos = int64(le.Uint64(p[atPos:]))
+	w := publishedWord(le.Uint64(p[atPublished:]))
+	if g.Pos < 0 || g.Pos%BlockSize != 0 || w.headEnd < groupHeader || w.headEnd > BlockSize ||
+		w.payloads < BlockSize || w.payloads > segment-g.Pos%segment {
+		return fmt.Errorf("sizes: %w", errInvalid)
 	}
-	g := &Group{
-		Sum: le.Uint32(p[4:]), Epoch: le.Uint64(p[8:]), Seq: le.Uint64(p[16:]), Durable: le.Uint64(p[24:]),
-		Prev: le.Uint32(p[32:]), Len: int64(le.Uint32(p[36:])), Pos: int64(le.Uint64(p[40:])), Time: int64(le.Uint64(p[48:])),
-	}
-	n := int(le.Uint16(p[64:]))
-	if n > MaxRecords || g.Len < BlockSize || g.Len > MaxGroup || g.Len%BlockSize != 0 || g.Pos < 0 || g.Pos%BlockSize != 0 {
-		return nil, nil, fmt.Errorf("group %d: sizes: %w", g.Seq, errInvalid)
-	}
-	g.Records = make([]Record, n)
-	sums := make([]uint32, n)
-	at := int64(BlockSize)
-	for i := range g.Records {
-		h := p[groupHeader+i*recordHeader:]
-		r := &g.Records[i]
-		r.Kind, r.Pos = Kind(h[0]), int64(le.Uint32(h[4:]))
-		r.Off, r.Len = int64(le.Uint64(h[8:])), int64(le.Uint64(h[16:]))
-		sums[i] = le.Uint32(h[24:])
-		if err := r.check(at, g.Len); err != nil {
-			return nil, nil, fmt.Errorf("group %d: record %d: %w", g.Seq, i, err)
+	g.Len = groupLen(g.Pos, w.payloads, segment)
+	g.Records, g.sums = g.Records[:0], slices.Grow(g.sums[:0], (BlockSize-groupHeader)/4)
+	at, payload := int64(groupHeader), int64(BlockSize)
+	for i := range w.records {
+		if at+recordHeader > w.headEnd {
+			return fmt.Errorf("record %d: %w", i, errInvalid)
 		}
+		var r Record
+		r.decode(p[at:])
+		at += recordHeader
+		if err := r.check(payload, w.payloads); err != nil {
+			return fmt.Errorf("record %d: %w", i, err)
+		}
+		n := r.Kind.sums(r.Len)
+		if n > (w.headEnd-at)/4 {
+			return fmt.Errorf("record %d: sums: %w", i, errInvalid)
+		}
+		first := len(g.sums)
+		for range n {
+			g.sums = append(g.sums, le.Uint32(p[at:]))
+			at += 4
+		}
+		r.Sums = g.sums[first:len(g.sums):len(g.sums)]
 		if r.Kind != Zero {
-			at = r.Pos + r.Len
-		}
-	}
-	return g, sums, nil
-}
-
-// check holds a record to what a Builder can have written: payload from at to end of the group.
-func (r *Record) check(at, end int64) error {
-	const maxOffset = 1 << 62 // Off+Len cannot overflow
-	if r.Off < 0 || r.Len <= 0 || r.Off > maxOffset || r.Len > maxOffset {
-		return fmt.Errorf("range %d+%d: %w", r.Off, r.Len, errInvalid)
-	}
-	whole := r.Off%BlockSize == 0 && r.Len%BlockSize == 0
-	inside := r.Pos >= at && r.Len <= end-r.Pos
-	switch r.Kind {
-	case Write:
-		if whole && inside && r.Pos%BlockSize == 0 {
-			return nil
-		}
-	case Patch:
-		if inside && r.Off/BlockSize == (r.Off+r.Len-1)/BlockSize {
-			return nil
-		}
-	case Zero:
-		if whole {
-			return nil
-		}
-	}
-	return fmt.Errorf("kind %d, range %d+%d, payload at %d: %w", r.Kind, r.Off, r.Len, r.Pos, errInvalid)
-}
-
-// parseGroup reads a whole group and checks every payload. Records' Data alias p.
-func parseGroup(p []byte, tag uint64) (*Group, error) {
-	g, sums, err := parseHeader(p, tag)
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(p)) < g.Len {
-		return nil, fmt.Errorf("group %d: %d of %d bytes: %w", g.Seq, len(p), g.Len, errInvalid)
-	}
-	for i := range g.Records {
-		r := &g.Records[i]
-		if r.Kind != Zero {
-			r.Data = p[r.Pos : r.Pos+r.Len]
-		}
-		if Checksum(r.Data) != sums[i] {
-			return nil, fmt.Errorf("group %d: record %d: payload checksum: %w", g.Seq, i, errInvalid)
+			payload = r.Pos + r.Len
 		}
 		r.Pos += g.Pos
+		g.Records = append(g.Records, r)
 	}
-	return g, nil
+	if at != w.headEnd {
+		return fmt.Errorf("end of records: %w", errInvalid)
+	}
+	return nil
+}
+
+// groupLen is the length on disk of a group at pos whose payload ends there. What would leave
+// the segment too short for another group belongs to this one.
+func groupLen(pos, payloads, segment int64) int64 {
+	n := roundUp(payloads)
+	if rest := segment - (pos+n)%segment; rest < minGroup {
+		n += rest
+	}
+	return n
+}
+
+// attach gives the records their Data from the whole group p and checks it. It returns the
+// first record and block that do not match, or -1.
+func (g *Group) attach(p []byte) (record, block int) {
+	for i := range g.Records {
+		r := &g.Records[i]
+		if r.Kind == Zero {
+			continue
+		}
+		r.Data = p[r.Pos-g.Pos:][:r.Len:r.Len]
+		if b := r.verify(r.Data); b >= 0 {
+			return i, b
+		}
+	}
+	return -1, -1
 }

@@ -3,6 +3,7 @@ package log
 import (
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -10,59 +11,115 @@ import (
 
 // Options of Open; the zero value works.
 type Options struct {
+	// Window is a page and then a multiple of the log's segments, at least two, aligned to pages.
+	// With memory that outlives the process it is the acknowledgement ring: given to the next
+	// Open, what was appended is there again. nil means memory of the heap, of eight segments.
+	Window []byte
 	// Now stamps groups. nil means time.Now.
 	Now func() time.Time
+	// MaxAge is how long Run lets appended data wait that nobody flushes. 0 means a second,
+	// negative for ever.
+	MaxAge time.Duration
 
 	mutant mutant
+}
+
+const (
+	windowSegments = 8
+	defaultMaxAge  = time.Second
+)
+
+// state is a place in the log together with what the groups before it say.
+type state struct {
+	Cursor
+	tail   Cursor
+	mark   Mark
+	number uint64 // of the mark, counted from the opening
 }
 
 // Log is an open write log. See the package comment for who may call what.
 type Log struct {
 	disk   Disk
+	cached CachedReader // nil if the disk has no such thing
 	sb     *Superblock
+	win    *window
 	now    func() time.Time
+	maxAge time.Duration
 	mutant mutant
-	state  []byte // the checkpoint's, until Replay is over
+
+	checkpoints []*checkpoint // those that Open found, newest first; nil after Recover
 
 	// syncing serialises Sync with the decision to poison. With two syncs at once the kernel
 	// may give a write's error to the one and success to the other, which would acknowledge it.
 	syncing sync.Mutex
 	failure atomic.Pointer[error]
 
-	head       Cursor // the writer's; it is where Replay ended and then moves by commits
-	durablePos atomic.Int64
-	durableSeq atomic.Uint64
+	// io is held by who writes groups; next is where the chain goes on.
+	io   sync.Mutex
+	next Cursor
+	seal Group // scratch
+
+	mu          sync.Mutex // everything from here to room; never held over I/O
+	closed      bool
+	open        openGroup
+	end         int64 // behind the last closed group
+	claimed     int64 // the window is given up to here
+	windowFrom  int64 // it holds nothing from before
+	newest      state // tail and mark as set; the Cursor is not used
+	closedMarks uint64
+	written     state // everything before is on the disk or in its cache
+	durable     state
+	flushes     predictor
+	timed       bool // Run has its timer set
+	room        chan struct{}
+	waiting     bool // somebody waits for room
+
+	// What is read without a lock.
+	durablePos, durableMarks atomic.Int64
+	durableSeq               atomic.Uint64
+	lost                     atomic.Int64 // positions before may have been overwritten
+
+	turn   sync.Mutex
+	flying chan struct{} // closed when the flush under way is over; nil without one
+
+	wake   chan struct{}
+	orders atomic.Uint32
 
 	checkpointing sync.Mutex
-	generation    uint64 // of the last checkpoint
-	tail          Cursor // under checkpointing
-	tailPos       atomic.Int64
-	// freed is called after the tail has moved.
-	freed func()
+	generation    uint64                 // of the newest checkpoint, under checkpointing
+	from          atomic.Pointer[Cursor] // where a replay would begin
+
+	count counters
 }
 
-// Open reads the superblocks and the newest checkpoint. It writes nothing.
+// Open reads the superblocks and the headers of the checkpoints. It writes nothing.
 func Open(d Disk, o Options) (*Log, error) {
 	sb, err := Probe(d)
 	if err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
-	c, err := newestCheckpoint(d, sb)
+	cs, err := findCheckpoints(d, sb)
 	if err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
-	l := &Log{disk: d, sb: sb, now: o.Now, mutant: o.mutant, state: c.state, generation: c.generation, head: c.tail, tail: c.tail}
+	w, err := newWindow(o.Window, sb.Segment)
+	if err != nil {
+		return nil, fmt.Errorf("open log: %w", err)
+	}
+	w.young.Store(math.MaxInt64)
+	l := &Log{
+		disk: d, sb: sb, win: w, now: o.Now, maxAge: o.MaxAge, mutant: o.mutant, checkpoints: cs,
+		room: make(chan struct{}), wake: make(chan struct{}, 1),
+	}
+	l.cached, _ = d.(CachedReader)
 	if l.now == nil {
 		l.now = time.Now
 	}
-	l.tailPos.Store(c.tail.Pos)
-	l.durablePos.Store(c.tail.Pos)
-	l.durableSeq.Store(c.durable)
+	if l.maxAge == 0 {
+		l.maxAge = defaultMaxAge
+	}
 	return l, nil
 }
-
-// State is the owner's state in the checkpoint that Open found. It is valid until Replay.
-func (l *Log) State() []byte { return l.state }
 
 // Superblock describes the disk.
 func (l *Log) Superblock() Superblock { return *l.sb }
@@ -70,89 +127,8 @@ func (l *Log) Superblock() Superblock { return *l.sb }
 // Epoch of this opening.
 func (l *Log) Epoch() uint64 { return l.sb.Epoch }
 
-// Replay hands every group after the checkpoint to fn, in order, then makes the new epoch
-// durable. It must be called once, before anything else but State. After an error nothing
-// has been written and the log must not be used.
-func (l *Log) Replay(fn func(*Group) error) error {
-	known := l.durableSeq.Load()
-	epoch := l.sb.Epoch
-	s := l.scanner(l.tail.Pos + l.sb.Log.Len)
-	for {
-		g, err := s.next(l.head)
-		if errors.Is(err, errInvalid) {
-			if err := l.checkBreak(s, known); err != nil {
-				return err
-			}
-			break
-		}
-		if err != nil {
-			return fmt.Errorf("replay: %w", err)
-		}
-		if err := fn(g); err != nil {
-			return fmt.Errorf("replay group %d: %w", g.Seq, err)
-		}
-		l.head, epoch = g.after(), max(epoch, g.Epoch)
-	}
-	l.state = nil
-	// What replay could read is on the medium or in the kernel's cache: the sync below makes
-	// it durable along with the epoch, so that it may be uploaded and marked.
-	l.sb.Epoch, l.sb.Generation = epoch+1, l.sb.Generation+1
-	if l.mutant == mutantKeepEpoch {
-		l.sb.Epoch = max(epoch, 1)
-	}
-	if err := l.sb.write(l.disk); err != nil {
-		return fmt.Errorf("new epoch: %w", err)
-	}
-	l.setDurable(l.head)
-	return nil
-}
-
-// checkBreak decides whether the end of the log at head is where the last writer stopped.
-func (l *Log) checkBreak(s *scanner, known uint64) error {
-	if l.mutant == mutantTruncate {
-		return nil
-	}
-	broken := l.head.Seq <= known
-	if !broken {
-		var err error
-		if broken, err = s.brokenBelow(l.head); err != nil {
-			return fmt.Errorf("replay: %w", err)
-		}
-	}
-	if broken {
-		return fmt.Errorf("replay: group %d at position %d: %w", l.head.Seq, l.head.Pos, ErrMediaCorrupt)
-	}
-	return nil
-}
-
-func (l *Log) setDurable(c Cursor) {
-	l.durableSeq.Store(c.Seq - 1)
-	l.durablePos.Store(c.Pos)
-}
-
-// commit writes the builder's records as one group and returns when it is durable. Only
-// the writer may call it.
-func (l *Log) commit(b *Builder) (*Group, error) {
-	if err := l.Err(); err != nil {
-		return nil, err
-	}
-	if l.head.Pos+b.Bytes() > l.tailPos.Load()+l.sb.Log.Len {
-		return nil, fmt.Errorf("commit of %d bytes: log is full", b.Bytes())
-	}
-	g := &Group{
-		Epoch: l.sb.Epoch, Seq: l.head.Seq, Prev: l.head.Prev, Pos: l.head.Pos,
-		Durable: l.durableSeq.Load(), Time: l.now().UnixNano(),
-	}
-	if err := l.writeRing(b.seal(g, l.sb.tag()), g.Pos); err != nil {
-		return nil, l.poison(fmt.Errorf("write group %d: %w", g.Seq, err))
-	}
-	if err := l.Sync(); err != nil {
-		return nil, err
-	}
-	l.head = g.after()
-	l.setDurable(l.head)
-	return g, nil
-}
+// Size of the log in bytes.
+func (l *Log) Size() int64 { return l.sb.Log.Len }
 
 // Sync makes everything written to the disk durable. The first failure is for good.
 func (l *Log) Sync() error {
@@ -161,6 +137,10 @@ func (l *Log) Sync() error {
 	if err := l.Err(); err != nil {
 		return err
 	}
+	if l.mutant == mutantNoSync {
+		return nil
+	}
+	l.count.syncs.Add(1)
 	if err := l.disk.Sync(); err != nil && l.mutant != mutantForgiveSync {
 		return l.poison(fmt.Errorf("sync: %w", err))
 	}
@@ -170,6 +150,9 @@ func (l *Log) Sync() error {
 func (l *Log) poison(cause error) error {
 	err := fmt.Errorf("%w: %w", ErrPoisoned, cause)
 	l.failure.CompareAndSwap(nil, &err)
+	l.mu.Lock()
+	l.signal()
+	l.mu.Unlock()
 	return *l.failure.Load()
 }
 
@@ -181,85 +164,26 @@ func (l *Log) Err() error {
 	return nil
 }
 
-// Checkpoint makes state and everything written to the disk before the call durable, and then
-// frees the log before tail. state together with a replay from tail must give the present
-// state. An error of ErrTooLarge changes nothing; any other poisons the log.
-func (l *Log) Checkpoint(tail Cursor, state []byte) error {
-	l.checkpointing.Lock()
+// SetUserSize stores the owner's size durably. It must not be called from two goroutines at once.
+func (l *Log) SetUserSize(n int64) error {
+	if n < 0 {
+		return errors.New("set user size: negative")
+	}
+	l.checkpointing.Lock() // keeps superblock writes apart, too
 	defer l.checkpointing.Unlock()
-	if tail.Pos < l.tail.Pos || tail.Pos > l.durablePos.Load() {
-		return fmt.Errorf("checkpoint: tail %d is not between %d and %d", tail.Pos, l.tail.Pos, l.durablePos.Load())
-	}
-	if BlockSize+roundUp(int64(len(state))) > l.sb.Checkpoint[0].Len {
-		return fmt.Errorf("checkpoint of %d bytes: %w", len(state), ErrTooLarge)
-	}
-	// What the checkpoint refers to must not be newer on the disk than the checkpoint itself.
-	if err := l.Sync(); err != nil {
-		return err
-	}
-	c := checkpoint{generation: l.generation + 1, tail: tail, durable: l.durableSeq.Load(), state: state}
-	if err := c.write(l.disk, l.sb); err != nil {
+	next := *l.sb
+	next.UserSize, next.Generation = n, next.Generation+1
+	if err := next.write(syncer{l}); err != nil {
 		return l.poison(err)
 	}
-	if l.mutant != mutantReuseEarly {
-		if err := l.Sync(); err != nil {
-			return err
-		}
-	}
-	l.generation, l.tail = c.generation, tail
-	l.tailPos.Store(tail.Pos)
-	if l.freed != nil {
-		l.freed()
-	}
+	l.sb.UserSize, l.sb.Generation = next.UserSize, next.Generation
 	return nil
 }
 
-// Tail is where the log begins.
-func (l *Log) Tail() Cursor {
-	l.checkpointing.Lock()
-	defer l.checkpointing.Unlock()
-	return l.tail
-}
+// syncer is the log's disk with the log's Sync.
+type syncer struct{ l *Log }
 
-// Holds reports whether what was at pos when it was written is still there. A reader
-// calls it after reading: only a true answer makes the data valid.
-func (l *Log) Holds(pos int64) bool { return pos >= l.tailPos.Load() }
-
-// TailPos is Tail's position; it never waits for a checkpoint under way.
-func (l *Log) TailPos() int64 { return l.tailPos.Load() }
-
-// DurableSeq is the highest sequence number known durable.
-func (l *Log) DurableSeq() uint64 { return l.durableSeq.Load() }
-
-// DurablePos is the position behind the last durable group.
-func (l *Log) DurablePos() int64 { return l.durablePos.Load() }
-
-// Used is the number of bytes between tail and the last durable group.
-func (l *Log) Used() int64 { return l.durablePos.Load() - l.tailPos.Load() }
-
-// Size of the log in bytes.
-func (l *Log) Size() int64 { return l.sb.Log.Len }
-
-// ReadAt reads whole blocks of the log from pos into an aligned buffer. See Holds.
-func (l *Log) ReadAt(p []byte, pos int64) error { return l.readRing(p, pos) }
-
-func (l *Log) readRing(p []byte, pos int64) error {
-	return l.ring(p, pos, l.disk.ReadAt)
-}
-
-func (l *Log) writeRing(p []byte, pos int64) error {
-	return l.ring(p, pos, l.disk.WriteAt)
-}
-
-// ring does one transfer as two where the log wraps around.
-func (l *Log) ring(p []byte, pos int64, do func([]byte, int64) (int, error)) error {
-	for len(p) > 0 {
-		off := pos % l.sb.Log.Len
-		n := min(int64(len(p)), l.sb.Log.Len-off)
-		if _, err := do(p[:n], l.sb.Log.Off+off); err != nil {
-			return err
-		}
-		p, pos = p[n:], pos+n
-	}
-	return nil
-}
+func (s syncer) ReadAt(p []byte, off int64) (int, error)  { return s.l.disk.ReadAt(p, off) }
+func (s syncer) WriteAt(p []byte, off int64) (int, error) { return s.l.disk.WriteAt(p, off) }
+func (s syncer) Size() int64                              { return s.l.disk.Size() }
+func (s syncer) Sync() error                              { return s.l.Sync() }

@@ -6,112 +6,136 @@ import (
 )
 
 const (
-	firstWindow = 64 << 10 // small logs open with small reads
-	// searchWindow is how far behind a break a group is looked for that proves the break to be
-	// corruption. A group begins at most MaxGroup after the one before it, so the proof is found
-	// as long as the damage is shorter than that. Every opening reads this much past the end.
-	searchWindow = 2 * MaxGroup
+	// readAhead is what a scan reads at once while groups are small, in bytes; far apart headers
+	// are read page by page.
+	readAhead = 256 << 10
+	smallRead = 64 << 10 // the first read: small logs open with small reads
 )
 
-// scanner reads groups in order through a growing window.
+// scanner reads groups in order through a window of its own.
 type scanner struct {
-	l      *Log
-	limit  int64 // position behind the last byte that may be read
-	buf    []byte
-	have   []byte // buf's valid part
-	base   int64  // position of have[0]
-	window int64
+	l     *Log
+	limit int64 // position behind the last byte that may be read
+	buf   []byte
+	have  []byte // buf's valid part
+	base  int64  // position of have[0]
+	ahead int64
+	// direct reads the disk even where the window holds the same.
+	direct bool
 }
 
-func (l *Log) scanner(limit int64) *scanner {
-	return &scanner{l: l, limit: limit, window: firstWindow}
-}
+func (l *Log) scanner(limit int64) *scanner { return &scanner{l: l, limit: limit, ahead: smallRead} }
 
 // bytes returns at least n bytes at pos, or fewer when the limit is nearer.
 func (s *scanner) bytes(pos, n int64) ([]byte, error) {
 	if pos >= s.base && pos+n <= s.base+int64(len(s.have)) {
 		return s.have[pos-s.base:], nil
 	}
-	want := min(max(s.window, n), s.limit-pos)
+	want := min(max(s.ahead, n), s.limit-pos)
 	if want <= 0 {
 		return nil, nil
 	}
-	s.window = min(4*s.window, MaxGroup)
 	if int64(len(s.buf)) < want {
-		s.buf = AlignedBuffer(int(want))
+		s.buf = AlignedBuffer(int(max(want, readAhead)))
 	}
 	s.base, s.have = pos, s.buf[:want]
-	if err := s.l.readRing(s.have, pos); err != nil {
+	if err := s.l.readBlocks(s.have, pos, s.direct); err != nil {
 		s.have = nil
-		return nil, fmt.Errorf("read log at %d: %w", pos, err)
+		return nil, err
 	}
 	return s.have, nil
 }
 
-// next returns the group at c if it continues the chain, else an error that wraps errInvalid.
-// The group is valid until the next call.
-func (s *scanner) next(c Cursor) (*Group, error) {
-	tag := s.l.sb.tag()
+// header reads the header of the group at c into g, if it continues the chain; else the error
+// wraps errInvalid.
+func (s *scanner) header(g *Group, c Cursor) error {
 	p, err := s.bytes(c.Pos, BlockSize)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	h, _, err := parseHeader(p, tag)
-	if err != nil {
-		return nil, err
+	if err := g.parseHeader(p, s.l.sb.tag(), s.l.sb.Segment); err != nil {
+		return err
 	}
-	if h.Seq != c.Seq || h.Prev != c.Prev || h.Pos != c.Pos {
-		return nil, fmt.Errorf("group %d at %d does not follow: %w", h.Seq, c.Pos, errInvalid)
+	if g.Seq != c.Seq || g.Prev != c.Prev || g.Pos != c.Pos {
+		return fmt.Errorf("group %d at %d does not follow: %w", g.Seq, c.Pos, errInvalid)
 	}
-	if p, err = s.bytes(c.Pos, h.Len); err != nil {
-		return nil, err
+	// Reading what lies between two headers costs less than another read while it is short.
+	if s.ahead = readAhead; g.Len >= readAhead/2 {
+		s.ahead = BlockSize
 	}
-	return parseGroup(p, tag)
+	return nil
 }
 
-func (g *Group) after() Cursor { return Cursor{Pos: g.Pos + g.Len, Seq: g.Seq + 1, Prev: g.Sum} }
+// payload gives g's records their Data, valid until the scanner reads on, and checks it.
+func (s *scanner) payload(g *Group) error {
+	p, err := s.bytes(g.Pos, g.Len)
+	if err != nil {
+		return err
+	}
+	if int64(len(p)) < g.Len {
+		return fmt.Errorf("group %d: behind the end: %w", g.Seq, errInvalid)
+	}
+	if r, b := g.attach(p); r >= 0 {
+		return fmt.Errorf("group %d: record %d at %d: payload of block %d: %w", g.Seq, r, g.Records[r].Pos, b, errInvalid)
+	}
+	return nil
+}
 
-// brokenBelow reports whether a group behind the break at c says that c was durable.
+// brokenBelow reports whether a group behind the break at c says that c was durable. What a
+// writer left unsynced is bounded, and so is the search.
 func (s *scanner) brokenBelow(c Cursor) (bool, error) {
-	end := min(s.limit, c.Pos+searchWindow)
+	var g Group
+	s.ahead = readAhead
+	end := min(s.limit, c.Pos+(maxUnsynced+1)*s.l.sb.Segment)
 	for pos := c.Pos + BlockSize; pos < end; pos += BlockSize {
 		p, err := s.bytes(pos, BlockSize)
 		if err != nil || len(p) < BlockSize {
 			return false, err
 		}
-		g, _, err := parseHeader(p, s.l.sb.tag())
-		if err == nil && g.Pos == pos && g.Durable >= c.Seq {
+		if g.parseHeader(p, s.l.sb.tag(), s.l.sb.Segment) == nil && g.Pos == pos && g.Durable >= c.Seq {
 			return true, nil
 		}
 	}
 	return false, nil
 }
 
+// ScanOptions of Scan; the zero value works.
+type ScanOptions struct {
+	// Headers leaves the records without Data, and the payloads unread.
+	Headers bool
+	// End is the position at which to stop. 0 means the end of what is durable.
+	End int64
+}
+
 // Scan hands out the durable groups from c on, in order, and returns the place after the last
-// one that fn took. It ends without error at the last durable group or when fn returns
-// ErrStop; the group of that call counts as not taken. The Group and its Data are valid only in fn.
+// one that fn took. It ends without error at the end or when fn returns ErrStop; the group of
+// that call counts as not taken. The Group and its Data are valid only in fn.
 // The caller sees to it that the tail does not pass c meanwhile.
-func (l *Log) Scan(c Cursor, fn func(*Group) error) (Cursor, error) {
+func (l *Log) Scan(c Cursor, o ScanOptions, fn func(*Group) error) (Cursor, error) {
 	end := l.durablePos.Load()
-	s := l.scanner(end)
+	if o.End > 0 {
+		end = min(end, o.End)
+	}
+	s := l.scanner(l.durablePos.Load())
+	var g Group
 	for c.Pos < end {
-		g, err := s.next(c)
+		err := s.header(&g, c)
+		if err == nil && !o.Headers {
+			err = s.payload(&g)
+		}
 		if errors.Is(err, errInvalid) {
-			return c, fmt.Errorf("scan log at group %d: %w: %w", c.Seq, ErrMediaCorrupt, err)
+			return c, fmt.Errorf("scan log at group %d, position %d: %w: %w", c.Seq, c.Pos, ErrMediaCorrupt, err)
 		}
 		if err != nil {
 			return c, err
 		}
-		if err := fn(g); err != nil {
+		if err := fn(&g); err != nil {
 			if errors.Is(err, ErrStop) {
 				return c, nil
 			}
 			return c, err
 		}
-		c = g.after()
+		c = g.After()
 	}
 	return c, nil
 }
-
-// ErrStop ends a Scan early.
-var ErrStop = errors.New("stop")

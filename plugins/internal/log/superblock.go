@@ -10,7 +10,7 @@ import (
 const Magic = "RATCHLOG"
 
 const (
-	formatVersion = 1
+	formatVersion = 2
 	superblocks   = 2
 	headArea      = superblocks * BlockSize
 	maxLabel      = 64
@@ -33,12 +33,16 @@ type Superblock struct {
 	Generation uint64
 	// Epoch counts openings.
 	Epoch uint64
+	// Ring names the acknowledgement ring that the opening of this epoch uses, 0 for none that
+	// outlives it: the epoch in which that ring was first used.
+	Ring uint64
 	// UserSize and Label belong to the owner: size in bytes and name of its volume.
-	UserSize   int64
-	Label      string
+	UserSize int64
+	Label    string
+	// Segment divides the log: no group crosses a multiple of it. In bytes.
+	Segment    int64
 	Checkpoint [2]Area
 	Log        Area
-	Data       Area
 }
 
 // tag makes groups and checkpoints of an earlier format of the same disk invalid.
@@ -55,16 +59,16 @@ func (s *Superblock) encode(p []byte) {
 	le.PutUint64(p[48:], s.Generation)
 	le.PutUint64(p[56:], s.Epoch)
 	le.PutUint64(p[64:], uint64(s.UserSize))
-	for i, a := range []Area{s.Checkpoint[0], s.Checkpoint[1], s.Log, s.Data} {
-		le.PutUint64(p[72+16*i:], uint64(a.Off))
-		le.PutUint64(p[80+16*i:], uint64(a.Len))
+	le.PutUint64(p[72:], s.Ring)
+	le.PutUint64(p[80:], uint64(s.Segment))
+	for i, a := range []Area{s.Checkpoint[0], s.Checkpoint[1], s.Log} {
+		le.PutUint64(p[88+16*i:], uint64(a.Off))
+		le.PutUint64(p[96+16*i:], uint64(a.Len))
 	}
 	p[136] = byte(len(s.Label))
 	copy(p[137:137+maxLabel], s.Label)
 	le.PutUint32(p[12:], Checksum(p[:BlockSize])) // the field itself is still zero here
 }
-
-var errInvalid = errors.New("invalid")
 
 // parseSuperblock accepts exactly what encode writes on a disk of the given size.
 func parseSuperblock(p []byte, size int64) (*Superblock, error) {
@@ -78,36 +82,52 @@ func parseSuperblock(p []byte, size int64) (*Superblock, error) {
 	s := &Superblock{
 		Compat: le.Uint64(p[16:]), Incompat: le.Uint64(p[24:]), UUID: [16]byte(p[32:48]),
 		Generation: le.Uint64(p[48:]), Epoch: le.Uint64(p[56:]), UserSize: int64(le.Uint64(p[64:])),
+		Ring: le.Uint64(p[72:]), Segment: int64(le.Uint64(p[80:])),
 	}
-	if v := le.Uint32(p[8:]); v != formatVersion || s.Incompat&^knownIncompat != 0 {
+	switch v := le.Uint32(p[8:]); {
+	case v < formatVersion:
+		return nil, fmt.Errorf("superblock version %d: %w", v, ErrOldFormat)
+	case v > formatVersion || s.Incompat&^knownIncompat != 0:
 		return nil, fmt.Errorf("superblock version %d, features %#x: %w", v, s.Incompat, ErrTooNew)
+	case !validSegment(s.Segment):
+		return nil, fmt.Errorf("superblock segment of %d bytes: %w", s.Segment, errInvalid)
 	}
 	end := int64(headArea)
-	for i, a := range []*Area{&s.Checkpoint[0], &s.Checkpoint[1], &s.Log, &s.Data} {
-		a.Off, a.Len = int64(le.Uint64(p[72+16*i:])), int64(le.Uint64(p[80+16*i:]))
+	for i, a := range []*Area{&s.Checkpoint[0], &s.Checkpoint[1], &s.Log} {
+		a.Off, a.Len = int64(le.Uint64(p[88+16*i:])), int64(le.Uint64(p[96+16*i:]))
 		if a.Off != end || a.Len < 0 || a.Len%BlockSize != 0 || a.Len > size-a.Off {
 			return nil, fmt.Errorf("superblock area %d: %w", i, errInvalid)
 		}
 		end = a.end()
 	}
+	if s.Log.Len < minSegments*s.Segment || s.Log.Len%s.Segment != 0 {
+		return nil, fmt.Errorf("superblock log of %d bytes: %w", s.Log.Len, errInvalid)
+	}
 	n := int(p[136])
-	if n > maxLabel || s.Log.Len < MinLogSize || s.Checkpoint[0].Len < BlockSize || s.Checkpoint[1].Len < BlockSize {
+	if n > maxLabel || s.Checkpoint[0].Len < BlockSize || s.Checkpoint[1].Len < BlockSize || s.UserSize < 0 {
 		return nil, fmt.Errorf("superblock label or sizes: %w", errInvalid)
 	}
 	s.Label = string(p[137 : 137+n])
 	return s, nil
 }
 
+func validSegment(n int64) bool {
+	return n >= minSegment && n <= MaxSegment && n&(n-1) == 0
+}
+
 // validSum checks the CRC-32C of p stored at off, computed with that field as zero.
 func validSum(p []byte, off int) bool {
-	want := binary.LittleEndian.Uint32(p[off:])
-	sum := Checksum(p[:off])
-	sum = updateSum(sum, []byte{0, 0, 0, 0})
-	return updateSum(sum, p[off+4:]) == want
+	return sumWithout(p, off) == binary.LittleEndian.Uint32(p[off:])
+}
+
+// sumWithout is the CRC-32C of p with the four bytes at off taken as zero.
+func sumWithout(p []byte, off int) uint32 {
+	var zero [4]byte
+	return updateSum(updateSum(Checksum(p[:off]), zero[:]), p[off+4:])
 }
 
 // Probe reads the superblocks. It returns ErrNotFormatted for a disk that was never ours and
-// another error for one whose superblocks are both damaged or too new.
+// another error for one whose superblocks are both damaged, too old or too new.
 func Probe(d Disk) (*Superblock, error) {
 	if d.Size() < headArea {
 		return nil, ErrNotFormatted

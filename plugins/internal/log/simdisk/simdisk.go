@@ -19,14 +19,17 @@ const Sector = 512
 // Disk is safe for use from many goroutines.
 type Disk struct {
 	mu      sync.Mutex
+	size    int64
 	stable  []byte // what a crash keeps
 	cache   []byte // what reads see
 	pending []span // written since the last sync, in order
 
 	failSync      func() bool // see FailSyncs
+	failWrite     func() bool // see FailWrites
 	writes, syncs int
 	budget        int // writes and syncs until the power goes, negative for never
 	dead          bool
+	cutShort      int // how much of the last write is in the cache, if the power went in it
 }
 
 type span struct {
@@ -42,11 +45,11 @@ var ErrIO = errors.New("simulated disk: input/output error")
 
 // New returns a disk of n zero bytes.
 func New(n int64) *Disk {
-	return &Disk{stable: make([]byte, n), cache: make([]byte, n), budget: -1}
+	return &Disk{size: n, stable: make([]byte, n), cache: make([]byte, n), budget: -1}
 }
 
 // Size is in bytes.
-func (d *Disk) Size() int64 { return int64(len(d.cache)) }
+func (d *Disk) Size() int64 { return d.size }
 
 // CutAfter lets the power go in the middle of the n-th write or sync from now.
 func (d *Disk) CutAfter(n int) {
@@ -60,6 +63,13 @@ func (d *Disk) FailSyncs(f func() bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.failSync = f
+}
+
+// FailWrites sets a function that is asked at every WriteAt whether it fails; nil for never.
+func (d *Disk) FailWrites(f func() bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.failWrite = f
 }
 
 func (d *Disk) spend() bool {
@@ -76,7 +86,7 @@ func (d *Disk) check(p []byte, off int64) error {
 	if d.dead {
 		return ErrPower
 	}
-	if off < 0 || off > d.Size()-int64(len(p)) {
+	if off < 0 || off > d.size-int64(len(p)) {
 		return fmt.Errorf("simulated disk: %d+%d is outside", off, len(p))
 	}
 	if off%Sector != 0 || len(p)%Sector != 0 {
@@ -103,11 +113,17 @@ func (d *Disk) WriteAt(p []byte, off int64) (int, error) {
 		return 0, err
 	}
 	d.writes++
+	if d.failWrite != nil && d.failWrite() {
+		return 0, ErrIO
+	}
 	d.pending = append(d.pending, span{off, slices.Clone(p)})
-	copy(d.cache[off:], p)
 	if d.spend() {
+		// After a power cut any part of it is there, after a kill the first half.
+		d.cutShort = len(p) / 2 / Sector * Sector
+		copy(d.cache[off:], p[:d.cutShort])
 		return 0, ErrPower
 	}
+	copy(d.cache[off:], p)
 	return len(p), nil
 }
 
@@ -137,7 +153,7 @@ func (d *Disk) Crash(r *rand.Rand) *Disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.dead = true
-	next := &Disk{stable: slices.Clone(d.stable), budget: -1}
+	next := &Disk{size: d.size, stable: slices.Clone(d.stable), budget: -1}
 	r.Shuffle(len(d.pending), func(i, j int) { d.pending[i], d.pending[j] = d.pending[j], d.pending[i] })
 	for _, s := range d.pending {
 		switch r.IntN(3) {
@@ -153,6 +169,20 @@ func (d *Disk) Crash(r *rand.Rand) *Disk {
 		}
 	}
 	next.cache = slices.Clone(next.stable)
+	return next
+}
+
+// Kill ends this disk for the process that uses it, which dies, and returns it as the next one finds
+// it: everything written is there, but no more durable than it was.
+func (d *Disk) Kill() *Disk {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.cutShort > 0 {
+		last := &d.pending[len(d.pending)-1]
+		last.data = last.data[:d.cutShort]
+	}
+	next := &Disk{size: d.size, stable: d.stable, cache: d.cache, pending: d.pending, budget: -1}
+	d.dead, d.stable, d.cache, d.pending = true, nil, nil, nil
 	return next
 }
 

@@ -1,0 +1,155 @@
+package log
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// ScrubOptions of Scrub; the zero value works.
+type ScrubOptions struct {
+	// Rate is in bytes a second. 0 means 16 MiB, negative as fast as the disk is.
+	Rate int64
+	// Bad is called for everything that cannot be read back, in order of position.
+	Bad func(Damage)
+}
+
+// Damage is a part of the log that does not hold what was written.
+type Damage struct {
+	Pos, Len int64
+	// Header means that the group's header is damaged: nothing is known about the records in
+	// the range, and neither a replay nor a Scan gets past it. Data that an index points at is
+	// as good as its own checksum says.
+	Header bool
+	// Kind and Off tell what the damaged block or patch belongs to, unless Header.
+	Kind Kind
+	Off  int64
+}
+
+// ScrubReport sums up one pass.
+type ScrubReport struct {
+	Groups, Bytes int64
+	Damaged       int64 // calls of Bad
+}
+
+const (
+	scrubRate = 16 << 20
+	scrubRest = 250 * time.Millisecond // how long a pass works before it looks at the clock
+)
+
+// Scrub reads the durable log from the tail once, past all caches, and checks every block. It
+// returns early only at the end of ctx or when the log fails. What it reports may have been freed
+// meanwhile; the owner compares with its index before it repairs.
+func (l *Log) Scrub(ctx context.Context, o ScrubOptions) (ScrubReport, error) {
+	p := scrubPass{log: l, bad: o.Bad, scan: l.scanner(l.durablePos.Load()), next: l.Tail()}
+	if o.Rate == 0 {
+		o.Rate = scrubRate
+	}
+	var timer *time.Timer
+	for before := int64(0); !p.done(); {
+		if err := l.Err(); err != nil {
+			return p.report, err
+		}
+		if err := p.step(); err != nil {
+			return p.report, err
+		}
+		ahead := p.report.Bytes - before
+		if o.Rate < 0 || ahead < o.Rate*int64(scrubRest)/int64(time.Second) {
+			if ctx.Err() != nil {
+				return p.report, ctx.Err()
+			}
+			continue
+		}
+		wait := time.Duration(float64(ahead) / float64(o.Rate) * float64(time.Second))
+		if before = p.report.Bytes; timer == nil {
+			timer = time.NewTimer(wait)
+			defer timer.Stop()
+		} else {
+			timer.Reset(wait)
+		}
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return p.report, ctx.Err()
+		}
+	}
+	return p.report, nil
+}
+
+// scrubPass is one pass, stepped group by group.
+type scrubPass struct {
+	log     *Log
+	bad     func(Damage)
+	scan    *scanner
+	next    Cursor
+	unknown bool // the chain is lost: the next group is taken as it is
+	group   Group
+	report  ScrubReport
+}
+
+func (p *scrubPass) done() bool { return p.next.Pos >= p.scan.limit }
+
+func (p *scrubPass) step() error {
+	s, g := p.scan, &p.group
+	if tail := p.log.Tail(); p.next.Pos < tail.Pos { // freed while we were busy with it
+		p.next, p.unknown = tail, false
+	}
+	s.direct = true
+	page, err := s.bytes(p.next.Pos, BlockSize)
+	if err != nil {
+		return err
+	}
+	c := p.next
+	if err := g.parseHeader(page, p.log.sb.tag(), p.log.sb.Segment); err == nil && p.unknown {
+		c.Seq, c.Prev = g.Seq, g.Prev
+	}
+	switch err := s.header(g, c); {
+	case errors.Is(err, errInvalid):
+		p.skip()
+		return nil
+	case err != nil:
+		return err
+	}
+	whole, err := s.bytes(g.Pos, g.Len)
+	if err != nil {
+		return err
+	}
+	for i := range g.Records {
+		p.check(&g.Records[i], whole)
+	}
+	p.report.Groups++
+	p.report.Bytes += g.Len
+	p.next, p.unknown = g.After(), false
+	return nil
+}
+
+// check reports every block of a record that is damaged.
+func (p *scrubPass) check(r *Record, group []byte) {
+	unit := min(r.Len, BlockSize)
+	for i, sum := range r.Sums {
+		at := r.Pos + int64(i)*BlockSize
+		if Checksum(group[at-p.group.Pos:][:unit]) != sum {
+			p.damage(Damage{Pos: at, Len: unit, Kind: r.Kind, Off: r.Off + int64(i)*BlockSize})
+		}
+	}
+}
+
+// skip goes on at the next segment: a group always starts there.
+func (p *scrubPass) skip() {
+	segment := p.log.sb.Segment
+	end := min(p.next.Pos-p.next.Pos%segment+segment, p.scan.limit)
+	p.damage(Damage{Pos: p.next.Pos, Len: end - p.next.Pos, Header: true})
+	p.report.Bytes += end - p.next.Pos
+	p.next, p.unknown = Cursor{Pos: end}, true
+}
+
+// damage reports what is still part of the log.
+func (p *scrubPass) damage(d Damage) {
+	if d.Pos+d.Len <= p.log.Tail().Pos {
+		return
+	}
+	p.report.Damaged++
+	if p.bad != nil {
+		p.bad(d)
+	}
+}
