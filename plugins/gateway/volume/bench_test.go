@@ -11,77 +11,116 @@ import (
 	"github.com/ratchetos/ratchet/plugins/internal/log/filedisk"
 )
 
-func fileDisk(b *testing.B, size int) log.Disk {
+func openFile(b *testing.B, path string, flags int) *os.File {
 	b.Helper()
-	path := filepath.Join(b.TempDir(), "disk")
-	if err := os.WriteFile(path, make([]byte, size), 0o600); err != nil {
-		b.Fatal(err)
-	}
-	f, err := os.OpenFile(path, os.O_RDWR|unix.O_DIRECT, 0)
+	f, err := os.OpenFile(path, flags, 0)
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { f.Close() })
-	d, err := filedisk.New(f)
+	return f
+}
+
+// fileDisk is a pre-written file. The directory for it, RATCHET_BENCH_DIR, should not be in memory.
+func fileDisk(b *testing.B, size int) log.Disk {
+	b.Helper()
+	dir, err := os.MkdirTemp(os.Getenv("RATCHET_BENCH_DIR"), "volume")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { os.RemoveAll(dir) })
+	path := filepath.Join(dir, "disk")
+	if err := os.WriteFile(path, make([]byte, size), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	d, err := filedisk.New(openFile(b, path, os.O_RDWR|unix.O_DIRECT), filedisk.Options{Buffered: openFile(b, path, os.O_RDONLY)})
 	if err != nil {
 		b.Fatal(err)
 	}
 	return d
 }
 
-// BenchmarkOpen is the time from a formatted disk with 4 MiB in its log to a volume that serves.
-func BenchmarkOpen(b *testing.B) {
-	store := newStore()
-	o := Options{Name: "v", Size: 256 << 20, Disk: fileDisk(b, 64<<20), Store: store, LogSize: 16 << 20}
-	for i := 0; b.Loop(); i++ {
-		v, err := Open(b.Context(), o)
-		if err != nil {
-			b.Fatal(err)
-		}
-		b.StopTimer()
-		if i == 0 {
-			store.set(outage)
-			if err := v.WriteAt(b.Context(), make([]byte, 4<<20), 0); err != nil {
+func benchVolume(b *testing.B, disk int) *Volume {
+	v, err := Open(b.Context(), Options{Name: "v", Size: 256 << 20, Disk: fileDisk(b, disk), Store: newStore()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = v.Close() })
+	return v
+}
+
+// BenchmarkWrite4k acknowledges in the window, at random places, while the log goes round and batches leave.
+func BenchmarkWrite4k(b *testing.B) {
+	v := benchVolume(b, 512<<20)
+	p := pattern(1, blockSize)
+	b.SetBytes(blockSize)
+	b.ReportAllocs()
+	for i := int64(0); b.Loop(); i++ {
+		if off := i * 7919 % 65536 * blockSize; !v.TryWriteAt(p, off) {
+			if err := v.WriteAt(b.Context(), p, off, false); err != nil {
 				b.Fatal(err)
 			}
 		}
-		if err := v.Close(); err != nil {
-			b.Fatal(err)
-		}
-		b.StartTimer()
 	}
 }
 
-// BenchmarkWrite4k is one client with one write at a time, each durable before the next.
-func BenchmarkWrite4k(b *testing.B) {
-	v, err := Open(b.Context(), Options{Name: "v", Size: 256 << 20, Disk: fileDisk(b, 256<<20), Store: newStore(), LogSize: 128 << 20})
-	if err != nil {
-		b.Fatal(err)
+// BenchmarkWriteHeld is the same without uploads, for as long as the log has room.
+func BenchmarkWriteHeld(b *testing.B) {
+	v := benchVolume(b, 512<<20)
+	v.HoldUpload(true)
+	p := pattern(1, blockSize)
+	b.SetBytes(blockSize)
+	b.ReportAllocs()
+	for i := int64(0); i < int64(b.N); i++ {
+		if !v.TryWriteAt(p, i*7919%65536*blockSize) {
+			if i > 60000 {
+				b.StopTimer()
+				v.HoldUpload(false)
+				if err := v.WaitUploaded(b.Context()); err != nil {
+					b.Fatal(err)
+				}
+				v.HoldUpload(true)
+				b.StartTimer()
+			}
+			if err := v.WriteAt(b.Context(), p, i*7919%65536*blockSize, false); err != nil {
+				b.Fatal(err)
+			}
+		}
 	}
-	defer v.Close()
-	p := make([]byte, blockSize)
+}
+
+// BenchmarkDurable4k is one client that flushes after each write.
+func BenchmarkDurable4k(b *testing.B) {
+	v := benchVolume(b, 512<<20)
+	p := pattern(1, blockSize)
 	b.SetBytes(blockSize)
 	for i := int64(0); b.Loop(); i++ {
-		if err := v.WriteAt(b.Context(), p, i*7919%65536*blockSize); err != nil {
+		if !v.TryWriteAt(p, i*7919%65536*blockSize) {
+			b.Fatal("no room")
+		}
+		if err := v.Flush(b.Context()); err != nil {
 			b.Fatal(err)
 		}
 	}
 }
 
-// BenchmarkRead4k reads blocks of the log at random places.
+// BenchmarkRead4k reads blocks of the log at random places, out of the page cache once that is warm.
 func BenchmarkRead4k(b *testing.B) {
-	v, err := Open(b.Context(), Options{Name: "v", Size: 64 << 20, Disk: fileDisk(b, 256<<20), Store: newStore(), LogSize: 128 << 20})
-	if err != nil {
+	v := benchVolume(b, 512<<20)
+	if err := v.WriteAt(b.Context(), pattern(1, 64<<20), 0, true); err != nil {
 		b.Fatal(err)
 	}
-	defer v.Close()
-	if err := v.WriteAt(b.Context(), pattern(1, 64<<20), 0); err != nil {
+	if err := v.WriteAt(b.Context(), pattern(1, 64<<20), 64<<20, true); err != nil { // out of the window with the first
 		b.Fatal(err)
 	}
-	p := make([]byte, blockSize)
+	p := make([]byte, 64<<20)
+	if err := v.ReadAt(b.Context(), p, 0); err != nil {
+		b.Fatal(err)
+	}
 	b.SetBytes(blockSize)
+	b.ReportAllocs()
 	for i := int64(0); b.Loop(); i++ {
-		if !v.TryReadAt(p, i*7919%16384*blockSize) {
+		if !v.TryReadAt(p[:blockSize], i*7919%16384*blockSize) {
 			b.Fatal("not local")
 		}
 	}

@@ -6,124 +6,365 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/ratchetos/ratchet/plugins/internal/log"
 	"github.com/ratchetos/ratchet/plugins/internal/log/simdisk"
 )
 
-// seeds widens the search: go test ./plugins/gateway/volume -run PowerCuts -timeout 1h -args -seeds 1000.
-var seeds = flag.Uint64("seeds", 10, "random histories that each crash test runs")
+// The soak widens these: go test ./plugins/gateway/volume -run PowerCuts -timeout 1h -args -cuts 2000 -seed 1.
+var (
+	cuts = flag.Int("cuts", 60, "power cuts that TestPowerCuts makes, and kills that TestKills makes")
+	seed = flag.Uint64("seed", 0, "first seed of the crash tests")
+)
 
-// crashRun writes to a volume until the power goes, several times in a row on one disk, with
-// the store coming and going. What was acknowledged must be there at every boot; of the one
-// operation under way each block may be old or new. In the end the disk is lost.
-func crashRun(seed uint64, m mutant) error {
-	r := rand.New(rand.NewPCG(seed, 9))
-	store, disk := newStore(), simdisk.New(testDisk)
-	model := make([]byte, testSize)
-	var under struct{ off, n int64 } // the operation that was not acknowledged
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	for life := range 4 {
-		store.set(nil)
-		if r.IntN(3) == 0 { // the power goes while the volume is being opened, or formatted
-			disk.CutAfter(1 + r.IntN(6))
-			if v, err := Open(ctx, testOptions(disk, store)); err == nil {
-				_ = v.Close()
-			}
-			disk = disk.Crash(r)
-		}
-		o := testOptions(disk, store)
-		o.mutant = m
-		v, err := Open(ctx, o)
-		if err != nil {
-			return fmt.Errorf("life %d: %w", life, err)
-		}
-		found := make([]byte, testSize)
-		if err := v.ReadAt(ctx, found, 0); err != nil {
-			return fmt.Errorf("life %d: %w", life, err)
-		}
-		for b := int64(0); b < testSize; b += blockSize {
-			touched := b+blockSize > under.off && b < under.off+under.n
-			if !touched && !bytes.Equal(found[b:b+blockSize], model[b:b+blockSize]) {
-				return fmt.Errorf("life %d: block %d lost what was acknowledged", life, b/blockSize)
-			}
-		}
-		copy(model, found)
-		disk.CutAfter(50 + r.IntN(900))
-		for i := 0; err == nil; i++ {
-			off := r.Int64N(testSize)
-			n := min(1+r.Int64N(64<<10), testSize-off)
-			if r.IntN(4) > 0 {
-				off, n = off&^(blockSize-1), (n+blockSize-1)&^(blockSize-1)
-			}
-			next := make([]byte, n)
-			switch r.IntN(16) {
-			case 0:
-				store.set(outage)
-			case 1, 2:
-				store.set(nil)
-			}
-			if v.log.Used() > v.log.Size()*3/4 {
-				store.set(nil)
-			}
-			if r.IntN(6) == 0 {
-				err = v.Zero(ctx, off, n)
-			} else {
-				next = pattern(byte(i), int(n))
-				err = v.WriteAt(ctx, next, off)
-			}
-			if under.off, under.n = off, n; err == nil {
-				copy(model[off:], next)
-				under.n = 0
-			}
-		}
-		if !errors.Is(err, log.ErrPoisoned) && !errors.Is(err, simdisk.ErrPower) {
-			return fmt.Errorf("life %d: ended with %w", life, err)
-		}
-		_ = v.Close()
-		disk = disk.Crash(r)
-	}
-	store.set(nil)
-	v, err := Open(ctx, testOptions(disk, store))
+const (
+	crashSize    = 1 << 20
+	crashDisk    = 2 << 20
+	crashSegment = 32 << 10
+	crashWindow  = blockSize + 8*crashSegment
+)
+
+// memory is a window outside the Go heap, as the real one is.
+func memory(n int) []byte {
+	p, err := unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
 	if err != nil {
+		panic(err)
+	}
+	return p
+}
+
+// crash is a volume's history over several lives on one disk.
+type crash struct {
+	r         *rand.Rand
+	store     *memStore
+	disk      *simdisk.Disk
+	window    []byte
+	trackers  []*tracker
+	mutant    mutant
+	kill      bool // processes are killed, else the power goes
+	forgetful bool // the window is lost with the process
+	unsynced  bool // the disk's Sync does nothing: fdatasync removed
+	v         *Volume
+}
+
+func newCrash(seed uint64, kill bool, clients int) *crash {
+	c := &crash{
+		r: rand.New(rand.NewPCG(seed, 9)), store: newStore(), disk: simdisk.New(crashDisk), kill: kill,
+		window: memory(crashWindow),
+	}
+	n := int64(crashSize / clients)
+	for i := range int64(clients) {
+		c.trackers = append(c.trackers, newTracker(i*n, n))
+	}
+	return c
+}
+
+// unsynced is a disk that forgets to sync.
+type unsynced struct{ log.Disk }
+
+func (unsynced) Sync() error { return nil }
+
+func (c *crash) options(d log.Disk, s *memStore) Options {
+	if c.unsynced {
+		d = unsynced{d}
+	}
+	return Options{
+		Name: "v", Size: crashSize, Disk: d, Store: s, segment: crashSegment, Window: c.window, mutant: c.mutant,
+		MaxAge: time.Millisecond, MaxBatch: 96 << 10, ReadTimeout: 5 * time.Second, firstPause: time.Millisecond,
+	}
+}
+
+// run lives through n crashes and then looks at the store once more.
+func (c *crash) run(n int) (err error) {
+	defer func() { _ = unix.Munmap(c.window) }()
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	defer cancel()
+	for life := range n {
+		if err := c.live(ctx); err != nil {
+			return fmt.Errorf("life %d: %w", life, err)
+		}
+	}
+	c.store.set(nil)
+	if c.v, err = Open(ctx, c.options(c.disk, c.store)); err != nil {
 		return fmt.Errorf("after the last crash: %w", err)
 	}
-	defer v.Close()
-	want, got := make([]byte, testSize), make([]byte, testSize)
-	if err := errors.Join(v.WaitUploaded(ctx), v.ReadAt(ctx, want, 0), v.Close()); err != nil {
+	defer c.v.Close()
+	if err := c.check(ctx, c.v, c.least()); err != nil {
+		return fmt.Errorf("after the last crash: %w", err)
+	}
+	if err := c.v.WaitUploaded(ctx); err != nil {
 		return err
 	}
-	fresh, err := Open(ctx, testOptions(simdisk.New(testDisk), store))
-	if err != nil {
+	for _, t := range c.trackers {
+		t.stored = t.seq
+	}
+	return c.checkStore(ctx)
+}
+
+func (c *crash) least() bound {
+	if c.kill {
+		return anyAcked
+	}
+	return anyDurable
+}
+
+// live opens the volume, lets the clients work until the crash comes, and looks at what the store has.
+func (c *crash) live(ctx context.Context) (err error) {
+	if c.r.IntN(4) == 0 { // it goes while the volume is being opened, or formatted
+		c.disk.CutAfter(1 + c.r.IntN(8))
+		if v, err := Open(ctx, c.options(c.disk, c.store)); err == nil {
+			_ = v.Close()
+		}
+		c.crash()
+	}
+	down := c.r.IntN(3) == 0
+	c.store.set(nil)
+	if c.v, err = Open(ctx, c.options(c.disk, c.store)); err != nil {
 		return err
 	}
-	defer fresh.Close()
-	if err := fresh.ReadAt(ctx, got, 0); err != nil {
+	if err := c.check(ctx, c.v, c.least()); err != nil {
+		_ = c.v.Close()
 		return err
 	}
-	if !bytes.Equal(got, want) {
-		return fmt.Errorf("the store differs from the volume at byte %d", differs(got, want))
+	if down {
+		c.store.set(outage)
+	}
+	c.disk.CutAfter(20 + c.r.IntN(300))
+	stop := make(chan struct{})
+	var meddling sync.WaitGroup
+	meddler := rand.New(rand.NewPCG(c.r.Uint64(), 4))
+	meddling.Go(func() { c.meddle(ctx, meddler, stop) })
+	errs := make([]error, len(c.trackers))
+	var clients sync.WaitGroup
+	for i, t := range c.trackers {
+		r := rand.New(rand.NewPCG(c.r.Uint64(), 3))
+		clients.Go(func() { errs[i] = c.client(ctx, t, r) })
+	}
+	clients.Wait()
+	close(stop)
+	meddling.Wait()
+	c.crash()
+	_ = c.v.Close()
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	c.store.set(nil)
+	return c.checkStore(ctx)
+}
+
+// crash ends the disk; the window is there again only after a kill.
+func (c *crash) crash() {
+	if c.kill && !c.forgetful {
+		c.disk = c.disk.Kill()
+		return
+	}
+	if c.v != nil {
+		_ = c.v.Close() // nothing may scribble into the window of the next
+	}
+	if c.kill {
+		c.disk = c.disk.Kill()
+	} else {
+		c.disk = c.disk.Crash(c.r)
+	}
+	clear(c.window)
+}
+
+// meddle does what operators and outages do.
+func (c *crash) meddle(ctx context.Context, r *rand.Rand, stop <-chan struct{}) {
+	tick := time.NewTicker(200 * time.Microsecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-stop:
+			c.store.set(nil)
+			return
+		case <-tick.C:
+		}
+		switch r.IntN(12) {
+		case 0:
+			c.store.set(outage)
+		case 1, 2, 3:
+			c.store.set(nil)
+		case 4, 5:
+			_, _ = c.v.Evict(ctx, 1+r.Int64N(crashDisk/2))
+		}
+		if c.v.log.Used() > c.v.log.Size()/2 {
+			c.store.set(nil)
+		}
+	}
+}
+
+// client works on its range until the volume fails. Everything it reads must be what it wrote.
+func (c *crash) client(ctx context.Context, t *tracker, r *rand.Rand) error {
+	v := c.v
+	for i := 0; ; i++ {
+		off, n := t.next(r)
+		var err error
+		switch k := r.IntN(20); {
+		case k < 9:
+			p := pattern(byte(r.Uint32()), int(n))
+			t.change(off, p, false)
+			if !v.TryWriteAt(p, off) {
+				err = v.WriteAt(ctx, p, off, r.IntN(8) == 0)
+			}
+			if err == nil {
+				t.ack()
+			}
+		case k < 11:
+			first, end := min((off+blockSize-1)&^(blockSize-1), off+n), max((off+n)&^(blockSize-1), off)
+			if first >= end {
+				continue
+			}
+			t.change(first, make([]byte, end-first), true)
+			if err = v.Zero(ctx, first, end-first, r.IntN(8) == 0); err == nil {
+				t.ack()
+			}
+		case k < 18:
+			p := make([]byte, n)
+			if !v.TryReadAt(p, off) {
+				if err = v.ReadAt(ctx, p, off); errors.Is(err, simdisk.ErrPower) {
+					return nil
+				}
+			}
+			if err == nil && !bytes.Equal(p, t.data[off-t.off:off-t.off+n]) {
+				return fmt.Errorf("read %d+%d differs at %d", off, n, differs(p, t.data[off-t.off:off-t.off+n]))
+			}
+		default:
+			err = c.flush(ctx)
+		}
+		switch {
+		case err == nil:
+		case errors.Is(err, log.ErrPoisoned), errors.Is(err, simdisk.ErrPower):
+			return nil
+		default:
+			return fmt.Errorf("operation %d: %w", i, err)
+		}
+	}
+}
+
+// flush covers what every client had acknowledged before.
+func (c *crash) flush(ctx context.Context) error {
+	acked := make([]int, len(c.trackers))
+	for i, t := range c.trackers {
+		t.mu.Lock()
+		acked[i] = t.acked
+		t.mu.Unlock()
+	}
+	if err := c.v.Flush(ctx); err != nil {
+		return err
+	}
+	for i, t := range c.trackers {
+		t.mu.Lock()
+		t.durable = max(t.durable, acked[i])
+		t.mu.Unlock()
 	}
 	return nil
 }
 
-func TestPowerCuts(t *testing.T) {
-	for seed := range *seeds {
-		if err := crashRun(seed, 0); err != nil {
-			t.Fatalf("seed %d: %v", seed, err)
-		}
+// check holds a volume to the bound and goes on from what it finds.
+func (c *crash) check(ctx context.Context, v *Volume, b bound) error {
+	found := make([]byte, crashSize)
+	if err := v.ReadAt(ctx, found, 0); err != nil {
+		return err
 	}
+	for _, t := range c.trackers {
+		seq, err := t.find(found[t.off:t.off+t.n], b)
+		if err != nil {
+			return err
+		}
+		t.resume(found[t.off:t.off+t.n], seq)
+	}
+	return nil
 }
 
-func TestPowerCutsCatchMutant(t *testing.T) {
-	for seed := range uint64(30) {
-		if crashRun(seed, mutantReclaimDirty) != nil {
-			return
+// checkStore looks at the volume as somebody would who has lost the disk.
+func (c *crash) checkStore(ctx context.Context) error {
+	c.store.mu.Lock()
+	copied := newStore()
+	copied.objects = maps.Clone(c.store.objects)
+	c.store.mu.Unlock()
+	if len(copied.objects) == 0 {
+		return nil
+	}
+	o := c.options(simdisk.New(crashDisk), copied)
+	o.Window = nil
+	v, err := Open(ctx, o)
+	if err != nil {
+		return fmt.Errorf("from the store: %w", err)
+	}
+	defer v.Close()
+	found := make([]byte, crashSize)
+	if err := v.ReadAt(ctx, found, 0); err != nil {
+		return fmt.Errorf("from the store: %w", err)
+	}
+	for _, t := range c.trackers {
+		seq, err := t.find(found[t.off:t.off+t.n], anyStored)
+		if err != nil {
+			return fmt.Errorf("from the store: %w", err)
+		}
+		t.stored = seq
+	}
+	return nil
+}
+
+const lives = 6
+
+// crashes runs histories until n crashes have been lived through, and returns how many histories ended in a loss.
+func crashes(t *testing.T, n int, kill bool) (lost int) {
+	t.Helper()
+	for i := 0; i*lives < n; i++ {
+		s := *seed + uint64(i)
+		if err := newCrash(s, kill, 1<<(i%3)).run(lives); err != nil {
+			lost++
+			t.Errorf("seed %d: %v", s, err)
 		}
 	}
-	t.Error("a volume that frees what no head covers was not noticed")
+	return lost
+}
+
+func TestPowerCuts(t *testing.T) {
+	lost := crashes(t, *cuts, false)
+	t.Logf("soak cached-volume.power-cut %d tried, %d lost", *cuts, lost)
+}
+
+// TestKills kills the process while the window lives on: nothing acknowledged may be lost (S5).
+func TestKills(t *testing.T) {
+	lost := crashes(t, *cuts, true)
+	t.Logf("soak cached-volume.kill-in-memory %d tried, %d lost", *cuts, lost)
+}
+
+// TestMutants breaks what the guarantees rest on and sees the same tests notice.
+func TestMutants(t *testing.T) {
+	for _, m := range []struct {
+		name string
+		set  func(*crash)
+		kill bool
+	}{
+		{name: "fdatasync removed", set: func(c *crash) { c.unsynced = true }},
+		{name: "evict what is not confirmed", set: func(c *crash) { c.mutant = mutantEvictEarly }},
+		{name: "upload what is not durable", set: func(c *crash) { c.mutant = mutantUploadEarly }},
+		{name: "publish after the acknowledgement", set: func(c *crash) { c.mutant = mutantPublishLate }},
+		{name: "keep a stale copy", set: func(c *crash) { c.mutant = mutantStaleFill }},
+		{name: "forget a patch", set: func(c *crash) { c.mutant = mutantPatchLost }},
+		{name: "lose the window", set: func(c *crash) { c.forgetful = true }, kill: true},
+	} {
+		t.Run(m.name, func(t *testing.T) {
+			for s := range uint64(60) {
+				c := newCrash(s, m.kill, 1<<(s%3))
+				m.set(c)
+				if err := c.run(lives); err != nil {
+					t.Logf("noticed with seed %d: %v", s, err)
+					return
+				}
+			}
+			t.Error("not noticed")
+		})
+	}
 }

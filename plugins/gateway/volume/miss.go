@@ -5,21 +5,28 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
+
+	"github.com/ratchetos/ratchet/plugins/gateway/volume/index"
+	"github.com/ratchetos/ratchet/plugins/internal/log"
 )
 
 // flights are the fetches under way, at most one a cell.
 type flights struct {
 	mu    sync.Mutex
 	cells map[uint64]*flight
+	ahead int // how many of them nobody has asked for
 	group sync.WaitGroup
 }
 
-// flight is one fetch. Its fields are set when done is closed and do not change.
+// flight is one fetch. Its fields but ahead are set when done is closed and do not change.
 type flight struct {
 	done       chan struct{}
 	data       []byte
+	mask       uint16 // blocks that the store holds; the others are zero
 	generation uint64
 	err        error
+	ahead      bool // under flights.mu
 }
 
 // wait returns when no fetch is under way. The volume has failed before, so none starts any more
@@ -30,30 +37,7 @@ func (f *flights) wait() {
 	f.group.Wait()
 }
 
-// fetch returns a cell from the store, joining a fetch that is under way. ctx ends only this
-// caller's waiting.
-func (v *Volume) fetch(ctx context.Context, cell uint64) (*flight, error) {
-	v.flights.mu.Lock()
-	f := v.flights.cells[cell]
-	if f == nil || f.landed() && v.remote.Generation(cell) != f.generation {
-		if err := v.Err(); err != nil {
-			v.flights.mu.Unlock()
-			return nil, err
-		}
-		f = &flight{done: make(chan struct{})}
-		v.flights.cells[cell] = f
-		v.flights.group.Go(func() { v.fly(f, cell) })
-	}
-	v.flights.mu.Unlock()
-	select {
-	case <-f.done:
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	return f, f.err
-}
-
-// landed reports whether the flight is over; it is still listed while its cell is being cached.
+// landed reports whether the flight is over; it is still listed while its cell is being kept.
 func (f *flight) landed() bool {
 	select {
 	case <-f.done:
@@ -63,10 +47,50 @@ func (f *flight) landed() bool {
 	}
 }
 
+// begin fetches a cell unless that is under way. It returns nil once the volume has failed.
+func (v *Volume) begin(cell uint64, ahead bool) *flight {
+	v.flights.mu.Lock()
+	defer v.flights.mu.Unlock()
+	f := v.flights.cells[cell]
+	switch {
+	case f != nil && !(f.landed() && v.remote.Generation(cell) != f.generation):
+		if f.ahead && !ahead {
+			f.ahead = false
+			v.flights.ahead--
+			v.ahead.used(1)
+		}
+		return f
+	case v.Err() != nil:
+		return nil
+	}
+	f = &flight{done: make(chan struct{}), ahead: ahead}
+	if ahead {
+		v.flights.ahead++
+	}
+	v.flights.cells[cell] = f
+	v.flights.group.Go(func() { v.fly(f, cell) })
+	return f
+}
+
+// fetch returns a cell from the store, joining a fetch that is under way. ctx ends only this
+// caller's waiting.
+func (v *Volume) fetch(ctx context.Context, cell uint64) (*flight, error) {
+	f := v.begin(cell, false)
+	if f == nil {
+		return nil, v.Err()
+	}
+	select {
+	case <-f.done:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	return f, f.err
+}
+
 func (v *Volume) fly(f *flight, cell uint64) {
 	ctx, cancel := context.WithTimeout(v.ctx, v.o.ReadTimeout)
 	defer cancel()
-	f.data, _, f.generation, f.err = v.remote.Cell(ctx, cell)
+	f.data, f.mask, f.generation, f.err = v.remote.Cell(ctx, cell)
 	if errors.Is(f.err, context.DeadlineExceeded) {
 		f.err = fmt.Errorf("store does not answer: %w", f.err)
 	}
@@ -75,42 +99,114 @@ func (v *Volume) fly(f *flight, cell uint64) {
 		v.keepCell(f, cell)
 	}
 	v.flights.mu.Lock()
+	if f.ahead {
+		v.flights.ahead--
+	}
 	if v.flights.cells[cell] == f {
 		delete(v.flights.cells, cell)
 	}
 	v.flights.mu.Unlock()
 }
 
-// keepCell caches the blocks of a fetched cell that are still only in the store.
+// keepCell keeps what was fetched in the log, and merges the blocks with patches.
 func (v *Volume) keepCell(f *flight, cell uint64) {
-	var want [cellBlocks]entry
-	for i := range want {
-		if e := v.index.get(cell*cellBlocks + uint64(i)); e.place() == inStore {
-			want[i] = e.base()
+	s := v.scrap.Get().(*scratch)
+	defer v.scrap.Put(s)
+	if err := v.fill(f, cell, s); err != nil {
+		v.count.unkept.Add(1)
+		return
+	}
+	for i := range uint64(cellBlocks) {
+		if v.index.Get(cell*cellBlocks + i).IsPatched() {
+			if err := v.merge(f, cell*cellBlocks+i, s); err != nil {
+				return // the upload will merge it
+			}
 		}
-	}
-	done, err := v.cache.fill(v.index, cell, f.data, &want, f.generation, func() bool {
-		return v.remote.Generation(cell) == f.generation
-	})
-	if err != nil {
-		v.o.Log.Warn("cannot cache what was fetched", "volume", v.o.Name, "cell", cell, "error", err)
-	}
-	if !done || v.cache.low() {
-		poke(v.tidy)
 	}
 }
 
-// Prefetch brings a range into the cache; it is a hint.
-func (v *Volume) Prefetch(ctx context.Context, off, n int64) error {
-	if off < 0 || n < 0 || off > v.o.Size-n {
-		return fmt.Errorf("prefetch %d+%d: %w", off, n, ErrRange)
+// fillPatience is how long a fetched cell waits for the log's writer before it is let go.
+const fillPatience = time.Second
+
+// fill appends the blocks of a fetched cell that are still only in the store.
+func (v *Volume) fill(f *flight, cell uint64, s *scratch) error {
+	ctx, cancel := context.WithTimeout(v.ctx, fillPatience)
+	defer cancel()
+	sums := s.sums.of(f.data)
+	for {
+		err := v.tryFill(f, cell, sums)
+		if !errors.Is(err, log.ErrWindowFull) {
+			return err
+		}
+		if err := v.waitRoom(ctx, cellSize, false); err != nil {
+			return err
+		}
 	}
-	for b := uint64(off) / blockSize; int64(b)*blockSize < off+n; b++ {
-		if v.index.get(b).place() != inStore {
+}
+
+func (v *Volume) tryFill(f *flight, cell uint64, sums []uint32) error {
+	v.flights.mu.Lock()
+	entry := index.Clean
+	if f.ahead {
+		entry = index.Ahead
+	}
+	v.flights.mu.Unlock()
+	if v.log.Free() < v.clean.least {
+		return log.ErrLogFull // what clients write needs the room
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	// The copy is true at this point of the log only if no head has changed the cell since, and no
+	// write is newer: a replay takes the record as it is.
+	if v.remote.Generation(cell) != f.generation && v.o.mutant != mutantStaleFill {
+		return errChanged
+	}
+	missing := func(i uint64) bool {
+		e := v.index.Get(cell*cellBlocks + i)
+		return f.mask&(1<<i) != 0 && (e == 0 || v.o.mutant == mutantStaleFill || e.IsPatched() && v.o.mutant == mutantPatchLost)
+	}
+	for i := uint64(0); i < cellBlocks; i++ {
+		j := i
+		for j < cellBlocks && missing(j) {
+			j++
+		}
+		if j == i {
 			continue
 		}
-		if _, err := v.fetch(ctx, b/cellBlocks); err != nil {
-			return fmt.Errorf("prefetch block %d: %w", b, err)
+		r := record(log.Fill, f.data[i*blockSize:j*blockSize], int64(cell*cellBlocks+i)*blockSize, sums[i:j])
+		if _, err := v.appendLocked(r, entry); err != nil {
+			return err
+		}
+		i = j
+	}
+	return nil
+}
+
+// Prefetch brings a range into the log; it is a hint, which returns when the range is local or
+// fetching it has failed.
+func (v *Volume) Prefetch(ctx context.Context, off, n int64) error {
+	if off < 0 || n < 0 || off > v.Size()-n {
+		return fmt.Errorf("prefetch %d+%d: %w", off, n, ErrRange)
+	}
+	if n == 0 {
+		return nil
+	}
+	first, last := uint64(off)/blockSize, uint64(off+n-1)/blockSize
+	// A few cells at a time, so that a long range does not fill the memory.
+	const together = 16
+	for cell := first / cellBlocks; cell <= last/cellBlocks; cell += together {
+		for c := cell; c < min(cell+together, last/cellBlocks+1); c++ {
+			if v.wanted(c, max(first, c*cellBlocks), min(last, c*cellBlocks+cellBlocks-1)) {
+				v.begin(c, false)
+			}
+		}
+		for c := cell; c < min(cell+together, last/cellBlocks+1); c++ {
+			if !v.wanted(c, max(first, c*cellBlocks), min(last, c*cellBlocks+cellBlocks-1)) {
+				continue
+			}
+			if _, err := v.fetch(ctx, c); err != nil {
+				return fmt.Errorf("prefetch cell %d: %w", c, err)
+			}
 		}
 	}
 	return nil

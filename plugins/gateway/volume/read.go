@@ -4,80 +4,187 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/ratchetos/ratchet/plugins/gateway/volume/index"
+	"github.com/ratchetos/ratchet/plugins/internal/log"
 )
 
 const (
-	scratchSize = 256 << 10
-	// maxLooks bounds how often one run of blocks is looked up again because its data moved
-	// while it was read. Moving takes a checkpoint, so more than a few in a row mean a bug.
+	// maxRun is the most blocks that are read at once.
+	maxRun = 256
+	// maxLooks bounds how often one run of blocks is looked up again because it changed while it
+	// was read. Every look finds newer data, so more than a few in a row mean a bug.
 	maxLooks = 100
 )
 
-// errMiss ends a read that may not wait.
-var errMiss = errors.New("not local")
-
-// ReadAt fills p from off. What is not local is fetched.
-func (v *Volume) ReadAt(ctx context.Context, p []byte, off int64) error {
-	if off < 0 || off > v.o.Size-int64(len(p)) {
-		return fmt.Errorf("read %d+%d: %w", off, len(p), ErrRange)
-	}
-	missed, err := v.read(ctx, p, off, false)
-	if err != nil {
-		return fmt.Errorf("read %d+%d: %w", off, len(p), err)
-	}
-	v.count.read(missed)
-	return nil
+// scratch is what one request works with.
+type scratch struct {
+	sums sums
+	run  [maxRun]index.Entry
+	page []byte
 }
 
-// TryReadAt fills p if that needs no more than local reads, and reports whether it did.
+// block is memory for one block.
+func (s *scratch) block() []byte {
+	if s.page == nil {
+		s.page = log.AlignedBuffer(blockSize)
+	}
+	return s.page
+}
+
+// TryReadAt fills p if that needs neither the disk nor the store, and reports whether it did.
 func (v *Volume) TryReadAt(p []byte, off int64) bool {
-	if off < 0 || off > v.o.Size-int64(len(p)) || !v.local(off, int64(len(p))) {
+	if off < 0 || off > v.Size()-int64(len(p)) || v.failure.Load() != nil {
 		return false
 	}
-	if _, err := v.read(context.Background(), p, off, true); err != nil {
-		return false
+	s := v.scrap.Get().(*scratch)
+	ok := v.tryRead(s, p, off)
+	v.scrap.Put(s)
+	if ok {
+		v.count.hits.Add(1)
 	}
-	v.count.read(false)
+	return ok
+}
+
+func (v *Volume) tryRead(s *scratch, p []byte, off int64) bool {
+	for len(p) > 0 {
+		block, in := uint64(off)/blockSize, off%blockSize
+		e, span := v.index.Lookup(block)
+		n := int64(0)
+		switch {
+		case e.IsData() && in == 0 && len(p) >= blockSize:
+			run := v.run(s, block, e, len(p)/blockSize)
+			n = int64(len(run)) * blockSize
+			if !v.tryData(p[:n], block, run) {
+				return false
+			}
+		case e.IsData():
+			s.run[0] = e
+			if !v.tryData(s.block(), block, s.run[:1]) {
+				return false
+			}
+			n = int64(copy(p, s.page[in:]))
+		case e.IsZero(), e == 0 && v.storedNothing(block):
+			if !e.IsZero() {
+				span = 1 // the store answers for one block
+			}
+			n = min(int64(span)*blockSize-in, int64(len(p)))
+			clear(p[:n])
+		default:
+			return false
+		}
+		p, off = p[n:], off+n
+	}
 	return true
 }
 
-// local is a quick look at the index before any I/O is spent.
-func (v *Volume) local(off, n int64) bool {
-	for b := uint64(off) / blockSize; b <= uint64(off+n-1)/blockSize && n > 0; b++ {
-		if v.index.get(b).place() == inStore {
+// run collects the entries of the blocks from block on, at most limit, that lie one behind the other.
+func (v *Volume) run(s *scratch, block uint64, first index.Entry, limit int) []index.Entry {
+	s.run[0] = first
+	n := 1
+	for limit = min(limit, maxRun); n < limit; n++ {
+		e := v.index.Get(block + uint64(n))
+		if !e.IsData() || e.Place() != first.Place()+uint32(n) {
+			break
+		}
+		s.run[n] = e
+	}
+	return s.run[:n]
+}
+
+// tryData fills p with the blocks of a run from window or page cache.
+func (v *Volume) tryData(p []byte, block uint64, run []index.Entry) bool {
+	pos := v.pos(run[0])
+	return v.log.TryRead(p, pos) && (v.log.Young(pos) || v.matches(p, run) < 0) && v.unchanged(block, run)
+}
+
+// matches returns the first block of p that is not what the run says, or -1.
+func (v *Volume) matches(p []byte, run []index.Entry) int {
+	for i, e := range run {
+		if !e.Matches(log.Checksum(p[i*blockSize : (i+1)*blockSize])) {
+			return i
+		}
+	}
+	return -1
+}
+
+// unchanged reports whether the entries stand as they were looked up, so that what was read is
+// theirs, and notes that they were read.
+func (v *Volume) unchanged(block uint64, run []index.Entry) bool {
+	for i, e := range run {
+		now := v.index.Get(block + uint64(i))
+		if !now.Same(e) {
 			return false
+		}
+		if !now.IsHot() {
+			v.touch(block+uint64(i), now)
 		}
 	}
 	return true
 }
 
-func (v *Volume) read(ctx context.Context, p []byte, off int64, localOnly bool) (missed bool, err error) {
+func (v *Volume) touch(block uint64, e index.Entry) {
+	v.index.Touch(block, e)
+	if e.IsAhead() {
+		v.used(block)
+	}
+}
+
+// ReadAt fills p from off. What is not local is fetched.
+func (v *Volume) ReadAt(ctx context.Context, p []byte, off int64) error {
+	if off < 0 || off > v.Size()-int64(len(p)) {
+		return fmt.Errorf("read %d+%d: %w", off, len(p), ErrRange)
+	}
+	missed, err := v.read(ctx, p, off)
+	if err != nil {
+		return fmt.Errorf("read %d+%d: %w", off, len(p), err)
+	}
+	if missed {
+		v.count.misses.Add(1)
+	} else {
+		v.count.hits.Add(1)
+	}
+	return nil
+}
+
+func (v *Volume) read(ctx context.Context, p []byte, off int64) (missed bool, err error) {
 	if err := v.Err(); err != nil {
 		return false, err
 	}
-	buf := v.scrap.Get().(*[]byte)
-	defer v.scrap.Put(buf)
+	s := v.scrap.Get().(*scratch)
+	defer v.scrap.Put(s)
+	started := false
 	for looks := 0; len(p) > 0; {
 		block, in := uint64(off)/blockSize, off%blockSize
-		e := v.index.get(block)
-		n := v.run(block, e, (in+int64(len(p))+blockSize-1)/blockSize)
-		dst := p[:min(int64(len(p)), n*blockSize-in)]
-		ok := true
+		e, span := v.index.Lookup(block)
+		n, ok := int64(0), true
 		switch {
-		case e.patched():
-			ok, err = v.readPatched(ctx, *buf, block, localOnly)
-			copy(dst, (*buf)[in:blockSize])
-		case e.place() == inZero:
-			clear(dst)
-		case e.place() == inStore:
-			if localOnly {
-				return true, errMiss
-			}
-			missed = true
-			ok, err = v.readStore(ctx, dst, block, in, n)
+		case e.IsData() && in == 0 && len(p) >= blockSize:
+			run := v.run(s, block, e, len(p)/blockSize)
+			n = int64(len(run)) * blockSize
+			ok, err = v.readData(p[:n], block, run)
+		case e.IsData():
+			s.run[0] = e
+			ok, err = v.readData(s.block(), block, s.run[:1])
+			n = int64(copy(p, s.page[in:]))
+		case e.IsZero():
+			n = min(int64(span)*blockSize-in, int64(len(p)))
+			clear(p[:n])
+		case e == 0 && v.storedNothing(block):
+			n = min(blockSize-in, int64(len(p)))
+			clear(p[:n])
 		default:
-			if ok, err = v.readLocal((*buf)[:n*blockSize], block, e); ok {
-				copy(dst, (*buf)[in:])
+			missed = true
+			if !started {
+				started = true
+				v.fetchAll(block, p, in)
+			}
+			n = min(blockSize-in, int64(len(p)))
+			if e.IsPatched() {
+				ok, err = v.readPatched(ctx, s.block(), block)
+				copy(p[:n], s.page[in:])
+			} else {
+				n, ok, err = v.readStore(ctx, p, block, in)
 			}
 		}
 		if err != nil {
@@ -85,143 +192,69 @@ func (v *Volume) read(ctx context.Context, p []byte, off int64, localOnly bool) 
 		}
 		if !ok {
 			if looks++; looks > maxLooks {
-				return missed, fmt.Errorf("block %d moved %d times while it was read", block, looks)
+				return missed, fmt.Errorf("block %d changed %d times while it was read", block, looks)
 			}
 			continue
 		}
-		p, off = p[len(dst):], off+int64(len(dst))
+		p, off = p[n:], off+n
 	}
 	return missed, nil
 }
 
-// run counts the blocks from block on, at most limit, that one transfer can read like the first.
-func (v *Volume) run(block uint64, first entry, limit int64) int64 {
-	if first.patched() {
-		return 1
+// readData fills p with the blocks of a run. It reports false when the index knows something newer.
+func (v *Volume) readData(p []byte, block uint64, run []index.Entry) (bool, error) {
+	pos := v.pos(run[0])
+	switch err := v.log.Read(p, pos); {
+	case errors.Is(err, log.ErrGone):
+		return false, nil
+	case err != nil:
+		return false, err
 	}
-	limit = min(limit, scratchSize/blockSize)
-	if first.place() == inStore || first.place() == inCache {
-		limit = min(limit, cellBlocks-int64(block%cellBlocks))
+	if v.log.Young(pos) || v.matches(p, run) < 0 {
+		return v.unchanged(block, run), nil
 	}
-	n := int64(1)
-	for ; n < limit; n++ {
-		want := first
-		if first.place() == inLog {
-			want += entry(n)
-		}
-		if v.index.get(block+uint64(n)) != want {
-			break
-		}
-	}
-	return n
+	return false, v.damaged(block, run, p)
 }
 
-// readLocal reads blocks from log or cache. It reports false when the place was given up
-// meanwhile; the index knows the new one.
-func (v *Volume) readLocal(p []byte, block uint64, e entry) (bool, error) {
-	if e.place() == inLog {
-		if err := v.log.ReadAt(p, e.pos()); err != nil {
-			return false, err
-		}
-		return v.log.Holds(e.pos()), nil
-	}
-	ok, corrupt, err := v.cache.read(p, uint32(e.number()), block/cellBlocks, block%cellBlocks)
-	if corrupt {
-		v.count.corrupt.Add(1)
-		v.o.Log.Warn("cached data does not match its checksum, fetching it again", "volume", v.o.Name, "block", block)
-		for i := range uint64(len(p)) / blockSize {
-			v.cache.drop(v.index, block+i, uint32(e.number()))
-		}
-	}
-	return ok, err
-}
-
-// readStore copies n blocks of one cell, beginning in bytes into the first, from a fetch.
-func (v *Volume) readStore(ctx context.Context, dst []byte, block uint64, in, n int64) (bool, error) {
-	cell := block / cellBlocks
+// readStore copies blocks of one cell, beginning in bytes into the first, from a fetch.
+func (v *Volume) readStore(ctx context.Context, p []byte, block uint64, in int64) (n int64, ok bool, err error) {
+	cell, first := block/cellBlocks, int64(block%cellBlocks)
 	f, err := v.fetch(ctx, cell)
 	if err != nil {
-		return false, err
+		return 0, false, err
 	}
-	copy(dst, f.data[int64(block%cellBlocks)*blockSize+in:])
-	// A clean block of a cell that has not changed is what was fetched, wherever it lies by now.
-	for i := range uint64(n) {
-		if e := v.index.get(block + i); e.patched() || e.place() != inStore && e.place() != inCache {
-			return false, nil
-		}
-	}
-	return v.remote.Generation(cell) == f.generation, nil
-}
-
-// readPatched puts one block with its patches into p.
-func (v *Volume) readPatched(ctx context.Context, p []byte, block uint64, localOnly bool) (bool, error) {
-	e, patches := v.over.get(v.index, block)
-	if len(patches) == 0 {
-		return false, nil // merged meanwhile
-	}
-	scratch := p[blockSize:]
-	p = p[:blockSize]
-	ok := true
-	var err error
-	switch e := e.base(); e.place() {
-	case inZero:
-		clear(p)
-	case inStore:
-		if localOnly {
-			return false, errMiss
-		}
-		var f *flight
-		if f, err = v.fetch(ctx, block/cellBlocks); err == nil {
-			copy(p, f.data[block%cellBlocks*blockSize:])
-			ok = v.remote.Generation(block/cellBlocks) == f.generation
-		}
-	default:
-		ok, err = v.readLocal(p, block, e)
-	}
-	if err != nil || !ok {
-		return false, err
-	}
-	for _, q := range patches {
-		if err := v.readBytes(p[q.off:q.off+q.n], q.pos, scratch); err != nil {
-			return false, err
-		}
-	}
-	// Patches go only when they are merged, and then all of the base's places change too.
-	now, after := v.over.get(v.index, block)
-	return now == e && len(after) == len(patches) && v.log.Holds(patches[0].pos), nil
-}
-
-// readBytes reads from any byte position of the log.
-func (v *Volume) readBytes(p []byte, pos int64, scratch []byte) error {
-	in := pos % blockSize
-	n := (in + int64(len(p)) + blockSize - 1) &^ (blockSize - 1)
-	if err := v.log.ReadAt(scratch[:n], pos-in); err != nil {
-		return err
-	}
-	copy(p, scratch[in:n])
-	return nil
-}
-
-// Extent is a run of bytes in one state.
-type Extent struct {
-	Len  int64
-	Zero bool // never written or trimmed
-}
-
-// Extents describes a range from its start, with at most limit extents.
-func (v *Volume) Extents(off, n int64, limit int) []Extent {
-	var list []Extent
-	for end := off + n; off < end; {
-		zero := v.index.get(uint64(off)/blockSize) == 0
-		next := min((off/blockSize+1)*blockSize, end)
-		if len(list) > 0 && list[len(list)-1].Zero == zero {
-			list[len(list)-1].Len += next - off
-		} else if len(list) == limit {
+	n = min(cellSize-first*blockSize-in, int64(len(p)))
+	last := block + uint64(in+n-1)/blockSize
+	// A block counts if it is not here still, or here as the copy that was just fetched.
+	for b := block; b <= last; b++ {
+		if e := v.index.Get(b); e != 0 && !e.IsClean() {
+			if n = int64(b-block)*blockSize - in; n <= 0 {
+				return 0, false, nil
+			}
 			break
-		} else {
-			list = append(list, Extent{Len: next - off, Zero: zero})
 		}
-		off = next
 	}
-	return list
+	copy(p[:n], f.data[first*blockSize+in:])
+	return n, v.remote.Generation(cell) == f.generation, nil
+}
+
+// fetchAll begins to fetch all that a read of p misses from block on, so that a long one waits once.
+func (v *Volume) fetchAll(block uint64, p []byte, in int64) {
+	last := block + uint64(in+int64(len(p))-1)/blockSize
+	for cell := block / cellBlocks; cell <= last/cellBlocks; cell++ {
+		if v.wanted(cell, max(block, cell*cellBlocks), min(last, cell*cellBlocks+cellBlocks-1)) {
+			v.begin(cell, false)
+		}
+	}
+	v.readAhead(block/cellBlocks, last/cellBlocks)
+}
+
+// wanted reports whether some block from first to last, all of one cell, is only in the store.
+func (v *Volume) wanted(cell, first, last uint64) bool {
+	for b := first; b <= last; b++ {
+		if e := v.index.Get(b); e.IsPatched() || e == 0 && !v.storedNothing(b) {
+			return true
+		}
+	}
+	return false
 }

@@ -1,146 +1,159 @@
 package volume
 
 import (
+	"bufio"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 
+	"github.com/ratchetos/ratchet/plugins/gateway/volume/index"
 	"github.com/ratchetos/ratchet/plugins/internal/log"
 )
 
-// The checkpoint's state: version, what is known of the store, which blocks the store holds,
-// and what is in the cache. Blocks whose truth is in the log are brought up to date by replay.
+// A checkpoint's state: a header, known places between groups, patches, and the index's dump.
+//
+//	0 version (2)  4 features (4)  8 size of the volume  16 tail  24 time of the oldest dirty write
+//	32 places (4)  36 patches (4)
 const (
-	stateVersion = 1
-	pageBitmap   = pageBlocks / 8
-	slotState    = 4 + 8 + 8 + 2 + cellBlocks*4
-	stateHeader  = 64
+	stateVersion  = 2
+	stateFeatures = 0 // bits a reader must know
+	stateHeader   = 40
+	placeBytes    = 20
+	patchBytes    = 20
+	maxPlaces     = 1024
 )
 
 var errState = errors.New("invalid checkpoint state")
 
-// known is what the disk remembers about the store.
-type known struct {
-	epoch     uint64 // of the last takeover
-	confirmed uint64 // sequence number of the last confirmed head
+// checkpointSize is the room that checkpoints of a volume on a disk of n bytes need at worst: every
+// block of the log in a cell of its own. That is half a percent of the disk for each of the two.
+func checkpointSize(n int64) int64 {
+	blocks := n / blockSize
+	return stateHeader + maxPlaces*placeBytes + min(maxPatches, blocks)*patchBytes + index.DumpMax(blocks)
 }
 
-// maxState is the most bytes the state of a volume of size bytes with n cache slots takes.
-func maxState(size int64, n int64) int64 {
-	pages := size/blockSize/pageBlocks + 1
-	return stateHeader + pages*(4+pageBitmap) + n*slotState
+// state is what stands before the index's dump.
+type state struct {
+	size    int64
+	tail    int64 // when the dump began; no entry is older
+	oldest  int64
+	places  []log.Cursor
+	patches []blockPatch
 }
 
-// encodeState must see a cache that does not change: the caller holds c.mu.
-func encodeState(k known, x *index, c *cache) []byte {
+type blockPatch struct {
+	block uint64
+	patch
+}
+
+func (s *state) write(w io.Writer) error {
+	le := binary.LittleEndian
+	p := make([]byte, stateHeader, stateHeader+len(s.places)*placeBytes+len(s.patches)*patchBytes)
+	le.PutUint16(p, stateVersion)
+	le.PutUint32(p[4:], stateFeatures)
+	le.PutUint64(p[8:], uint64(s.size))
+	le.PutUint64(p[16:], uint64(s.tail))
+	le.PutUint64(p[24:], uint64(s.oldest))
+	le.PutUint32(p[32:], uint32(len(s.places)))
+	le.PutUint32(p[36:], uint32(len(s.patches)))
+	for _, c := range s.places {
+		p = le.AppendUint64(p, uint64(c.Pos))
+		p = le.AppendUint64(p, c.Seq)
+		p = le.AppendUint32(p, c.Prev)
+	}
+	for _, q := range s.patches {
+		p = le.AppendUint64(p, q.block)
+		p = le.AppendUint64(p, uint64(q.pos))
+		p = le.AppendUint16(p, q.off)
+		p = le.AppendUint16(p, q.n)
+	}
+	if _, err := w.Write(p); err != nil {
+		return fmt.Errorf("write state: %w", err)
+	}
+	return nil
+}
+
+func readState(r io.Reader) (*state, error) {
 	le := binary.LittleEndian
 	p := make([]byte, stateHeader)
-	p[0] = stateVersion
-	le.PutUint64(p[8:], k.epoch)
-	le.PutUint64(p[16:], k.confirmed)
-	pages, slots := 0, 0
-	for i := range x.pages {
-		pg := x.pages[i].Load()
-		if pg == nil {
-			continue
-		}
-		var bitmap [pageBitmap]byte
-		any := false
-		for b := range pg {
-			if pl := entry(pg[b].Load()).place(); pl == inStore || pl == inCache {
-				bitmap[b/8] |= 1 << (b % 8)
-				any = true
-			}
-		}
-		if any {
-			p = le.AppendUint32(p, uint32(i))
-			p = append(p, bitmap[:]...)
-			pages++
-		}
+	if _, err := io.ReadFull(r, p); err != nil {
+		return nil, fmt.Errorf("%w: %w", errState, err)
 	}
-	for i := range c.slots {
-		s := c.slots[i].Load()
-		if s == nil {
-			continue
-		}
-		var live uint16
-		for b := range uint64(cellBlocks) {
-			if x.get(s.cell*cellBlocks+b).base() == slotEntry(uint32(i)) {
-				live |= 1 << b
-			}
-		}
-		p = le.AppendUint32(p, uint32(i))
-		p = le.AppendUint64(p, s.cell)
-		p = le.AppendUint64(p, s.generation)
-		p = le.AppendUint16(p, live)
-		for _, sum := range s.sums {
-			p = le.AppendUint32(p, sum)
-		}
-		slots++
+	if v, f := le.Uint16(p), le.Uint32(p[4:]); v != stateVersion || f&^stateFeatures != 0 {
+		return nil, fmt.Errorf("state version %d, features %#x: %w", v, f, log.ErrTooNew)
 	}
-	le.PutUint64(p[24:], uint64(pages))
-	le.PutUint64(p[32:], uint64(slots))
-	return p
+	s := &state{size: int64(le.Uint64(p[8:])), tail: int64(le.Uint64(p[16:])), oldest: int64(le.Uint64(p[24:]))}
+	places, patches := le.Uint32(p[32:]), le.Uint32(p[36:])
+	if s.size <= 0 || s.size%blockSize != 0 || s.tail < 0 || places > maxPlaces || patches > maxPatches {
+		return nil, fmt.Errorf("size %d, tail %d, %d places, %d patches: %w", s.size, s.tail, places, patches, errState)
+	}
+	p = make([]byte, int(places)*placeBytes+int(patches)*patchBytes)
+	if _, err := io.ReadFull(r, p); err != nil {
+		return nil, fmt.Errorf("%w: %w", errState, err)
+	}
+	for range places {
+		s.places = append(s.places, log.Cursor{Pos: int64(le.Uint64(p)), Seq: le.Uint64(p[8:]), Prev: le.Uint32(p[16:])})
+		p = p[placeBytes:]
+	}
+	for range patches {
+		q := blockPatch{block: le.Uint64(p), patch: patch{pos: int64(le.Uint64(p[8:])), off: le.Uint16(p[16:]), n: le.Uint16(p[18:])}}
+		if q.block >= uint64(s.size)/blockSize || q.pos < 0 || int64(q.off)+int64(q.n) > blockSize {
+			return nil, fmt.Errorf("patch of block %d: %w", q.block, errState)
+		}
+		s.patches = append(s.patches, q)
+		p = p[patchBytes:]
+	}
+	return s, nil
 }
 
-// emptyState is the state of a disk that was just formatted; stored says what the store holds of a cell.
-func emptyState(k known, size int64, stored func(cell uint64) uint16) []byte {
-	x := newIndex(size)
-	for cell := range uint64(size+cellSize-1) / cellSize {
-		mask := stored(cell)
-		for i := range uint64(cellBlocks) {
-			if mask&(1<<i) != 0 {
-				x.set(cell*cellBlocks+i, entryOf(inStore, 0))
-			}
-		}
+func writeEmptyState(w io.Writer, size int64) error {
+	x, err := index.New(uint64(size) / blockSize)
+	if err != nil {
+		return err
 	}
-	return encodeState(k, x, &cache{})
+	if err := (&state{size: size}).write(w); err != nil {
+		return err
+	}
+	return x.Dump(w)
 }
 
-// decodeState fills an empty index and cache.
-func decodeState(p []byte, x *index, c *cache) (known, error) {
-	le := binary.LittleEndian
-	if len(p) < stateHeader {
-		return known{}, fmt.Errorf("%d bytes: %w", len(p), errState)
-	}
-	if p[0] != stateVersion {
-		return known{}, fmt.Errorf("state version %d: %w", p[0], log.ErrTooNew)
-	}
-	k := known{epoch: le.Uint64(p[8:]), confirmed: le.Uint64(p[16:])}
-	pages, slots := le.Uint64(p[24:]), le.Uint64(p[32:])
-	p = p[stateHeader:]
-	if pages > uint64(len(x.pages)) || slots > uint64(len(c.slots)) ||
-		uint64(len(p)) != pages*(4+pageBitmap)+slots*slotState {
-		return known{}, fmt.Errorf("%d pages, %d slots, %d bytes: %w", pages, slots, len(p), errState)
-	}
-	for range pages {
-		no := le.Uint32(p)
-		if uint64(no) >= uint64(len(x.pages)) {
-			return known{}, fmt.Errorf("page %d: %w", no, errState)
+// checkpoint makes the present index durable, so that a start replays only what is appended from
+// now on. Only the cleaner calls it: while it runs the tail stands still.
+func (v *Volume) checkpoint() error {
+	v.mu.Lock()
+	from := v.log.Written()
+	s := &state{size: v.Size(), tail: v.log.Tail().Pos, oldest: v.up.oldestTime(), places: v.up.known(maxPlaces), patches: v.over.list()}
+	v.mu.Unlock()
+	size := int64(0)
+	err := v.log.Checkpoint(v.ctx, from, func(w io.Writer) error {
+		// The rest may be newer than from: replaying over it changes nothing that does not change back.
+		c := &counter{w: w}
+		b := bufio.NewWriter(c)
+		if err := s.write(b); err != nil {
+			return err
 		}
-		for b := range uint64(pageBlocks) {
-			if p[4+b/8]&(1<<(b%8)) != 0 {
-				x.set(uint64(no)*pageBlocks+b, entryOf(inStore, 0))
-			}
+		if err := b.Flush(); err != nil {
+			return err
 		}
-		p = p[4+pageBitmap:]
+		err := v.index.Dump(c)
+		size = c.n
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
 	}
-	for range slots {
-		n := le.Uint32(p)
-		s := &slot{cell: le.Uint64(p[4:]), generation: le.Uint64(p[12:]), blocks: le.Uint16(p[20:])}
-		for i := range s.sums {
-			s.sums[i] = le.Uint32(p[22+4*i:])
-		}
-		if uint64(n) >= uint64(len(c.slots)) || s.cell >= uint64(len(x.pages))*pageBlocks/cellBlocks {
-			return known{}, fmt.Errorf("slot %d of cell %d: %w", n, s.cell, errState)
-		}
-		c.slots[n].Store(s)
-		for i := range uint64(cellBlocks) {
-			if s.blocks&(1<<i) != 0 {
-				x.set(s.cell*cellBlocks+i, slotEntry(n))
-			}
-		}
-		p = p[slotState:]
-	}
-	return k, nil
+	v.clean.dump = size
+	return nil
+}
+
+type counter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
 }

@@ -2,69 +2,67 @@ package volume
 
 import (
 	"bytes"
+	"errors"
+	"reflect"
 	"testing"
 
 	"github.com/ratchetos/ratchet/plugins/internal/log"
-	"github.com/ratchetos/ratchet/plugins/internal/log/simdisk"
 )
 
-const stateSlots = 8
-
-func emptyParts() (*index, *cache) {
-	return newIndex(testSize), newCache(simdisk.New(0), log.Area{Len: stateSlots * cellSize})
-}
-
-// sampleState has blocks in every place and a slot of which some blocks have been overwritten.
-func sampleState() []byte {
-	x, c := emptyParts()
-	x.set(3, entryOf(inStore, 0))
-	x.set(700, logEntry(8192))
-	for i := range uint64(cellBlocks) {
-		x.set(5*cellBlocks+i, slotEntry(2))
+func sampleState() *state {
+	return &state{
+		size: testSize, tail: 8192, oldest: 77,
+		places:  []log.Cursor{{Pos: 8192, Seq: 3, Prev: 9}, {Pos: 40960, Seq: 11, Prev: 4}},
+		patches: []blockPatch{{5, patch{pos: 12300, off: 12, n: 40}}, {700, patch{pos: 20480, off: 0, n: 4096}}},
 	}
-	x.set(5*cellBlocks+7, logEntry(4096))
-	s := &slot{cell: 5, generation: 9, blocks: 0xffff}
-	s.sums[0] = 42
-	c.slots[2].Store(s)
-	return encodeState(known{epoch: 4, confirmed: 99}, x, c)
 }
 
 func TestState(t *testing.T) {
-	p := sampleState()
-	x, c := emptyParts()
-	k, err := decodeState(p, x, c)
-	if err != nil || k != (known{epoch: 4, confirmed: 99}) {
-		t.Fatalf("%+v, %v", k, err)
+	var b bytes.Buffer
+	want := sampleState()
+	if err := want.write(&b); err != nil {
+		t.Fatal(err)
 	}
-	for block, want := range map[uint64]entry{
-		3: entryOf(inStore, 0), 4: 0,
-		700: 0, 5*cellBlocks + 7: 0, // replay knows better
-		5 * cellBlocks: slotEntry(2), 5*cellBlocks + 15: slotEntry(2),
-	} {
-		if got := x.get(block); got != want {
-			t.Errorf("block %d: %#x, want %#x", block, got, want)
-		}
+	p := bytes.Clone(b.Bytes())
+	got, err := readState(&b)
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Fatalf("%+v, %v", got, err)
 	}
-	if s := c.slots[2].Load(); s == nil || s.cell != 5 || s.generation != 9 || s.sums[0] != 42 || s.blocks != 0xffff&^(1<<7) {
-		t.Errorf("slot: %+v", s)
+	p[4] = 1 // a feature nobody knows
+	if _, err := readState(bytes.NewReader(p)); !errors.Is(err, log.ErrTooNew) {
+		t.Errorf("unknown feature: %v", err)
 	}
-	if !bytes.Equal(encodeState(k, x, c), p) {
-		t.Error("the state of what was decoded differs")
+}
+
+func TestMark(t *testing.T) {
+	want := mark{epoch: 1<<48 - 1, confirmed: log.Cursor{Pos: 1 << 60, Seq: 5, Prev: 1<<32 - 1}, headSeq: 4, writerEpoch: 1 << 63, writerID: [16]byte{1, 15: 2}}
+	got, err := decodeMark(want.encode())
+	if err != nil || got != want {
+		t.Fatalf("%+v, %v", got, err)
 	}
-	if int64(len(p)) > maxState(testSize, stateSlots) {
-		t.Errorf("%d bytes of state, at most %d expected", len(p), maxState(testSize, stateSlots))
+	p := want.encode()
+	p[0]++
+	if _, err := decodeMark(p); !errors.Is(err, log.ErrTooNew) {
+		t.Errorf("newer version: %v", err)
 	}
 }
 
 func FuzzState(f *testing.F) {
-	f.Add(sampleState())
+	var b bytes.Buffer
+	_ = sampleState().write(&b)
+	f.Add(b.Bytes())
 	f.Fuzz(func(t *testing.T, p []byte) {
-		x, c := emptyParts()
-		if k, err := decodeState(p, x, c); err == nil {
-			c.restore()
-			if int64(len(encodeState(k, x, c))) > maxState(testSize, stateSlots) {
-				t.Fatal("decoded state does not fit its area")
-			}
+		s, err := readState(bytes.NewReader(p))
+		if err != nil {
+			return
+		}
+		var b bytes.Buffer
+		if err := s.write(&b); err != nil || !bytes.HasPrefix(p, b.Bytes()[:2]) {
+			t.Fatal("what was read cannot be written")
+		}
+		again, err := readState(&b)
+		if err != nil || !reflect.DeepEqual(again, s) {
+			t.Fatalf("%+v, then %+v, %v", s, again, err)
 		}
 	})
 }

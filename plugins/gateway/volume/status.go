@@ -6,71 +6,94 @@ import (
 	"time"
 
 	"github.com/ratchetos/ratchet/plugins/gateway/remote"
+	"github.com/ratchetos/ratchet/plugins/internal/log"
 )
 
+// counters are of this opening.
 type counters struct {
-	writes, hits, misses, corrupt atomic.Uint64
+	writes, zeroes, flushes atomic.Uint64
+	hits, misses            atomic.Uint64
+	stalls                  atomic.Uint64 // writes that found the log full
+	rotten                  atomic.Uint64 // blocks that did not match their checksum
+	unkept                  atomic.Uint64 // cells fetched and not kept for want of room
+	wasted                  atomic.Uint64 // blocks fetched ahead that nobody read
+	freed                   atomic.Uint64 // bytes the tail has passed
 }
 
-func (c *counters) read(missed bool) {
-	if missed {
-		c.misses.Add(1)
-	} else {
-		c.hits.Add(1)
-	}
-}
+// Condition of a volume.
+type Condition string
 
-// State of a volume.
-type State string
-
-// States.
+// Conditions.
 const (
-	Opening  State = "opening"  // the store has not answered yet
-	Attached State = "attached" // the store's head is ours
-	Detached State = "detached" // the store does not answer
-	Fenced   State = "fenced"   // another gateway owns the volume
-	Failed   State = "failed"
+	Opening  Condition = "opening"  // the store has not answered yet
+	Attached Condition = "attached" // the store's head is ours
+	Detached Condition = "detached" // the store does not answer
+	Fenced   Condition = "fenced"   // another gateway owns the volume
+	Failed   Condition = "failed"
 )
 
-// Status is a volume at one moment.
+// Status is a volume at one moment. Counts are since it was opened, sizes in bytes.
 type Status struct {
-	State       State
-	Err         error // why, for Fenced and Failed
-	Size        int64
-	LogBytes    int64 // in use, of LogSize
-	LogSize     int64
-	DirtyBytes  int64         // in the log and in no confirmed head
+	State Condition
+	Err   error // why, for Fenced and Failed
+	Size  int64
+
+	LogSize     int64         // of the log, which is the cache, too
+	LogBytes    int64         // of it in use, clean or dirty
+	LogFree     int64         // what writers can still take before they wait
+	DirtyBytes  int64         // of the log, in no confirmed head
 	OldestDirty time.Duration // how long the oldest of them has waited
-	CachedBytes int64
-	CacheSize   int64
-	DurableSeq  uint64
-	UploadedSeq uint64
-	Epoch       uint64
-	Writes      uint64
-	Hits        uint64 // reads served locally
-	Misses      uint64 // reads that needed the store
-	Corrupt     uint64 // cached blocks that did not match their checksum
-	Batches     uint64 // uploaded
-	Uploaded    uint64 // bytes of log uploaded
-	Remote      remote.Health
+	HeldBytes   int64         // of the volume that can be read without the store
+	IndexBytes  int64         // of memory
+	Stalled     int64         // writers that wait for room
+
+	DurableSeq, UploadedSeq uint64 // of groups
+	Epoch                   uint64 // in the store
+	Held                    bool   // the upload is held
+
+	Writes, Zeroes, Flushes uint64
+	Hits, Misses            uint64 // reads served locally, reads that needed the store
+	Stalls                  uint64 // writes that found the log full
+	Rotten                  uint64 // blocks that did not match their checksum
+	Unkept                  uint64 // cells fetched that there was no room for
+	AheadFetched, AheadRead uint64 // cells
+	AheadWasted             uint64 // blocks freed unread
+	Freed                   uint64 // bytes of log
+	Batches, Uploaded       uint64 // batches, and bytes of log in them
+	Scrub                   ScrubStatus
+	Log                     log.Stats
+	Remote                  remote.Health
+}
+
+// HitRatio is the share of reads served locally, 1 without any.
+func (s *Status) HitRatio() float64 {
+	if s.Hits+s.Misses == 0 {
+		return 1
+	}
+	return float64(s.Hits) / float64(s.Hits+s.Misses)
 }
 
 // Status returns the present one.
 func (v *Volume) Status() Status {
+	c := &v.count
+	s := Status{
+		Size: v.Size(), LogSize: v.log.Size(), LogBytes: v.log.Used(), LogFree: v.log.Free(),
+		HeldBytes: v.index.Held() * blockSize, IndexBytes: v.index.Bytes(), Stalled: v.clean.waiting.Load(),
+		Writes: c.writes.Load(), Zeroes: c.zeroes.Load(), Flushes: c.flushes.Load(),
+		Hits: c.hits.Load(), Misses: c.misses.Load(), Stalls: c.stalls.Load(), Rotten: c.rotten.Load(),
+		Unkept: c.unkept.Load(), AheadWasted: c.wasted.Load(), Freed: c.freed.Load(),
+		DurableSeq: v.log.Durable().Seq - 1, Held: v.hold.Load(), Log: v.log.Stats(), Scrub: v.scrubbed(),
+	}
+	s.AheadFetched, s.AheadRead = v.ahead.efficiency()
 	p := &v.up
 	p.mu.Lock()
-	s := Status{
-		DirtyBytes: v.log.DurablePos() - p.cursor.Pos, DurableSeq: p.durable, UploadedSeq: p.confirmed,
-		Epoch: p.epoch, Batches: p.batches, Uploaded: p.bytes,
-	}
-	if !p.oldest.IsZero() {
-		s.OldestDirty = time.Since(p.oldest)
-	}
+	s.UploadedSeq, s.Epoch, s.Batches, s.Uploaded = p.cursor.Seq-1, p.epoch, p.batches, p.bytes
+	s.DirtyBytes = max(v.dirty.Load()-p.cursor.Pos, 0)
 	p.mu.Unlock()
+	if t := p.oldestTime(); t != 0 && s.DirtyBytes > 0 {
+		s.OldestDirty = time.Since(time.Unix(0, t))
+	}
 	s.Err, s.Remote = v.Err(), v.remote.Health()
-	s.Size, s.LogBytes, s.LogSize = v.o.Size, v.log.Used(), v.log.Size()
-	s.CachedBytes, s.CacheSize = v.cache.bytes(), int64(len(v.cache.slots))*cellSize
-	s.Writes, s.Hits, s.Misses, s.Corrupt = v.count.writes.Load(), v.count.hits.Load(), v.count.misses.Load(), v.count.corrupt.Load()
 	switch {
 	case errors.Is(s.Err, remote.ErrFenced):
 		s.State = Fenced

@@ -47,25 +47,30 @@ func (v *Volume) attach(attached bool) error {
 	head := v.remote.Head()
 	// Groups that the store has already are skipped by reading over them.
 	c, _ := v.up.snapshot()
-	oldest := time.Now()
-	c, err := v.log.Scan(c, func(g *log.Group) error {
-		if g.Seq > head.Seq {
-			oldest = time.Unix(0, g.Time)
-			return log.ErrStop
+	oldest := v.up.oldestTime()
+	if c.Seq <= head.Seq {
+		var err error
+		c, err = v.log.Scan(c, log.ScanOptions{Headers: true}, func(g *log.Group) error {
+			if g.Seq > head.Seq {
+				oldest = g.Time
+				return log.ErrStop
+			}
+			return nil
+		})
+		if err != nil {
+			return err
 		}
-		return nil
-	})
-	if err != nil {
+	}
+	if err := v.confirmed(c, head.Seq, head.Epoch, 0, oldest); err != nil {
 		return err
 	}
-	v.confirmed(c, head.Epoch, oldest, nil)
 	v.admit()
 	return nil
 }
 
 func (v *Volume) takeover() error {
-	_, k := v.up.snapshot()
-	local := remote.Local{Attached: true, Epoch: k.epoch, Confirmed: k.confirmed, Durable: v.log.DurableSeq()}
+	m := v.mark()
+	local := remote.Local{Attached: true, Epoch: m.epoch, Confirmed: m.headSeq, Durable: v.log.Durable().Seq - 1}
 	late := time.AfterFunc(takeoverWait, v.admit)
 	defer late.Stop()
 	for pause := firstRetry; ; pause = min(2*pause, longRetry) {
@@ -91,13 +96,26 @@ func (v *Volume) uploadNext() error {
 	if err := v.waitDue(); err != nil {
 		return err
 	}
+	if v.skipClean() {
+		return nil
+	}
+	// Only what is durable may leave: the store must never be ahead of the disk (S8).
+	if err := v.log.Flush(v.ctx); err != nil {
+		return v.explain(err)
+	}
 	b := upload.New()
-	c, _ := v.up.snapshot()
-	oldest := time.Now() // what the scan does not see is younger
-	next, err := v.log.Scan(c, func(g *log.Group) error {
+	from, _ := v.up.snapshot()
+	var oldest int64
+	dirty := 0
+	next, err := v.log.Scan(from, log.ScanOptions{}, func(g *log.Group) error {
 		if b.Last() != 0 && (b.Bytes()+g.Len > v.o.MaxBatch || b.Records()+len(g.Records) > maxBatchRecords) {
-			oldest = time.Unix(0, g.Time)
+			oldest = g.Time
 			return log.ErrStop
+		}
+		for i := range g.Records {
+			if g.Records[i].Kind != log.Fill {
+				dirty++
+			}
 		}
 		b.Add(g)
 		return nil
@@ -108,36 +126,58 @@ func (v *Volume) uploadNext() error {
 	if b.Last() == 0 {
 		return nil
 	}
-	for _, block := range b.Unresolved() {
-		base, err := v.stored(block)
-		if err != nil {
+	if early := v.early.Load(); early != nil {
+		b.Add(&log.Group{Seq: b.Last(), Records: []log.Record{*early}})
+	}
+	head := v.remote.Head()
+	if dirty > 0 {
+		if head, err = v.commit(b); err != nil {
 			return err
 		}
-		b.Resolve(block, base)
 	}
-	packed, err := b.Pack()
-	if err != nil {
-		return err
+	if oldest == 0 && v.dirty.Load() > next.Pos {
+		oldest = time.Now().UnixNano() // what the scan has not seen is younger
 	}
-	if err := v.commit(packed); err != nil {
-		return err
-	}
-	v.confirmed(next, v.remote.Head().Epoch, oldest, b)
-	return nil
+	return v.confirmed(next, head.Seq, head.Epoch, b.Bytes(), oldest)
 }
 
-// waitDue returns when there is a batch to cut.
+// skipClean moves the cursor to the end of the durable log if nothing behind it has to be uploaded.
+func (v *Volume) skipClean() bool {
+	end := v.log.Durable()
+	c, _ := v.up.snapshot()
+	if v.dirty.Load() > c.Pos {
+		return false
+	}
+	if end.Pos > c.Pos {
+		head := v.remote.Head()
+		if err := v.confirmed(end, head.Seq, head.Epoch, 0, 0); err != nil {
+			v.o.Log.Debug("cannot note that nothing is dirty", "volume", v.o.Name, "error", err)
+		}
+	}
+	return true
+}
+
+// waitDue returns when there is a batch to cut, or clean data to pass.
 func (v *Volume) waitDue() error {
 	for {
-		c, _ := v.up.snapshot()
-		dirty := v.log.DurablePos() - c.Pos
-		now, in := v.up.due(dirty, min(v.o.MaxBatch, v.log.Size()/4), v.o.MaxAge)
-		if now {
-			return nil
-		}
+		c, wanted := v.up.snapshot()
+		dirty := v.dirty.Load()
 		var timer <-chan time.Time
-		if in >= 0 {
-			timer = time.After(in)
+		if !v.hold.Load() {
+			age := time.Since(time.Unix(0, v.up.oldestTime()))
+			switch {
+			case dirty <= c.Pos && v.head.Load()-c.Pos >= v.o.MaxBatch && v.log.Durable().Pos > c.Pos:
+				return nil // the tail may want to go there
+			case dirty <= c.Pos:
+			case dirty-c.Pos >= min(v.o.MaxBatch, v.log.Size()/4), wanted > c.Pos, age >= v.o.MaxAge:
+				return nil
+			default:
+				timer = time.After(v.o.MaxAge - age)
+			}
+		}
+		if timer == nil {
+			// Writes do not wake us one by one.
+			timer = time.After(min(v.o.MaxAge, time.Second))
 		}
 		select {
 		case <-v.cut:
@@ -148,21 +188,35 @@ func (v *Volume) waitDue() error {
 	}
 }
 
-// commit tries until the head has moved or never will. An error that retrying does not obviously
-// help, such as a refused key, does not end the volume: an operator may be repairing it.
-func (v *Volume) commit(b *remote.Batch) error {
+// commit publishes a batch and returns the head that has it. It tries until the head has moved or never
+// will. An error that retrying does not obviously help, such as a refused key, does not end the volume:
+// an operator may be repairing it.
+func (v *Volume) commit(b *upload.Batch) (manifest.Head, error) {
+	for _, block := range b.Unresolved() {
+		base, err := v.stored(block)
+		if err != nil {
+			return manifest.Head{}, err
+		}
+		b.Resolve(block, base)
+	}
+	packed, err := b.Pack()
+	if err != nil {
+		return manifest.Head{}, err
+	}
 	for pause := firstRetry; ; pause = min(2*pause, longRetry) {
-		err := v.remote.Commit(v.ctx, b)
+		err := v.remote.Commit(v.ctx, packed)
 		switch {
-		case err == nil, v.ctx.Err() != nil,
+		case err == nil:
+			return v.remote.Head(), nil
+		case v.ctx.Err() != nil,
 			errors.Is(err, remote.ErrFenced), errors.Is(err, remote.ErrDiverged), errors.Is(err, manifest.ErrInvalid):
-			return err
+			return manifest.Head{}, err
 		}
 		v.o.Log.Warn("upload failed, trying again", "volume", v.o.Name, "error", err, "in", pause)
 		select {
 		case <-time.After(pause):
 		case <-v.ctx.Done():
-			return v.ctx.Err()
+			return manifest.Head{}, v.ctx.Err()
 		}
 	}
 }
@@ -173,17 +227,7 @@ func (v *Volume) stored(block uint64) ([]byte, error) {
 	if v.remote.Mask(cell)&(1<<in) == 0 {
 		return zeroes[:], nil
 	}
-	c, _ := v.up.snapshot()
-	for looks := 0; looks < maxLooks; looks++ {
-		e := v.index.get(block)
-		if e.place() != inCache && (e.place() != inLog || e.pos() >= c.Pos) {
-			break // changed since, or nowhere but in the store
-		}
-		p := log.AlignedBuffer(blockSize)
-		if ok, err := v.readLocal(p, block, e.base()); ok || err != nil {
-			return p, err
-		}
-	}
+	// A head that names an object is not moved by others, so this waits for the store however long it takes.
 	data, _, _, err := v.remote.Cell(v.ctx, cell)
 	if err != nil {
 		return nil, fmt.Errorf("merge block %d: %w", block, err)
@@ -191,35 +235,15 @@ func (v *Volume) stored(block uint64) ([]byte, error) {
 	return data[in*blockSize : (in+1)*blockSize], nil
 }
 
-// confirmed tells everybody that a head covers everything before c. b is the batch that
-// made it so, or nil when it was found that way.
-func (v *Volume) confirmed(c log.Cursor, epoch uint64, oldest time.Time, b *upload.Batch) {
-	v.cache.mu.Lock()
+// confirmed tells everybody that a head covers everything before c.
+func (v *Volume) confirmed(c log.Cursor, headSeq, epoch uint64, bytes, oldest int64) error {
+	if err := v.setMark(nil, func(m *mark) { m.confirmed, m.headSeq, m.epoch = c, headSeq, epoch }); err != nil {
+		return err
+	}
+	v.mu.Lock()
 	v.over.confirm(v.index, c.Pos)
-	v.cache.mu.Unlock()
-	if b == nil {
-		v.up.confirm(c, epoch, 0, oldest)
-	} else {
-		v.up.confirm(c, epoch, b.Bytes(), oldest)
-		b.Patched(v.keepMerged)
-	}
+	v.mu.Unlock()
+	v.up.confirm(c, headSeq, epoch, bytes, oldest)
 	poke(v.tidy)
-}
-
-// keepMerged caches a block that an upload has merged, since nothing local holds it whole.
-func (v *Volume) keepMerged(block uint64, data []byte) {
-	e := v.index.get(block)
-	if e.place() != inStore {
-		return
-	}
-	cell, in := block/cellBlocks, block%cellBlocks
-	generation := v.remote.Generation(cell)
-	buf := make([]byte, cellSize)
-	copy(buf[in*blockSize:], data)
-	var want [cellBlocks]entry
-	want[in] = e.base()
-	// Only this goroutine commits, so the store cannot have moved on since.
-	if _, err := v.cache.fill(v.index, cell, buf, &want, generation, func() bool { return true }); err != nil {
-		v.o.Log.Warn("cannot cache a merged block", "volume", v.o.Name, "block", block, "error", err)
-	}
+	return nil
 }

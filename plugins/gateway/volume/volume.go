@@ -6,12 +6,14 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/ratchetos/ratchet/plugins/gateway/remote"
+	"github.com/ratchetos/ratchet/plugins/gateway/volume/index"
 	"github.com/ratchetos/ratchet/plugins/internal/log"
 	"github.com/ratchetos/ratchet/plugins/internal/objstore"
 )
@@ -23,39 +25,53 @@ var (
 	ErrClosed = errors.New("volume is closed")
 	// ErrOtherVolume means that the disk holds another volume.
 	ErrOtherVolume = errors.New("disk holds another volume")
+	// ErrShrink means that the disk holds the volume with more bytes than it shall have.
+	ErrShrink = errors.New("a volume shrinks only on request")
 )
 
 // Options of Open. Zero values of the tuning fields mean the defaults.
 type Options struct {
-	Name  string
-	Size  int64 // in bytes, a multiple of 4096
+	Name string
+	// Size is in bytes, a multiple of 4096. A volume that was smaller grows to it when it is opened.
+	Size  int64
 	Disk  log.Disk
 	Store objstore.Store
 	Log   *slog.Logger
 
-	// LogSize is how much of a blank disk becomes the write log; default half of it, at most 4 GiB.
-	LogSize int64
+	// Window is the acknowledgement ring, see log.Options. With memory that outlives the process,
+	// what TryWriteAt and WriteAt acknowledge does too. nil means memory that does not.
+	Window []byte
 	// MaxAge bounds how long an acknowledged write waits for its batch to be cut; default 5 s.
 	MaxAge time.Duration
 	// MaxBatch bounds a batch in bytes of log; default 8 MiB.
 	MaxBatch int64
 	// ReadTimeout bounds how long a miss waits for the store; default 30 s.
 	ReadTimeout time.Duration
+	// ReadAhead is the most that is fetched ahead of a sequential reader, in bytes; default 8 MiB, negative
+	// for none.
+	ReadAhead int64
 
 	mutant     mutant
+	segment    int64         // of the log; tests use small ones
 	firstPause time.Duration // see remote.Options
 }
 
 // mutant is a deliberate break that tests must notice; only this package's tests can set it.
 type mutant uint8
 
-const mutantReclaimDirty mutant = 1 // S2: the log is freed up to what is durable, not confirmed
+const (
+	mutantEvictEarly  mutant = 1 + iota // S2: the log is freed up to what is durable, not confirmed
+	mutantUploadEarly                   // S8: a batch takes what is not durable yet
+	mutantPublishLate                   // S6: the index learns of a write after its acknowledgement
+	mutantStaleFill                     // what was fetched is kept though its blocks have changed
+	mutantPatchLost                     // S12: a patch is forgotten when its block is fetched
+)
 
 const (
 	defaultMaxAge      = 5 * time.Second
 	defaultMaxBatch    = 8 << 20
 	defaultReadTimeout = 30 * time.Second
-	maxLogSize         = 4 << 30
+	defaultReadAhead   = 8 << 20
 	// takeoverWait is how long writes wait at start for the store to confirm that the volume is
 	// still ours, on a disk that owned it before. Without an answer they are admitted: the
 	// epoch fences at the next upload, as it does for a gateway that was cut off while running.
@@ -75,8 +91,8 @@ func (o *Options) setDefaults() {
 	if o.ReadTimeout <= 0 {
 		o.ReadTimeout = defaultReadTimeout
 	}
-	if o.LogSize <= 0 {
-		o.LogSize = min(o.Disk.Size()/2, maxLogSize) &^ (blockSize - 1)
+	if o.ReadAhead == 0 {
+		o.ReadAhead = defaultReadAhead
 	}
 }
 
@@ -85,26 +101,41 @@ type Volume struct {
 	o      Options
 	log    *log.Log
 	remote *remote.Remote
-	index  *index
-	over   overlay
-	cache  *cache
-	writer *log.Committer
-	scrap  sync.Pool // aligned scratch buffers of scratchSize
+	size   atomic.Int64
 
-	flights flights
-	count   counters
+	// mu makes the order of the log the order of the index. It is never held over I/O.
+	mu    sync.Mutex
+	index *index.Index // changed under mu, read without
+	over  overlay
+	head  atomic.Int64 // end of what was appended
+	dirty atomic.Int64 // end of the last record that the store does not have
+	poked int64        // head when the cleaner was last told of it
 
+	flights  flights
+	ahead    readAhead
+	count    counters
+	scrap    sync.Pool // *scratch
+	resizing sync.Mutex
+	scrubs   scrubState
+	marks    marks
+
+	early     atomic.Pointer[log.Record] // set by mutantUploadEarly alone
 	failure   atomic.Pointer[error]
-	admitted  chan struct{} // closed when writes may begin
+	open      atomic.Bool   // changes are admitted
+	admitted  chan struct{} // closed when they are
 	admitOnce sync.Once
 
-	up   progress
-	cut  chan struct{} // pokes the uploader
-	tidy chan struct{} // pokes the keeper
+	up    progress
+	hold  atomic.Bool
+	cut   chan struct{} // pokes the uploader
+	tidy  chan struct{} // pokes the cleaner
+	clean cleaner
 
-	ctx        context.Context // of everything in the background
+	ctx        context.Context // of everything in the background but the log's writer
 	stop       context.CancelFunc
+	writing    context.Context // ends when the log takes nothing more
 	stopWriter context.CancelFunc
+	writer     sync.WaitGroup
 	workers    sync.WaitGroup
 }
 
@@ -132,6 +163,11 @@ func Open(ctx context.Context, o Options) (*Volume, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open volume %s: %w", o.Name, err)
 	}
+	if o.Size > v.Size() {
+		if err := v.Resize(ctx, o.Size); err != nil {
+			return nil, fmt.Errorf("open volume %s: %w", o.Name, errors.Join(err, v.Close()))
+		}
+	}
 	return v, nil
 }
 
@@ -139,8 +175,8 @@ func sameVolume(sb *log.Superblock, o *Options) error {
 	if sb.Label != o.Name {
 		return fmt.Errorf("disk holds volume %q: choose another disk, or erase this one with ratchetctl hw claim DISK --erase: %w", sb.Label, ErrOtherVolume)
 	}
-	if sb.UserSize != o.Size {
-		return fmt.Errorf("disk holds it with %d bytes, configured are %d: %w", sb.UserSize, o.Size, remote.ErrSize)
+	if sb.UserSize > o.Size {
+		return fmt.Errorf("disk holds it with %d bytes, configured are %d: %w", sb.UserSize, o.Size, ErrShrink)
 	}
 	return nil
 }
@@ -149,7 +185,7 @@ func sameVolume(sb *log.Superblock, o *Options) error {
 func prepare(ctx context.Context, o *Options) (*remote.Remote, error) {
 	var uuid [16]byte
 	_, _ = rand.Read(uuid[:])
-	r := o.remote(uuid)
+	r := o.remote(uuid, o.Size)
 	if err := r.Probe(ctx); err != nil {
 		return nil, fmt.Errorf("probe store: %w", err)
 	}
@@ -160,11 +196,11 @@ func prepare(ctx context.Context, o *Options) (*remote.Remote, error) {
 	if err := r.Load(ctx); err != nil {
 		return nil, err
 	}
-	slots := o.Disk.Size() / cellSize
 	_, err = log.Format(o.Disk, log.FormatOptions{
-		UUID: uuid, Label: o.Name, UserSize: o.Size, LogSize: o.LogSize, CheckpointSize: maxState(o.Size, slots),
+		UUID: uuid, Label: o.Name, UserSize: o.Size, Segment: o.segment, CheckpointSize: checkpointSize(o.Disk.Size()),
 		FirstSeq: head.Seq + 1,
-		State:    emptyState(known{epoch: head.Epoch, confirmed: head.Seq}, o.Size, r.Mask),
+		Mark:     mark{epoch: head.Epoch, headSeq: head.Seq}.encode(),
+		State:    func(w io.Writer) error { return writeEmptyState(w, o.Size) },
 	})
 	if err != nil {
 		return nil, err
@@ -173,69 +209,53 @@ func prepare(ctx context.Context, o *Options) (*remote.Remote, error) {
 	return r, nil
 }
 
-func (o *Options) remote(uuid [16]byte) *remote.Remote {
-	return remote.New(remote.Options{Store: o.Store, Volume: o.Name, Size: o.Size, Owner: hex.EncodeToString(uuid[:]), FirstPause: o.firstPause})
+func (o *Options) remote(uuid [16]byte, size int64) *remote.Remote {
+	return remote.New(remote.Options{Store: o.Store, Volume: o.Name, Size: size, Owner: hex.EncodeToString(uuid[:]), FirstPause: o.firstPause})
 }
 
 // open replays the log of a formatted disk and starts the workers. attached is the remote that
 // was taken over already, or nil.
 func open(o Options, attached *remote.Remote) (*Volume, error) {
-	l, err := log.Open(o.Disk, log.Options{})
+	l, err := log.Open(o.Disk, log.Options{Window: o.Window, MaxAge: min(o.MaxAge, time.Second)})
 	if err != nil {
 		return nil, err
 	}
 	sb := l.Superblock()
 	v := &Volume{
-		o: o, log: l, remote: attached, index: newIndex(o.Size), cache: newCache(o.Disk, sb.Data),
-		over: overlay{blocks: make(map[uint64][]patch)}, admitted: make(chan struct{}),
+		o: o, log: l, remote: attached, admitted: make(chan struct{}),
 		cut: make(chan struct{}, 1), tidy: make(chan struct{}, 1),
 	}
-	v.scrap.New = func() any { b := log.AlignedBuffer(scratchSize); return &b }
+	v.size.Store(sb.UserSize)
+	v.scrap.New = func() any { return new(scratch) }
 	v.flights.cells = make(map[uint64]*flight)
-	k, err := decodeState(l.State(), v.index, v.cache)
-	if err != nil {
-		return nil, fmt.Errorf("read checkpoint: %w", err)
-	}
-	var oldest time.Time
-	err = l.Replay(func(g *log.Group) error {
-		if oldest.IsZero() && g.Seq > k.confirmed {
-			oldest = time.Unix(0, g.Time)
-		}
-		return v.replay(g, sb.UserSize)
-	})
-	if err != nil {
+	v.clean.init(l.Size())
+	v.ahead.limit = uint64(max(o.ReadAhead, 0) / cellSize)
+	if err := v.recover(); err != nil {
 		return nil, err
 	}
-	v.cache.restore()
-	v.up.init(k, l.Tail(), l.DurableSeq(), oldest)
 	if v.remote == nil {
-		v.remote = o.remote(sb.UUID)
+		v.remote = o.remote(sb.UUID, sb.UserSize)
 	}
 	v.ctx, v.stop = context.WithCancel(context.Background())
 	// A failed volume must let go of writers that wait for room in the log.
-	writing, stopWriter := context.WithCancel(v.ctx)
-	v.stopWriter = stopWriter
-	v.writer = log.NewCommitter(l, v.publish)
-	v.start(func() {
-		if err := v.writer.Run(writing); err != nil {
+	v.writing, v.stopWriter = context.WithCancel(context.Background())
+	v.writer.Go(func() {
+		if err := l.Run(v.writing); err != nil {
 			v.fail(err)
 		}
 	})
-	v.start(func() { v.upload(attached != nil) })
-	v.start(v.keep)
+	v.workers.Go(func() { v.upload(attached != nil) })
+	v.workers.Go(v.keep)
 	return v, nil
 }
 
-func (v *Volume) start(fn func()) {
-	v.workers.Add(1)
-	go func() {
-		defer v.workers.Done()
-		fn()
-	}()
+// admit lets changes begin.
+func (v *Volume) admit() {
+	v.admitOnce.Do(func() {
+		v.open.Store(true)
+		close(v.admitted)
+	})
 }
-
-// admit lets writes begin.
-func (v *Volume) admit() { v.admitOnce.Do(func() { close(v.admitted) }) }
 
 // fail ends service for good; the first reason counts. The local data stays as it is.
 func (v *Volume) fail(err error) {
@@ -258,13 +278,13 @@ func (v *Volume) Err() error {
 }
 
 // Size is in bytes.
-func (v *Volume) Size() int64 { return v.o.Size }
+func (v *Volume) Size() int64 { return v.size.Load() }
 
 // Name of the volume.
 func (v *Volume) Name() string { return v.o.Name }
 
-// Close ends service. What was acknowledged is durable already; what was not uploaded will be
-// after the next Open. Disk and store are the caller's to close afterwards.
+// Close ends service and makes what was acknowledged durable; what was not uploaded will be after
+// the next Open. Disk, store and window are the caller's to close afterwards.
 func (v *Volume) Close() error {
 	closed := ErrClosed
 	v.failure.CompareAndSwap(nil, &closed)
@@ -272,6 +292,8 @@ func (v *Volume) Close() error {
 	v.admit()
 	v.up.broadcast()
 	v.workers.Wait()
+	v.stopWriter()
+	v.writer.Wait()
 	v.flights.wait()
 	if err := v.log.Err(); err != nil {
 		return fmt.Errorf("close volume %s: %w", v.o.Name, err)

@@ -4,115 +4,258 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
+	"github.com/ratchetos/ratchet/plugins/gateway/volume/index"
 	"github.com/ratchetos/ratchet/plugins/internal/log"
 )
 
-// pieceSize is the most that one record of a long write carries: it leaves a group room for others.
-const pieceSize = 256 << 10
+const (
+	blockSize  = log.BlockSize
+	cellBlocks = index.BlocksPerCell
+	cellSize   = cellBlocks * blockSize
+	// pieceBlocks is the most that is appended under one hold of the lock; a longer write is not acknowledged
+	// inline either.
+	pieceBlocks = 1 << 20 / blockSize
+)
 
-// WriteAt returns when p is durable in the local log and visible to every reader. While the log
-// is full it waits. After an error or the end of ctx any part may have been written.
-func (v *Volume) WriteAt(ctx context.Context, p []byte, off int64) error {
+// sums are the checksums of one piece.
+type sums [pieceBlocks]uint32
+
+func (s *sums) of(p []byte) []uint32 {
+	n := len(p) / blockSize
+	for i := range n {
+		s[i] = log.Checksum(p[i*blockSize : (i+1)*blockSize])
+	}
+	return s[:n]
+}
+
+// TryWriteAt acknowledges a write in the ring, or returns false without waiting. After false part
+// of it may have been written.
+func (v *Volume) TryWriteAt(p []byte, off int64) bool {
+	n := int64(len(p))
+	if off < 0 || off > v.Size()-n || !v.open.Load() || v.failure.Load() != nil || n > pieceBlocks*blockSize {
+		return false
+	}
+	if (off|n)%blockSize != 0 {
+		return v.tryPart(p, off)
+	}
+	s := v.scrap.Get().(*scratch)
+	_, err := v.append(record(log.Write, p, off, s.sums.of(p)), nil)
+	v.scrap.Put(s)
+	if err != nil {
+		return false
+	}
+	v.count.writes.Add(1)
+	return true
+}
+
+// WriteAt returns when p is acknowledged: in the ring and visible to every reader, or, if durable is set,
+// on the disk. While the log is full it waits. After an error or the end of ctx any part may have
+// been written.
+func (v *Volume) WriteAt(ctx context.Context, p []byte, off int64, durable bool) error {
 	if err := v.enter(ctx, off, int64(len(p))); err != nil {
 		return fmt.Errorf("write %d+%d: %w", off, len(p), err)
 	}
 	v.count.writes.Add(1)
-	return v.submit(ctx, func(add func(log.Record) error) error {
-		for len(p) > 0 {
-			r := log.Record{Kind: log.Write, Off: off}
-			in := off % blockSize
-			switch n := int64(len(p)) &^ (blockSize - 1); {
-			case in != 0 || n == 0:
-				r.Kind, r.Len = log.Patch, min(blockSize-in, int64(len(p)))
-			default:
-				r.Len = min(n, pieceSize)
-			}
-			r.Data = p[:r.Len]
-			if err := add(r); err != nil {
-				return err
-			}
-			p, off = p[r.Len:], off+r.Len
-		}
-		return nil
-	})
-}
-
-// Zero makes a range read as zeroes. It costs a record, however long the range is.
-func (v *Volume) Zero(ctx context.Context, off, n int64) error {
-	if err := v.enter(ctx, off, n); err != nil {
-		return fmt.Errorf("zero %d+%d: %w", off, n, err)
+	end, err := v.write(ctx, p, off)
+	if err == nil && durable {
+		err = v.log.FlushTo(ctx, end)
 	}
-	return v.submit(ctx, func(add func(log.Record) error) error {
-		for n > 0 {
-			r := log.Record{Kind: log.Zero, Off: off}
-			in := off % blockSize
-			if whole := n &^ (blockSize - 1); in != 0 || whole == 0 {
-				r.Kind, r.Len = log.Patch, min(blockSize-in, n)
-				r.Data = zeroes[:r.Len]
-			} else {
-				r.Len = whole
-			}
-			if err := add(r); err != nil {
-				return err
-			}
-			off, n = off+r.Len, n-r.Len
-		}
-		return nil
-	})
-}
-
-var zeroes [blockSize]byte
-
-// Trim tells that a range is not needed. Its whole blocks read as zeroes afterwards; parts of
-// blocks are left alone.
-func (v *Volume) Trim(ctx context.Context, off, n int64) error {
-	first := (off + blockSize - 1) &^ (blockSize - 1)
-	last := (off + n) &^ (blockSize - 1)
-	if last <= first {
-		return v.enter(ctx, off, n)
+	if err != nil {
+		return fmt.Errorf("write %d+%d: %w", off, len(p), v.explain(err))
 	}
-	return v.Zero(ctx, first, last-first)
+	return nil
 }
 
-// Flush returns when everything acknowledged before the call is durable. Acknowledged writes are
-// durable already; what is still under way is waited for.
+// write appends p in whole blocks as far as possible and returns the position behind it in the log.
+func (v *Volume) write(ctx context.Context, p []byte, off int64) (end int64, err error) {
+	s := v.scrap.Get().(*scratch)
+	defer v.scrap.Put(s)
+	for len(p) > 0 && err == nil {
+		n := int64(len(p))
+		switch in := off % blockSize; {
+		case in != 0 || n < blockSize:
+			n = min(blockSize-in, n)
+			end, err = v.writePart(ctx, s, p[:n], off)
+		default:
+			n = min(n&^(blockSize-1), pieceBlocks*blockSize)
+			end, err = v.put(ctx, record(log.Write, p[:n], off, s.sums.of(p[:n])), nil)
+		}
+		p, off = p[n:], off+n
+	}
+	return end, err
+}
+
+func record(kind log.Kind, p []byte, off int64, sums []uint32) log.Record {
+	return log.Record{Kind: kind, Off: off, Len: int64(len(p)), Data: p, Sums: sums}
+}
+
+// put is append that waits for room.
+func (v *Volume) put(ctx context.Context, r log.Record, still func() bool) (end int64, err error) {
+	for {
+		end, err = v.append(r, still)
+		if err == nil || !errors.Is(err, log.ErrLogFull) && !errors.Is(err, log.ErrWindowFull) {
+			return end, err
+		}
+		if errors.Is(err, log.ErrLogFull) {
+			v.count.stalls.Add(1)
+			v.clean.waiting.Add(1)
+			poke(v.tidy)
+		}
+		werr := v.waitRoom(ctx, int64(len(r.Data)), false)
+		if errors.Is(err, log.ErrLogFull) {
+			v.clean.waiting.Add(-1)
+		}
+		if werr != nil {
+			return 0, werr
+		}
+	}
+}
+
+// waitRoom waits until the log takes n more bytes, or nothing any more.
+func (v *Volume) waitRoom(ctx context.Context, n int64, reserve bool) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(v.writing, cancel)()
+	err := v.log.WaitRoom(ctx, n, reserve)
+	if err != nil && v.Err() != nil {
+		return v.Err()
+	}
+	return err
+}
+
+// errChanged means that a block is no longer what the caller has seen.
+var errChanged = errors.New("block has changed meanwhile")
+
+// append puts one record into the log and the index, in one step for everybody else. A Write that does not
+// fit whole is taken in parts; after an error some may have been. still is asked first whether
+// the record is still true.
+func (v *Volume) append(r log.Record, still func() bool) (end int64, err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if still != nil && !still() {
+		return 0, errChanged
+	}
+	return v.appendLocked(r, index.Dirty)
+}
+
+// appendLocked needs mu. entry makes the index entries of Write and Fill.
+func (v *Volume) appendLocked(r log.Record, entry func(place, sum uint32) index.Entry) (end int64, err error) {
+	if err := v.prepare(r.Kind, r.Off, r.Len); err != nil {
+		return 0, err
+	}
+	for r.Len > 0 {
+		pos, n, err := v.log.Append(r)
+		if err != nil {
+			return 0, err
+		}
+		end = pos + n
+		if r.Kind == log.Zero {
+			end = pos
+		}
+		// Readers resolve places against head, so it goes first.
+		v.head.Store(end)
+		if v.o.mutant == mutantPublishLate && r.Kind == log.Write {
+			rest := append([]uint32(nil), r.Sums[:n/blockSize]...)
+			time.AfterFunc(time.Millisecond, func() {
+				v.mu.Lock()
+				v.publish(r.Kind, r.Off, n, pos, rest)
+				v.mu.Unlock()
+			})
+		} else {
+			v.publishAs(r.Kind, r.Off, n, pos, r.Sums, entry)
+		}
+		if v.o.mutant == mutantUploadEarly && r.Kind == log.Write {
+			v.early.Store(&log.Record{Kind: log.Write, Off: r.Off, Len: n, Data: append([]byte(nil), r.Data[:n]...)})
+		}
+		if r.Kind != log.Fill {
+			v.dirty.Store(end)
+			v.up.wrote()
+		}
+		r.Off, r.Len = r.Off+n, r.Len-n
+		if r.Kind != log.Zero {
+			r.Data = r.Data[n:]
+		}
+		if r.Kind == log.Write || r.Kind == log.Fill {
+			r.Sums = r.Sums[n/blockSize:]
+		}
+	}
+	v.appended(end)
+	return end, nil
+}
+
+// appended wakes those who have work once enough was written.
+func (v *Volume) appended(end int64) {
+	if end-v.up.at.Load() >= v.o.MaxBatch {
+		poke(v.cut)
+	}
+	if end-v.poked >= v.clean.stride {
+		v.poked = end
+		poke(v.tidy)
+	}
+}
+
+// prepare takes the memory that publish can need.
+func (v *Volume) prepare(kind log.Kind, off, n int64) error {
+	if kind == log.Zero {
+		return v.index.PrepareZero()
+	}
+	first := uint64(off) / blockSize
+	return v.index.Prepare(first, uint64(off+n-1)/blockSize-first+1)
+}
+
+// publish makes a record visible, in the order of the log: under mu, or while it is replayed.
+func (v *Volume) publish(kind log.Kind, off, n, pos int64, sums []uint32) {
+	entry := index.Dirty
+	if kind == log.Fill {
+		entry = index.Clean
+	}
+	v.publishAs(kind, off, n, pos, sums, entry)
+}
+
+func (v *Volume) publishAs(kind log.Kind, off, n, pos int64, sums []uint32, entry func(place, sum uint32) index.Entry) {
+	first, size := uint64(off)/blockSize, v.log.Size()
+	switch kind {
+	case log.Write, log.Fill:
+		v.over.forget(first, uint64(n)/blockSize)
+		v.index.Run(first, uint32(pos%size/blockSize), sums[:n/blockSize], entry)
+	case log.Patch:
+		v.over.add(v.index, first, patch{pos: pos, off: uint16(off % blockSize), n: uint16(n)})
+	case log.Zero:
+		v.over.forget(first, uint64(n)/blockSize)
+		// A record without payload lies at the end of what its group has so far: the block before belongs to
+		// the group in any case.
+		v.index.Fill(first, uint64(n)/blockSize, index.Zero(uint32((pos-blockSize)%size/blockSize)))
+	}
+}
+
+// pos is where in the log an entry that was just looked up lies.
+func (v *Volume) pos(e index.Entry) int64 { return logical(e.Place(), v.head.Load(), v.log.Size()) }
+
+// Flush returns when everything acknowledged before the call, by anybody, is durable.
 func (v *Volume) Flush(ctx context.Context) error {
 	if err := v.Err(); err != nil {
 		return fmt.Errorf("flush: %w", err)
 	}
-	return v.explain(v.writer.Flush(ctx))
+	v.count.flushes.Add(1)
+	if err := v.log.Flush(ctx); err != nil {
+		return fmt.Errorf("flush: %w", v.explain(err))
+	}
+	return nil
 }
 
 // enter checks a request that changes the volume and waits until changes are admitted.
 func (v *Volume) enter(ctx context.Context, off, n int64) error {
-	if off < 0 || n < 0 || off > v.o.Size-n {
+	if off < 0 || n < 0 || off > v.Size()-n {
 		return ErrRange
 	}
 	select {
 	case <-v.admitted:
-	default:
-		select {
-		case <-v.admitted:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 	return v.Err()
-}
-
-// submit gives the records that fill adds to the log's writer and waits for the last one: groups
-// are committed in order.
-func (v *Volume) submit(ctx context.Context, fill func(add func(log.Record) error) error) error {
-	var last *log.Batch
-	err := fill(func(r log.Record) (err error) {
-		last, err = v.writer.Submit(ctx, r)
-		return err
-	})
-	if err == nil && last != nil {
-		err = last.Wait(ctx)
-	}
-	return v.explain(err)
 }
 
 // explain names the reason when the log was closed because the volume failed.
@@ -121,47 +264,4 @@ func (v *Volume) explain(err error) error {
 		return v.Err()
 	}
 	return err
-}
-
-// publish makes a durable group visible. Only the log's writer calls it.
-func (v *Volume) publish(g *log.Group) {
-	v.apply(g)
-	v.up.published(g)
-	poke(v.cut)
-	if v.wantsRoom() {
-		poke(v.tidy)
-	}
-}
-
-func (v *Volume) apply(g *log.Group) {
-	for i := range g.Records {
-		r := &g.Records[i]
-		first := uint64(r.Off) / blockSize
-		switch r.Kind {
-		case log.Write:
-			for b := range uint64(r.Len) / blockSize {
-				e := logEntry(r.Pos + int64(b)*blockSize)
-				if v.index.get(first + b).patched() {
-					v.over.replace(v.index, first+b, e)
-				} else {
-					v.index.set(first+b, e)
-				}
-			}
-		case log.Patch:
-			v.over.add(v.index, first, patch{pos: r.Pos, off: uint16(r.Off % blockSize), n: uint16(r.Len)})
-		case log.Zero:
-			v.over.zero(v.index, first, uint64(r.Len)/blockSize)
-		}
-	}
-}
-
-// replay is apply for groups from the disk, which are held to the volume's size.
-func (v *Volume) replay(g *log.Group, size int64) error {
-	for _, r := range g.Records {
-		if r.Off > size-r.Len {
-			return fmt.Errorf("record %d+%d: %w", r.Off, r.Len, ErrRange)
-		}
-	}
-	v.apply(g)
-	return nil
 }

@@ -1,0 +1,124 @@
+package volume
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+
+	"github.com/ratchetos/ratchet/plugins/gateway/volume/index"
+	"github.com/ratchetos/ratchet/plugins/internal/log"
+)
+
+// recovery rebuilds the index: the checkpoint's, then what the groups behind it say.
+//
+// An entry's place is a position modulo the log's size, so it means something only together with a
+// range of that size. While groups are replayed that range ends where the group begins: what an
+// advancing tail leaves behind is dropped before anything can be put in its place.
+type recovery struct {
+	v      *Volume
+	size   int64 // of the log
+	tail   int64
+	oldest int64
+	places []log.Cursor
+}
+
+// recover brings the volume's state up from the log.
+func (v *Volume) recover() error {
+	r := &recovery{v: v, size: v.log.Size()}
+	if err := v.log.Recover(r.load, r.apply); err != nil {
+		return err
+	}
+	head, tail := v.log.Head(), v.log.Tail()
+	v.head.Store(head)
+	v.dirty.Store(head)
+	r.drop(tail.Pos, head)
+	m, err := decodeMark(v.log.Mark())
+	if err != nil {
+		return fmt.Errorf("mark: %w", err)
+	}
+	if m.confirmed.Pos < tail.Pos || m.confirmed.Seq == 0 {
+		m.confirmed = tail
+	}
+	v.marks.m = m
+	v.over.confirm(v.index, m.confirmed.Pos)
+	v.up.init(m, r.oldest, tail, r.places)
+	return nil
+}
+
+// load starts from a checkpoint. It is called again if one turns out to be damaged.
+func (r *recovery) load(in io.Reader, from log.Cursor) error {
+	v := r.v
+	br := bufio.NewReaderSize(in, 256<<10)
+	s, err := readState(br)
+	if err != nil {
+		return err
+	}
+	// A resize moves the superblock's size before or after; whatever is larger holds all there is.
+	blocks := uint64(max(s.size, v.Size())) / blockSize
+	if v.index, err = index.New(blocks); err != nil {
+		return err
+	}
+	v.over = overlay{blocks: make(map[uint64][]patch)}
+	if err := v.index.Load(br, func(index.Entry) bool { return true }); err != nil {
+		return err
+	}
+	for _, p := range s.patches {
+		if err := v.index.Prepare(p.block, 1); err != nil {
+			return err
+		}
+		v.over.add(v.index, p.block, p.patch)
+	}
+	r.tail, r.oldest, r.places = s.tail, s.oldest, append(s.places, from)
+	return nil
+}
+
+// apply replays one group.
+func (r *recovery) apply(g *log.Group) error {
+	v := r.v
+	if g.Tail.Pos > r.tail {
+		r.drop(g.Tail.Pos, g.Pos)
+	}
+	// A group that only the window holds has no place in the chain yet.
+	if last := r.places[len(r.places)-1]; g.Seq != 0 && g.Pos-last.Pos >= 2*r.size/maxPlaces {
+		r.places = append(r.places, log.Cursor{Pos: g.Pos, Seq: g.Seq, Prev: g.Prev})
+	}
+	for i := range g.Records {
+		rec := &g.Records[i]
+		if rec.Off > int64(v.index.Blocks())*blockSize-rec.Len {
+			return fmt.Errorf("record %d+%d: %w", rec.Off, rec.Len, ErrRange)
+		}
+		if r.oldest == 0 && rec.Kind != log.Fill {
+			r.oldest = g.Time
+		}
+		if err := v.prepare(rec.Kind, rec.Off, rec.Len); err != nil {
+			return err
+		}
+		v.publish(rec.Kind, rec.Off, rec.Len, rec.Pos, rec.Sums)
+	}
+	return nil
+}
+
+// drop forgets what lies before tail, in a log that ends at head.
+func (r *recovery) drop(tail, head int64) {
+	r.tail = tail
+	x := r.v.index
+	for c, more := uint64(0), true; more; {
+		c, more = x.Sweep(c, 1<<20, func(_, _ uint64, e index.Entry) index.Entry {
+			if e.Placed() && logical(e.Place(), head, r.size) < tail {
+				return 0
+			}
+			return e
+		})
+	}
+	r.v.over.confirm(x, tail)
+}
+
+// logical is the youngest position before head at a place of a log of size bytes.
+func logical(place uint32, head, size int64) int64 {
+	off := int64(place) * blockSize
+	pos := (head-1)/size*size + off
+	if pos >= head {
+		pos -= size
+	}
+	return pos
+}

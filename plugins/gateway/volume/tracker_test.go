@@ -1,0 +1,132 @@
+package volume
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/maphash"
+	"math/rand/v2"
+	"sync"
+)
+
+// tracker knows every state that a range of a volume, with one writer, has been in: by a sum over its blocks, which each
+// change updates. Which of them may be found depends on how one looks: see find.
+type tracker struct {
+	off, n int64
+	data   []byte // as it is when everything issued has been done
+
+	mu      sync.Mutex
+	hash    uint64
+	seq     int            // of data
+	states  map[uint64]int // newest sequence number of each state
+	acked   int            // the newest one that was acknowledged
+	durable int            // the newest one that a flush has covered
+	stored  int            // the newest one that the store is known to have
+}
+
+// hashSeed is one for all trackers, whose sums are compared.
+var hashSeed = maphash.MakeSeed()
+
+func newTracker(off, n int64) *tracker {
+	t := &tracker{off: off, n: n, data: make([]byte, n)}
+	t.hash = t.sum(t.data)
+	t.states = map[uint64]int{t.hash: 0}
+	return t
+}
+
+func blockSum(block int, p []byte) uint64 {
+	var b [8]byte
+	binary.LittleEndian.PutUint64(b[:], uint64(block))
+	var h maphash.Hash
+	h.SetSeed(hashSeed)
+	_, _ = h.Write(b[:])
+	_, _ = h.Write(p)
+	return h.Sum64()
+}
+
+func (t *tracker) sum(p []byte) (sum uint64) {
+	for b := range len(p) / blockSize {
+		sum += blockSum(b, p[b*blockSize:(b+1)*blockSize])
+	}
+	return sum
+}
+
+// change puts p at off and remembers the states on the way: a write may be cut between any two of its blocks,
+// zeroing only at its ends.
+func (t *tracker) change(off int64, p []byte, whole bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	off -= t.off
+	for len(p) > 0 {
+		b := int(off / blockSize)
+		n := min(blockSize-off%blockSize, int64(len(p)))
+		at := t.data[b*blockSize : (b+1)*blockSize]
+		t.hash -= blockSum(b, at)
+		copy(at[off%blockSize:], p[:n])
+		t.hash += blockSum(b, at)
+		p, off = p[n:], off+n
+		if !whole || len(p) == 0 {
+			t.seq++
+			t.states[t.hash] = t.seq
+		}
+	}
+}
+
+func (t *tracker) ack() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.acked = t.seq
+}
+
+// bound is what find holds a state to.
+type bound int
+
+const (
+	anyAcked   bound = iota // all that was acknowledged
+	anyDurable              // all that was flushed
+	anyStored               // all that the store was known to have
+)
+
+// find holds found to the states there have been, and returns which it is.
+func (t *tracker) find(found []byte, b bound) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	least := t.stored // nor is the store ever ahead of the disk
+	switch b {
+	case anyAcked:
+		least = max(least, t.acked)
+	case anyDurable:
+		least = max(least, t.durable)
+	}
+	seq, ok := t.states[t.sum(found)]
+	switch {
+	case !ok:
+		return 0, fmt.Errorf("range at %d is in none of the %d states it was in", t.off, t.seq)
+	case seq < least:
+		return 0, fmt.Errorf("range at %d is in state %d, must be in %d at least", t.off, seq, least)
+	}
+	return seq, nil
+}
+
+// resume goes on from a state that was found: what came after never was.
+func (t *tracker) resume(found []byte, seq int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	copy(t.data, found)
+	t.hash = t.sum(found)
+	for h, s := range t.states {
+		if s > seq {
+			delete(t.states, h)
+		}
+	}
+	t.seq, t.acked, t.durable = seq, seq, seq
+}
+
+// next makes an operation inside the range.
+func (t *tracker) next(r *rand.Rand) (off, n int64) {
+	off = r.Int64N(t.n)
+	n = min(1+r.Int64N(1<<(6+r.IntN(11))), t.n-off)
+	if r.IntN(4) > 0 {
+		off, n = off&^(blockSize-1), (n+blockSize-1)&^(blockSize-1)
+	}
+	return t.off + off, n
+}
