@@ -33,7 +33,7 @@ func fileDisk(b *testing.B, size int) log.Disk {
 	if err := os.WriteFile(path, make([]byte, size), 0o600); err != nil {
 		b.Fatal(err)
 	}
-	d, err := filedisk.New(openFile(b, path, os.O_RDWR|unix.O_DIRECT), filedisk.Options{Buffered: openFile(b, path, os.O_RDONLY)})
+	d, err := filedisk.New(openFile(b, path, os.O_RDWR|unix.O_DIRECT), filedisk.Options{Cached: openFile(b, path, os.O_RDONLY)})
 	if err != nil {
 		b.Fatal(err)
 	}
