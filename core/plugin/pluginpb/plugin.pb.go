@@ -34,6 +34,7 @@ const (
 	Kind_LISTENER         Kind = 3 // listening socket
 	Kind_DIRECTORY        Kind = 4 // directory descriptor
 	Kind_MEMORY           Kind = 5 // memfd kept by core over restarts of the plugin
+	Kind_FILE             Kind = 6 // file opened for reading: a certificate, a key
 )
 
 // Enum value maps for Kind.
@@ -45,6 +46,7 @@ var (
 		3: "LISTENER",
 		4: "DIRECTORY",
 		5: "MEMORY",
+		6: "FILE",
 	}
 	Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED": 0,
@@ -53,6 +55,7 @@ var (
 		"LISTENER":         3,
 		"DIRECTORY":        4,
 		"MEMORY":           5,
+		"FILE":             6,
 	}
 )
 
@@ -1399,6 +1402,7 @@ func (*ExportRequest) Descriptor() ([]byte, []int) {
 type StateChunk struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	Socket        string                 `protobuf:"bytes,2,opt,name=socket,proto3" json:"socket,omitempty"` // its descriptor was sent on the control socket before this message
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1438,6 +1442,13 @@ func (x *StateChunk) GetData() []byte {
 		return x.Data
 	}
 	return nil
+}
+
+func (x *StateChunk) GetSocket() string {
+	if x != nil {
+		return x.Socket
+	}
+	return ""
 }
 
 type ImportReply struct {
@@ -2282,10 +2293,11 @@ const file_plugin_proto_rawDesc = "" +
 	"deadlineMs\",\n" +
 	"\rDrainProgress\x12\x1b\n" +
 	"\tin_flight\x18\x01 \x01(\x04R\binFlight\"\x0f\n" +
-	"\rExportRequest\" \n" +
+	"\rExportRequest\"8\n" +
 	"\n" +
 	"StateChunk\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data\"\r\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\x12\x16\n" +
+	"\x06socket\x18\x02 \x01(\tR\x06socket\"\r\n" +
 	"\vImportReply\"S\n" +
 	"\rInvokeRequest\x12\x16\n" +
 	"\x06method\x18\x01 \x01(\tR\x06method\x12\x12\n" +
@@ -2323,7 +2335,7 @@ const file_plugin_proto_rawDesc = "" +
 	"\vListRequest\x12\x16\n" +
 	"\x06prefix\x18\x01 \x01(\tR\x06prefix\"\x1f\n" +
 	"\tListReply\x12\x12\n" +
-	"\x04keys\x18\x01 \x03(\tR\x04keys*X\n" +
+	"\x04keys\x18\x01 \x03(\tR\x04keys*b\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\b\n" +
 	"\x04DISK\x10\x01\x12\a\n" +
@@ -2331,7 +2343,8 @@ const file_plugin_proto_rawDesc = "" +
 	"\bLISTENER\x10\x03\x12\r\n" +
 	"\tDIRECTORY\x10\x04\x12\n" +
 	"\n" +
-	"\x06MEMORY\x10\x052\x82\x06\n" +
+	"\x06MEMORY\x10\x05\x12\b\n" +
+	"\x04FILE\x10\x062\x82\x06\n" +
 	"\x06Plugin\x12M\n" +
 	"\bDescribe\x12\".ratchet.plugin.v1.DescribeRequest\x1a\x1d.ratchet.plugin.v1.Descriptor\x12O\n" +
 	"\bValidate\x12!.ratchet.plugin.v1.ConfigDocument\x1a .ratchet.plugin.v1.ValidateReply\x12Q\n" +
