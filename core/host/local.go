@@ -15,11 +15,12 @@ import (
 
 // Local opens what needs no hardware:
 //
-//	LISTENER   "tcp:<host>:<port>" or "unix:<path>"
-//	DIRECTORY  "" or "state" for the plugin's own, "dir:<path>" for another
-//	MEMORY     a memfd of Want.Size bytes, private to the plugin
-//	DISK       "file:<path>": a file that stands in for a disk
-//	FILE       "file:<path>", for reading
+//	LISTENER     "tcp:<host>:<port>" or "unix:<path>"
+//	DIRECTORY    "" or "state" for the plugin's own, "dir:<path>" for another
+//	MEMORY       a memfd of Want.Size bytes, private to the plugin
+//	DISK         "file:<path>": a file that stands in for a disk
+//	FILE         "file:<path>", for reading
+//	DISK_CACHED  as DISK, for reading through the page cache
 type Local struct {
 	// Dir holds the plugins' own directories.
 	Dir string
@@ -35,7 +36,7 @@ func isLocal(w *pluginpb.Want) bool {
 	switch w.GetKind() {
 	case pluginpb.Kind_LISTENER, pluginpb.Kind_DIRECTORY, pluginpb.Kind_MEMORY, pluginpb.Kind_FILE:
 		return true
-	case pluginpb.Kind_DISK:
+	case pluginpb.Kind_DISK, pluginpb.Kind_DISK_CACHED:
 		return strings.HasPrefix(w.GetSelector(), "file:")
 	default:
 		return false
@@ -51,7 +52,7 @@ func (l Local) Identify(_ context.Context, _ string, w *pluginpb.Want) (string, 
 			return "", err // port 0 is another one for everybody
 		}
 		return network + ":" + addr, nil
-	case pluginpb.Kind_DISK:
+	case pluginpb.Kind_DISK, pluginpb.Kind_DISK_CACHED:
 		path := strings.TrimPrefix(w.GetSelector(), "file:")
 		if real, err := filepath.EvalSymlinks(path); err == nil {
 			path = real
@@ -77,7 +78,7 @@ func (l Local) Open(_ context.Context, req Request) (Opened, error) {
 		if path, ok := strings.CutPrefix(req.Want.GetSelector(), "file:"); ok {
 			return openDiskFile(path)
 		}
-	case pluginpb.Kind_FILE:
+	case pluginpb.Kind_FILE, pluginpb.Kind_DISK_CACHED:
 		if path, ok := strings.CutPrefix(req.Want.GetSelector(), "file:"); ok {
 			return openFile(path)
 		}

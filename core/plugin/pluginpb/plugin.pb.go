@@ -35,6 +35,7 @@ const (
 	Kind_DIRECTORY        Kind = 4 // directory descriptor
 	Kind_MEMORY           Kind = 5 // memfd kept by core over restarts of the plugin
 	Kind_FILE             Kind = 6 // file opened for reading: a certificate, a key
+	Kind_DISK_CACHED      Kind = 7 // a disk that the plugin has as DISK, once more, for reading through the page cache
 )
 
 // Enum value maps for Kind.
@@ -47,6 +48,7 @@ var (
 		4: "DIRECTORY",
 		5: "MEMORY",
 		6: "FILE",
+		7: "DISK_CACHED",
 	}
 	Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED": 0,
@@ -56,6 +58,7 @@ var (
 		"DIRECTORY":        4,
 		"MEMORY":           5,
 		"FILE":             6,
+		"DISK_CACHED":      7,
 	}
 )
 
@@ -2335,7 +2338,7 @@ const file_plugin_proto_rawDesc = "" +
 	"\vListRequest\x12\x16\n" +
 	"\x06prefix\x18\x01 \x01(\tR\x06prefix\"\x1f\n" +
 	"\tListReply\x12\x12\n" +
-	"\x04keys\x18\x01 \x03(\tR\x04keys*b\n" +
+	"\x04keys\x18\x01 \x03(\tR\x04keys*s\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\b\n" +
 	"\x04DISK\x10\x01\x12\a\n" +
@@ -2344,7 +2347,8 @@ const file_plugin_proto_rawDesc = "" +
 	"\tDIRECTORY\x10\x04\x12\n" +
 	"\n" +
 	"\x06MEMORY\x10\x05\x12\b\n" +
-	"\x04FILE\x10\x062\x82\x06\n" +
+	"\x04FILE\x10\x06\x12\x0f\n" +
+	"\vDISK_CACHED\x10\a2\x82\x06\n" +
 	"\x06Plugin\x12M\n" +
 	"\bDescribe\x12\".ratchet.plugin.v1.DescribeRequest\x1a\x1d.ratchet.plugin.v1.Descriptor\x12O\n" +
 	"\bValidate\x12!.ratchet.plugin.v1.ConfigDocument\x1a .ratchet.plugin.v1.ValidateReply\x12Q\n" +

@@ -1,0 +1,88 @@
+package share
+
+import (
+	"hash/fnv"
+	"math"
+)
+
+// A queue that is fuller than nearlyFull shows that the stage after it is behind, one emptier than nearlyEmpty
+// that it has nothing to do.
+const (
+	nearlyFull  = 0.75
+	nearlyEmpty = 0.25
+)
+
+// Bounds of a correction and its steps: up fast, because a stage that holds up its pipeline costs throughput; back to 1
+// slowly, because an empty queue is what success looks like.
+const (
+	maxCorrection = 2.0
+	minCorrection = 0.5
+	raise         = 1.15
+	lower         = 0.9
+	forget        = 0.95
+)
+
+// correct returns the factor for the model's proposal for a stage, from the last one and the queues around it.
+func correct(last float64, s *Stage) float64 {
+	switch {
+	case s.In >= nearlyFull && s.Out <= nearlyEmpty:
+		return min(maxCorrection, last*raise)
+	case s.In <= nearlyEmpty && s.Out >= nearlyFull:
+		return max(minCorrection, last*lower)
+	}
+	return 1 + (last-1)*forget
+}
+
+// settled reports whether the new grants are so close to the old ones that those stay. It is all or nothing: a mixture of
+// two plans would not sum up to the capacity.
+func settled(before, now []Grant, demands []Demand) bool {
+	close := func(a, b, least float64) bool { return math.Abs(a-b) <= hysteresis*max(a, b, least) }
+	for i := range now {
+		a, b := &before[i], &now[i]
+		// Least: of what is small in itself, larger changes are still small ones.
+		if !close(a.Memory, b.Memory, 0) || !close(a.Bandwidth, b.Bandwidth, 0) {
+			return false
+		}
+		for s := range b.Workers {
+			if demands[i].Stages[s].Waits {
+				// Calls at once cost nothing while they are not used; only too few hurt at once.
+				if b.Workers[s] > a.Workers[s] || b.Workers[s] < a.Workers[s]-max(1, a.Workers[s]/4) {
+					return false
+				}
+				continue
+			}
+			if !close(a.Workers[s], b.Workers[s], 0.5) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// shape identifies everything in the demands that is configured and not measured.
+func shape(demands []Demand) uint64 {
+	h := fnv.New64a()
+	word := func(f float64) {
+		n := math.Float64bits(f)
+		var b [8]byte
+		for i := range b {
+			b[i] = byte(n >> (8 * i))
+		}
+		h.Write(b[:])
+	}
+	for i := range demands {
+		d := &demands[i]
+		for _, f := range []float64{d.weight(), d.MaxMemory, d.MaxSend, float64(len(d.Stages))} {
+			word(f)
+		}
+		for s := range d.Stages {
+			waits := 0.0
+			if d.Stages[s].Waits {
+				waits = 1
+			}
+			word(waits)
+			word(float64(d.Stages[s].Limit))
+		}
+	}
+	return h.Sum64()
+}
