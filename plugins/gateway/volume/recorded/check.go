@@ -1,13 +1,13 @@
 package recorded
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"time"
 
 	"github.com/ratchetos/ratchet/plugins/gateway/volume"
+	"github.com/ratchetos/ratchet/plugins/gateway/volume/history"
 )
 
 // Result of Check.
@@ -27,12 +27,12 @@ const checkTimeout = 30 * time.Second
 func Check(ctx context.Context, seed uint64, recording io.ReaderAt, journal io.Reader, step int, lost func(entry int, err error)) (Result, error) {
 	var r Result
 	disk, store := make([]byte, DiskSize), NewStoreAt(journal)
-	ops := &prefix{workload: NewWorkload(seed), volume: make([]byte, VolumeSize)}
+	judge := history.NewJudge(seed, make([]byte, VolumeSize))
 	try := func(i int) error {
 		r.Tried++
 		found, err := contents(ctx, disk, store)
 		if err == nil {
-			err = ops.match(found, r.Acked)
+			err = judge.Match(found, r.Acked)
 		}
 		if err != nil {
 			r.Lost++
@@ -89,62 +89,4 @@ func contents(ctx context.Context, disk []byte, at *StoreAt) ([]byte, error) {
 	defer v.Close()
 	p := make([]byte, VolumeSize)
 	return p, v.ReadAt(ctx, p, 0)
-}
-
-// prefix is the volume after the ops so far.
-type prefix struct {
-	workload *Workload
-	ops      int
-	volume   []byte
-}
-
-// ahead bounds how many ops a client can have issued since the last flush it heard of.
-const ahead = 400
-
-func (p *prefix) next() (Op, int) {
-	p.ops++
-	return p.workload.Next(), p.ops
-}
-
-// match holds what was found to the volume after some number of ops that is at least acked. Of one
-// op more each block may be there already or not.
-func (p *prefix) match(found []byte, acked int) error {
-	for p.ops < acked {
-		o, i := p.next()
-		o.Apply(p.volume, i)
-	}
-	if bytes.Equal(found, p.volume) {
-		return nil
-	}
-	// The ops after acked are tried on a copy: the next flush may be known to have covered fewer.
-	look := &prefix{workload: p.workload.clone(), ops: p.ops, volume: bytes.Clone(p.volume)}
-	for range ahead {
-		o, i := look.next()
-		before := bytes.Clone(look.volume[o.Off&^(block-1) : min((o.Off+o.Len+block-1)&^(block-1), VolumeSize)])
-		o.Apply(look.volume, i)
-		if bytes.Equal(found, look.volume) || torn(found, look.volume, before, o) {
-			return nil
-		}
-	}
-	for at := range found {
-		if found[at] != p.volume[at] {
-			return fmt.Errorf("no prefix of %d or more ops: block %d differs from what was acknowledged", acked, at/block)
-		}
-	}
-	return nil
-}
-
-// torn reports whether found is after, but for blocks of the op that are still as before.
-func torn(found, after, before []byte, o Op) bool {
-	first := o.Off &^ (block - 1)
-	if !bytes.Equal(found[:first], after[:first]) || !bytes.Equal(found[first+int64(len(before)):], after[first+int64(len(before)):]) {
-		return false
-	}
-	for at := int64(0); at < int64(len(before)); at += block {
-		got := found[first+at : first+at+block]
-		if !bytes.Equal(got, before[at:at+block]) && !bytes.Equal(got, after[first+at:first+at+block]) {
-			return false
-		}
-	}
-	return true
 }

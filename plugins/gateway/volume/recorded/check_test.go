@@ -2,7 +2,6 @@ package recorded
 
 import (
 	"bytes"
-	"encoding/binary"
 	"io"
 	"sync"
 	"testing"
@@ -75,21 +74,5 @@ func TestCheck(t *testing.T) {
 func TestCheckNoticesForgottenFlush(t *testing.T) {
 	if r := check(t, &recorder{overlay: newOverlay(make([]byte, DiskSize)), forget: true}); r.Lost == 0 {
 		t.Errorf("a disk that forgets every flush was not noticed: %+v", r)
-	}
-}
-
-func TestTorn(t *testing.T) {
-	before := make([]byte, VolumeSize)
-	o := Op{Off: 2 * block, Len: 2 * block}
-	after := bytes.Clone(before)
-	o.Apply(after, 1)
-	half := bytes.Clone(after)
-	copy(half[2*block:3*block], before[2*block:])
-	if !torn(half, after, before[2*block:4*block], o) {
-		t.Error("an op of which one block has arrived is allowed")
-	}
-	binary.LittleEndian.PutUint64(half[2*block:], 99)
-	if torn(half, after, before[2*block:4*block], o) {
-		t.Error("a block that is neither old nor new is not")
 	}
 }

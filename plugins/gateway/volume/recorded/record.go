@@ -13,9 +13,17 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ratchetos/ratchet/plugins/gateway/volume"
+	"github.com/ratchetos/ratchet/plugins/gateway/volume/history"
 	"github.com/ratchetos/ratchet/plugins/internal/log"
 	"github.com/ratchetos/ratchet/plugins/internal/log/filedisk"
 	"github.com/ratchetos/ratchet/plugins/internal/objstore"
+)
+
+// The recorded volume and its disk, in bytes.
+const (
+	VolumeName = "recorded"
+	VolumeSize = 8 << 20
+	DiskSize   = 96 << 20
 )
 
 // options are small, so that a short recording sees the log go round, batches, and the cache full.
@@ -71,9 +79,9 @@ func drive(ctx context.Context, d log.Disk, seed uint64, ops int, journal io.Wri
 	if err := mark(markAcked + "0"); err != nil {
 		return err
 	}
-	w, buf := NewWorkload(seed), make([]byte, maxWrite+block)
+	client, buf := history.NewOps(seed, VolumeSize), make([]byte, history.MaxLen)
 	for i := 1; i <= ops; i++ {
-		o := w.Next()
+		o := client.Next()
 		if o.Zero {
 			err = v.Zero(ctx, o.Off, o.Len)
 		} else {
