@@ -63,10 +63,28 @@ func Allocate(c Capacity, demands []Demand, last Plan) Plan {
 	}
 	spread(available, demands, next.Grants)
 	floor.add(c, next.Grants, demands)
-	if same && settled(last.Grants, next.Grants, demands) {
-		next.Grants = last.Grants
+	if same {
+		keep(c, last.Grants, next.Grants, demands)
 	}
 	return next
+}
+
+// keep applies the hysteresis.
+func keep(c Capacity, before, now []Grant, demands []Demand) {
+	stay := settled(c, before, now, demands)
+	for i := range now {
+		if stay {
+			now[i].Memory, now[i].Bandwidth = before[i].Memory, before[i].Bandwidth
+		}
+		for s := range now[i].Workers {
+			switch a := before[i].Workers[s]; {
+			case demands[i].Stages[s].Waits:
+				now[i].Workers[s] = calls(a, now[i].Workers[s])
+			case stay:
+				now[i].Workers[s] = a
+			}
+		}
+	}
 }
 
 // grant turns a rate into resources. Corrections move workers between the stages of a pipeline, not to others.
@@ -77,11 +95,7 @@ func grant(d *Demand, rate float64, correction []float64) Grant {
 		s := &d.Stages[i]
 		busy += s.seconds()
 		if s.Waits {
-			calls := math.Ceil(rate * s.seconds() * headroom * correction[i])
-			if s.Limit > 0 {
-				calls = min(calls, float64(s.Limit))
-			}
-			g.Workers[i] = max(1, calls)
+			g.Workers[i] = max(1, min(s.limit(), math.Ceil(rate*s.seconds()*headroom*correction[i])))
 			continue
 		}
 		compute += s.seconds()

@@ -26,7 +26,7 @@ type Stage struct {
 	Seconds float64
 	// Waits marks a stage that mostly waits: it takes no worker.
 	Waits bool
-	// Limit is how many calls may run at once; 0 for no limit.
+	// Limit is how many calls may run at once; 0 for no limit, or maxCalls of a stage that waits.
 	Limit int
 	// In and Out tell how full the queues before and after the stage are, 0 to 1. A source has 1 before it
 	// when it is behind, a last stage 0 after it.
@@ -35,6 +35,19 @@ type Stage struct {
 
 // unknown is what a stage is taken to cost before it has been seen at work.
 const unknown = 1e-3
+
+// maxCalls bounds the calls at once of a waiting stage without a limit: nothing else would.
+const maxCalls = 64
+
+func (s *Stage) limit() float64 {
+	switch {
+	case s.Limit > 0:
+		return float64(s.Limit)
+	case s.Waits:
+		return maxCalls
+	}
+	return math.Inf(1)
+}
 
 func (d *Demand) weight() float64 {
 	if d.Weight > 0 {
@@ -92,9 +105,7 @@ func (d *Demand) most() float64 {
 		most = d.Rate
 	}
 	for i := range d.Stages {
-		if s := &d.Stages[i]; s.Limit > 0 {
-			most = min(most, float64(s.Limit)/s.seconds())
-		}
+		most = min(most, d.Stages[i].limit()/d.Stages[i].seconds())
 	}
 	if d.MaxSend > 0 && d.Send > 0 {
 		most = min(most, d.MaxSend/d.Send)

@@ -17,7 +17,7 @@
 //   - Each stage has at least a small share of a worker, each pipeline of memory and bandwidth.
 //   - Weighted max-min: a pipeline's share of the resource it needs most, divided by its weight, is raised for all
 //     alike; only what a pipeline cannot use goes to others, and all that is left over is granted as well.
-//   - A plan stays as it is until the new one differs by more than a tenth.
+//   - A plan stays as it is until the new one differs by more than a tenth (or a fortieth of all there is).
 //
 // # Sources
 //
