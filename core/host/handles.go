@@ -14,7 +14,7 @@ import (
 )
 
 // maxClaims bounds what a plugin can hold, wanted and claimed.
-const maxClaims = 128
+const maxClaims = 192
 
 // held is one open thing of a plugin.
 type held struct {

@@ -7,14 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"sync"
 	"time"
 
 	"github.com/ratchetos/ratchet/core/plugin"
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
 	"github.com/ratchetos/ratchet/plugins/gateway/api"
-	"github.com/ratchetos/ratchet/plugins/gateway/nbd"
 )
 
 // Feature is the gateway plugin.
@@ -23,6 +21,7 @@ type Feature struct {
 	section plugin.Section
 	session *plugin.Session // nil while stopped
 	runners []*runner       // in the order of the configuration
+	faces   *faces
 	changed chan struct{}
 	stop    context.CancelFunc
 	work    sync.WaitGroup
@@ -80,42 +79,38 @@ func (f *Feature) Start(_ context.Context, s *plugin.Session) error {
 		s.Log = slog.Default()
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	f.changed = make(chan struct{}, 1)
-	exports := new(nbd.Set)
-	var runners []*runner
-	for i, vc := range c.Volumes {
-		r := &runner{config: vc, disk: s.Handles[wantDisk(i)], dir: s.Handles[wantStore(i)], exports: exports, log: s.Log, state: stateStarting, changed: f.poke}
-		if r.disk.File == nil {
-			cancel()
-			return fmt.Errorf("core handed out no disk for volume %s", vc.Name)
+	f.session, f.stop, f.changed, f.faces = s, cancel, make(chan struct{}, 1), new(faces)
+	err := f.runnersOf(c)
+	if err == nil {
+		f.openAll(ctx)
+		if len(f.runners) > 0 {
+			err = f.serveNBD(ctx, c.NBD, s.Handles)
 		}
-		runners = append(runners, r)
 	}
-	var listener net.Listener
-	if len(runners) > 0 {
-		h := s.Handles[wantNBD]
-		if h.File == nil {
-			cancel()
-			return errors.New("core handed out no socket for the NBD server")
-		}
-		var err error
-		if listener, err = net.FileListener(h.File); err != nil {
-			cancel()
-			return fmt.Errorf("NBD socket: %w", err)
-		}
-		h.File.Close() // the listener has a descriptor of its own
-	}
-	f.session, f.runners, f.stop = s, runners, cancel
-	f.openAll(ctx)
-	if listener != nil {
-		server := &nbd.Server{Exports: arriving{exports, ctx, runners}, Log: s.Log}
-		f.work.Go(func() {
-			if err := server.Serve(ctx, listener); err != nil {
-				s.Log.Error("NBD server ended", "error", err)
-			}
-		})
+	if err != nil {
+		return errors.Join(err, f.end())
 	}
 	f.work.Go(func() { f.show(ctx) })
+	return nil
+}
+
+// runnersOf makes a runner for every volume, with what core handed out for it.
+func (f *Feature) runnersOf(c Config) error {
+	handles := f.session.Handles
+	for i, vc := range c.Volumes {
+		r := &runner{
+			config: vc, disk: handles[wantDisk(c.diskOf(i))], cached: handles[wantCached(c.diskOf(i))], ring: handles[wantRing(vc.Name)],
+			dir: handles[wantStore(i)], faces: f.faces, log: f.session.Log, state: stateStarting, changed: f.poke,
+		}
+		if r.disk.File == nil {
+			return fmt.Errorf("core handed out no disk for volume %s", vc.Name)
+		}
+		var err error
+		if r.key, err = vc.Encryption.open(handles[wantKey(i)]); err != nil {
+			return fmt.Errorf("encryption key of volume %s: %w", vc.Name, err)
+		}
+		f.runners = append(f.runners, r)
+	}
 	return nil
 }
 
@@ -143,14 +138,20 @@ func (f *Feature) Stop(context.Context) error {
 	if f.session == nil {
 		return nil
 	}
+	return f.end()
+}
+
+// end closes everything, also what core handed out.
+func (f *Feature) end() error {
 	f.stop()
 	f.work.Wait()
 	var errs []error
 	for _, r := range f.runners {
 		errs = append(errs, r.close())
-		r.disk.File.Close()
-		if r.dir.File != nil {
-			r.dir.File.Close()
+	}
+	for _, h := range f.session.Handles {
+		if h.File != nil {
+			h.File.Close() // listeners have been closed already
 		}
 	}
 	f.session, f.runners = nil, nil

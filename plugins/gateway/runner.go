@@ -36,19 +36,22 @@ const (
 type runner struct {
 	config  VolumeConfig
 	disk    plugin.Handle
+	cached  plugin.Handle // the disk once more, for reads through the page cache
+	ring    plugin.Handle // memory that outlives the process
 	dir     plugin.Handle // of a dir store
-	exports *nbd.Set
+	key     []byte        // of encryption, nil for none
+	faces   *faces
 	log     *slog.Logger
 	changed func() // something worth reporting happened
 
-	mu     sync.Mutex
-	state  string // before volume is set
-	err    error
-	took   time.Duration
-	store  objstore.Store
-	volume *volume.Volume
-	export *nbd.Export
-	moved  chan struct{} // closed after a try, for those who wait for the volume
+	mu      sync.Mutex
+	state   string // before volume is set
+	err     error
+	took    time.Duration
+	store   objstore.Store
+	volume  *volume.Volume
+	exports []*nbd.Export
+	moved   chan struct{} // closed after a try, for those who wait for the volume
 }
 
 // errForeign is a disk with content that is not ours.
@@ -95,8 +98,7 @@ func (r *runner) open(ctx context.Context) error {
 	switch {
 	case err == nil:
 		r.volume, r.took = v, time.Since(start)
-		r.export = &nbd.Export{Name: r.config.Name, Description: "cached volume", Backend: backend{v}}
-		err = r.exports.Add(r.export)
+		r.exports, err = r.faces.add(r.config, v)
 	case errors.As(err, &foreign):
 		r.state = stateNeedsClaim
 	case hopeless(err):
@@ -197,7 +199,7 @@ func (r *runner) close() error {
 	defer r.mu.Unlock()
 	var errs []error
 	if r.volume != nil {
-		r.exports.Remove(r.config.Name)
+		r.faces.remove(r.config.Name)
 		errs = append(errs, r.volume.Close())
 	}
 	if r.store != nil {

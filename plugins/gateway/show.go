@@ -34,7 +34,7 @@ func (f *Feature) show(ctx context.Context) {
 // show describes the volume as it is now.
 func (r *runner) show() api.Volume {
 	r.mu.Lock()
-	v, export := r.volume, r.export
+	v, exports := r.volume, r.exports
 	out := api.Volume{
 		Name: r.config.Name, State: r.state, Disk: r.config.Disk, Size: uint64(r.config.Size), Remote: "unknown",
 		OpenDurationUS: r.took.Microseconds(),
@@ -61,7 +61,9 @@ func (r *runner) show() api.Volume {
 	out.DurableSeq, out.UploadedSeq, out.Epoch = s.DurableSeq, s.UploadedSeq, s.Epoch
 	out.Hits, out.Misses, out.CorruptBlocks = s.Hits, s.Misses, s.Corrupt
 	out.UploadedBytes, out.UploadBatches = s.Uploaded, s.Batches
-	out.Connections = export.Stats().Snapshot().Connections
+	for _, e := range exports {
+		out.Connections += e.Stats().Snapshot().Connections
+	}
 	return out
 }
 
