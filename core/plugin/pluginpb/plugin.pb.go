@@ -36,6 +36,7 @@ const (
 	Kind_MEMORY           Kind = 5 // memfd kept by core over restarts of the plugin
 	Kind_FILE             Kind = 6 // file opened for reading: a certificate, a key
 	Kind_DISK_CACHED      Kind = 7 // a disk that the plugin has as DISK, once more, for reading through the page cache
+	Kind_FACILITY         Kind = 8 // of the kernel, by its name in the hardware catalogue: its modules are loaded, its configfs directory is writable
 )
 
 // Enum value maps for Kind.
@@ -49,6 +50,7 @@ var (
 		5: "MEMORY",
 		6: "FILE",
 		7: "DISK_CACHED",
+		8: "FACILITY",
 	}
 	Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED": 0,
@@ -59,6 +61,7 @@ var (
 		"MEMORY":           5,
 		"FILE":             6,
 		"DISK_CACHED":      7,
+		"FACILITY":         8,
 	}
 )
 
@@ -270,16 +273,19 @@ func (*DescribeRequest) Descriptor() ([]byte, []int) {
 }
 
 type Descriptor struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Version       string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
-	Summary       string                 `protobuf:"bytes,3,opt,name=summary,proto3" json:"summary,omitempty"`                               // one line for people
-	ConfigSchema  string                 `protobuf:"bytes,4,opt,name=config_schema,json=configSchema,proto3" json:"config_schema,omitempty"` // JSON Schema of the plugin's configuration section
-	Capabilities  []string               `protobuf:"bytes,5,rep,name=capabilities,proto3" json:"capabilities,omitempty"`                     // Linux capabilities wanted, e.g. "CAP_NET_ADMIN"
-	OwnNetns      bool                   `protobuf:"varint,6,opt,name=own_netns,json=ownNetns,proto3" json:"own_netns,omitempty"`            // runs in a network namespace of its own
-	WarmSpare     bool                   `protobuf:"varint,7,opt,name=warm_spare,json=warmSpare,proto3" json:"warm_spare,omitempty"`         // a second started, idle process may stand by
-	Handover      bool                   `protobuf:"varint,8,opt,name=handover,proto3" json:"handover,omitempty"`                            // implements Export and Import
-	Methods       []*Method              `protobuf:"bytes,9,rep,name=methods,proto3" json:"methods,omitempty"`                               // what Invoke answers
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Name         string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Version      string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	Summary      string                 `protobuf:"bytes,3,opt,name=summary,proto3" json:"summary,omitempty"`                               // one line for people
+	ConfigSchema string                 `protobuf:"bytes,4,opt,name=config_schema,json=configSchema,proto3" json:"config_schema,omitempty"` // JSON Schema of the plugin's configuration section
+	Capabilities []string               `protobuf:"bytes,5,rep,name=capabilities,proto3" json:"capabilities,omitempty"`                     // Linux capabilities wanted, e.g. "CAP_NET_ADMIN"
+	OwnNetns     bool                   `protobuf:"varint,6,opt,name=own_netns,json=ownNetns,proto3" json:"own_netns,omitempty"`            // runs in a network namespace of its own
+	WarmSpare    bool                   `protobuf:"varint,7,opt,name=warm_spare,json=warmSpare,proto3" json:"warm_spare,omitempty"`         // a second started, idle process may stand by
+	Handover     bool                   `protobuf:"varint,8,opt,name=handover,proto3" json:"handover,omitempty"`                            // implements Export and Import
+	Methods      []*Method              `protobuf:"bytes,9,rep,name=methods,proto3" json:"methods,omitempty"`                               // what Invoke answers
+	// The plugin whose section this one reads as well, "" for a section of its own. Such a companion is the part of a
+	// feature that needs other privileges; it runs when the section gives it something to do, that is, when it wants something.
+	CompanionOf   string `protobuf:"bytes,10,opt,name=companion_of,json=companionOf,proto3" json:"companion_of,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -375,6 +381,13 @@ func (x *Descriptor) GetMethods() []*Method {
 		return x.Methods
 	}
 	return nil
+}
+
+func (x *Descriptor) GetCompanionOf() string {
+	if x != nil {
+		return x.CompanionOf
+	}
+	return ""
 }
 
 type Method struct {
@@ -2199,7 +2212,7 @@ var File_plugin_proto protoreflect.FileDescriptor
 const file_plugin_proto_rawDesc = "" +
 	"\n" +
 	"\fplugin.proto\x12\x11ratchet.plugin.v1\"\x11\n" +
-	"\x0fDescribeRequest\"\xaa\x02\n" +
+	"\x0fDescribeRequest\"\xcd\x02\n" +
 	"\n" +
 	"Descriptor\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
@@ -2211,7 +2224,9 @@ const file_plugin_proto_rawDesc = "" +
 	"\n" +
 	"warm_spare\x18\a \x01(\bR\twarmSpare\x12\x1a\n" +
 	"\bhandover\x18\b \x01(\bR\bhandover\x123\n" +
-	"\amethods\x18\t \x03(\v2\x19.ratchet.plugin.v1.MethodR\amethods\"S\n" +
+	"\amethods\x18\t \x03(\v2\x19.ratchet.plugin.v1.MethodR\amethods\x12!\n" +
+	"\fcompanion_of\x18\n" +
+	" \x01(\tR\vcompanionOf\"S\n" +
 	"\x06Method\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\asummary\x18\x02 \x01(\tR\asummary\x12\x1b\n" +
@@ -2338,7 +2353,7 @@ const file_plugin_proto_rawDesc = "" +
 	"\vListRequest\x12\x16\n" +
 	"\x06prefix\x18\x01 \x01(\tR\x06prefix\"\x1f\n" +
 	"\tListReply\x12\x12\n" +
-	"\x04keys\x18\x01 \x03(\tR\x04keys*s\n" +
+	"\x04keys\x18\x01 \x03(\tR\x04keys*\x81\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\b\n" +
 	"\x04DISK\x10\x01\x12\a\n" +
@@ -2348,7 +2363,8 @@ const file_plugin_proto_rawDesc = "" +
 	"\n" +
 	"\x06MEMORY\x10\x05\x12\b\n" +
 	"\x04FILE\x10\x06\x12\x0f\n" +
-	"\vDISK_CACHED\x10\a2\x82\x06\n" +
+	"\vDISK_CACHED\x10\a\x12\f\n" +
+	"\bFACILITY\x10\b2\x82\x06\n" +
 	"\x06Plugin\x12M\n" +
 	"\bDescribe\x12\".ratchet.plugin.v1.DescribeRequest\x1a\x1d.ratchet.plugin.v1.Descriptor\x12O\n" +
 	"\bValidate\x12!.ratchet.plugin.v1.ConfigDocument\x1a .ratchet.plugin.v1.ValidateReply\x12Q\n" +
