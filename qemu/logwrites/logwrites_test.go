@@ -27,6 +27,7 @@ func TestEveryFlush(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("%+v, guest %s", res, r.Took)
+	t.Logf("soak cached-volume.recorded-flush %d tried, %d lost", res.Tried, res.Lost)
 	if res.Acked != *ops || res.Tried < 10 || res.Changes < 4 {
 		t.Errorf("the recording shows too little: %+v", res)
 	}

@@ -14,7 +14,8 @@ import (
 )
 
 const (
-	block = 4096
+	block  = 4096
+	sector = 512
 	// MaxLen of an op, in bytes.
 	MaxLen = 64<<10 + block
 )
@@ -43,9 +44,9 @@ func (s *Ops) clone() *Ops {
 	return newOps(&src, s.size)
 }
 
-// Next op. One of four is not whole blocks, one of ten zeroes, one of five is followed by a flush.
+// Next op, in whole sectors of 512 bytes. One of four is not whole blocks, one of ten zeroes, one of five is followed by a flush.
 func (s *Ops) Next() Op {
-	o := Op{Off: s.r.Int64N(s.size), Len: 1 + s.r.Int64N(MaxLen-block), Zero: s.r.IntN(10) == 0, Flush: s.r.IntN(5) == 0}
+	o := Op{Off: s.r.Int64N(s.size/sector) * sector, Len: (1 + s.r.Int64N((MaxLen-block)/sector)) * sector, Zero: s.r.IntN(10) == 0, Flush: s.r.IntN(5) == 0}
 	if s.r.IntN(4) > 0 {
 		o.Off, o.Len = o.Off&^(block-1), (o.Len+block-1)&^(block-1)
 	}
