@@ -131,13 +131,13 @@ func goPluginLog(log *slog.Logger) *slog.Logger {
 
 // runnerConfig says how a process of the unit is started.
 func (h *Host) runnerConfig(u *unit, grant Grant) (runnerConfig, error) {
-	caps, err := grant.allowed(u.program.Descriptor.GetCapabilities())
+	caps, err := grant.allowed(u.program)
 	if err != nil {
 		return runnerConfig{}, err
 	}
 	cfg := runnerConfig{
 		path: u.program.Path, name: u.name, uid: u.uid,
-		launch: sandbox.Launch{UID: u.uid, Capabilities: caps},
+		launch: sandbox.Launch{UID: u.uid, Capabilities: caps, Companion: u.program.trusted()},
 		env:    []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"},
 		onLog:  u.ring.copy,
 	}

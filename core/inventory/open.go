@@ -19,6 +19,9 @@ var _ host.Resources = (*Inventory)(nil)
 
 // Identify implements host.Resources: the id of the device that the selector means.
 func (inv *Inventory) Identify(_ context.Context, _ string, w *pluginpb.Want) (string, error) {
+	if w.GetKind() == pluginpb.Kind_FACILITY {
+		return "facility:" + w.GetSelector(), nil
+	}
 	d, err := inv.Resolve(w.GetSelector())
 	if err != nil {
 		return "", err
@@ -26,8 +29,11 @@ func (inv *Inventory) Identify(_ context.Context, _ string, w *pluginpb.Want) (s
 	return d.ID, nil
 }
 
-// Open implements host.Resources for disks and NICs.
+// Open implements host.Resources for disks, NICs and parts of the kernel.
 func (inv *Inventory) Open(_ context.Context, req host.Request) (host.Opened, error) {
+	if req.Want.GetKind() == pluginpb.Kind_FACILITY {
+		return inv.openFacility(req)
+	}
 	inv.mu.Lock()
 	defer inv.mu.Unlock()
 	d, err := inv.resolve(req.Want.GetSelector())

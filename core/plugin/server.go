@@ -91,7 +91,10 @@ func (s *server) Start(ctx context.Context, req *pluginpb.StartRequest) (*plugin
 		}
 		session.Handles[h.Name] = h
 		switch h.Kind {
-		case pluginpb.Kind_DIRECTORY:
+		case pluginpb.Kind_DIRECTORY, pluginpb.Kind_FACILITY:
+			if h.File == nil {
+				continue // a facility without a directory
+			}
 			writable = append(writable, fmt.Sprintf("/proc/self/fd/%d", h.File.Fd()))
 		case pluginpb.Kind_NIC:
 			network = true
