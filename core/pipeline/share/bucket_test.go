@@ -1,46 +1,42 @@
 package share
 
 import (
+	"math"
 	"testing"
 	"time"
 
 	"pgregory.net/rapid"
 )
 
-// flow sends items of a size whenever it may.
+// flow sends items of a size whenever it may and it is its turn.
 type flow struct {
-	bucket *Bucket
-	item   float64
-	idle   func(time.Duration) bool // nil: always something to send
-	sent   float64
+	bucket  *Bucket
+	account Account
+	granted float64
+	item    float64
+	idle    bool
+	sent    float64
 }
 
-// run serves flows for a while as package pipeline does: first those within their assured rate, then borrowers.
-func run(flows []*flow, from, to time.Duration, each func(now time.Duration, n float64)) {
+// run serves flows for a while, as package pipeline does.
+func run(turns *Turns, flows []*flow, from, to time.Duration, each func(now time.Duration, n float64)) {
 	for now := from; now < to; now += time.Millisecond {
-		for sent := true; sent; {
-			sent = false
-			for _, borrow := range []bool{false, true} {
-				if sent {
-					break // somebody was within the assured rate, and may be again
+		for {
+			var next *flow
+			for _, f := range flows {
+				if !f.idle && f.bucket.Wait(now) <= 0 && (next == nil || turns.Virtual(&f.account) < turns.Virtual(&next.account)) {
+					next = f
 				}
-				for _, f := range flows {
-					if f.idle != nil && f.idle(now) {
-						continue
-					}
-					assured, borrowing := f.bucket.Wait(now)
-					if borrow && borrowing <= 0 || !borrow && assured <= 0 {
-						f.bucket.Take(now, f.item, borrow)
-						f.sent += f.item
-						sent = true
-						if each != nil {
-							each(now, f.item)
-						}
-						if borrow {
-							break
-						}
-					}
-				}
+			}
+			if next == nil {
+				break
+			}
+			turns.Serve(&next.account)
+			next.account.Charge(next.item, next.granted)
+			next.bucket.Take(now, next.item)
+			next.sent += next.item
+			if each != nil {
+				each(now, next.item)
 			}
 		}
 	}
@@ -50,66 +46,56 @@ func tree(rates ...float64) (root *Bucket, flows []*flow) {
 	root = NewBucket(nil)
 	sum := 0.0
 	for _, r := range rates {
-		b := NewBucket(root)
-		b.Set(0, r, 0)
+		flows = append(flows, &flow{bucket: NewBucket(root), item: 1000, granted: r})
 		sum += r
-		flows = append(flows, &flow{bucket: b, item: 1000})
 	}
-	root.Set(0, 0, sum)
+	root.Set(0, sum)
 	return root, flows
 }
 
-func wantRate(t *testing.T, what string, f *flow, want float64) {
-	t.Helper()
-	if f.sent < want*0.98 || f.sent > want*1.02 {
-		t.Errorf("%s: sent %.0f bytes in a second, want %.0f", what, f.sent, want)
-	}
-	f.sent = 0
-}
-
-func TestBucketSharesAndBorrows(t *testing.T) {
+func TestBucketsAreShared(t *testing.T) {
 	_, flows := tree(1e6, 3e6)
-	run(flows, 0, time.Second, nil) // let the first burst be over
-	flows[0].sent, flows[1].sent = 0, 0
-	run(flows, time.Second, 2*time.Second, nil)
-	wantRate(t, "both send, the smaller", flows[0], 1e6)
-	wantRate(t, "both send, the larger", flows[1], 3e6)
-
-	flows[1].idle = func(time.Duration) bool { return true }
-	run(flows, 2*time.Second, 3*time.Second, nil)
-	wantRate(t, "the other is idle", flows[0], 4e6)
-
-	flows[1].idle = nil
-	run(flows, 3*time.Second, 4*time.Second, nil)
-	flows[0].sent, flows[1].sent = 0, 0
-	run(flows, 4*time.Second, 5*time.Second, nil)
-	wantRate(t, "it is back", flows[1], 3e6)
-	wantRate(t, "the borrower is where it was", flows[0], 1e6)
+	var turns Turns
+	at := time.Duration(0)
+	second := func(what string, want ...float64) {
+		t.Helper()
+		// The first half is for what the change brings about.
+		run(&turns, flows, at, at+500*time.Millisecond, nil)
+		for _, f := range flows {
+			f.sent = 0
+		}
+		run(&turns, flows, at+500*time.Millisecond, at+1500*time.Millisecond, nil)
+		at += 1500 * time.Millisecond
+		for i, f := range flows {
+			if math.Abs(f.sent-want[i]) > 0.02*want[i] {
+				t.Errorf("%s: flow %d sent %.0f bytes in a second, want %.0f", what, i, f.sent, want[i])
+			}
+		}
+	}
+	second("both send", 1e6, 3e6)
+	flows[1].idle = true
+	second("one is idle", 4e6, 0)
+	flows[1].idle = false
+	second("it is back", 1e6, 3e6)
+	flows[0].bucket.Set(at, 2e5)
+	second("a ceiling of one's own", 2e5, 3.8e6)
+	flows[0].bucket.Set(at, 0)
+	second("it is lifted", 1e6, 3e6)
 }
 
-func TestBucketCeilingOfItsOwn(t *testing.T) {
-	_, flows := tree(1e6, 1e6)
-	flows[0].bucket.Set(0, 2e5, 2e5)
-	run(flows, 0, time.Second, nil)
-	flows[0].sent, flows[1].sent = 0, 0
-	run(flows, time.Second, 2*time.Second, nil)
-	wantRate(t, "ceiling", flows[0], 2e5)
-	wantRate(t, "the rest", flows[1], 1.8e6)
-}
-
-func TestBucketWithoutRatesLetsAllThrough(t *testing.T) {
-	root := NewBucket(nil)
-	b := NewBucket(root)
-	b.Take(0, 1e12, false)
-	if a, w := b.Wait(0); a != 0 || w != 0 {
-		t.Errorf("has to wait %v and %v", a, w)
+func TestBucketWithoutCeilingLetsAllThrough(t *testing.T) {
+	b := NewBucket(NewBucket(nil))
+	b.Take(0, 1e12)
+	if w := b.Wait(0); w != 0 {
+		t.Errorf("has to wait %v", w)
 	}
 }
 
-// In no window is more let through than rate × (window + burst) and one item, whatever happens to the rates.
+// In no window is more let through than rate × (window + burst) and one item, whatever happens below the root.
 func TestBucketWindow(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		root, flows := tree(1e6, 2e6, 5e5)
+		var turns Turns
 		for _, f := range flows {
 			f.item = rapid.SampledFrom([]float64{1500, 4096, 65536}).Draw(t, "item")
 		}
@@ -122,14 +108,14 @@ func TestBucketWindow(t *testing.T) {
 		step := 400 * time.Millisecond
 		for k := range 4 {
 			from := time.Duration(k) * step
-			flows[k%3].bucket.Set(from, rapid.Float64Range(1e5, 1e6).Draw(t, "rate"), 0)
+			flows[k%3].bucket.Set(from, rapid.Float64Range(1e5, 1e7).Draw(t, "rate"))
 			quiet := rapid.IntRange(0, 3).Draw(t, "quiet")
 			for i, f := range flows {
-				f.idle = func(time.Duration) bool { return i == quiet }
+				f.idle = i == quiet
 			}
-			run(flows, from, from+step, func(now time.Duration, n float64) { sends = append(sends, send{now, n}) })
+			run(&turns, flows, from, from+step, func(now time.Duration, n float64) { sends = append(sends, send{now, n}) })
 		}
-		limit := root.most.rate*(window+burst).Seconds() + 65536
+		limit := root.rate*(window+burst).Seconds() + 65536
 		sum, first := 0.0, 0
 		for _, s := range sends {
 			for sum += s.n; sends[first].at <= s.at-window; first++ {

@@ -7,8 +7,9 @@
 //   - [Allocate], every 100 ms: a model of the pipelines (what an item costs at each stage) is filled up to the
 //     capacity by weighted dominant resource fairness, then corrected by what the queues show.
 //   - [Turns], for each item: a free worker serves the pipeline, and in it the stage, that is furthest behind its
-//     grant. [Bucket] does the same for bandwidth. So a grant is what one can count on, not a fence: what one does not
-//     use, another gets at once, and splits finer than a whole worker come out exactly.
+//     grant. The same goes for bandwidth, below the ceilings that each [Bucket] of a tree sets. So a grant is what
+//     one can count on, not a fence: what one does not use, another gets at once, and splits finer than a whole
+//     worker come out exactly.
 //
 // # Guarantees
 //
@@ -22,5 +23,5 @@
 // # Sources
 //
 // Ghodsi et al., "Dominant Resource Fairness" (NSDI 2011), progressive filling; Goyal et al., "Start-time Fair
-// Queuing" (SIGCOMM 1996), the turns; Devera's hierarchical token bucket (tc-htb(8)), assured rate and ceiling.
+// Queuing" (SIGCOMM 1996), the turns; tc-htb(8), the ceilings of the tree.
 package share

@@ -30,10 +30,10 @@ func (c *Cost) Add(items int, busy float64) {
 	c.items = c.items*fade + n
 }
 
-// Seconds of one call; 0 when nothing is known.
+// Seconds of one call; 0 when nothing is known, and never when something is.
 func (c *Cost) Seconds() float64 {
 	if c.items == 0 {
 		return 0
 	}
-	return c.busy / c.items
+	return max(c.busy/c.items, 1e-9)
 }

@@ -1,8 +1,8 @@
 package share
 
-// Turns decides whose turn it is when a worker is free. Pipelines advance along a virtual time that runs the slower the
-// more they are granted, and within each pipeline its stages do; the one that is furthest behind is served. The
-// zero value is ready.
+// Turns decides whose turn it is when a worker is free, or the line to the network. Pipelines advance along a virtual time
+// that runs the slower the more they are granted, and within each pipeline its stages do; the one that is furthest
+// behind is served. The zero value is ready.
 type Turns struct{ now float64 }
 
 // Account is the virtual time of one pipeline among the pipelines, or of one stage among those of its pipeline.
@@ -21,5 +21,10 @@ func (t *Turns) Virtual(a *Account) float64 {
 // Serve moves the present to an account that has been chosen, before it is charged.
 func (t *Turns) Serve(a *Account) { t.now = max(t.now, a.at) }
 
-// Charge adds work, which may be a negative correction, done with a grant of that many workers.
-func (a *Account) Charge(seconds, granted float64) { a.at += seconds / max(granted, 1e-6) }
+// Charge adds what was used of a resource, which may be a negative correction: seconds of work against a grant of workers, or
+// bytes against a grant of bytes a second. Without a grant the resource is without limit, and nobody counts.
+func (a *Account) Charge(used, granted float64) {
+	if granted > 0 {
+		a.at += used / granted
+	}
+}
