@@ -69,3 +69,11 @@ func (c Config) List(volumes []Volume) []Export {
 	}
 	return out
 }
+
+// Identity is what clients know the disk by.
+func (e Export) Identity() string {
+	if e.Protocol == ProtocolISCSI {
+		return e.UUID.WWN()
+	}
+	return "uuid." + e.UUID.String()
+}

@@ -76,7 +76,7 @@ const hba = "target/core/iblock_0"
 
 // iscsi makes a backstore and a target of its own, with one portal group and the volume as LUN 0.
 func (b *builder) iscsi(e Backed) {
-	b.shared(hba)
+	b.shared(hba, "target/iscsi")
 	b.group = "iscsi/" + e.Volume
 	store := b.dir(hba, e.Volume)
 	b.attr(OnMake, "udev_path="+e.Device, store, "control")
@@ -196,4 +196,9 @@ func flag(b bool) string {
 		return "1"
 	}
 	return "0"
+}
+
+// Revalidate has nvmet look at the size of a device again.
+func Revalidate(b Backed) Op {
+	return Op{Do: Write, Path: path.Join(subsystem(b), "namespaces/1/revalidate_size"), Value: "1"}
 }

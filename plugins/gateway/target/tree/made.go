@@ -9,7 +9,7 @@ import (
 var (
 	madeDirs = []string{
 		"target/core/iblock_*", "target/core/iblock_*/*",
-		"target/iscsi/iqn.*", "target/iscsi/eui.*", "target/iscsi/naa.*", "target/iscsi/*/tpgt_*", "target/iscsi/*/tpgt_*/lun/lun_*", "target/iscsi/*/tpgt_*/np/*",
+		"target/iscsi", "target/iscsi/iqn.*", "target/iscsi/eui.*", "target/iscsi/naa.*", "target/iscsi/*/tpgt_*", "target/iscsi/*/tpgt_*/lun/lun_*", "target/iscsi/*/tpgt_*/np/*",
 		"target/iscsi/*/tpgt_*/acls/*", "target/iscsi/*/tpgt_*/acls/*/lun_*",
 		"nvmet/hosts/*", "nvmet/subsystems/*", "nvmet/subsystems/*/namespaces/*", "nvmet/ports/*",
 	}
@@ -19,7 +19,7 @@ var (
 	}
 	// Directories on the way to made things, which come with others.
 	passage = []string{
-		"target", "target/core", "target/iscsi", "target/iscsi/*/tpgt_*/lun", "target/iscsi/*/tpgt_*/np", "target/iscsi/*/tpgt_*/acls",
+		"target", "target/core", "target/iscsi/*/tpgt_*/lun", "target/iscsi/*/tpgt_*/np", "target/iscsi/*/tpgt_*/acls",
 		"nvmet", "nvmet/hosts", "nvmet/subsystems", "nvmet/subsystems/*/namespaces", "nvmet/subsystems/*/allowed_hosts",
 		"nvmet/ports", "nvmet/ports/*/subsystems",
 	}
