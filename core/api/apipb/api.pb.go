@@ -1647,6 +1647,7 @@ type ApplyConfigRequest struct {
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Yaml          []byte                 `protobuf:"bytes,2,opt,name=yaml,proto3" json:"yaml,omitempty"`
 	ConfirmMs     int64                  `protobuf:"varint,3,opt,name=confirm_ms,json=confirmMs,proto3" json:"confirm_ms,omitempty"` // > 0: revert after this time unless confirmed
+	Base          string                 `protobuf:"bytes,4,opt,name=base,proto3" json:"base,omitempty"`                             // digest of the document that this one was made from; refused if the box runs another by now
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1700,6 +1701,13 @@ func (x *ApplyConfigRequest) GetConfirmMs() int64 {
 		return x.ConfirmMs
 	}
 	return 0
+}
+
+func (x *ApplyConfigRequest) GetBase() string {
+	if x != nil {
+		return x.Base
+	}
+	return ""
 }
 
 type ApplyConfigReply struct {
@@ -2887,12 +2895,13 @@ const file_api_proto_rawDesc = "" +
 	"\bseverity\x18\x04 \x01(\tR\bseverity\x12\x12\n" +
 	"\x04path\x18\x05 \x01(\tR\x04path\x12\x18\n" +
 	"\amessage\x18\x06 \x01(\tR\amessage\x12\x12\n" +
-	"\x04text\x18\a \x01(\tR\x04text\"[\n" +
+	"\x04text\x18\a \x01(\tR\x04text\"o\n" +
 	"\x12ApplyConfigRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04yaml\x18\x02 \x01(\fR\x04yaml\x12\x1d\n" +
 	"\n" +
-	"confirm_ms\x18\x03 \x01(\x03R\tconfirmMs\"\xc9\x01\n" +
+	"confirm_ms\x18\x03 \x01(\x03R\tconfirmMs\x12\x12\n" +
+	"\x04base\x18\x04 \x01(\tR\x04base\"\xc9\x01\n" +
 	"\x10ApplyConfigReply\x12B\n" +
 	"\vdiagnostics\x18\x01 \x03(\v2 .ratchet.api.v1.ConfigDiagnosticR\vdiagnostics\x12\x18\n" +
 	"\aapplied\x18\x02 \x01(\bR\aapplied\x12\x18\n" +

@@ -4,6 +4,8 @@ package apitest
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"strings"
 	"sync"
@@ -202,13 +204,22 @@ func (b *Backend) Invoke(_ context.Context, plugin, method string, request []byt
 
 // ShowConfig is the document that was applied last.
 func (b *Backend) ShowConfig(context.Context) (*apipb.ShowConfigReply, error) {
+	yaml := b.document()
+	return &apipb.ShowConfigReply{Name: "ledger", Yaml: yaml, Digest: digest(yaml)}, nil
+}
+
+func (b *Backend) document() []byte {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	yaml := b.config
-	if yaml == nil {
-		yaml = []byte("version: 1\nhostname: ap-7f3a\n")
+	if b.config == nil {
+		return []byte("version: 1\nhostname: ap-7f3a\n")
 	}
-	return &apipb.ShowConfigReply{Name: "ledger", Yaml: yaml, Digest: "9f86d081884c7d65"}, nil
+	return b.config
+}
+
+func digest(yaml []byte) string {
+	sum := sha256.Sum256(yaml)
+	return hex.EncodeToString(sum[:])
 }
 
 // CheckConfig finds one mistake: the word "cahce".
@@ -234,6 +245,9 @@ func (b *Backend) ApplyConfig(ctx context.Context, r *apipb.ApplyConfigRequest) 
 	}
 	if b.Isolated {
 		return nil, fmt.Errorf("apply configuration: %w", api.ErrNotReleased)
+	}
+	if base := r.GetBase(); base != "" && base != digest(b.document()) {
+		return nil, fmt.Errorf("%w: the configuration was changed meanwhile", api.ErrPrecondition)
 	}
 	b.note("apply %d bytes, confirm %d ms", len(r.GetYaml()), r.GetConfirmMs())
 	b.mu.Lock()
