@@ -49,7 +49,7 @@ func (s *session) gateway(ctx context.Context, dir string, c gatewayConfig) (*wo
 	socket := filepath.Join(dir, "gateway.sock")
 	upload := fmt.Sprintf("max_age: %s", orText(c.maxAge, "5s"))
 	if c.hold {
-		upload = "max_age: 1h, max_batch: 48MiB"
+		upload = "hold: true"
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "version: 1\nhostname: bench\ntpm: none\napi: {listen: none}\ntime: {ntp: []}\nplugins:\n  gateway:\n    volumes:\n")

@@ -16,10 +16,10 @@ import (
 // farAway is the round trip to a provider on another continent.
 const farAway = 100 * time.Millisecond
 
-// s3Store is the store section for a server behind an address.
-func s3Store(srv *s3server.Server, address string) string {
-	return fmt.Sprintf("{driver: s3, endpoint: %q, region: %s, bucket: %s, access_key: %q, secret_key: %q}",
-		"http://"+address, srv.Region, srv.Bucket, srv.AccessKey, srv.SecretKey)
+// s3Store is the store section for a server behind an address; prefix keeps the volumes of measurements apart.
+func s3Store(srv *s3server.Server, address, prefix string) string {
+	return fmt.Sprintf("{driver: s3, endpoint: %q, region: %s, bucket: %s, access_key: %q, secret_key: %q, prefix: %q}",
+		"http://"+address, srv.Region, srv.Bucket, srv.AccessKey, srv.SecretKey, prefix)
 }
 
 // gatewayRemote looks at what the distance of the provider does to clients.
@@ -49,7 +49,7 @@ func (s *session) flushFarAway(ctx context.Context, srv *s3server.Server, proxy 
 	if err != nil {
 		return err
 	}
-	w, t, err := s.gateway(ctx, dir, gatewayConfig{size: size, disk: 2 * gib, store: s3Store(srv, proxy.Address), maxAge: "100ms"})
+	w, t, err := s.gateway(ctx, dir, gatewayConfig{size: size, disk: 2 * gib, store: s3Store(srv, proxy.Address, "flush"), maxAge: "100ms"})
 	if err != nil {
 		return err
 	}
@@ -91,7 +91,7 @@ func (s *session) flushFarAway(ctx context.Context, srv *s3server.Server, proxy 
 // missFarAway compares hits that share their connection with misses and hits that do not (S7).
 func (s *session) missFarAway(ctx context.Context, srv *s3server.Server, proxy *delayProxy) error {
 	const size, hot = gib, 64 * mib
-	store := s3Store(srv, proxy.Address)
+	store := s3Store(srv, proxy.Address, "miss")
 	dir, err := s.folder("gateway-remote-fill")
 	if err != nil {
 		return err

@@ -28,7 +28,7 @@ func (s *session) gatewayS3backer(ctx context.Context) error {
 		return err
 	}
 	defer srv.Stop()
-	w, own, err := s.gateway(ctx, dir, gatewayConfig{size: size, disk: 2 * gib, store: s3Store(srv, srv.Address), maxAge: "1s"})
+	w, own, err := s.gateway(ctx, dir, gatewayConfig{size: size, disk: 2 * gib, store: s3Store(srv, srv.Address, "ratchet"), maxAge: "1s"})
 	if err != nil {
 		return err
 	}
@@ -70,15 +70,15 @@ func (s *session) gatewayS3backer(ctx context.Context) error {
 }
 
 // mountS3backer mounts a volume with s3backer's defaults, 4 KiB blocks and a write-back cache of 1000 of them, and
-// returns the file that is the volume.
+// returns the file that is the volume. Naming the region, which is s3backer's default, would make it put the bucket into
+// the host's name.
 func (s *session) mountS3backer(ctx context.Context, dir string, srv *s3server.Server, size int64) (file string, unmount func(), err error) {
 	at := filepath.Join(dir, "s3backer")
 	if err := os.MkdirAll(at, 0o755); err != nil {
 		return "", nil, err
 	}
 	cmd := exec.CommandContext(ctx, "s3backer", "-f", "--quiet", fmt.Sprintf("--size=%d", size), "--blockSize=4k", "--prefix=s3backer/",
-		"--baseURL="+srv.Endpoint+"/", "--accessId="+srv.AccessKey, "--accessKey="+srv.SecretKey, "--region="+srv.Region,
-		"--filename=volume", srv.Bucket, at)
+		"--baseURL="+srv.Endpoint+"/", "--accessId="+srv.AccessKey, "--accessKey="+srv.SecretKey, "--filename=volume", srv.Bucket, at)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	cmd.WaitDelay = stopLimit
 	var log tail
