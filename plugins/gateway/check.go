@@ -47,6 +47,7 @@ func check(c *Config, v *plugin.Validation) {
 		}
 	}
 	checkNBD(v, c.NBD)
+	c.Target.Check(v, "target", c.exportable())
 	durations(v, "scrub.every", c.Scrub.Every, 365*24*time.Hour)
 }
 

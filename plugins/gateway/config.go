@@ -7,6 +7,7 @@ import (
 
 	"github.com/ratchetos/ratchet/core/plugin"
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
+	"github.com/ratchetos/ratchet/plugins/gateway/target/exports"
 	"github.com/ratchetos/ratchet/plugins/internal/log"
 	"github.com/ratchetos/ratchet/plugins/internal/objstore/driver"
 )
@@ -15,6 +16,7 @@ import (
 type Config struct {
 	Volumes []VolumeConfig `json:"volumes,omitempty" jsonschema:"description=cached volumes"`
 	NBD     NBDConfig      `json:"nbd,omitzero" jsonschema:"description=how clients reach the volumes"`
+	Target  exports.Config `json:"target,omitzero" jsonschema:"description=volumes as iSCSI disks and NVMe namespaces, through the kernel's targets"`
 	Scrub   ScrubConfig    `json:"scrub,omitzero" jsonschema:"description=reading the local disks through in the background and checking every checksum"`
 }
 
@@ -163,6 +165,9 @@ func (c *Config) wants() (list []plugin.Want) {
 	}
 	for i, listen := range c.NBD.Listen {
 		add(wantListener(i), pluginpb.Kind_LISTENER, listen, fmt.Sprintf("nbd.listen[%d]", i))
+	}
+	if c.Target.Enabled() {
+		add(wantTargets, pluginpb.Kind_LISTENER, "unix:"+exports.Socket, "target")
 	}
 	for field, value := range c.NBD.TLS.fields() {
 		if strings.HasPrefix(value, "file:") {

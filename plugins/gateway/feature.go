@@ -13,6 +13,7 @@ import (
 	"github.com/ratchetos/ratchet/core/plugin"
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
 	"github.com/ratchetos/ratchet/plugins/gateway/api"
+	"github.com/ratchetos/ratchet/plugins/gateway/target/loopback"
 )
 
 // Feature is the gateway plugin.
@@ -40,6 +41,7 @@ func (f *Feature) Describe() plugin.Descriptor {
 	return &pluginpb.Descriptor{
 		Name: "gateway", Version: "1", Summary: "cached volumes over NBD in front of an object store",
 		ConfigSchema: plugin.Schema(Config{}), WarmSpare: true,
+		Capabilities: []string{"CAP_SYS_RESOURCE", "CAP_IPC_LOCK"}, // for targets only, and given up at once
 		Methods: []*pluginpb.Method{
 			{Name: api.MethodList, Summary: "volumes with cache and upload state", ReadOnly: true},
 			{Name: api.MethodShow, Summary: "one volume", ReadOnly: true},
@@ -79,12 +81,17 @@ func (f *Feature) Start(_ context.Context, s *plugin.Session) error {
 		s.Log = slog.Default()
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	f.session, f.stop, f.changed, f.faces = s, cancel, make(chan struct{}, 1), new(faces)
+	f.session, f.stop, f.changed, f.faces = s, cancel, make(chan struct{}, 1), &faces{exported: c.Target.Exports}
 	err := f.runnersOf(c)
 	if err == nil {
 		f.openAll(ctx)
 		if len(f.runners) > 0 {
 			err = f.serveNBD(ctx, c.NBD, s.Handles)
+		}
+		if err == nil && c.Target.Enabled() {
+			err = f.serveTargets(ctx, s.Handles)
+		} else if kept := loopback.GiveUp(); kept != nil {
+			s.Log.Debug("keep capabilities that are not needed", "error", kept)
 		}
 	}
 	if err != nil {

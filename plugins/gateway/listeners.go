@@ -20,21 +20,28 @@ const maxSecret = 1 << 20
 // faces are the volumes as clients see them, by the kind of listener they come in at: who is on this machine is
 // answered from the ring unless configured otherwise, who comes over a network when the write is durable, because it
 // may outlive this machine.
+//
+// A volume that is exported through a target has one writer, its initiators; all others may read.
 type faces struct {
-	local, network nbd.Set
+	local, network, target nbd.Set
+	exported               func(volume string) bool
 }
 
 // add exports a volume; the statistics of its exports are those of the volume.
 func (f *faces) add(c VolumeConfig, v *volume.Volume) ([]*nbd.Export, error) {
 	var list []*nbd.Export
+	exported := f.exported != nil && f.exported(c.Name)
 	for _, face := range []struct {
 		set *nbd.Set
 		ack string
-	}{{&f.local, ackRing}, {&f.network, ackLog}} {
+	}{{&f.local, ackRing}, {&f.network, ackLog}, {&f.target, ackLog}} {
+		if face.set == &f.target && !exported {
+			continue
+		}
 		if c.Ack != "" {
 			face.ack = c.Ack
 		}
-		e := &nbd.Export{Name: c.Name, Description: "cached volume", Backend: backend{v: v}}
+		e := &nbd.Export{Name: c.Name, Description: "cached volume", Backend: backend{v: v}, ReadOnly: exported && face.set != &f.target}
 		if err := face.set.Add(e); err != nil {
 			return list, err
 		}
@@ -46,6 +53,7 @@ func (f *faces) add(c VolumeConfig, v *volume.Volume) ([]*nbd.Export, error) {
 func (f *faces) remove(name string) {
 	f.local.Remove(name)
 	f.network.Remove(name)
+	f.target.Remove(name)
 }
 
 // When a write is answered.

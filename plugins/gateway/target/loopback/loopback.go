@@ -46,8 +46,11 @@ func Harden() error {
 	} else if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT); err != nil {
 		errs = append(errs, fmt.Errorf("lock memory: %w", err))
 	}
-	return errors.Join(append(errs, drop(unix.CAP_SYS_RESOURCE, unix.CAP_IPC_LOCK))...)
+	return errors.Join(append(errs, GiveUp())...)
 }
+
+// GiveUp drops the capabilities that Harden needs, for a process that serves no block device.
+func GiveUp() error { return drop(unix.CAP_SYS_RESOURCE, unix.CAP_IPC_LOCK) }
 
 // drop gives capabilities up on every thread.
 func drop(caps ...int) error {
