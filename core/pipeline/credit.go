@@ -38,5 +38,5 @@ func (p *Pipeline) admits(borrow bool) bool {
 	case s.options.Memory > 0 && s.held >= s.options.Memory, p.options.Memory > 0 && p.held >= p.options.Memory:
 		return false
 	}
-	return borrow || s.options.Memory == 0 || float64(p.held) < p.grant.Memory
+	return borrow || s.options.Memory == 0 || float64(p.held) < p.member.Grant.Memory
 }

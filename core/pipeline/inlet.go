@@ -18,17 +18,15 @@ type In[T any] struct {
 // Inlet adds a source that waits for Offer and Put. Of the stage only Name and Queue count.
 func Inlet[T any](p *Pipeline, o Stage) (*In[T], Flow[T]) {
 	n := p.add(Stage{Name: o.Name, Queue: o.Queue, Waits: true, Limit: 1})
-	out := newOutlet[T](p, n.name())
+	out := newOutlet[T](p, o.Name)
 	in := &In[T]{node: n, space: make(chan struct{})}
-	n.source, n.open, n.pushed = true, true, true
+	n.source, n.open = true, true
 	n.closed = in.wake
-	n.ready = func() bool { return false } // items are passed on without a call
+	n.ready = func() bool { return len(in.queue) > 0 }
+	n.room = func() bool { return out.to.room() }
 	n.queued = func() int { return len(in.queue) }
 	n.fill = func() (float64, float64) { return float64(len(in.queue)) / float64(n.options.Queue), out.to.fill() }
-	n.pass = func(borrow bool) bool {
-		if len(in.queue) == 0 || !out.to.room() || !p.admits(borrow) {
-			return false
-		}
+	n.pass = func() {
 		it := in.queue[0]
 		in.queue[0] = item[T]{}
 		in.queue = in.queue[1:]
@@ -39,7 +37,6 @@ func Inlet[T any](p *Pipeline, o Stage) (*In[T], Flow[T]) {
 		it.credit = p.take(size)
 		out.to.put(it)
 		in.wake()
-		return true
 	}
 	n.drop = func() {
 		p.live -= len(in.queue)

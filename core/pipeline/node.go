@@ -24,21 +24,19 @@ type node struct {
 	queued func() int               // how much there is
 	fill   func() (in, out float64) // how full the queues before and after are
 	drop   func()                   // forget what is queued
-	pass   func(borrow bool) bool   // an inlet's: move one item on
+	pass   func()                   // an inlet's, instead of take: move one item on
 	closed func()                   // an inlet's: tell those who wait
 
-	source, pushed bool
-	open           bool // a source that has not ended
-	running        int
-	order          order
+	source  bool
+	open    bool // a source that has not ended
+	running int
+	order   order
 
-	account share.Account
 	granted float64 // workers, or calls at once of a stage that waits
 
 	// since the pipeline started
 	items, bytes uint64
 	busy, waited time.Duration
-	errors       uint64
 	// since the last plan
 	lately measured
 	cost   share.Cost
@@ -51,8 +49,6 @@ type measured struct {
 	items int
 	busy  time.Duration
 }
-
-func (n *node) name() string { return n.options.Name }
 
 // count tells of one item that has been worked on.
 func (n *node) count(bytes int64) {
@@ -92,5 +88,6 @@ func (n *node) limit() int {
 
 // runnable reports whether a call could be made, leaving aside workers and bandwidth.
 func (n *node) runnable(borrow bool) bool {
-	return !n.pushed && !n.pipeline.failed() && n.running < n.limit() && n.ready() && n.room() && (!n.source || n.pipeline.admits(borrow))
+	p := n.pipeline
+	return p.err == nil && n.running < n.limit() && n.ready() && n.room() && (!n.source || p.admits(borrow))
 }

@@ -37,18 +37,17 @@ type Pipeline struct {
 	calls                      int // running
 	ended                      chan struct{}
 
-	held    int64
-	grant   share.Grant
-	account share.Account // at the workers
-	sent    share.Account
-	stages  share.Turns
-	bucket  *share.Bucket
-	inflow  float64 // items of the sources, older ones fading
+	held   int64
+	member share.Member
+	inflow float64 // items of the sources, older ones fading
 }
 
 // New makes an empty pipeline; it has no part of anything until it runs.
 func (s *Scheduler) New(name string, o Options) *Pipeline {
-	return &Pipeline{scheduler: s, name: name, options: o, bucket: share.NewBucket(s.bucket), ended: make(chan struct{})}
+	return &Pipeline{
+		scheduler: s, name: name, options: o, ended: make(chan struct{}),
+		member: share.Member{Bucket: share.NewBucket(s.bucket)},
+	}
 }
 
 func (p *Pipeline) add(o Stage) *node {
@@ -61,6 +60,9 @@ func (p *Pipeline) add(o Stage) *node {
 	}
 	n := &node{pipeline: p, options: o, order: order{keep: o.Ordered}, granted: 1, queued: func() int { return 0 }}
 	p.nodes = append(p.nodes, n)
+	p.member.Seats = append(p.member.Seats, &share.Seat{
+		Waits: o.Waits, Sends: o.Sends, Runnable: n.runnable, Head: func() float64 { return float64(n.head()) },
+	})
 	return n
 }
 
@@ -177,6 +179,3 @@ func (p *Pipeline) finish() {
 	p.scheduler.leave(p)
 	close(p.ended)
 }
-
-// failed reports whether only what runs is waited for.
-func (p *Pipeline) failed() bool { return p.err != nil }

@@ -87,8 +87,8 @@ func TestRealWork(t *testing.T) {
 	if !slices.Equal(out.got, want) {
 		t.Errorf("%d lines came out, want %d", len(out.got), len(want))
 	}
-	if s.held != 0 || s.busy != 0 {
-		t.Errorf("%d bytes and %d workers are held after the end", s.held, s.busy)
+	if s.held != 0 || s.fair.Busy != 0 {
+		t.Errorf("%d bytes and %d workers are held after the end", s.held, s.fair.Busy)
 	}
 	if worst.Load() > 1<<20+4096 {
 		t.Errorf("%d bytes were in flight", worst.Load())
@@ -201,56 +201,6 @@ func TestDrain(t *testing.T) {
 	early.Drain()
 	if err := early.Run(t.Context()); err != nil {
 		t.Error(err)
-	}
-}
-
-func TestInlet(t *testing.T) {
-	s := NewScheduler(Limits{Workers: 2})
-	p := s.New("pushed", Options{Memory: 1000})
-	in, flow := Inlet[block](p, Stage{Name: "push", Queue: 4})
-	if in.Offer(block{}) {
-		t.Error("an item went into a pipeline that does not run")
-	}
-	hold := make(chan struct{})
-	var out collect[block]
-	Each(flow, Stage{Name: "keep", Queue: 1, Limit: 1}, func(ctx context.Context, b block) error {
-		<-hold
-		return out.add(ctx, b)
-	})
-	done := make(chan error)
-	go func() { done <- p.Run(t.Context()) }()
-	offered := 0
-	if err := in.Put(t.Context(), block{}); errors.Is(err, ErrEnded) {
-		// Run has not begun yet: try until it has.
-		for ; !in.Offer(block{}); offered++ {
-			time.Sleep(time.Millisecond)
-		}
-	}
-	n := 1
-	for in.Offer(block{n, make([]byte, 400)}) {
-		n++
-	}
-	// One in work, one before it, four in the inlet.
-	if n != 6 {
-		t.Errorf("%d items went in, want 6", n)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := in.Put(ctx, block{}); !errors.Is(err, context.Canceled) {
-		t.Errorf("Put of a cancelled context: %v", err)
-	}
-	put := make(chan error)
-	go func() { put <- in.Put(t.Context(), block{n, nil}) }()
-	close(hold)
-	if err := <-put; err != nil {
-		t.Error(err)
-	}
-	in.Close()
-	if err := <-done; err != nil || len(out.got) != n+1 {
-		t.Errorf("error %v, %d items came through, want %d", err, len(out.got), n+1)
-	}
-	if err := in.Put(t.Context(), block{}); !errors.Is(err, ErrEnded) {
-		t.Errorf("Put after the end: %v", err)
 	}
 }
 

@@ -40,10 +40,10 @@ func (s *Scheduler) allocate() {
 		Workers: float64(s.options.Workers), Memory: float64(s.options.Memory), Bandwidth: float64(s.options.Bandwidth),
 	}, demands, s.plan)
 	for i, p := range s.pipelines {
-		p.grant = s.plan.Grants[i]
-		p.bucket.Set(now, float64(p.options.Bandwidth))
+		p.member.Grant = s.plan.Grants[i]
+		p.member.Bucket.Set(now, float64(p.options.Bandwidth))
 		for k, n := range p.nodes {
-			n.granted = p.grant.Workers[k]
+			n.granted = p.member.Grant.Workers[k]
 		}
 	}
 }
@@ -83,9 +83,9 @@ func (p *Pipeline) demand() share.Demand {
 func (n *node) offers() float64 {
 	const growth = 1.25
 	switch s := n.cost.Seconds(); {
-	case n.pushed && n.queued() == 0:
+	case n.pass != nil && n.queued() == 0:
 		return n.rate*growth + 1
-	case n.pushed, !n.options.Waits, s == 0:
+	case n.pass != nil, !n.options.Waits, s == 0:
 		return 0
 	default:
 		// The time of its calls is that of waiting for something to do: it is no cost.

@@ -44,24 +44,24 @@ func (s *Scheduler) Snapshot() Snapshot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := Snapshot{
-		Workers: s.options.Workers, Busy: s.busy, Memory: s.options.Memory, Held: s.held, Bandwidth: s.options.Bandwidth,
+		Workers: s.options.Workers, Busy: s.fair.Busy, Memory: s.options.Memory, Held: s.held, Bandwidth: s.options.Bandwidth,
 		Pipelines: []Activity{},
 	}
 	idle := s.timer == nil // rates are those of the time before
 	for _, p := range s.pipelines {
 		a := Activity{
 			Name: p.name, Weight: p.options.Weight, Draining: p.draining, Held: p.held,
-			Memory: int64(p.grant.Memory), Bandwidth: int64(p.grant.Bandwidth),
+			Memory: int64(p.member.Grant.Memory), Bandwidth: int64(p.member.Grant.Bandwidth),
 		}
 		if a.Weight <= 0 {
 			a.Weight = 1
 		}
 		for _, n := range p.nodes {
 			st := StageActivity{
-				Name: n.name(), Waits: n.options.Waits, Queued: n.queued(), Running: n.running, Granted: n.granted,
+				Name: n.options.Name, Waits: n.options.Waits, Queued: n.queued(), Running: n.running, Granted: n.granted,
 				Items: n.items, Bytes: n.bytes, Rate: n.rate, Busy: n.busy, Waited: n.waited,
 			}
-			if !n.source || n.pushed {
+			if !n.source || n.pass != nil {
 				st.Queue = n.options.Queue
 			}
 			if idle {

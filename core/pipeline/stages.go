@@ -68,7 +68,7 @@ func From[T any](p *Pipeline, o Stage, next func(context.Context) (T, error)) Fl
 	}
 	o.Sends = false // what it will bring is not known before
 	n := p.add(o)
-	out := newOutlet[T](p, n.name())
+	out := newOutlet[T](p, o.Name)
 	n.source, n.open = true, true
 	n.ready = func() bool { return n.open }
 	n.room = func() bool { return out.to.room() }
@@ -114,7 +114,7 @@ func Map[T, U any](in Flow[T], o Stage, fn func(context.Context, T) (U, error)) 
 // Expand adds a stage that makes any number of items of each. They share its memory credit.
 func Expand[T, U any](in Flow[T], o Stage, fn func(context.Context, T) ([]U, error)) Flow[U] {
 	n := in.pipeline.add(o)
-	out := newOutlet[U](in.pipeline, n.name())
+	out := newOutlet[U](in.pipeline, o.Name)
 	n.room = func() bool { return out.to.room() }
 	step(in, n, fn, func(n int) { out.to.reserve(n) }, func(it item[U]) { out.to.put(it) }, func() float64 { return out.to.fill() })
 	return Flow[U]{in.pipeline, []*outlet[U]{out}}

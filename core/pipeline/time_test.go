@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"math"
 	"testing"
 	"testing/synctest"
@@ -146,8 +147,8 @@ func TestWaitingStageGetsCalls(t *testing.T) {
 		put := endless(t, s, "p", Options{}, 0, 10*time.Millisecond, 45*time.Millisecond, false)
 		time.Sleep(2 * time.Second)
 		wantRates(t, "the worker is the limit", during(s, 5*time.Second, put), 100)
-		if put.granted < 5 || put.granted > defaultWaits {
-			t.Errorf("%v calls at once granted, want 5 to %d", put.granted, defaultWaits)
+		if n := s.Snapshot().Pipelines[0].Stages[2].Granted; n < 5 || n > defaultWaits {
+			t.Errorf("%v calls at once granted, want 5 to %d", n, defaultWaits)
 		}
 	})
 }
@@ -165,8 +166,55 @@ func TestIdleSchedulerHasNoTimer(t *testing.T) {
 		time.Sleep(time.Second)
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if s.timer != nil || s.wakeAt != 0 {
+		if s.timer != nil || s.wake != nil {
 			t.Error("a timer is set")
+		}
+	})
+}
+
+func TestInlet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := NewScheduler(Limits{Workers: 2})
+		p := s.New("pushed", Options{})
+		in, flow := Inlet[block](p, Stage{Name: "push", Queue: 4})
+		if in.Offer(block{}) {
+			t.Error("an item went into a pipeline that does not run")
+		}
+		hold := make(chan struct{})
+		var out collect[block]
+		Each(flow, Stage{Name: "keep", Queue: 1, Limit: 1}, func(ctx context.Context, b block) error {
+			<-hold
+			return out.add(ctx, b)
+		})
+		done := make(chan error)
+		go func() { done <- p.Run(t.Context()) }()
+		synctest.Wait()
+		n := 0
+		for in.Offer(block{n, make([]byte, 400)}) {
+			n++
+		}
+		// One in work, one before it, four in the inlet.
+		if n != 6 {
+			t.Errorf("%d items went in, want 6", n)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := in.Put(ctx, block{}); !errors.Is(err, context.Canceled) {
+			t.Errorf("Put of a cancelled context: %v", err)
+		}
+		put := make(chan error)
+		go func() { put <- in.Put(t.Context(), block{n, nil}) }()
+		synctest.Wait()
+		close(hold)
+		if err := <-put; err != nil {
+			t.Error(err)
+		}
+		in.Close()
+		if err := <-done; err != nil || len(out.got) != n+1 {
+			t.Errorf("error %v, %d items came through, want %d", err, len(out.got), n+1)
+		}
+		if err := in.Put(t.Context(), block{}); !errors.Is(err, ErrEnded) {
+			t.Errorf("Put after the end: %v", err)
 		}
 	})
 }
