@@ -3,16 +3,13 @@ package gateway
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
-	"time"
 
 	"github.com/ratchetos/ratchet/core/plugin"
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
-	"github.com/ratchetos/ratchet/plugins/gateway/api"
 	"github.com/ratchetos/ratchet/plugins/gateway/target/loopback"
 )
 
@@ -38,16 +35,15 @@ func New() *Feature { return &Feature{} }
 
 // Describe implements plugin.Feature.
 func (f *Feature) Describe() plugin.Descriptor {
-	return &pluginpb.Descriptor{
+	d := &pluginpb.Descriptor{
 		Name: "gateway", Version: "1", Summary: "cached volumes over NBD in front of an object store",
 		ConfigSchema: plugin.Schema(Config{}), WarmSpare: true,
 		Capabilities: []string{"CAP_SYS_RESOURCE", "CAP_IPC_LOCK"}, // for targets only, and given up at once
-		Methods: []*pluginpb.Method{
-			{Name: api.MethodList, Summary: "volumes with cache and upload state", ReadOnly: true},
-			{Name: api.MethodShow, Summary: "one volume", ReadOnly: true},
-			{Name: api.MethodFlush, Summary: "upload what has been written and wait for it"},
-		},
 	}
+	for _, c := range commands() {
+		d.Methods = append(d.Methods, c.method)
+	}
+	return d
 }
 
 // Validate implements plugin.Feature.
@@ -170,93 +166,4 @@ func (f *Feature) poke() {
 	case f.changed <- struct{}{}:
 	default:
 	}
-}
-
-// Invoke implements plugin.Invoker.
-func (f *Feature) Invoke(ctx context.Context, method string, request []byte) ([]byte, error) {
-	var reply any
-	var err error
-	switch method {
-	case api.MethodList:
-		reply = api.ListReply{Volumes: f.volumes()}
-	case api.MethodShow:
-		var q api.VolumeRequest
-		if err = decode(request, &q); err == nil {
-			reply, err = f.volume(q.Name)
-		}
-	case api.MethodFlush:
-		var q api.FlushRequest
-		if err = decode(request, &q); err == nil {
-			reply, err = f.flush(ctx, q)
-		}
-	default:
-		err = fmt.Errorf("method %q is not known", method)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return json.Marshal(reply)
-}
-
-func decode(p []byte, into any) error {
-	d := json.NewDecoder(bytes.NewReader(p))
-	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil {
-		return fmt.Errorf("read request: %w", err)
-	}
-	return nil
-}
-
-func (f *Feature) list() []*runner {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.runners
-}
-
-func (f *Feature) volumes() []api.Volume {
-	list := []api.Volume{}
-	for _, r := range f.list() {
-		list = append(list, r.show())
-	}
-	return list
-}
-
-func (f *Feature) find(name string) (*runner, error) {
-	for _, r := range f.list() {
-		if r.config.Name == name {
-			return r, nil
-		}
-	}
-	return nil, fmt.Errorf("there is no volume %q: see ratchetctl volume list", name)
-}
-
-func (f *Feature) volume(name string) (api.Volume, error) {
-	r, err := f.find(name)
-	if err != nil {
-		return api.Volume{}, err
-	}
-	return r.show(), nil
-}
-
-func (f *Feature) flush(ctx context.Context, q api.FlushRequest) (api.Volume, error) {
-	r, err := f.find(q.Name)
-	if err != nil {
-		return api.Volume{}, err
-	}
-	v, state, err := r.current()
-	if v == nil {
-		if err == nil {
-			err = errors.New("try again in a moment")
-		}
-		return api.Volume{}, fmt.Errorf("volume %s is %s: %w", q.Name, state, err)
-	}
-	if q.TimeoutMS > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, time.Duration(q.TimeoutMS)*time.Millisecond)
-		defer cancel()
-	}
-	if err := v.WaitUploaded(ctx); err != nil {
-		return api.Volume{}, fmt.Errorf("wait for the upload of volume %s: %w", q.Name, err)
-	}
-	return r.show(), nil
 }

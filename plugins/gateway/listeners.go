@@ -62,6 +62,14 @@ const (
 	ackLog  = "log"
 )
 
+// ackDefault is when writes through a listener are answered unless the volume says otherwise.
+func ackDefault(listen string) string {
+	if isLocal(listen) {
+		return ackRing
+	}
+	return ackLog
+}
+
 func isLocal(listen string) bool { return strings.HasPrefix(listen, "unix:") }
 
 // serveNBD starts a server on every listener.

@@ -119,6 +119,9 @@ func (b *Backend) Plugins(context.Context) ([]*apipb.Plugin, error) {
 		Name: "gateway", Summary: "cached volumes", State: "ready", Version: "0.4.1", Generation: 7, Pid: 71,
 		SinceUnixMs: now.Add(-2 * time.Hour).UnixMilli(), Memory: 21 << 20, MemoryLimit: 256 << 20,
 		Health: "ok", Message: "1 volume, 12 MiB to upload",
+		Histograms: []*pluginpb.Histogram{{
+			Name: "request_seconds", Help: "latency", Labels: map[string]string{"request": "read"}, Bounds: []float64{0.001, 0.1}, Counts: []uint64{3, 5}, Count: 6, Sum: 1.5,
+		}},
 		Gauges: []*pluginpb.Gauge{
 			{Name: "dirty_bytes", Help: "bytes not uploaded yet", Value: 12 << 20, Labels: map[string]string{"volume": "demo"}},
 			{Name: "requests_total", Help: "NBD requests", Value: 7, Counter: true},
