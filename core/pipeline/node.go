@@ -32,8 +32,6 @@ type node struct {
 	running int
 	order   order
 
-	granted float64 // workers, or calls at once of a stage that waits
-
 	// since the pipeline started
 	items, bytes uint64
 	busy, waited time.Duration
@@ -75,12 +73,7 @@ func (n *node) close() {
 
 // limit is how many calls may run at once.
 func (n *node) limit() int {
-	switch {
-	case n.source:
-		return n.options.Limit
-	case n.options.Waits:
-		return min(n.options.Limit, max(1, int(n.granted)))
-	case n.options.Limit > 0:
+	if n.options.Limit > 0 {
 		return n.options.Limit
 	}
 	return n.pipeline.scheduler.options.Workers

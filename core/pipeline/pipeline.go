@@ -58,7 +58,7 @@ func (p *Pipeline) add(o Stage) *node {
 	if o.Waits && o.Limit <= 0 {
 		o.Limit = defaultWaits
 	}
-	n := &node{pipeline: p, options: o, order: order{keep: o.Ordered}, granted: 1, queued: func() int { return 0 }}
+	n := &node{pipeline: p, options: o, order: order{keep: o.Ordered}, queued: func() int { return 0 }}
 	p.nodes = append(p.nodes, n)
 	p.member.Seats = append(p.member.Seats, &share.Seat{
 		Waits: o.Waits, Sends: o.Sends, Runnable: n.runnable, Head: func() float64 { return float64(n.head()) },

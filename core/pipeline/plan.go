@@ -42,9 +42,6 @@ func (s *Scheduler) allocate() {
 	for i, p := range s.pipelines {
 		p.member.Grant = s.plan.Grants[i]
 		p.member.Bucket.Set(now, float64(p.options.Bandwidth))
-		for k, n := range p.nodes {
-			n.granted = p.member.Grant.Workers[k]
-		}
 	}
 }
 

@@ -30,7 +30,8 @@ type StageActivity struct {
 	Queued  int     `json:"queued"`
 	Queue   int     `json:"queue"`
 	Running int     `json:"running"`
-	Granted float64 `json:"granted"` // workers; calls at once of a stage that waits
+	Limit   int     `json:"limit,omitempty"`           // calls at once; 0 is without limit
+	Granted float64 `json:"granted_workers,omitempty"` // of a computing stage
 	Items   uint64  `json:"items"`
 	Bytes   uint64  `json:"bytes"`
 	Rate    float64 `json:"items_per_second"` // lately
@@ -56,10 +57,11 @@ func (s *Scheduler) Snapshot() Snapshot {
 		if a.Weight <= 0 {
 			a.Weight = 1
 		}
-		for _, n := range p.nodes {
+		for k, n := range p.nodes {
 			st := StageActivity{
-				Name: n.options.Name, Waits: n.options.Waits, Queued: n.queued(), Running: n.running, Granted: n.granted,
-				Items: n.items, Bytes: n.bytes, Rate: n.rate, Busy: n.busy, Waited: n.waited,
+				Name: n.options.Name, Waits: n.options.Waits, Queued: n.queued(), Running: n.running, Limit: n.options.Limit,
+				Granted: p.member.Grant.Workers[k],
+				Items:   n.items, Bytes: n.bytes, Rate: n.rate, Busy: n.busy, Waited: n.waited,
 			}
 			if !n.source || n.pass != nil {
 				st.Queue = n.options.Queue

@@ -140,19 +140,6 @@ func TestMemoryIsBounded(t *testing.T) {
 	})
 }
 
-// More calls at once for a stage that waits longer, up to its limit.
-func TestWaitingStageGetsCalls(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := NewScheduler(Limits{Workers: 1})
-		put := endless(t, s, "p", Options{}, 0, 10*time.Millisecond, 45*time.Millisecond, false)
-		time.Sleep(2 * time.Second)
-		wantRates(t, "the worker is the limit", during(s, 5*time.Second, put), 100)
-		if n := s.Snapshot().Pipelines[0].Stages[2].Granted; n < 5 || n > defaultWaits {
-			t.Errorf("%v calls at once granted, want 5 to %d", n, defaultWaits)
-		}
-	})
-}
-
 // Nothing runs, ticks or is counted while there is nothing to do.
 func TestIdleSchedulerHasNoTimer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

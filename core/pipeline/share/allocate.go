@@ -1,14 +1,11 @@
 package share
 
-import "math"
-
 // Grant is what one pipeline gets. What it does not use goes to others until it needs it.
 type Grant struct {
-	Rate float64 // items a second that the model expects
-	// Workers by stage. For a waiting stage it is a whole number: how many calls may run at once.
-	Workers   []float64
-	Memory    float64 // bytes in flight; 0 is without limit
-	Bandwidth float64 // bytes a second; 0 is without limit
+	Rate      float64   // items a second that the model expects
+	Workers   []float64 // by stage; 0 for one that waits
+	Memory    float64   // bytes in flight; 0 is without limit
+	Bandwidth float64   // bytes a second; 0 is without limit
 }
 
 // Plan holds the grants of all pipelines, in the order of the demands. The zero value grants nothing.
@@ -34,8 +31,6 @@ const (
 	minPart    = 0.01
 	// reserved is the most that all these minimums together may take from a resource.
 	reserved = 0.1
-	// headroom of a waiting stage: calls at once beyond the mean that the model gives.
-	headroom = 1.25
 )
 
 // Allocate makes the next plan from the last one and what was measured since.
@@ -63,28 +58,13 @@ func Allocate(c Capacity, demands []Demand, last Plan) Plan {
 	}
 	spread(available, demands, next.Grants)
 	floor.add(c, next.Grants, demands)
-	if same {
-		keep(c, last.Grants, next.Grants, demands)
+	if same && settled(c, last.Grants, next.Grants) {
+		for i := range next.Grants { // the rate is news and binds nobody
+			last.Grants[i].Rate = next.Grants[i].Rate
+		}
+		next.Grants = last.Grants
 	}
 	return next
-}
-
-// keep applies the hysteresis.
-func keep(c Capacity, before, now []Grant, demands []Demand) {
-	stay := settled(c, before, now, demands)
-	for i := range now {
-		if stay {
-			now[i].Memory, now[i].Bandwidth = before[i].Memory, before[i].Bandwidth
-		}
-		for s := range now[i].Workers {
-			switch a := before[i].Workers[s]; {
-			case demands[i].Stages[s].Waits:
-				now[i].Workers[s] = calls(a, now[i].Workers[s])
-			case stay:
-				now[i].Workers[s] = a
-			}
-		}
-	}
 }
 
 // grant turns a rate into resources. Corrections move workers between the stages of a pipeline, not to others.
@@ -95,7 +75,6 @@ func grant(d *Demand, rate float64, correction []float64) Grant {
 		s := &d.Stages[i]
 		busy += s.seconds()
 		if s.Waits {
-			g.Workers[i] = max(1, min(s.limit(), math.Ceil(rate*s.seconds()*headroom*correction[i])))
 			continue
 		}
 		compute += s.seconds()
@@ -117,7 +96,7 @@ func spread(c [resources]float64, demands []Demand, grants []Grant) {
 	var used, weight [resources]float64
 	for i := range demands {
 		w := demands[i].weight()
-		if n := compute(&demands[i], &grants[i]); n > 0 {
+		if n := sum(grants[i].Workers); n > 0 {
 			used[workers] += n
 			weight[workers] += w
 		}
@@ -129,12 +108,10 @@ func spread(c [resources]float64, demands []Demand, grants []Grant) {
 	for i := range demands {
 		w := demands[i].weight()
 		part := func(r int) float64 { return max(0, c[r]-used[r]) * w / weight[r] }
-		if n := compute(&demands[i], &grants[i]); n > 0 {
+		if n := sum(grants[i].Workers); n > 0 {
 			more := 1 + part(workers)/n
 			for s := range grants[i].Workers {
-				if !demands[i].Stages[s].Waits {
-					grants[i].Workers[s] *= more
-				}
+				grants[i].Workers[s] *= more
 			}
 		}
 		if c[memory] > 0 {
@@ -150,12 +127,9 @@ func spread(c [resources]float64, demands []Demand, grants []Grant) {
 	}
 }
 
-// compute is the number of workers granted to the stages that take one.
-func compute(d *Demand, g *Grant) (n float64) {
-	for s := range d.Stages {
-		if !d.Stages[s].Waits {
-			n += g.Workers[s]
-		}
+func sum(list []float64) (n float64) {
+	for _, f := range list {
+		n += f
 	}
 	return n
 }

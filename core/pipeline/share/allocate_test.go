@@ -94,7 +94,7 @@ func show(names []string, demands []Demand, p Plan) string {
 		fmt.Fprintf(&b, "%s: %.4g/s, workers", names[i], g.Rate)
 		for s, n := range g.Workers {
 			if demands[i].Stages[s].Waits {
-				fmt.Fprintf(&b, " (%.0f)", n)
+				b.WriteString(" -")
 			} else {
 				fmt.Fprintf(&b, " %.2f", n)
 			}

@@ -35,14 +35,14 @@ func correct(last float64, s *Stage) float64 {
 
 // settled reports whether the new grants are so close to the old ones that those stay. It is all or nothing: a mixture of
 // two plans would not sum up to the capacity.
-func settled(c Capacity, before, now []Grant, demands []Demand) bool {
+func settled(c Capacity, before, now []Grant) bool {
 	for i := range now {
 		a, b := &before[i], &now[i]
 		if !near(a.Memory, b.Memory, c.Memory) || !near(a.Bandwidth, b.Bandwidth, c.Bandwidth) {
 			return false
 		}
 		for s := range b.Workers {
-			if !demands[i].Stages[s].Waits && !near(a.Workers[s], b.Workers[s], c.Workers) {
+			if !near(a.Workers[s], b.Workers[s], c.Workers) {
 				return false
 			}
 		}
@@ -53,15 +53,6 @@ func settled(c Capacity, before, now []Grant, demands []Demand) bool {
 // near reports whether two grants differ by less than the hysteresis, of the larger one or of a quarter of all there is:
 // of what is left over by others, a large part may come and go with a small change of theirs.
 func near(a, b, capacity float64) bool { return math.Abs(a-b) <= hysteresis*max(a, b, capacity/4) }
-
-// calls is the hysteresis of a waiting stage's calls at once, which are out of no capacity: too few hurt at once, too many
-// cost nothing while they are not used.
-func calls(before, now float64) float64 {
-	if now < before && now >= before-max(1, before/4) {
-		return before
-	}
-	return now
-}
 
 // shape identifies everything in the demands that is configured and not measured.
 func shape(demands []Demand) uint64 {

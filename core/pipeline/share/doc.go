@@ -13,9 +13,8 @@
 //
 // # Guarantees
 //
-//   - Grants of a resource sum up to its capacity, never more. (Waiting stages take no worker; their number of
-//     calls at once is not out of the capacity.)
-//   - Each stage has at least a small share of a worker, each pipeline of memory and bandwidth.
+//   - Grants of a resource sum up to its capacity, never more. (A stage that waits takes no worker.)
+//   - Each computing stage has at least a small share of a worker, each pipeline of memory and bandwidth.
 //   - Weighted max-min: a pipeline's share of the resource it needs most, divided by its weight, is raised for all
 //     alike; only what a pipeline cannot use goes to others, and all that is left over is granted as well.
 //   - A plan stays as it is until the new one differs by more than a tenth (or a fortieth of all there is).
