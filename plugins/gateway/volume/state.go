@@ -84,17 +84,20 @@ func encodeState(k known, x *index, c *cache) []byte {
 }
 
 // emptyState is the state of a disk that was just formatted; stored says what the store holds of a cell.
-func emptyState(k known, size int64, stored func(cell uint64) uint16) []byte {
+func emptyState(k known, size int64, stored func(cell uint64) (uint16, error)) ([]byte, error) {
 	x := newIndex(size)
 	for cell := range uint64(size+cellSize-1) / cellSize {
-		mask := stored(cell)
+		mask, err := stored(cell)
+		if err != nil {
+			return nil, err
+		}
 		for i := range uint64(cellBlocks) {
 			if mask&(1<<i) != 0 {
 				x.set(cell*cellBlocks+i, entryOf(inStore, 0))
 			}
 		}
 	}
-	return encodeState(k, x, &cache{})
+	return encodeState(k, x, &cache{}), nil
 }
 
 // decodeState fills an empty index and cache.

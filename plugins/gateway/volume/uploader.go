@@ -115,7 +115,7 @@ func (v *Volume) uploadNext() error {
 		}
 		b.Resolve(block, base)
 	}
-	packed, err := b.Pack()
+	packed, err := b.Pack(v.remote.NewObject())
 	if err != nil {
 		return err
 	}
@@ -170,7 +170,9 @@ func (v *Volume) commit(b *remote.Batch) error {
 // stored returns a block as the store has it at the confirmed head.
 func (v *Volume) stored(block uint64) ([]byte, error) {
 	cell, in := block/cellBlocks, block%cellBlocks
-	if v.remote.Mask(cell)&(1<<in) == 0 {
+	if mask, err := v.remote.Mask(v.ctx, cell); err != nil {
+		return nil, fmt.Errorf("merge block %d: %w", block, err)
+	} else if mask&(1<<in) == 0 {
 		return zeroes[:], nil
 	}
 	c, _ := v.up.snapshot()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/ratchetos/ratchet/plugins/gateway/remote"
 	"github.com/ratchetos/ratchet/plugins/internal/log"
+	"github.com/ratchetos/ratchet/plugins/internal/manifest"
 	"github.com/ratchetos/ratchet/plugins/internal/objstore"
 )
 
@@ -161,10 +162,19 @@ func prepare(ctx context.Context, o *Options) (*remote.Remote, error) {
 		return nil, err
 	}
 	slots := o.Disk.Size() / cellSize
+	state, err := emptyState(known{epoch: head.Epoch, confirmed: head.Seq}, o.Size, func(cell uint64) (uint16, error) {
+		if !r.MayHold(cell / manifest.CellsPerChunk) {
+			return 0, nil
+		}
+		return r.Mask(ctx, cell)
+	})
+	if err != nil {
+		return nil, err
+	}
 	_, err = log.Format(o.Disk, log.FormatOptions{
 		UUID: uuid, Label: o.Name, UserSize: o.Size, LogSize: o.LogSize, CheckpointSize: maxState(o.Size, slots),
 		FirstSeq: head.Seq + 1,
-		State:    emptyState(known{epoch: head.Epoch, confirmed: head.Seq}, o.Size, r.Mask),
+		State:    state,
 	})
 	if err != nil {
 		return nil, err
