@@ -16,6 +16,9 @@ TEST_TOOLS  := $(RUN_TOOLS) gcc:gcc /usr/include/openssl/bio.h:libssl-dev /usr/i
                sgdisk:gdisk e2fsck:e2fsprogs mkfs.ext4:e2fsprogs mkswap:util-linux losetup:mount ip:iproute2 fio:fio openssl:openssl \
                pkcs11-tool:opensc softhsm2-util:softhsm2 cryptsetup:cryptsetup-bin
 
+# What only the benches need: the servers that ours is measured against.
+BENCH_TOOLS := nbdkit:nbdkit s3backer:s3backer
+
 define need # list of command:package
 	@missing=""; for t in $(1); do c=$${t%%:*}; p=$${t##*:}; \
 	  case $$c in /*) [ -e "$$c" ] ;; *) command -v "$$c" >/dev/null || [ -x "/usr/sbin/$$c" ] || [ -x "/sbin/$$c" ] ;; esac || missing="$$missing $$p"; done; \
@@ -64,8 +67,9 @@ SYSTEM      ?= secure-counter
 soak: tools ## interrupt updates and attempts: 10,000 times in the engines, 24 in QEMU (SOAK_FLAGS=--help)
 	@$(GO) run ./qemu soak --system $(SYSTEM) $(SOAK_FLAGS)
 
-bench: tools ## figures and their goals (AREA=name,…), also in build/bench.json
-	@$(GO) run ./qemu bench --area "$(AREA)"
+bench: tools ## figures and their goals (AREA=name,…; BENCH_FLAGS=--quick), also in build/bench.json
+	$(call need,$(BENCH_TOOLS))
+	@$(GO) run ./qemu bench --area "$(AREA)" $(BENCH_FLAGS)
 
 fuzz: go ## every fuzz target for FUZZTIME (default 20s)
 	@.ci/fuzz $(or $(FUZZTIME),20s)

@@ -3,7 +3,7 @@
 //	init        from power-on to verdict (PID 1; the kernel starts it)
 //	core        the plugin host; `ratchet core --config FILE` on a workstation
 //	ctl         ratchetctl, the operator's command
-//	gateway dataplane migration   the plugins; core starts them
+//	gateway target dataplane migration   the plugins; core starts them
 //
 // This file is the only one that knows all of them.
 package main
@@ -23,6 +23,7 @@ import (
 	dataplanectl "github.com/ratchetos/ratchet/plugins/dataplane/ctl"
 	"github.com/ratchetos/ratchet/plugins/gateway"
 	gatewayctl "github.com/ratchetos/ratchet/plugins/gateway/ctl"
+	"github.com/ratchetos/ratchet/plugins/gateway/target"
 	"github.com/ratchetos/ratchet/plugins/migration"
 	migrationctl "github.com/ratchetos/ratchet/plugins/migration/ctl"
 )
@@ -33,7 +34,7 @@ Applets:
   ctl     ratchetctl: operate an appliance (ratchet ctl --help)
   core    run the plugin host on a workstation (ratchet core --help)
 
-init, gateway, dataplane and migration are started by the kernel and by core.
+init, gateway, target, dataplane and migration are started by the kernel and by core.
 `
 
 func main() { os.Exit(run(os.Args)) }
@@ -77,7 +78,7 @@ func commands() []func(*ctl.App) *cobra.Command {
 
 // features are the built-in plugins.
 func features() []plugin.Feature {
-	return []plugin.Feature{gateway.New(), dataplane.New(), migration.New()}
+	return []plugin.Feature{gateway.New(), target.New(), dataplane.New(), migration.New()}
 }
 
 // feature is the built-in plugin of a name, nil when there is none. It does not ask Describe, which
@@ -86,6 +87,8 @@ func feature(name string) plugin.Feature {
 	switch name {
 	case "gateway":
 		return gateway.New()
+	case "target":
+		return target.New()
 	case "dataplane":
 		return dataplane.New()
 	case "migration":

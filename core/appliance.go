@@ -38,24 +38,25 @@ const stopGrace = 20 * time.Second
 // appliance is one run of core.
 type appliance struct {
 	options
-	report   *verdict.Report // nil on a workstation
-	started  time.Time
-	store    state.Store
-	devices  *inventory.Inventory
-	system   *hw.System
-	module   func(name string) error // loads one into the kernel
-	builtin  config.Checker          // the plugins of this binary
-	host     *host.Host
-	attempts *attempt.Manager  // nil without a counter
-	firmware *firmware.Manager // of devices; nil without a counter
-	staged   staging           // a package of device firmware
-	tokens   *pki.Tokens
-	ca       *pki.Authority
-	api      *api.Server
-	end      chan pid1.Action // what an operator asked for
-	update   *update.Manager  // nil on a workstation
-	watchdog *watchdog
-	settled  atomic.Bool // what only the start needed has been given back
+	report     *verdict.Report // nil on a workstation
+	started    time.Time
+	store      state.Store
+	devices    *inventory.Inventory
+	system     *hw.System
+	module     func(name string) error // loads one into the kernel
+	builtin    config.Checker          // the plugins of this binary
+	companions []companion
+	host       *host.Host
+	attempts   *attempt.Manager  // nil without a counter
+	firmware   *firmware.Manager // of devices; nil without a counter
+	staged     staging           // a package of device firmware
+	tokens     *pki.Tokens
+	ca         *pki.Authority
+	api        *api.Server
+	end        chan pid1.Action // what an operator asked for
+	update     *update.Manager  // nil on a workstation
+	watchdog   *watchdog
+	settled    atomic.Bool // what only the start needed has been given back
 
 	mu       sync.Mutex // guards what follows
 	config   *config.Config
@@ -158,7 +159,11 @@ func (a *appliance) open() (err error) {
 func (a *appliance) hostOptions() host.Options {
 	programs := make([]host.Program, len(a.features))
 	for i, f := range a.features {
-		programs[i] = host.Program{Descriptor: f.Describe()}
+		d := f.Describe()
+		programs[i] = host.Program{Descriptor: d}
+		if d.GetCompanionOf() != "" {
+			a.companions = append(a.companions, companion{name: d.GetName(), of: d.GetCompanionOf(), feature: f})
+		}
 	}
 	// Each spare costs 4 MiB, for a restart that is 8 ms faster.
 	m, err := memory.Read("")

@@ -23,7 +23,7 @@ func (b backend) Plugins(context.Context) ([]*apipb.Plugin, error) {
 		x := &apipb.Plugin{
 			Name: p.Name, Summary: p.Summary, State: p.State, Version: p.Version, Generation: p.Generation,
 			Restarts: uint32(p.Restarts), SinceUnixMs: p.Since.UnixMilli(), Pid: int32(p.PID), Memory: p.RSS,
-			Health: p.Health, Message: p.Message, Tables: p.Tables, Gauges: p.Gauges, Jobs: p.Jobs, Methods: p.Methods,
+			Health: p.Health, Message: p.Message, Tables: p.Tables, Gauges: p.Gauges, Jobs: p.Jobs, Histograms: p.Histograms, Methods: p.Methods,
 			Spare: p.Spare,
 		}
 		if c != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/ratchetos/ratchet/core/api/apipb"
 	"github.com/ratchetos/ratchet/core/config"
 	"github.com/ratchetos/ratchet/core/host"
+	"github.com/ratchetos/ratchet/core/plugin"
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
 	"github.com/ratchetos/ratchet/hw"
 )
@@ -89,12 +90,27 @@ func (a *appliance) checker() config.Checker {
 	return k
 }
 
-// sections are the enabled plugins' parts.
-func sections(c *config.Config) map[string]host.Section {
+// companion is the part of a plugin that needs other privileges; see plugin.proto.
+type companion struct {
+	name, of string
+	feature  plugin.Feature
+}
+
+// sections are the enabled plugins' parts. A companion has that of its plugin, if it finds something to do in it.
+func (a *appliance) sections(ctx context.Context, c *config.Config) map[string]host.Section {
 	out := make(map[string]host.Section)
 	for name, p := range c.Plugins {
 		if p.Enabled {
 			out[name] = host.Section{JSON: p.Section, Grant: host.Grant{Memory: uint64(p.Grant.Memory), PIDs: p.Grant.PIDs}}
+		}
+	}
+	for _, k := range a.companions {
+		s, enabled := out[k.of]
+		if !enabled {
+			continue
+		}
+		if v := k.feature.Validate(ctx, plugin.Section{JSON: s.JSON}); len(v.Wants) > 0 {
+			out[k.name] = host.Section{JSON: s.JSON} // the grant is for the plugin, which does the work
 		}
 	}
 	return out
@@ -140,6 +156,9 @@ func (a *appliance) apply(ctx context.Context, req *apipb.ApplyConfigRequest) (*
 	a.mu.Lock()
 	before, old := a.config, a.yaml
 	a.mu.Unlock()
+	if base := req.GetBase(); base != "" && base != digest(old) {
+		return nil, fmt.Errorf("%w: the configuration was changed meanwhile; look at it and try again", api.ErrPrecondition)
+	}
 	reply.Changed = config.Diff(before, next)
 	confirm := time.Duration(req.GetConfirmMs()) * time.Millisecond
 	if confirm > 0 {
@@ -220,7 +239,7 @@ func (a *appliance) bringTo(ctx context.Context, c *config.Config, yaml []byte, 
 	}
 	// The listener that this very call came over stays as it is.
 	reboot = slices.Contains(changed, "api") || slices.Contains(changed, "tpm")
-	return reboot, a.host.Apply(ctx, sections(c))
+	return reboot, a.host.Apply(ctx, a.sections(ctx, c))
 }
 
 // await goes back to the old configuration unless confirmed in time.

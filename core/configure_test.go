@@ -1,6 +1,7 @@
 package core
 
 import (
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ratchetos/ratchet/core/api"
 	"github.com/ratchetos/ratchet/core/api/apipb"
 	"github.com/ratchetos/ratchet/core/api/pki"
 	"github.com/ratchetos/ratchet/core/pid1"
@@ -95,6 +97,22 @@ func TestApply(t *testing.T) {
 	r := apply(t, a, "version: 1\nhostnam: x\ntime: {ntp: 5}\n", 0)
 	if r.GetApplied() || len(r.GetDiagnostics()) != 2 {
 		t.Errorf("a document with two errors: %v", r)
+	}
+	holds(t, a, after)
+}
+
+// TestApplyToAnother: what was made from a document that the box does not run any more is refused.
+func TestApplyToAnother(t *testing.T) {
+	a := workstation(t, newDir(t))
+	defer a.mustClose(t)
+	base := digest(a.yaml)
+	request := &apipb.ApplyConfigRequest{Yaml: []byte(after), Base: base}
+	if r, err := a.apply(t.Context(), request); err != nil || !r.GetApplied() {
+		t.Fatalf("the first change: %v, %v", r, err)
+	}
+	request.Yaml = []byte("version: 1\nhostname: third\n")
+	if _, err := a.apply(t.Context(), request); !errors.Is(err, api.ErrPrecondition) {
+		t.Errorf("the second change of the same document: %v", err)
 	}
 	holds(t, a, after)
 }

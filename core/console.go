@@ -31,7 +31,7 @@ func (a *appliance) complain(what string, err error) {
 
 // startPlugins applies the sections and reports each plugin.
 func (a *appliance) startPlugins(ctx context.Context) {
-	if err := a.host.Apply(ctx, sections(a.config)); err != nil {
+	if err := a.host.Apply(ctx, a.sections(ctx, a.config)); err != nil {
 		a.complain("plugins", err)
 	}
 	ready, enabled := 0, 0

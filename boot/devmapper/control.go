@@ -24,25 +24,70 @@ func Open(c Crypt) (node string, err error) {
 	if err != nil {
 		return fail(err)
 	}
-	d, err := os.OpenFile(control, os.O_RDWR, 0)
-	if err != nil {
-		return fail(fmt.Errorf("device-mapper: %w", err))
-	}
-	defer d.Close()
 	// As libcryptsetup writes it, so that other tools know what they see.
 	uuid := "CRYPT-LUKS2-" + strings.ReplaceAll(c.UUID, "-", "") + "-" + c.Name
-	if _, err := call(d, unix.DM_DEV_CREATE, message{name: c.Name, uuid: uuid}); err != nil {
-		return fail(fmt.Errorf("create: %w", err))
-	}
-	dev, err := c.load(d, backing)
-	if err == nil {
-		node, err = link(c.Name, dev)
-	}
-	if err != nil {
-		_, gone := call(d, unix.DM_DEV_REMOVE, message{name: c.Name})
-		return fail(errors.Join(err, gone))
+	if node, err = create(c.Name, uuid, func(d *os.File) (uint64, error) { return c.load(d, backing) }); err != nil {
+		return fail(err)
 	}
 	return node, nil
+}
+
+// Map makes a mapping of one target of any kind and returns its node, /dev/mapper/NAME.
+func Map(name string, t Target) (node string, err error) {
+	node, err = create(name, "", func(d *os.File) (uint64, error) {
+		return start(d, message{name: name, target: &target{sectors: uint64(t.Size / sector), kind: t.Kind, params: t.Params}})
+	})
+	if err != nil {
+		return "", fmt.Errorf("map %s: %w", name, err)
+	}
+	return node, nil
+}
+
+// create makes an empty mapping, has it loaded, and takes it away again if that fails.
+func create(name, uuid string, load func(d *os.File) (dev uint64, err error)) (node string, err error) {
+	d, err := os.OpenFile(control, os.O_RDWR, 0)
+	if err != nil {
+		return "", fmt.Errorf("device-mapper: %w", err)
+	}
+	defer d.Close()
+	if _, err := call(d, unix.DM_DEV_CREATE, message{name: name, uuid: uuid}); err != nil {
+		return "", fmt.Errorf("create: %w", err)
+	}
+	dev, err := load(d)
+	if err == nil {
+		node, err = link(name, dev)
+	}
+	if err != nil {
+		_, gone := call(d, unix.DM_DEV_REMOVE, message{name: name})
+		return "", errors.Join(err, gone)
+	}
+	return node, nil
+}
+
+// start loads a table and lets requests through.
+func start(d *os.File, table message) (dev uint64, err error) {
+	if _, err := call(d, unix.DM_TABLE_LOAD, table); err != nil {
+		return 0, fmt.Errorf("load table: %w", err)
+	}
+	// Suspend without its flag is resume.
+	answer, err := call(d, unix.DM_DEV_SUSPEND, message{name: table.name})
+	if err != nil {
+		return 0, fmt.Errorf("resume: %w", err)
+	}
+	return device(answer), nil
+}
+
+// Send gives a message to a mapping's target.
+func Send(name, text string) error {
+	d, err := os.OpenFile(control, os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("message to %s: %w", name, err)
+	}
+	defer d.Close()
+	if _, err := call(d, unix.DM_TARGET_MSG, message{name: name, text: text}); err != nil {
+		return fmt.Errorf("message %q to %s: %w", text, name, err)
+	}
+	return nil
 }
 
 // load gives the mapping its table and starts it.
@@ -59,19 +104,11 @@ func (c Crypt) load(d *os.File, backing string) (dev uint64, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("add key: %w", err)
 	}
-	_, err = call(d, unix.DM_TABLE_LOAD, message{name: c.Name, flags: unix.DM_SECURE_DATA_FLAG, target: t})
+	dev, err = start(d, message{name: c.Name, flags: unix.DM_SECURE_DATA_FLAG, target: t})
 	if _, gone := unix.KeyctlInt(unix.KEYCTL_UNLINK, id, unix.KEY_SPEC_THREAD_KEYRING, 0, 0); gone != nil {
 		err = errors.Join(err, fmt.Errorf("remove key: %w", gone))
 	}
-	if err != nil {
-		return 0, fmt.Errorf("load table: %w", err)
-	}
-	// Suspend without its flag is resume.
-	answer, err := call(d, unix.DM_DEV_SUSPEND, message{name: c.Name})
-	if err != nil {
-		return 0, fmt.Errorf("resume: %w", err)
-	}
-	return device(answer), nil
+	return dev, err
 }
 
 // Remove takes a mapping away; one that is in use stays, with an error.

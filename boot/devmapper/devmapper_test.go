@@ -37,6 +37,18 @@ func TestEncode(t *testing.T) {
 	}
 }
 
+func TestEncodeMessage(t *testing.T) {
+	b, err := message{name: "rec", text: "mark flush-7"}.encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := (*unix.DmIoctl)(unsafe.Pointer(&b[0]))
+	m := b[h.Data_start:]
+	if int(h.Data_size) != len(b) || binary.NativeEndian.Uint64(m) != 0 || unix.ByteSliceToString(m[8:]) != "mark flush-7" {
+		t.Errorf("message %q in %d bytes", m, h.Data_size)
+	}
+}
+
 func TestTable(t *testing.T) {
 	key := make([]byte, 64)
 	for _, c := range []struct {

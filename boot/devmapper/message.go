@@ -15,6 +15,7 @@ type message struct {
 	name, uuid string
 	flags      uint32
 	target     *target
+	text       string // for a target; not with a table
 }
 
 type target struct {
@@ -39,6 +40,8 @@ const (
 
 	targetParams = unix.SizeofDmTargetSpec // follow the spec
 	targetAlign  = 8
+
+	targetMessage = 8 // the sector before the text
 )
 
 func (m message) encode() ([]byte, error) {
@@ -48,6 +51,9 @@ func (m message) encode() ([]byte, error) {
 	size := unix.SizeofDmIoctl
 	if m.target != nil {
 		size += (targetParams + len(m.target.params) + 1 + targetAlign - 1) / targetAlign * targetAlign
+	}
+	if m.text != "" {
+		size += targetMessage + len(m.text) + 1
 	}
 	b := make([]byte, size)
 	ne := binary.NativeEndian
@@ -67,6 +73,10 @@ func (m message) encode() ([]byte, error) {
 		copy(spec[24:targetParams], t.kind)
 		copy(spec[targetParams:], t.params)
 	}
+	if m.text != "" {
+		// Sector zero: the mapping has one target.
+		copy(b[unix.SizeofDmIoctl+targetMessage:], m.text)
+	}
 	return b, nil
 }
 
@@ -75,6 +85,13 @@ func device(answer []byte) uint64 { return binary.NativeEndian.Uint64(answer[atD
 
 // minor of such a number: its low byte, and the bits above the major's.
 func minor(dev uint64) uint32 { return unix.Minor(dev) }
+
+// Target is a table of one target over a whole mapping.
+type Target struct {
+	Kind   string // "linear", "log-writes", …
+	Size   int64  // in bytes, a multiple of 512
+	Params string // as the kernel's documentation of the target has them
+}
 
 // Crypt describes a mapping. All fields are needed.
 type Crypt struct {

@@ -83,20 +83,59 @@ func (e emitter) plugin(p *apipb.Plugin) {
 	for _, g := range p.GetGauges() {
 		e.own(p.GetName(), g)
 	}
+	for _, h := range p.GetHistograms() {
+		e.histogram(p.GetName(), h)
+	}
 }
 
-// own passes a plugin's gauge on. Its labels may not replace the one that says whose it is.
-func (e emitter) own(plugin string, g *pluginpb.Gauge) {
+// histogram passes a plugin's histogram on.
+func (e emitter) histogram(plugin string, h *pluginpb.Histogram) {
+	buckets := map[float64]uint64{}
+	for i, bound := range h.GetBounds() {
+		if i < len(h.GetCounts()) {
+			buckets[bound] = h.GetCounts()[i]
+		}
+	}
+	keys, values := labelled(plugin, h.GetLabels())
+	help, ok := e.agree("ratchet_plugin_"+h.GetName(), h.GetHelp(), prometheus.UntypedValue)
+	if !ok {
+		return
+	}
+	desc := prometheus.NewDesc("ratchet_plugin_"+h.GetName(), help, keys, nil)
+	if m, err := prometheus.NewConstHistogram(desc, h.GetCount(), h.GetSum(), buckets, values...); err == nil {
+		e.out <- m
+	}
+}
+
+// labelled are a plugin's labels with its name, sorted. They may not replace the one that says whose it is.
+func labelled(plugin string, own map[string]string) (keys, values []string) {
 	labels := map[string]string{}
-	for k, v := range g.GetLabels() {
+	for k, v := range own {
 		labels[k] = v
 	}
 	labels["plugin"] = plugin
+	return sortedLabels(labels)
+}
+
+func sortedLabels(labels map[string]string) (keys, values []string) {
+	for k := range labels {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	for _, k := range keys {
+		values = append(values, strings.ToValidUTF8(labels[k], "?"))
+	}
+	return keys, values
+}
+
+// own passes a plugin's gauge on.
+func (e emitter) own(plugin string, g *pluginpb.Gauge) {
+	keys, values := labelled(plugin, g.GetLabels())
 	kind := prometheus.GaugeValue
 	if g.GetCounter() {
 		kind = prometheus.CounterValue
 	}
-	e.sample("ratchet_plugin_"+g.GetName(), g.GetHelp(), kind, g.GetValue(), labels)
+	e.put("ratchet_plugin_"+g.GetName(), g.GetHelp(), kind, g.GetValue(), keys, values)
 }
 
 func (e emitter) gauge(name, help string, value float64, labels map[string]string) {
@@ -104,27 +143,29 @@ func (e emitter) gauge(name, help string, value float64, labels map[string]strin
 }
 
 func (e emitter) sample(name, help string, kind prometheus.ValueType, value float64, labels map[string]string) {
-	// Two plugins may show a gauge of the same name; the first one's kind and help stand,
-	// because a scrape in which they differ is refused as a whole.
+	keys, values := sortedLabels(labels)
+	e.put(name, help, kind, value, keys, values)
+}
+
+func (e emitter) put(name, help string, kind prometheus.ValueType, value float64, keys, values []string) {
+	help, ok := e.agree(name, help, kind)
+	if !ok {
+		return
+	}
+	// A plugin's name for a gauge may be no name for Prometheus: then it is left out.
+	m, err := prometheus.NewConstMetric(prometheus.NewDesc(name, help, keys, nil), kind, value, values...)
+	if err == nil {
+		e.out <- m
+	}
+}
+
+// agree returns the help of a name. Two plugins may show a gauge of the same name; the first one's kind and help stand,
+// because a scrape in which they differ is refused as a whole.
+func (e emitter) agree(name, help string, kind prometheus.ValueType) (string, bool) {
 	first, seen := e.kinds[name]
 	if !seen {
 		first = series{kind, help}
 		e.kinds[name] = first
-	} else if first.kind != kind {
-		return
 	}
-	keys := make([]string, 0, len(labels))
-	for k := range labels {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	values := make([]string, len(keys))
-	for i, k := range keys {
-		values[i] = strings.ToValidUTF8(labels[k], "?")
-	}
-	// A plugin's name for a gauge may be no name for Prometheus: then it is left out.
-	m, err := prometheus.NewConstMetric(prometheus.NewDesc(name, first.help, keys, nil), first.kind, value, values...)
-	if err == nil {
-		e.out <- m
-	}
+	return first.help, first.kind == kind
 }

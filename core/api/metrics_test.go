@@ -29,6 +29,8 @@ func TestMetrics(t *testing.T) {
 		`ratchet_plugin_dirty_bytes{plugin="gateway",volume="demo"} 1.2582912e+07`,
 		`ratchet_plugin_restarts_total{plugin="dataplane"} 1`,
 		`ratchet_plugin_state{plugin="dataplane",state="degraded"} 1`,
+		"# TYPE ratchet_plugin_request_seconds histogram\nratchet_plugin_request_seconds_bucket{plugin=\"gateway\",request=\"read\",le=\"0.001\"} 3\n",
+		`ratchet_plugin_request_seconds_bucket{plugin="gateway",request="read",le="+Inf"} 6`,
 		"# TYPE ratchet_plugin_requests_total counter\nratchet_plugin_requests_total{plugin=\"gateway\"} 7\n",
 	} {
 		if !strings.Contains(string(body), want) {

@@ -30,7 +30,11 @@ func Features(features []plugin.Feature) Checker {
 	byName := map[string]plugin.Feature{}
 	var names []string
 	for _, f := range features {
-		name := f.Describe().GetName()
+		d := f.Describe()
+		if d.GetCompanionOf() != "" {
+			continue // the plugin whose section it reads checks it
+		}
+		name := d.GetName()
 		byName[name] = f
 		names = append(names, name)
 	}

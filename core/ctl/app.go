@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/google/renameio/v2"
 
 	"github.com/ratchetos/ratchet/core/api"
+	"github.com/ratchetos/ratchet/core/api/apipb"
 	"github.com/ratchetos/ratchet/core/api/client"
 	"github.com/ratchetos/ratchet/core/plugin"
 )
@@ -31,6 +33,18 @@ type App struct {
 	socket    string // api.SocketPath but in tests
 
 	client *client.Client
+	shown  *apipb.ShowConfigReply // see running
+}
+
+// hostOf is the host of an address of the API, "" for a socket of this machine.
+func hostOf(address string) string {
+	if strings.HasPrefix(address, "unix:") {
+		return ""
+	}
+	if host, _, err := net.SplitHostPort(address); err == nil {
+		return host
+	}
+	return strings.Trim(address, "[]")
 }
 
 // Client connects to the box that the flags select. All commands of one run share it.

@@ -150,6 +150,9 @@ func Schema(a *App) ([]byte, error) {
 	sections := map[string]string{}
 	for _, f := range a.Features {
 		d := f.Describe()
+		if d.GetCompanionOf() != "" {
+			continue // has no section of its own
+		}
 		sections[d.GetName()] = d.GetConfigSchema()
 	}
 	return config.SchemaDocument(sections)

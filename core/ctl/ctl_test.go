@@ -38,7 +38,11 @@ func (feature) Validate(_ context.Context, s plugin.Section) plugin.Validation {
 
 // volumes is what a plugin adds; it only knows a small interface.
 func volumes(a *App) *cobra.Command {
-	return &cobra.Command{Use: "volume", Short: "List volumes", Example: "  ratchetctl volume", RunE: func(cmd *cobra.Command, _ []string) error {
+	return &cobra.Command{Use: "volume", Short: "List volumes", Example: "  ratchetctl volume", RunE: func(cmd *cobra.Command, args []string) error {
+		if len(args) == 3 { // OP PATH VALUE; PATH? only shows it
+			path, preview := strings.CutSuffix(args[1], "?")
+			return a.Edit(cmd.Context(), "gateway", args[0], path, args[2], preview)
+		}
 		var reply struct {
 			Volumes []struct {
 				Name string `json:"name"`

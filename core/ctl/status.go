@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ratchetos/ratchet/core/api/apipb"
+	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
 )
 
 func (a *App) statusCommand() *cobra.Command {
@@ -62,8 +63,27 @@ func statusTable(w io.Writer, s *apipb.StatusReply) {
 	fmt.Fprintln(w)
 	pluginTable(w, s.GetPlugins())
 	for _, p := range s.GetPlugins() {
+		alerts(w, p)
+	}
+	for _, p := range s.GetPlugins() {
 		for _, j := range p.GetJobs() {
 			fmt.Fprintf(w, "%s: %s\n", p.GetName(), jobLine(j.GetName(), j.GetDone(), j.GetTotal(), j.GetUnit()))
+		}
+	}
+}
+
+// alertTable is the name under which a plugin reports what needs somebody's attention, most urgent first. Its columns
+// are the plugin's.
+const alertTable = "alerts"
+
+func alerts(w io.Writer, p *apipb.Plugin) {
+	for _, t := range p.GetTables() {
+		if t.GetName() != alertTable || len(t.GetRows()) == 0 {
+			continue
+		}
+		fmt.Fprintf(w, "\nALERTS of %s\n", p.GetName())
+		for _, r := range append([]*pluginpb.Row{{Cells: t.GetColumns()}}, t.GetRows()...) {
+			Row(w, cells(r.GetCells())...)
 		}
 	}
 }

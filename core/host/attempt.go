@@ -56,6 +56,8 @@ type attempt struct {
 
 	promote chan struct{} // closed: go on, you serve now
 	stop    chan struct{} // closed: drain and end
+	// handOver says that another process follows; it is set before stop is closed.
+	handOver bool
 
 	standing bool     // the spare is ready; owned by the unit's goroutine
 	served   *process // set when it serves; owned by the unit's goroutine
@@ -196,6 +198,11 @@ func (a *attempt) start(p *process, wants []*pluginpb.Want) error {
 	if err != nil {
 		return a.explain(p, "hand over", err)
 	}
+	if l, ok := u.luggage.take(); ok {
+		if err := p.importLuggage(a.ctx, l); err != nil { // clients notice; nothing is lost
+			u.log.Warn("the process does not take over what the last one left", "why", a.explain(p, "import", err))
+		}
+	}
 	_, err = p.rpc.Start(a.ctx, &pluginpb.StartRequest{Handles: handles, Epoch: epoch})
 	u.handles.sent() // even a failed Start may have written to fresh memory
 	if err != nil {
@@ -219,10 +226,29 @@ func (a *attempt) wait(p *process, next <-chan struct{}) error {
 	case <-a.ctx.Done():
 		return a.ctx.Err()
 	case <-a.stop:
-		ctx, cancel := context.WithTimeout(a.ctx, a.unit.host.policy.StopTimeout)
-		defer cancel()
-		p.stop(ctx, min(drainLimit, a.unit.host.policy.StopTimeout/2))
+		a.end(p)
 		return nil
+	}
+}
+
+// end stops the process in order and keeps what it leaves to the next one.
+func (a *attempt) end(p *process) {
+	u := a.unit
+	limit := u.host.policy.StopTimeout
+	ctx, cancel := context.WithTimeout(a.ctx, limit)
+	defer cancel()
+	p.drain(ctx, min(drainLimit, limit/2))
+	if a.handOver && u.program.Descriptor.GetHandover() {
+		l, err := p.export(ctx)
+		if err != nil {
+			u.log.Warn("the process hands nothing over", "why", err)
+		}
+		u.luggage.put(l)
+	}
+	if err := p.stop(ctx); err == nil {
+		u.handles.settle()
+	} else {
+		u.log.Warn("the process did not stop in order", "why", err)
 	}
 }
 

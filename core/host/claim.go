@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
@@ -104,7 +105,7 @@ func (u *unit) claims() []claim {
 
 // request is what every Open for the plugin has in common.
 func (h *Host) request(u *unit) (Request, error) {
-	r := Request{Plugin: u.name, UID: u.uid}
+	r := Request{Plugin: u.name, UID: u.uid, Trusted: u.program.trusted(), Dir: filepath.Join(h.opts.StateDir, "plugins", u.name)}
 	if u.program.Descriptor.GetOwnNetns() && h.privileged {
 		ns, err := u.namespace()
 		if err != nil {

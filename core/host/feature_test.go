@@ -24,7 +24,11 @@ import (
 // TestMain lets the test binary be the plugins as well, as the appliance's binary is.
 func TestMain(m *testing.M) {
 	if shake := wire.Handshake(); os.Getenv(shake.MagicCookieKey) == shake.MagicCookieValue {
-		os.Exit(plugin.Serve(&probe{name: os.Args[0]}, plugin.ServeOptions{}))
+		var f plugin.Feature = &probe{name: os.Args[0]}
+		if strings.HasPrefix(os.Args[0], "keeper") {
+			f = &keeper{probe: probe{name: os.Args[0]}}
+		}
+		os.Exit(plugin.Serve(f, plugin.ServeOptions{}))
 	}
 	os.Exit(m.Run())
 }
@@ -56,6 +60,7 @@ func descriptor(name string) *pluginpb.Descriptor {
 		Capabilities: []string{"CAP_NET_ADMIN"},
 		WarmSpare:    strings.HasPrefix(name, "spare"),
 		OwnNetns:     strings.HasPrefix(name, "netns"),
+		Handover:     strings.HasPrefix(name, "keeper"),
 		Methods:      []*pluginpb.Method{{Name: "pid", ReadOnly: true}},
 	}
 }

@@ -14,7 +14,7 @@ import (
 )
 
 // maxClaims bounds what a plugin can hold, wanted and claimed.
-const maxClaims = 128
+const maxClaims = 192
 
 // held is one open thing of a plugin.
 type held struct {
@@ -27,6 +27,7 @@ type held struct {
 type handleSet struct {
 	mu   sync.Mutex
 	open map[string]*held
+	used bool // by a process that has not stopped in order
 }
 
 // reconcile closes what is not wanted any more and opens what is missing. Things that are
@@ -42,7 +43,7 @@ func (s *handleSet) reconcile(ctx context.Context, res Resources, req Request, w
 	}
 	keep := make(map[string]bool, len(wants))
 	for _, w := range wants {
-		if h := s.open[w.GetName()]; h != nil && !h.dynamic && sameThing(h.want, w) {
+		if h := s.open[w.GetName()]; h != nil && !h.dynamic && (sameThing(h.want, w) || s.precious(h, w)) {
 			keep[w.GetName()] = true
 		}
 	}
@@ -64,6 +65,19 @@ func (s *handleSet) reconcile(ctx context.Context, res Resources, req Request, w
 		s.open[w.GetName()] = h
 	}
 	return errors.Join(errs...)
+}
+
+// precious says that memory of another size stays for now: it may hold what the last process could not finish, and
+// only the next one knows what to do with it. After a process that stopped in order it is replaced.
+func (s *handleSet) precious(h *held, w *pluginpb.Want) bool {
+	return s.used && w.GetKind() == pluginpb.Kind_MEMORY && h.want.GetKind() == pluginpb.Kind_MEMORY
+}
+
+// settle notes that the process which had everything stopped in order.
+func (s *handleSet) settle() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.used = false
 }
 
 // add opens one more thing for the running process.
@@ -105,6 +119,7 @@ func (s *handleSet) send(control *wire.Control, deadline time.Time) ([]*pluginpb
 func (s *handleSet) sent() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.used = true
 	for _, h := range s.open {
 		if h.opened.Sent != nil {
 			h.opened.Sent(h.opened.Handle)
@@ -127,6 +142,7 @@ func (s *handleSet) drop(name string) error {
 func (s *handleSet) clear(onlyDynamic bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.used = s.used && onlyDynamic
 	var errs []error
 	for name, h := range s.open {
 		if h.dynamic || !onlyDynamic {

@@ -387,11 +387,18 @@ func (h *Host) names() []string {
 	return names
 }
 
-// allowed is what of the wanted capabilities is granted.
-func (g Grant) allowed(wanted []string) ([]string, error) {
+// trusted says whether the program is the companion of a plugin and in core's own executable.
+func (p Program) trusted() bool { return p.Path == "" && p.Descriptor.GetCompanionOf() != "" }
+
+// allowed is what of the capabilities that a program wants is granted.
+func (g Grant) allowed(p Program) ([]string, error) {
+	known := sandbox.Capability
+	if p.trusted() {
+		known = sandbox.CompanionCapability
+	}
 	var out []string
-	for _, c := range wanted {
-		if _, err := sandbox.Capability(c); err != nil {
+	for _, c := range p.Descriptor.GetCapabilities() {
+		if _, err := known(c); err != nil {
 			return nil, err
 		}
 		granted := g.Capabilities == nil

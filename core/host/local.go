@@ -15,10 +15,12 @@ import (
 
 // Local opens what needs no hardware:
 //
-//	LISTENER   "tcp:<host>:<port>" or "unix:<path>"
-//	DIRECTORY  "" or "state" for the plugin's own, "dir:<path>" for another
-//	MEMORY     a memfd of Want.Size bytes, private to the plugin
-//	DISK       "file:<path>": a file that stands in for a disk
+//	LISTENER     "tcp:<host>:<port>" or "unix:<path>"
+//	DIRECTORY    "" or "state" for the plugin's own, "dir:<path>" for another
+//	MEMORY       a memfd of Want.Size bytes, private to the plugin
+//	DISK         "file:<path>": a file that stands in for a disk
+//	FILE         "file:<path>", for reading
+//	DISK_CACHED  as DISK, for reading through the page cache
 type Local struct {
 	// Dir holds the plugins' own directories.
 	Dir string
@@ -32,9 +34,9 @@ var errNoHardware = errors.New("no hardware here: use file:<path> for a disk, or
 // isLocal says whether a Want is of the kinds that Local opens.
 func isLocal(w *pluginpb.Want) bool {
 	switch w.GetKind() {
-	case pluginpb.Kind_LISTENER, pluginpb.Kind_DIRECTORY, pluginpb.Kind_MEMORY:
+	case pluginpb.Kind_LISTENER, pluginpb.Kind_DIRECTORY, pluginpb.Kind_MEMORY, pluginpb.Kind_FILE:
 		return true
-	case pluginpb.Kind_DISK:
+	case pluginpb.Kind_DISK, pluginpb.Kind_DISK_CACHED:
 		return strings.HasPrefix(w.GetSelector(), "file:")
 	default:
 		return false
@@ -50,13 +52,13 @@ func (l Local) Identify(_ context.Context, _ string, w *pluginpb.Want) (string, 
 			return "", err // port 0 is another one for everybody
 		}
 		return network + ":" + addr, nil
-	case pluginpb.Kind_DISK:
+	case pluginpb.Kind_DISK, pluginpb.Kind_DISK_CACHED:
 		path := strings.TrimPrefix(w.GetSelector(), "file:")
 		if real, err := filepath.EvalSymlinks(path); err == nil {
 			path = real
 		}
 		return "file:" + path, nil
-	case pluginpb.Kind_DIRECTORY, pluginpb.Kind_MEMORY:
+	case pluginpb.Kind_DIRECTORY, pluginpb.Kind_MEMORY, pluginpb.Kind_FILE:
 		return "", nil
 	default:
 		return "", errNoHardware
@@ -75,6 +77,10 @@ func (l Local) Open(_ context.Context, req Request) (Opened, error) {
 	case pluginpb.Kind_DISK:
 		if path, ok := strings.CutPrefix(req.Want.GetSelector(), "file:"); ok {
 			return openDiskFile(path)
+		}
+	case pluginpb.Kind_FILE, pluginpb.Kind_DISK_CACHED:
+		if path, ok := strings.CutPrefix(req.Want.GetSelector(), "file:"); ok {
+			return openFile(path)
 		}
 	}
 	return Opened{}, errNoHardware
@@ -150,6 +156,24 @@ func openMemory(req Request) (Opened, error) {
 		File:   f,
 		Sent:   func(h *pluginpb.Handle) { h.Fresh = false },
 	}, nil
+}
+
+// openFile opens a file that the plugin's own user may not be able to read, a private key.
+func openFile(path string) (Opened, error) {
+	// A fifo would hold core up until somebody writes to it.
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return Opened{}, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("open %s: not a regular file", path)
+	}
+	if err != nil {
+		f.Close()
+		return Opened{}, err
+	}
+	return Opened{Handle: &pluginpb.Handle{Id: "file:" + path, Size: uint64(info.Size())}, File: f}, nil
 }
 
 // openDiskFile opens a file that stands in for a disk, for one plugin alone.

@@ -131,13 +131,13 @@ func goPluginLog(log *slog.Logger) *slog.Logger {
 
 // runnerConfig says how a process of the unit is started.
 func (h *Host) runnerConfig(u *unit, grant Grant) (runnerConfig, error) {
-	caps, err := grant.allowed(u.program.Descriptor.GetCapabilities())
+	caps, err := grant.allowed(u.program)
 	if err != nil {
 		return runnerConfig{}, err
 	}
 	cfg := runnerConfig{
 		path: u.program.Path, name: u.name, uid: u.uid,
-		launch: sandbox.Launch{UID: u.uid, Capabilities: caps},
+		launch: sandbox.Launch{UID: u.uid, Capabilities: caps, Companion: u.program.trusted()},
 		env:    []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"},
 		onLog:  u.ring.copy,
 	}
@@ -242,23 +242,24 @@ func (p *process) kill() {
 	}
 }
 
-// stop ends the process in order: drain, stop, hang up, SIGTERM, SIGKILL.
-func (p *process) stop(ctx context.Context, drain time.Duration) {
-	p.drain(ctx, drain)
+// stop ends the process: Stop, hang up, SIGTERM, SIGKILL. The error says that it did not end by itself with all
+// its work done.
+func (p *process) stop(ctx context.Context) error {
 	deadline := int64(0)
 	if d, ok := ctx.Deadline(); ok {
 		deadline = time.Until(d).Milliseconds()
 	}
-	_, _ = p.rpc.Stop(ctx, &pluginpb.StopRequest{DeadlineMs: deadline}) // what fails here ends below
+	_, err := p.rpc.Stop(ctx, &pluginpb.StopRequest{DeadlineMs: deadline})
 	p.control.Close()
 	if p.gone(ctx) {
-		return
+		return err
 	}
 	_ = p.started().cmd.Process.Signal(syscall.SIGTERM)
 	if p.gone(ctx) {
-		return
+		return err
 	}
 	p.kill()
+	return errors.Join(err, errors.New("killed"))
 }
 
 func (p *process) drain(ctx context.Context, limit time.Duration) {

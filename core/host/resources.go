@@ -29,6 +29,10 @@ type Request struct {
 	// NetNS is the plugin's network namespace, nil when it shares core's. A NIC moves into
 	// it (MoveLink), a listener is made in it.
 	NetNS *os.File
+	// Trusted says that the plugin is built in and a companion: it may have parts of the kernel.
+	Trusted bool
+	// Dir is the plugin's own directory, which DIRECTORY hands out.
+	Dir string
 	// UID is the plugin's user; 0 when it runs as core does.
 	UID int
 }

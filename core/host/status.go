@@ -28,6 +28,7 @@ type PluginStatus struct {
 	Tables     []*pluginpb.Table
 	Gauges     []*pluginpb.Gauge
 	Jobs       []*pluginpb.Job
+	Histograms []*pluginpb.Histogram
 	Methods    []*pluginpb.Method
 }
 
@@ -58,6 +59,7 @@ func (u *unit) status() PluginStatus {
 	if v.event != nil {
 		s.Health = healthName(v.event.GetHealth())
 		s.Tables, s.Gauges, s.Jobs = v.event.GetTables(), v.event.GetGauges(), v.event.GetJobs()
+		s.Histograms = v.event.GetHistograms()
 	}
 	return s
 }

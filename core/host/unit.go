@@ -25,6 +25,7 @@ type unit struct {
 	log     *slog.Logger
 	ring    *ring
 	handles handleSet
+	luggage luggage
 
 	inbox chan func(now time.Time)
 	quit  chan struct{} // closed by Shutdown
@@ -151,6 +152,7 @@ func (u *unit) step(now time.Time, in supervise.Input) {
 			u.active, u.spare = u.spare, nil
 			close(u.active.promote)
 		case supervise.Stop:
+			u.active.handOver = u.machine.Wanted()
 			close(u.active.stop)
 		case supervise.Kill:
 			u.active.cancel()
@@ -198,6 +200,7 @@ func (u *unit) ended(now time.Time, a *attempt, err error) {
 
 // releaseAll gives everything back that the plugin held.
 func (u *unit) releaseAll() {
+	u.luggage.drop()
 	if err := u.handles.clear(false); err != nil {
 		u.log.Error("release handles", "err", err)
 	}

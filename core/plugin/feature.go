@@ -42,12 +42,6 @@ type Invoker interface {
 	Invoke(ctx context.Context, method string, request []byte) ([]byte, error)
 }
 
-// Handover is implemented by features that pass live state to the next process.
-type Handover interface {
-	Export(ctx context.Context) ([]byte, error)
-	Import(ctx context.Context, state []byte) error
-}
-
 // Section is a plugin's part of the configuration: a JSON document.
 type Section struct {
 	JSON       []byte

@@ -11,7 +11,7 @@ import (
 )
 
 // maxHandles bounds the descriptors that were received and not asked for yet.
-const maxHandles = 256
+const maxHandles = 384
 
 // handleTable keeps received descriptors until the call that mentions them takes them.
 type handleTable struct {

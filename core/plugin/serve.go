@@ -76,7 +76,7 @@ func serve(f Feature, opts ServeOptions, log *slog.Logger, level *slog.LevelVar)
 	handles := newHandleTable()
 	host := newHostClient(handles)
 	s := &server{
-		feature: f, log: log, handles: handles, host: host,
+		feature: f, log: log, control: control, handles: handles, host: host,
 		watch: newWatch(boot.Heartbeat),
 	}
 	if boot.Sandbox {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -16,12 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
-)
-
-// maxState bounds the live state of one hand-over, and exportChunk one message of it.
-const (
-	maxState    = 64 << 20
-	exportChunk = 256 << 10
+	"github.com/ratchetos/ratchet/core/plugin/wire"
 )
 
 // server puts a Feature behind the contract.
@@ -29,6 +23,7 @@ type server struct {
 	pluginpb.UnimplementedPluginServer
 	feature Feature
 	log     *slog.Logger
+	control *wire.Control
 	handles *handleTable
 	host    *hostClient
 	watch   *watch
@@ -96,7 +91,10 @@ func (s *server) Start(ctx context.Context, req *pluginpb.StartRequest) (*plugin
 		}
 		session.Handles[h.Name] = h
 		switch h.Kind {
-		case pluginpb.Kind_DIRECTORY:
+		case pluginpb.Kind_DIRECTORY, pluginpb.Kind_FACILITY:
+			if h.File == nil {
+				continue // a facility without a directory
+			}
 			writable = append(writable, fmt.Sprintf("/proc/self/fd/%d", h.File.Fd()))
 		case pluginpb.Kind_NIC:
 			network = true
@@ -141,59 +139,6 @@ func (s *server) Drain(req *pluginpb.DrainRequest, stream grpc.ServerStreamingSe
 		defer mu.Unlock()
 		_ = stream.Send(&pluginpb.DrainProgress{InFlight: n}) // a lost watcher does not end the drain
 	})
-}
-
-// Export streams the feature's live state.
-func (s *server) Export(_ *pluginpb.ExportRequest, stream grpc.ServerStreamingServer[pluginpb.StateChunk]) error {
-	h, ok := s.feature.(Handover)
-	if !ok {
-		return status.Error(codes.Unimplemented, "no hand-over")
-	}
-	s.life.Lock()
-	state, err := h.Export(stream.Context())
-	s.life.Unlock()
-	if err != nil {
-		return status.Errorf(codes.Aborted, "export: %v", err)
-	}
-	if len(state) > maxState {
-		return status.Errorf(codes.ResourceExhausted, "export: %d bytes of state, at most %d", len(state), maxState)
-	}
-	for len(state) > 0 {
-		n := min(len(state), exportChunk)
-		if err := stream.Send(&pluginpb.StateChunk{Data: state[:n]}); err != nil {
-			return err
-		}
-		state = state[n:]
-	}
-	return nil
-}
-
-// Import collects the state of the process before.
-func (s *server) Import(stream grpc.ClientStreamingServer[pluginpb.StateChunk, pluginpb.ImportReply]) error {
-	h, ok := s.feature.(Handover)
-	if !ok {
-		return status.Error(codes.Unimplemented, "no hand-over")
-	}
-	var state []byte
-	for {
-		c, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return err
-		}
-		if len(state)+len(c.GetData()) > maxState {
-			return status.Errorf(codes.ResourceExhausted, "import: more than %d bytes of state", maxState)
-		}
-		state = append(state, c.GetData()...)
-	}
-	s.life.Lock()
-	defer s.life.Unlock()
-	if err := h.Import(stream.Context(), state); err != nil {
-		return status.Errorf(codes.Aborted, "import: %v", err)
-	}
-	return stream.SendAndClose(&pluginpb.ImportReply{})
 }
 
 // Invoke runs one method of the feature's management service.

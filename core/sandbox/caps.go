@@ -11,7 +11,7 @@ import (
 )
 
 // capabilities that a plugin may ask for. CAP_SYS_ADMIN, CAP_SYS_MODULE and the like are
-// left out on purpose: what needs them is core's work.
+// left out on purpose: what needs them is core's work, or a companion's.
 func capabilities() map[string]uintptr {
 	return map[string]uintptr{
 		"CAP_BPF":              unix.CAP_BPF,
@@ -25,7 +25,17 @@ func capabilities() map[string]uintptr {
 	}
 }
 
-// Capability finds a capability's number by its name.
+// companionCapabilities are those that a companion of a built-in plugin may ask for as well: a process that is there to
+// hold them, so that the one that clients talk to does not. Under [Profile.Confine] CAP_SYS_ADMIN neither mounts nor
+// makes namespaces, and CAP_DAC_OVERRIDE writes only where landlock lets it.
+func companionCapabilities() map[string]uintptr {
+	return map[string]uintptr{
+		"CAP_DAC_OVERRIDE": unix.CAP_DAC_OVERRIDE,
+		"CAP_SYS_ADMIN":    unix.CAP_SYS_ADMIN,
+	}
+}
+
+// Capability finds a capability's number by its name, if a plugin may have it.
 func Capability(name string) (uintptr, error) {
 	known := capabilities()
 	if c, ok := known[name]; ok {
@@ -39,12 +49,22 @@ func Capability(name string) (uintptr, error) {
 	return 0, fmt.Errorf("capability %q cannot be granted to a plugin; these can: %s", name, strings.Join(names, " "))
 }
 
+// CompanionCapability is Capability for a companion of a built-in plugin.
+func CompanionCapability(name string) (uintptr, error) {
+	if c, ok := companionCapabilities()[name]; ok {
+		return c, nil
+	}
+	return Capability(name)
+}
+
 // Launch is the part of the confinement that core gives to a process at its start.
 type Launch struct {
 	// UID and GID of the process; 0 keeps core's own (an ordinary user's workstation).
 	UID int
 	// Capabilities that the process keeps.
 	Capabilities []string
+	// Companion allows it those of CompanionCapability.
+	Companion bool
 }
 
 // Apply sets attr. Leaving uid 0 clears every capability; the wanted ones come back as
@@ -55,7 +75,11 @@ func (l Launch) Apply(attr *syscall.SysProcAttr) error {
 	}
 	attr.Credential = &syscall.Credential{Uid: uint32(l.UID), Gid: uint32(l.UID)}
 	for _, name := range l.Capabilities {
-		c, err := Capability(name)
+		known := Capability
+		if l.Companion {
+			known = CompanionCapability
+		}
+		c, err := known(name)
 		if err != nil {
 			return err
 		}

@@ -91,6 +91,9 @@ func TestLaunch(t *testing.T) {
 	if err != nil || !strings.Contains(string(out), "CapEff:\t0000000000001000") || !strings.Contains(string(out), "61184") {
 		t.Errorf("%v: %s", err, out)
 	}
+	if err := (Launch{UID: 1, Capabilities: []string{"CAP_SYS_ADMIN"}, Companion: true}).Apply(&attr); err != nil {
+		t.Error(err)
+	}
 	if err := (Launch{UID: 1, Capabilities: []string{"CAP_SYS_ADMIN"}}).Apply(&attr); err == nil || !strings.Contains(err.Error(), "CAP_NET_RAW") {
 		t.Errorf("CAP_SYS_ADMIN: %v", err)
 	}

@@ -135,6 +135,9 @@ func (m *Machine) Message() string { return m.message }
 // restarted by an operator.
 func (m *Machine) Restarts() int { return m.restarts }
 
+// Wanted says whether the plugin is to run: after Stop another process follows.
+func (m *Machine) Wanted() bool { return m.wanted }
+
 // Deadline is when the Machine wants a Tick; zero means never.
 func (m *Machine) Deadline() time.Time {
 	var d time.Time

@@ -55,10 +55,11 @@ func (e Entry) In(flavour string) bool {
 
 // Catalogue is the loaded table. It is immutable.
 type Catalogue struct {
-	base    map[string][]string
-	entries []Entry        // in the order of the file, one a group of ids
-	ids     map[string]ref // "vendor:device"
-	classes map[string]ref // six hex digits
+	base       map[string][]string
+	facilities map[string]Facility
+	entries    []Entry        // in the order of the file, one a group of ids
+	ids        map[string]ref // "vendor:device"
+	classes    map[string]ref // six hex digits
 }
 
 type ref struct {
@@ -68,9 +69,10 @@ type ref struct {
 
 // file is the YAML document.
 type file struct {
-	Version int                 `yaml:"version" json:"version,omitempty"`
-	Base    map[string][]string `yaml:"base" json:"base,omitempty"`
-	Devices []group             `yaml:"devices" json:"devices,omitempty"`
+	Version    int                 `yaml:"version" json:"version,omitempty"`
+	Base       map[string][]string `yaml:"base" json:"base,omitempty"`
+	Facilities map[string]Facility `yaml:"facilities" json:"facilities,omitempty"`
+	Devices    []group             `yaml:"devices" json:"devices,omitempty"`
 }
 
 type group struct {
@@ -102,7 +104,10 @@ func build(f file) (*Catalogue, error) {
 	if f.Version != 1 {
 		return nil, fmt.Errorf("read hardware catalogue: version %d, this build reads 1", f.Version)
 	}
-	c := &Catalogue{base: f.Base, ids: map[string]ref{}, classes: map[string]ref{}}
+	if err := checkFacilities(f.Facilities); err != nil {
+		return nil, fmt.Errorf("read hardware catalogue: %w", err)
+	}
+	c := &Catalogue{base: f.Base, facilities: f.Facilities, ids: map[string]ref{}, classes: map[string]ref{}}
 	for i, g := range f.Devices {
 		if err := c.add(g); err != nil {
 			return nil, fmt.Errorf("read hardware catalogue: devices[%d] (%s): %w", i, g.Driver, err)
@@ -172,12 +177,7 @@ func (g group) check() error {
 	case g.Class != "" && (!isHex(g.Class, 6) || g.Model == ""):
 		return fmt.Errorf("class %q: want six lower-case hex digits, and a model", g.Class)
 	}
-	for _, f := range append(slices.Clone(g.Flavours), g.Builtin...) {
-		if f != "full" && f != "cloud" {
-			return fmt.Errorf("flavour %q: want full or cloud", f)
-		}
-	}
-	return nil
+	return checkFlavours(append(slices.Clone(g.Flavours), g.Builtin...))
 }
 
 // knownGood reads lines of "vendor:device version", "*" for every id of the group.
@@ -226,6 +226,11 @@ func (c *Catalogue) Modules(flavour string) []string {
 	for _, e := range c.entries {
 		if slices.Contains(e.Flavours, flavour) {
 			names = append(names, e.Modules...)
+		}
+	}
+	for _, f := range c.facilities {
+		if slices.Contains(f.Flavours, flavour) {
+			names = append(names, f.Modules...)
 		}
 	}
 	slices.Sort(names)

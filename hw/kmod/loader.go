@@ -25,6 +25,8 @@ var parameters = map[string]string{
 	"scsi_mod": "scan=sync",
 	// No USB device may be used before it was looked at.
 	"usbcore": "authorized_default=0",
+	// Devices are made when they are asked for, and what clients write is not searched for partitions.
+	"nbd": "nbds_max=0 max_part=0",
 }
 
 // noWait keeps the kernel from ending each load by waiting for all scans that are under way, those of

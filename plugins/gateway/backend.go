@@ -9,20 +9,23 @@ import (
 	"github.com/ratchetos/ratchet/plugins/gateway/volume"
 )
 
-// backend shows a volume to the NBD server.
+// backend shows a volume to the NBD server. What it acknowledges is durable.
 type backend struct{ v *volume.Volume }
 
+// ringBackend acknowledges in the ring, which outlives this process.
+type ringBackend struct{ backend }
+
 var (
-	_ nbd.Backend    = backend{}
-	_ nbd.FastReader = backend{}
-	_ nbd.Cacher     = backend{}
+	_ nbd.Backend       = backend{}
+	_ nbd.FastReader    = backend{}
+	_ nbd.Cacher        = backend{}
+	_ nbd.StateReporter = backend{}
+	_ nbd.FastWriter    = ringBackend{}
 )
 
 const (
 	sectorSize    = 512 // smaller requests work but no client needs them
 	preferredSize = 4096
-	// maxExtents bounds one reply to BLOCK_STATUS; clients ask again from where it ends.
-	maxExtents = 4096
 	// maxScan bounds what one BLOCK_STATUS looks at.
 	maxScan = 16 << 30
 )
@@ -39,19 +42,32 @@ func (b backend) ReadAt(ctx context.Context, p []byte, off uint64) error {
 
 func (b backend) TryReadAt(p []byte, off uint64) bool { return b.v.TryReadAt(p, int64(off)) }
 
-// WriteAt acknowledges only what is durable, so fua asks for nothing more.
 func (b backend) WriteAt(ctx context.Context, p []byte, off uint64, _ bool) error {
-	return translate(b.v.WriteAt(ctx, p, int64(off)))
+	return translate(b.v.WriteAt(ctx, p, int64(off), true))
 }
 
 func (b backend) Trim(ctx context.Context, off, n uint64, _ bool) error {
-	return translate(b.v.Trim(ctx, int64(off), int64(n)))
+	return translate(b.v.Trim(ctx, int64(off), int64(n), true))
 }
 
 // WriteZeroes keeps no space for later writes with ZeroNoHole either: a write to the log needs the
 // same space whether the block was a hole or not, and waits for it instead of failing.
 func (b backend) WriteZeroes(ctx context.Context, off, n uint64, _ nbd.ZeroFlags) error {
-	return translate(b.v.Zero(ctx, int64(off), int64(n)))
+	return translate(b.v.Zero(ctx, int64(off), int64(n), true))
+}
+
+func (b ringBackend) TryWriteAt(p []byte, off uint64) bool { return b.v.TryWriteAt(p, int64(off)) }
+
+func (b ringBackend) WriteAt(ctx context.Context, p []byte, off uint64, fua bool) error {
+	return translate(b.v.WriteAt(ctx, p, int64(off), fua))
+}
+
+func (b ringBackend) Trim(ctx context.Context, off, n uint64, fua bool) error {
+	return translate(b.v.Trim(ctx, int64(off), int64(n), fua))
+}
+
+func (b ringBackend) WriteZeroes(ctx context.Context, off, n uint64, flags nbd.ZeroFlags) error {
+	return translate(b.v.Zero(ctx, int64(off), int64(n), flags&nbd.ZeroFUA != 0))
 }
 
 func (b backend) Flush(ctx context.Context) error { return translate(b.v.Flush(ctx)) }
@@ -61,13 +77,28 @@ func (b backend) Cache(ctx context.Context, off, n uint64) error {
 }
 
 func (b backend) BlockStatus(_ context.Context, off, n uint64, one bool) ([]nbd.Extent, error) {
-	limit := maxExtents
-	if one {
-		limit = 1
-	}
 	var list []nbd.Extent
-	for _, e := range b.v.Extents(int64(off), int64(min(n, maxScan)), limit) {
-		list = append(list, nbd.Extent{Len: uint64(e.Len), Hole: e.Zero, Zero: e.Zero})
+	for _, e := range b.v.Extents(int64(off), int64(min(n, maxScan)), one) {
+		zero := e.State&volume.Zero != 0
+		list = append(list, nbd.Extent{Len: uint64(e.Len), Hole: zero, Zero: zero})
+	}
+	return list, nil
+}
+
+// StateOf answers for the context ratchet:state.
+func (b backend) StateOf(_ context.Context, off, n uint64, one bool) ([]nbd.StateExtent, error) {
+	var list []nbd.StateExtent
+	for _, e := range b.v.Extents(int64(off), int64(min(n, maxScan)), one) {
+		var s nbd.State
+		for _, bit := range []struct {
+			of   volume.State
+			wire nbd.State
+		}{{volume.Local, nbd.StateLocal}, {volume.Dirty, nbd.StateDirty}, {volume.Remote, nbd.StateRemote}, {volume.Zero, nbd.StateZero}} {
+			if e.State&bit.of != 0 {
+				s |= bit.wire
+			}
+		}
+		list = append(list, nbd.StateExtent{Len: uint64(e.Len), State: s})
 	}
 	return list, nil
 }

@@ -31,7 +31,7 @@ func TestDescribe(t *testing.T) {
 	if !json.Valid([]byte(d.ConfigSchema)) || !strings.Contains(d.ConfigSchema, "max_batch") {
 		t.Errorf("schema: %s", d.ConfigSchema)
 	}
-	if !d.WarmSpare || len(d.Methods) != 3 {
+	if !d.WarmSpare || len(d.Methods) != len(commands()) {
 		t.Errorf("descriptor: %+v", d)
 	}
 }

@@ -12,7 +12,7 @@ func TestLookupWaitsForAVolumeOnItsWay(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	set := new(nbd.Set)
-	r := &runner{config: VolumeConfig{Name: "v"}, exports: set, state: stateStarting}
+	r := &runner{config: VolumeConfig{Name: "v"}, state: stateStarting}
 	a := arriving{Set: set, ctx: ctx, runners: []*runner{r}}
 
 	if a.Lookup("other") != nil {

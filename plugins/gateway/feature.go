@@ -3,18 +3,14 @@ package gateway
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"sync"
-	"time"
 
 	"github.com/ratchetos/ratchet/core/plugin"
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
-	"github.com/ratchetos/ratchet/plugins/gateway/api"
-	"github.com/ratchetos/ratchet/plugins/gateway/nbd"
+	"github.com/ratchetos/ratchet/plugins/gateway/target/loopback"
 )
 
 // Feature is the gateway plugin.
@@ -23,6 +19,7 @@ type Feature struct {
 	section plugin.Section
 	session *plugin.Session // nil while stopped
 	runners []*runner       // in the order of the configuration
+	faces   *faces
 	changed chan struct{}
 	stop    context.CancelFunc
 	work    sync.WaitGroup
@@ -38,15 +35,15 @@ func New() *Feature { return &Feature{} }
 
 // Describe implements plugin.Feature.
 func (f *Feature) Describe() plugin.Descriptor {
-	return &pluginpb.Descriptor{
+	d := &pluginpb.Descriptor{
 		Name: "gateway", Version: "1", Summary: "cached volumes over NBD in front of an object store",
 		ConfigSchema: plugin.Schema(Config{}), WarmSpare: true,
-		Methods: []*pluginpb.Method{
-			{Name: api.MethodList, Summary: "volumes with cache and upload state", ReadOnly: true},
-			{Name: api.MethodShow, Summary: "one volume", ReadOnly: true},
-			{Name: api.MethodFlush, Summary: "upload what has been written and wait for it"},
-		},
+		Capabilities: []string{"CAP_SYS_RESOURCE", "CAP_IPC_LOCK"}, // for targets only, and given up at once
 	}
+	for _, c := range commands() {
+		d.Methods = append(d.Methods, c.method)
+	}
+	return d
 }
 
 // Validate implements plugin.Feature.
@@ -80,42 +77,43 @@ func (f *Feature) Start(_ context.Context, s *plugin.Session) error {
 		s.Log = slog.Default()
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	f.changed = make(chan struct{}, 1)
-	exports := new(nbd.Set)
-	var runners []*runner
-	for i, vc := range c.Volumes {
-		r := &runner{config: vc, disk: s.Handles[wantDisk(i)], dir: s.Handles[wantStore(i)], exports: exports, log: s.Log, state: stateStarting, changed: f.poke}
-		if r.disk.File == nil {
-			cancel()
-			return fmt.Errorf("core handed out no disk for volume %s", vc.Name)
+	f.session, f.stop, f.changed, f.faces = s, cancel, make(chan struct{}, 1), &faces{exported: c.Target.Exports}
+	err := f.runnersOf(c)
+	if err == nil {
+		f.openAll(ctx)
+		if len(f.runners) > 0 {
+			err = f.serveNBD(ctx, c.NBD, s.Handles)
 		}
-		runners = append(runners, r)
+		if err == nil && c.Target.Enabled() {
+			err = f.serveTargets(ctx, s.Handles)
+		} else if kept := loopback.GiveUp(); kept != nil {
+			s.Log.Debug("keep capabilities that are not needed", "error", kept)
+		}
 	}
-	var listener net.Listener
-	if len(runners) > 0 {
-		h := s.Handles[wantNBD]
-		if h.File == nil {
-			cancel()
-			return errors.New("core handed out no socket for the NBD server")
-		}
-		var err error
-		if listener, err = net.FileListener(h.File); err != nil {
-			cancel()
-			return fmt.Errorf("NBD socket: %w", err)
-		}
-		h.File.Close() // the listener has a descriptor of its own
-	}
-	f.session, f.runners, f.stop = s, runners, cancel
-	f.openAll(ctx)
-	if listener != nil {
-		server := &nbd.Server{Exports: arriving{exports, ctx, runners}, Log: s.Log}
-		f.work.Go(func() {
-			if err := server.Serve(ctx, listener); err != nil {
-				s.Log.Error("NBD server ended", "error", err)
-			}
-		})
+	if err != nil {
+		return errors.Join(err, f.end())
 	}
 	f.work.Go(func() { f.show(ctx) })
+	return nil
+}
+
+// runnersOf makes a runner for every volume, with what core handed out for it.
+func (f *Feature) runnersOf(c Config) error {
+	handles := f.session.Handles
+	for i, vc := range c.Volumes {
+		r := &runner{
+			config: vc, disk: handles[wantDisk(c.diskOf(i))], cached: handles[wantCached(c.diskOf(i))], ring: handles[wantRing(vc.Name)],
+			dir: handles[wantStore(i)], faces: f.faces, log: f.session.Log, state: stateStarting, changed: f.poke,
+		}
+		if r.disk.File == nil {
+			return fmt.Errorf("core handed out no disk for volume %s", vc.Name)
+		}
+		var err error
+		if r.key, err = vc.Encryption.open(handles[wantKey(i)]); err != nil {
+			return fmt.Errorf("encryption key of volume %s: %w", vc.Name, err)
+		}
+		f.runners = append(f.runners, r)
+	}
 	return nil
 }
 
@@ -143,14 +141,20 @@ func (f *Feature) Stop(context.Context) error {
 	if f.session == nil {
 		return nil
 	}
+	return f.end()
+}
+
+// end closes everything, also what core handed out.
+func (f *Feature) end() error {
 	f.stop()
 	f.work.Wait()
 	var errs []error
 	for _, r := range f.runners {
 		errs = append(errs, r.close())
-		r.disk.File.Close()
-		if r.dir.File != nil {
-			r.dir.File.Close()
+	}
+	for _, h := range f.session.Handles {
+		if h.File != nil {
+			h.File.Close() // listeners have been closed already
 		}
 	}
 	f.session, f.runners = nil, nil
@@ -162,93 +166,4 @@ func (f *Feature) poke() {
 	case f.changed <- struct{}{}:
 	default:
 	}
-}
-
-// Invoke implements plugin.Invoker.
-func (f *Feature) Invoke(ctx context.Context, method string, request []byte) ([]byte, error) {
-	var reply any
-	var err error
-	switch method {
-	case api.MethodList:
-		reply = api.ListReply{Volumes: f.volumes()}
-	case api.MethodShow:
-		var q api.VolumeRequest
-		if err = decode(request, &q); err == nil {
-			reply, err = f.volume(q.Name)
-		}
-	case api.MethodFlush:
-		var q api.FlushRequest
-		if err = decode(request, &q); err == nil {
-			reply, err = f.flush(ctx, q)
-		}
-	default:
-		err = fmt.Errorf("method %q is not known", method)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return json.Marshal(reply)
-}
-
-func decode(p []byte, into any) error {
-	d := json.NewDecoder(bytes.NewReader(p))
-	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil {
-		return fmt.Errorf("read request: %w", err)
-	}
-	return nil
-}
-
-func (f *Feature) list() []*runner {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.runners
-}
-
-func (f *Feature) volumes() []api.Volume {
-	list := []api.Volume{}
-	for _, r := range f.list() {
-		list = append(list, r.show())
-	}
-	return list
-}
-
-func (f *Feature) find(name string) (*runner, error) {
-	for _, r := range f.list() {
-		if r.config.Name == name {
-			return r, nil
-		}
-	}
-	return nil, fmt.Errorf("there is no volume %q: see ratchetctl volume list", name)
-}
-
-func (f *Feature) volume(name string) (api.Volume, error) {
-	r, err := f.find(name)
-	if err != nil {
-		return api.Volume{}, err
-	}
-	return r.show(), nil
-}
-
-func (f *Feature) flush(ctx context.Context, q api.FlushRequest) (api.Volume, error) {
-	r, err := f.find(q.Name)
-	if err != nil {
-		return api.Volume{}, err
-	}
-	v, state, err := r.current()
-	if v == nil {
-		if err == nil {
-			err = errors.New("try again in a moment")
-		}
-		return api.Volume{}, fmt.Errorf("volume %s is %s: %w", q.Name, state, err)
-	}
-	if q.TimeoutMS > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, time.Duration(q.TimeoutMS)*time.Millisecond)
-		defer cancel()
-	}
-	if err := v.WaitUploaded(ctx); err != nil {
-		return api.Volume{}, fmt.Errorf("wait for the upload of volume %s: %w", q.Name, err)
-	}
-	return r.show(), nil
 }

@@ -122,12 +122,22 @@ func TestForeignDisk(t *testing.T) {
 			if e := event(f.runners); e.Health.String() != "DEGRADED" {
 				t.Errorf("health: %v", e.Health)
 			}
-			if err := os.WriteFile(b.disk, make([]byte, boxDisk), 0o600); err != nil { // what a claim does
+			if err := erase(b.disk); err != nil {
 				t.Fatal(err)
 			}
 			until(t, f, "attached")
 		})
 	}
+}
+
+// erase does what a claim does, without making the disk smaller even for a moment.
+func erase(disk string) error {
+	f, err := os.OpenFile(disk, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(make([]byte, boxDisk))
+	return errors.Join(err, f.Close())
 }
 
 // TestStoreMissing waits with a blank disk for its store.

@@ -44,7 +44,7 @@ func child(section []byte) error {
 		return err
 	}
 	handles := map[string]plugin.Handle{}
-	for i, want := range []string{wantNBD, wantDisk(0), wantStore(0)} {
+	for i, want := range []string{wantListener(0), wantDisk(0), wantStore(0)} {
 		handles[want] = plugin.Handle{Name: want, ID: "test", File: os.NewFile(uintptr(3+i), want)}
 	}
 	if err := f.Start(stop, &plugin.Session{Handles: handles, Report: func(plugin.Event) {}, Log: slog.New(slog.DiscardHandler)}); err != nil {
@@ -145,7 +145,7 @@ func (b *box) start() *Feature {
 	l, d, s := b.files()
 	events := make(chan *pluginpb.Event, 1)
 	err := f.Start(b.t.Context(), &plugin.Session{
-		Handles: map[string]plugin.Handle{wantNBD: {File: l}, wantDisk(0): {File: d, ID: "serial:test"}, wantStore(0): {File: s}},
+		Handles: map[string]plugin.Handle{wantListener(0): {File: l}, wantDisk(0): {File: d, ID: "serial:test"}, wantStore(0): {File: s}},
 		Log:     slog.New(slog.DiscardHandler),
 		Report: func(e plugin.Event) {
 			select {

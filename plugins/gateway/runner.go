@@ -15,6 +15,7 @@ import (
 	"github.com/ratchetos/ratchet/plugins/gateway/volume"
 	"github.com/ratchetos/ratchet/plugins/internal/log"
 	"github.com/ratchetos/ratchet/plugins/internal/log/filedisk"
+	"github.com/ratchetos/ratchet/plugins/internal/log/ring"
 	"github.com/ratchetos/ratchet/plugins/internal/objstore"
 	"github.com/ratchetos/ratchet/plugins/internal/objstore/driver"
 )
@@ -36,19 +37,23 @@ const (
 type runner struct {
 	config  VolumeConfig
 	disk    plugin.Handle
+	cached  plugin.Handle // the disk once more, for reads through the page cache
+	ring    plugin.Handle // memory that outlives the process
 	dir     plugin.Handle // of a dir store
-	exports *nbd.Set
+	key     []byte        // of encryption, nil for none
+	faces   *faces
 	log     *slog.Logger
 	changed func() // something worth reporting happened
 
-	mu     sync.Mutex
-	state  string // before volume is set
-	err    error
-	took   time.Duration
-	store  objstore.Store
-	volume *volume.Volume
-	export *nbd.Export
-	moved  chan struct{} // closed after a try, for those who wait for the volume
+	mu      sync.Mutex
+	state   string // before volume is set
+	err     error
+	took    time.Duration
+	store   objstore.Store
+	window  []byte // the ring, mapped as long as the process lives: a late reader may look into it
+	volume  *volume.Volume
+	exports []*nbd.Export
+	moved   chan struct{} // closed after a try, for those who wait for the volume
 }
 
 // errForeign is a disk with content that is not ours.
@@ -76,7 +81,7 @@ func (r *runner) run(ctx context.Context) {
 }
 
 func hopeless(err error) bool {
-	for _, e := range []error{volume.ErrOtherVolume, remote.ErrSize, log.ErrMediaCorrupt, log.ErrTooNew, log.ErrTooLarge} {
+	for _, e := range []error{volume.ErrOtherVolume, remote.ErrSize, log.ErrMediaCorrupt, log.ErrTooNew, log.ErrOldFormat, log.ErrTooLarge, volume.ErrShrink} {
 		if errors.Is(err, e) {
 			return true
 		}
@@ -95,8 +100,7 @@ func (r *runner) open(ctx context.Context) error {
 	switch {
 	case err == nil:
 		r.volume, r.took = v, time.Since(start)
-		r.export = &nbd.Export{Name: r.config.Name, Description: "cached volume", Backend: backend{v}}
-		err = r.exports.Add(r.export)
+		r.exports, err = r.faces.add(r.config, v, r.window != nil)
 	case errors.As(err, &foreign):
 		r.state = stateNeedsClaim
 	case hopeless(err):
@@ -121,7 +125,7 @@ func (r *runner) open(ctx context.Context) error {
 }
 
 func (r *runner) bringUp(ctx context.Context) (*volume.Volume, error) {
-	d, err := filedisk.New(r.disk.File)
+	d, err := filedisk.New(r.disk.File, filedisk.Options{Cached: r.cached.File})
 	if err != nil {
 		return nil, err
 	}
@@ -137,11 +141,41 @@ func (r *runner) bringUp(ctx context.Context) (*volume.Volume, error) {
 			return nil, err
 		}
 	}
+	window, err := r.mapRing()
+	if err != nil {
+		return nil, err
+	}
 	return volume.Open(ctx, volume.Options{
 		Name: r.config.Name, Size: int64(r.config.Size), Disk: d, Store: r.store, Log: r.log,
-		LogSize: int64(r.config.LogSize) &^ (log.BlockSize - 1), MaxAge: time.Duration(r.config.Upload.MaxAge),
-		MaxBatch: int64(r.config.Upload.MaxBatch), ReadTimeout: time.Duration(r.config.ReadTimeout),
+		Window: window, Secret: r.key, ReadAhead: r.readAhead(), MaxAge: time.Duration(r.config.Upload.MaxAge),
+		MaxBatch: int64(r.config.Upload.MaxBatch), ReadTimeout: time.Duration(r.config.ReadTimeout), Hold: r.config.Upload.Hold,
 	})
+}
+
+// mapRing returns the memory that core holds for the volume, nil if there is none. Its size may be that of an
+// earlier configuration: a change waits for a clean end.
+func (r *runner) mapRing() ([]byte, error) {
+	if r.window != nil || r.ring.File == nil {
+		return r.window, nil
+	}
+	m, err := ring.Map(r.ring.File)
+	if err != nil {
+		return nil, err
+	}
+	r.window = m.Memory()
+	return r.window, nil
+}
+
+// readAhead is the volume's option: configured nothing means the default, 0 means none.
+func (r *runner) readAhead() int64 {
+	switch n := r.config.ReadAhead; {
+	case n == nil:
+		return 0
+	case *n == 0:
+		return -1
+	default:
+		return int64(*n)
+	}
 }
 
 // blankProbe is what must be zero at both ends of a disk that nobody has a known format on.
@@ -176,7 +210,7 @@ func blank(d *filedisk.Disk, id string) error {
 
 // formatted reports whether the disk is ours already, so that opening it needs no store.
 func (r *runner) formatted() bool {
-	d, err := filedisk.New(r.disk.File)
+	d, err := filedisk.New(r.disk.File, filedisk.Options{Cached: r.cached.File})
 	if err != nil {
 		return false
 	}
@@ -197,7 +231,7 @@ func (r *runner) close() error {
 	defer r.mu.Unlock()
 	var errs []error
 	if r.volume != nil {
-		r.exports.Remove(r.config.Name)
+		r.faces.remove(r.config.Name)
 		errs = append(errs, r.volume.Close())
 	}
 	if r.store != nil {

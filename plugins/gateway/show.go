@@ -34,9 +34,10 @@ func (f *Feature) show(ctx context.Context) {
 // show describes the volume as it is now.
 func (r *runner) show() api.Volume {
 	r.mu.Lock()
-	v, export := r.volume, r.export
+	v := r.volume
 	out := api.Volume{
 		Name: r.config.Name, State: r.state, Disk: r.config.Disk, Size: uint64(r.config.Size), Remote: "unknown",
+		WarnAt: r.config.WarnAt, Held: r.config.Upload.Hold,
 		OpenDurationUS: r.took.Microseconds(),
 	}
 	if r.err != nil {
@@ -46,6 +47,7 @@ func (r *runner) show() api.Volume {
 	if v == nil {
 		return out
 	}
+	out.Connections = r.requests().Connections
 	s := v.Status()
 	out.State, out.Remote = string(s.State), "ok"
 	if s.Remote.Down {
@@ -56,12 +58,11 @@ func (r *runner) show() api.Volume {
 	}
 	out.Message = explain(s)
 	out.DirtyBytes, out.OldestDirtyMS = uint64(s.DirtyBytes), s.OldestDirty.Milliseconds()
-	out.CachedBytes, out.CacheSize = uint64(s.CachedBytes), uint64(s.CacheSize)
+	out.CachedBytes, out.CacheSize = uint64(s.HeldBytes), uint64(s.LogSize)
 	out.LogBytes, out.LogSize = uint64(s.LogBytes), uint64(s.LogSize)
 	out.DurableSeq, out.UploadedSeq, out.Epoch = s.DurableSeq, s.UploadedSeq, s.Epoch
-	out.Hits, out.Misses, out.CorruptBlocks = s.Hits, s.Misses, s.Corrupt
+	out.Hits, out.Misses, out.CorruptBlocks = s.Hits, s.Misses, s.Rotten
 	out.UploadedBytes, out.UploadBatches = s.Uploaded, s.Batches
-	out.Connections = export.Stats().Snapshot().Connections
 	return out
 }
 
@@ -90,52 +91,26 @@ func explain(s volume.Status) string {
 func event(runners []*runner) *pluginpb.Event {
 	e := &pluginpb.Event{Message: fmt.Sprintf("%d volumes", len(runners))}
 	table := &pluginpb.Table{Name: "volumes", Columns: []string{"volume", "state", "size", "dirty", "cached", "hits", "misses", "store", "message"}}
+	var all []alert
 	for _, r := range runners {
-		v := r.show()
-		if v.State != string(volume.Attached) && v.State != string(volume.Opening) && v.State != stateStarting {
-			e.Health = pluginpb.Event_DEGRADED
-			e.Message = fmt.Sprintf("volume %s is %s", v.Name, v.State)
-		}
+		v, requests := r.show(), r.requests()
 		table.Rows = append(table.Rows, &pluginpb.Row{Cells: []string{
 			v.Name, v.State, mib(v.Size), mib(v.DirtyBytes), mib(v.CachedBytes), fmt.Sprint(v.Hits), fmt.Sprint(v.Misses), v.Remote, v.Message,
 		}})
-		e.Gauges = append(e.Gauges, gauges(v)...)
+		all = append(all, alertsOf(v)...)
+		e.Gauges = append(e.Gauges, gauges(v, requests)...)
+		e.Histograms = append(e.Histograms, histograms(v.Name, requests)...)
 		if v.DirtyBytes > 0 {
 			e.Jobs = append(e.Jobs, &pluginpb.Job{Name: "upload " + v.Name, Done: v.UploadedBytes, Total: v.UploadedBytes + v.DirtyBytes, Unit: "bytes"})
 		}
 	}
 	e.Tables = []*pluginpb.Table{table}
+	if len(all) > 0 {
+		first := mostUrgent(all)
+		e.Health, e.Message = pluginpb.Event_DEGRADED, fmt.Sprintf("volume %s %s", first[0].volume, first[0].what)
+		e.Tables = append(e.Tables, alertTable(first))
+	}
 	return e
 }
 
 func mib(n uint64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
-
-func gauges(v api.Volume) []*pluginpb.Gauge {
-	down := 0.0
-	if v.Remote == "down" {
-		down = 1
-	}
-	var list []*pluginpb.Gauge
-	for _, g := range []struct {
-		name, help string
-		value      float64
-		counter    bool
-	}{
-		{"volume_size_bytes", "size of the volume", float64(v.Size), false},
-		{"volume_dirty_bytes", "in the local log and not yet in the store", float64(v.DirtyBytes), false},
-		{"volume_oldest_dirty_seconds", "how long the oldest of them has waited", float64(v.OldestDirtyMS) / 1000, false},
-		{"volume_cached_bytes", "in the read cache", float64(v.CachedBytes), false},
-		{"volume_log_used_bytes", "of the write log", float64(v.LogBytes), false},
-		{"volume_log_size_bytes", "of the write log", float64(v.LogSize), false},
-		{"volume_hits_total", "reads served locally", float64(v.Hits), true},
-		{"volume_misses_total", "reads that needed the store", float64(v.Misses), true},
-		{"volume_corrupt_blocks_total", "cached blocks that did not match their checksum", float64(v.CorruptBlocks), true},
-		{"volume_uploaded_bytes_total", "of log uploaded since start", float64(v.UploadedBytes), true},
-		{"volume_upload_batches_total", "batches uploaded since start", float64(v.UploadBatches), true},
-		{"volume_store_down", "1 while the store does not answer", down, false},
-		{"volume_nbd_connections", "NBD clients", float64(v.Connections), false},
-	} {
-		list = append(list, &pluginpb.Gauge{Name: g.name, Help: g.help, Value: g.value, Counter: g.counter, Labels: map[string]string{"volume": v.Name}})
-	}
-	return list
-}

@@ -18,6 +18,8 @@ import (
 type Options struct {
 	// Areas is comma-separated; all if empty.
 	Areas string
+	// Quick makes ratios of two alternations instead of nine: enough to see whether a change matters, not to state a figure.
+	Quick bool
 	// Dir is for what is built and booted, build/bench if empty.
 	Dir string
 	// File gets the figures, build/bench.json if empty.
@@ -36,10 +38,10 @@ type area struct {
 
 // areas in the order they run: image leaves behind what boot needs.
 func areas() []area {
-	return []area{{"image", (*session).image}, {"boot", (*session).boot}, {"core", (*session).core}}
+	return append([]area{{"image", (*session).image}, {"boot", (*session).boot}, {"core", (*session).core}}, gatewayAreas()...)
 }
 
-// choose returns the areas of a comma-separated list.
+// choose returns the areas of a comma-separated list. A name without a slash stands for all areas below it as well.
 func choose(list string) ([]area, error) {
 	all := areas()
 	if strings.TrimSpace(list) == "" {
@@ -47,7 +49,12 @@ func choose(list string) ([]area, error) {
 	}
 	var names []string
 	for _, a := range all {
-		names = append(names, a.name)
+		group, _, _ := strings.Cut(a.name, "/")
+		for _, name := range []string{group, a.name} {
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
 	}
 	wanted := make(map[string]bool)
 	for name := range strings.SplitSeq(list, ",") {
@@ -57,7 +64,10 @@ func choose(list string) ([]area, error) {
 		}
 		wanted[name] = true
 	}
-	return slices.DeleteFunc(all, func(a area) bool { return !wanted[a.name] }), nil
+	return slices.DeleteFunc(all, func(a area) bool {
+		group, _, _ := strings.Cut(a.name, "/")
+		return !wanted[a.name] && !wanted[group]
+	}), nil
 }
 
 // session is one run in progress.
@@ -66,6 +76,7 @@ type session struct {
 	figures Recorder
 	source  builder.Source
 	built   map[string]builder.Manifest // by flavour
+	binary  string                      // the appliance for this machine, once compiled
 }
 
 // Run measures. An area that cannot be measured does not keep the others from it; the error names each.

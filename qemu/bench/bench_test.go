@@ -18,8 +18,9 @@ import (
 
 func TestChoose(t *testing.T) {
 	for _, c := range []struct{ list, want string }{
-		{"", "image boot core"},
-		{" ", "image boot core"},
+		{"", "image boot core gateway/local gateway/sustained gateway/remote gateway/s3backer gateway/memory gateway/cut"},
+		{" gateway ", "gateway/local gateway/sustained gateway/remote gateway/s3backer gateway/memory gateway/cut"},
+		{"gateway/cut,image", "image gateway/cut"},
 		{"core", "core"},
 		{"core, image", "image core"}, // always in the order of the run
 		{"core,core", "core"},
@@ -36,7 +37,7 @@ func TestChoose(t *testing.T) {
 			t.Errorf("choose(%q) = %v, want %s", c.list, names, c.want)
 		}
 	}
-	for _, list := range []string{"gateway", "core,", "Core"} {
+	for _, list := range []string{"gateways", "gateway/", "core,", "Core"} {
 		if _, err := choose(list); err == nil || !strings.Contains(err.Error(), "image boot core") {
 			t.Errorf("choose(%q): error %v, want one that names the areas", list, err)
 		}

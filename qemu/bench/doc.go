@@ -7,5 +7,6 @@
 // interleaved in one run.
 //
 // [Run] goes through the areas one after another, so that they do not disturb each other, and says before and after
-// each how busy the machine is. Each area is one file: image.go, boot.go, core.go. All they make lies in Options.Dir.
+// each how busy the machine is. An area is one file: image.go, boot.go, core.go; gateway is several areas, gateway_*.go.
+// All they make lies in Options.Dir.
 package bench

@@ -39,12 +39,13 @@ plugins:
   gateway:
     volumes:
       - {name: %s, size: 256MiB, disk: "file:%s", store: {driver: dir, path: %q}}
-    nbd: {listen: "tcp:%s"}
+    nbd: {listen: ["tcp:%s"]}
 `
 
 // workstation is `ratchet core` on this machine.
 type workstation struct {
 	binary  string
+	dir     string // what survives a restart: configuration, state, disk
 	address string // of the API
 	nbd     string // host:port
 	client  *client.Client
@@ -53,18 +54,55 @@ type workstation struct {
 	cmd  *exec.Cmd
 	run  string // directory of the sockets
 	log  tail
-	done chan struct{} // closed when core has ended
+	done chan struct{} // of this start; closed when core has ended
 }
 
-// workstation compiles the appliance, starts core and waits until the gateway serves.
-func (s *session) workstation(ctx context.Context) (w *workstation, err error) {
+// workstation starts core with one small volume and waits until the gateway serves.
+func (s *session) workstation(ctx context.Context) (*workstation, error) {
 	dir, err := s.folder("core")
 	if err != nil {
 		return nil, err
 	}
-	w = &workstation{binary: filepath.Join(dir, "ratchet"), note: s.note, done: make(chan struct{})}
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	address, disk := fmt.Sprintf("127.0.0.1:%d", port), filepath.Join(dir, "disk.img")
+	if err := box.Sparse(disk, dataDisk); err != nil {
+		return nil, err
+	}
+	w, err := s.appliance(ctx, dir, fmt.Sprintf(workstationConfig, volume, disk, filepath.Join(dir, "store"), address))
+	if err != nil {
+		return nil, err
+	}
+	w.nbd = address
+	return w, nil
+}
+
+// compile makes the appliance once a run and returns its path.
+func (s *session) compile(ctx context.Context) (string, error) {
+	if s.binary != "" {
+		return s.binary, nil
+	}
 	s.note("compile the appliance")
-	if err := s.source.Compile(ctx, w.binary); err != nil {
+	path := filepath.Join(s.Dir, "ratchet")
+	if err := os.MkdirAll(s.Dir, 0o755); err != nil {
+		return "", err
+	}
+	if err := s.source.Compile(ctx, path); err != nil {
+		return "", err
+	}
+	s.binary = path
+	return path, nil
+}
+
+// appliance starts core with a configuration; all that it keeps is in dir.
+func (s *session) appliance(ctx context.Context, dir, config string) (w *workstation, err error) {
+	w = &workstation{dir: dir, note: s.note}
+	if w.binary, err = s.compile(ctx); err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(w.config(), []byte(config), 0o644); err != nil {
 		return nil, err
 	}
 	// A socket's path must be short, and plugins, which run as users of their own, must be able to get there.
@@ -74,27 +112,17 @@ func (s *session) workstation(ctx context.Context) (w *workstation, err error) {
 	if err := os.Chmod(w.run, 0o755); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(w.run))
 	}
-	if err := w.start(ctx, dir); err != nil {
+	if err := w.start(ctx); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(w.run))
 	}
 	return w, nil
 }
 
-func (w *workstation) start(ctx context.Context, dir string) error {
-	port, err := freePort()
-	if err != nil {
-		return err
-	}
-	w.nbd = fmt.Sprintf("127.0.0.1:%d", port)
-	disk, config := filepath.Join(dir, "disk.img"), filepath.Join(dir, "appliance.yaml")
-	if err := box.Sparse(disk, dataDisk); err != nil {
-		return err
-	}
-	text := fmt.Sprintf(workstationConfig, volume, disk, filepath.Join(dir, "store"), w.nbd)
-	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
-		return err
-	}
-	w.cmd = exec.CommandContext(ctx, w.binary, "core", "--config", config, "--state", filepath.Join(dir, "state"), "--run", w.run)
+func (w *workstation) config() string { return filepath.Join(w.dir, "appliance.yaml") }
+
+// start runs core and returns when the gateway is ready. It may be called again after the process has ended.
+func (w *workstation) start(ctx context.Context) error {
+	w.cmd = exec.CommandContext(ctx, w.binary, "core", "--config", w.config(), "--state", filepath.Join(w.dir, "state"), "--run", w.run)
 	w.cmd.Cancel = func() error { return w.cmd.Process.Signal(syscall.SIGTERM) }
 	w.cmd.WaitDelay = stopLimit
 	stderr, err := w.cmd.StderrPipe()
@@ -105,6 +133,7 @@ func (w *workstation) start(ctx context.Context, dir string) error {
 		return fmt.Errorf("start core: %w", err)
 	}
 	ready := make(chan struct{})
+	w.done = make(chan struct{})
 	go w.follow(stderr, ready)
 	w.address = "unix:" + filepath.Join(w.run, "api.sock")
 	if w.client, err = client.New(client.Options{Address: w.address}); err != nil {
@@ -240,4 +269,13 @@ func (t *tail) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return strings.Join(t.lines, "\n")
+}
+
+// ctl runs one command of ratchetctl.
+func (w *workstation) ctl(ctx context.Context, args ...string) error {
+	out, err := exec.CommandContext(ctx, w.binary, append([]string{"ctl", "--address", w.address}, args...)...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("ratchetctl %s: %w: %s", strings.Join(args, " "), err, tailText(out))
+	}
+	return nil
 }

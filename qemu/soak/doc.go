@@ -1,6 +1,8 @@
-// Package soak interrupts the secure counter until it is believed: `make soak`.
+// Package soak interrupts a system until it is believed: `make soak SYSTEM=…`.
 //
-//	engine.go   thousands of seeded power cuts on the real engines, in processes of package boot/interrupt's tests
+//	engine.go   a package's own tests, run as often as the soak asks
+//	counter.go  secure-counter: thousands of seeded power cuts on the real engines, and machines
+//	volume.go   cached-volume: killed processes, simulated power cuts, a recorded disk, and a machine whose data disk fails
 //	machine.go  a machine in QEMU whose power fails before a chosen request to its disk or its TPM
 //	update.go   updates under UEFI, interrupted anywhere from the first byte on STATE to the healthy boot
 //	config.go   configuration attempts and the boots that close them, without UEFI

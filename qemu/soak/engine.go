@@ -7,64 +7,44 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
-
-	"golang.org/x/sync/errgroup"
 )
 
-const (
-	enginePackage = "./boot/interrupt"
-	// processes side by side: the reference TPM is one in a process.
-	processes = 2
-	// apart are the seeds of two processes.
-	apart = 1_000_000
-)
+// suite is a compiled test binary whose tests interrupt something as often as a flag says, and print the result as
+// "soak SYSTEM.WHAT n tried, n lost".
+type suite struct{ pkg, binary string }
 
-// engines runs the simulator's tests for as many interruptions as are wanted.
-func engines(ctx context.Context, o Options) (tally, error) {
-	total := tally{what: "engine"}
-	binary := filepath.Join(o.Dir, "interrupt.test")
-	build := exec.CommandContext(ctx, "go", "test", "-c", "-o", binary, enginePackage)
+func compile(ctx context.Context, o Options, pkg string) (suite, error) {
+	s := suite{pkg: pkg, binary: filepath.Join(o.Dir, strings.ReplaceAll(filepath.Clean(pkg), "/", "-")+".test")}
+	build := exec.CommandContext(ctx, "go", "test", "-c", "-o", s.binary, pkg)
 	if out, err := build.CombinedOutput(); err != nil {
-		return total, fmt.Errorf("compile %s: %w\n%s", enginePackage, err, bytes.TrimSpace(out))
+		return s, fmt.Errorf("compile %s: %w\n%s", pkg, err, bytes.TrimSpace(out))
 	}
-	var parts [processes]tally
-	var g errgroup.Group
-	for i := range parts {
-		g.Go(func() (err error) {
-			n := o.Interruptions / processes
-			if i == 0 {
-				n += o.Interruptions % processes
-			}
-			parts[i], err = engine(ctx, o, binary, i, n)
-			return err
-		})
-	}
-	err := g.Wait()
-	for _, p := range parts {
-		total.tried, total.lost = total.tried+p.tried, total.lost+p.lost
-	}
-	return total, err
+	return s, nil
 }
 
-// engine is one process. A lost box is a result; a process that does not come to its last line is an error.
-func engine(ctx context.Context, o Options, binary string, i, n int) (t tally, err error) {
-	cmd := exec.CommandContext(ctx, binary, "-test.run", "^TestSoak$", "-test.v", "-test.timeout", "2h",
-		"-interruptions", strconv.Itoa(n), "-seed", strconv.FormatUint(o.Seed+uint64(i)*apart, 10))
-	cmd.Dir = enginePackage
+// run is one process. A loss is a result; a process that does not come to its line is an error.
+func (s suite) run(ctx context.Context, o Options, what string, i int, test string, args ...string) (tally, error) {
+	t := tally{system: o.System, what: what}
+	cmd := exec.CommandContext(ctx, s.binary, append([]string{"-test.run", "^" + test + "$", "-test.v", "-test.timeout", "2h"}, args...)...)
+	cmd.Dir = s.pkg
 	out, failed := cmd.CombinedOutput()
-	log := filepath.Join(o.Dir, fmt.Sprintf("engine-%d.log", i))
+	log := filepath.Join(o.Dir, fmt.Sprintf("%s-%d.log", what, i))
 	if err := os.WriteFile(log, out, 0o644); err != nil {
 		return t, err
 	}
+	prefix := fmt.Sprintf("soak %s.%s ", o.System, what)
 	for line := range strings.Lines(string(out)) {
-		if k, _ := fmt.Sscanf(line, "soak secure-counter.engine %d tried, %d lost", &t.tried, &t.lost); k == 2 && (t.lost > 0) == (failed != nil) {
+		_, rest, found := strings.Cut(line, prefix) // behind file and line, when the test logs it
+		if !found {
+			continue
+		}
+		if n, _ := fmt.Sscanf(rest, "%d tried, %d lost", &t.tried, &t.lost); n == 2 && (t.lost > 0) == (failed != nil) {
 			if t.lost > 0 {
 				fmt.Fprintf(o.Out, "  see %s\n", log)
 			}
 			return t, nil
 		}
 	}
-	return t, fmt.Errorf("%s did not end as it should (%w); see %s", enginePackage, failed, log)
+	return t, fmt.Errorf("%s of %s did not end as it should (%w); see %s", test, s.pkg, failed, log)
 }

@@ -5,21 +5,20 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
-
-	"golang.org/x/sync/errgroup"
-
-	"github.com/ratchetos/ratchet/image/builder"
+	"slices"
+	"strings"
 )
 
 // Options of a soak. The zero value is the whole of it.
 type Options struct {
-	// System is the one to soak; there is only secure-counter, the default.
+	// System is the one to soak, secure-counter if empty.
 	System string
 	// Interruptions of the engines; 10,000 if zero, none if negative.
 	Interruptions int
-	// Machines is the number of interruptions in QEMU, a third of them of updates; 24 if zero, none if negative.
+	// Machines is the number of interruptions in QEMU, the system's own number if zero, none if negative.
 	Machines int
 	// Seed of the first life; 1 if zero.
 	Seed uint64
@@ -28,28 +27,39 @@ type Options struct {
 	Out io.Writer
 }
 
-// ErrLost means that at least one box did not come back.
-var ErrLost = errors.New("not every interrupted box came back")
+// ErrLost means that at least one interruption lost something.
+var ErrLost = errors.New("not everything came back after every interruption")
 
-const system = "secure-counter"
+// systems and how each is soaked. A run prints its lines as it goes.
+var systems = map[string]struct {
+	machines int
+	run      func(context.Context, Options) ([]tally, error)
+}{
+	"secure-counter": {24, secureCounter},
+	"cached-volume":  {30, cachedVolume},
+}
+
+// Systems that can be soaked, by name.
+func Systems() []string { return slices.Sorted(maps.Keys(systems)) }
 
 // tally is a line of the result.
 type tally struct {
-	what        string
-	tried, lost int
+	system, what string
+	tried, lost  int
 }
 
 func (t tally) String() string {
-	return fmt.Sprintf("soak %s.%s %d tried, %d lost", system, t.what, t.tried, t.lost)
+	return fmt.Sprintf("soak %s.%s %d tried, %d lost", t.system, t.what, t.tried, t.lost)
 }
 
 // Run runs it in the source tree and prints a line a kind of interruption.
 func Run(ctx context.Context, o Options) error {
 	if o.System == "" {
-		o.System = system
+		o.System = "secure-counter"
 	}
-	if o.System != system {
-		return fmt.Errorf("soak %q: there is only %s", o.System, system)
+	s, ok := systems[o.System]
+	if !ok {
+		return fmt.Errorf("soak %q: use one of %s", o.System, strings.Join(Systems(), ", "))
 	}
 	pick := func(n *int, fallback int) {
 		if *n == 0 {
@@ -57,7 +67,7 @@ func Run(ctx context.Context, o Options) error {
 		}
 	}
 	pick(&o.Interruptions, 10_000)
-	pick(&o.Machines, 24)
+	pick(&o.Machines, s.machines)
 	if o.Seed == 0 {
 		o.Seed = 1
 	}
@@ -72,21 +82,9 @@ func Run(ctx context.Context, o Options) error {
 	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
 		return err
 	}
-	var results []tally
-	if o.Interruptions > 0 {
-		r, err := engines(ctx, o)
-		if err != nil {
-			return err
-		}
-		results = append(results, r)
-		fmt.Fprintln(o.Out, r)
-	}
-	if o.Machines > 0 {
-		r, err := machines(ctx, o)
-		if err != nil {
-			return err
-		}
-		results = append(results, r...)
+	results, err := s.run(ctx, o)
+	if err != nil {
+		return err
 	}
 	for _, r := range results {
 		if r.lost > 0 {
@@ -94,23 +92,4 @@ func Run(ctx context.Context, o Options) error {
 		}
 	}
 	return nil
-}
-
-// machines interrupts two machines, side by side.
-func machines(ctx context.Context, o Options) ([]tally, error) {
-	out := &lines{to: o.Out}
-	image := filepath.Join(o.Dir, "image")
-	if _, err := (builder.Options{Flavour: "full", Out: image, Version: "soak.0"}).Build(ctx); err != nil {
-		return nil, err
-	}
-	updates := (o.Machines + 2) / 3 // each takes as long as two of the others
-	r := []tally{{what: "update"}, {what: "config"}}
-	var g errgroup.Group
-	g.Go(func() error { return updateLife(ctx, o, image, updates, out, &r[0]) })
-	g.Go(func() error { return configLife(ctx, o, image, o.Machines-updates, out, &r[1]) })
-	err := g.Wait()
-	for _, t := range r {
-		out.print("%s", t)
-	}
-	return r, err
 }

@@ -83,7 +83,7 @@ network: {management: {nic: "mac:52:54:00:72:61:01", dhcp: true}}
 time: {ntp: []}
 plugins:
   gateway:
-    nbd: {listen: "tcp::10809"}
+    nbd: {listen: ["tcp::10809"]}
     volumes:
 %s  dataplane:
     links:

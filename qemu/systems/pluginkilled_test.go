@@ -27,7 +27,7 @@ plugins:
         size: 64MiB
         disk: file:%[1]s/disk
         store: {driver: dir, path: %[1]s/store}
-    nbd: {listen: "unix:%[1]s/nbd.sock"}
+    nbd: {listen: ["unix:%[1]s/nbd.sock"]}
 `
 
 // workstation is core on the host, as on a developer's machine.

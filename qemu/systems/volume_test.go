@@ -44,7 +44,7 @@ plugins:
         size: 16MiB
         disk: serial:ratchet-foreign
         store: {driver: s3, endpoint: "http://10.0.2.2:%[1]s", region: us-east-1, bucket: %[2]s, access_key: %[3]s, secret_key: %[4]s}
-    nbd: {listen: "tcp::10809"}
+    nbd: {listen: ["tcp::10809"]}
 `
 
 // volumeSuite is a box with volumes, the store they live in, and what main must hold.

@@ -645,6 +645,7 @@ type Plugin struct {
 	Jobs          []*pluginpb.Job        `protobuf:"bytes,15,rep,name=jobs,proto3" json:"jobs,omitempty"`
 	Methods       []*pluginpb.Method     `protobuf:"bytes,16,rep,name=methods,proto3" json:"methods,omitempty"`
 	Spare         bool                   `protobuf:"varint,17,opt,name=spare,proto3" json:"spare,omitempty"` // a second process stands by
+	Histograms    []*pluginpb.Histogram  `protobuf:"bytes,18,rep,name=histograms,proto3" json:"histograms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -796,6 +797,13 @@ func (x *Plugin) GetSpare() bool {
 		return x.Spare
 	}
 	return false
+}
+
+func (x *Plugin) GetHistograms() []*pluginpb.Histogram {
+	if x != nil {
+		return x.Histograms
+	}
+	return nil
 }
 
 type VersionRequest struct {
@@ -1647,6 +1655,7 @@ type ApplyConfigRequest struct {
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Yaml          []byte                 `protobuf:"bytes,2,opt,name=yaml,proto3" json:"yaml,omitempty"`
 	ConfirmMs     int64                  `protobuf:"varint,3,opt,name=confirm_ms,json=confirmMs,proto3" json:"confirm_ms,omitempty"` // > 0: revert after this time unless confirmed
+	Base          string                 `protobuf:"bytes,4,opt,name=base,proto3" json:"base,omitempty"`                             // digest of the document that this one was made from; refused if the box runs another by now
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1700,6 +1709,13 @@ func (x *ApplyConfigRequest) GetConfirmMs() int64 {
 		return x.ConfirmMs
 	}
 	return 0
+}
+
+func (x *ApplyConfigRequest) GetBase() string {
+	if x != nil {
+		return x.Base
+	}
+	return ""
 }
 
 type ApplyConfigReply struct {
@@ -2819,7 +2835,7 @@ const file_api_proto_rawDesc = "" +
 	"generation\x18\x02 \x01(\x04R\n" +
 	"generation\x12 \n" +
 	"\frevert_in_ms\x18\x03 \x01(\x03R\n" +
-	"revertInMs\"\xa0\x04\n" +
+	"revertInMs\"\xde\x04\n" +
 	"\x06Plugin\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\asummary\x18\x02 \x01(\tR\asummary\x12\x14\n" +
@@ -2840,7 +2856,10 @@ const file_api_proto_rawDesc = "" +
 	"\x06gauges\x18\x0e \x03(\v2\x18.ratchet.plugin.v1.GaugeR\x06gauges\x12*\n" +
 	"\x04jobs\x18\x0f \x03(\v2\x16.ratchet.plugin.v1.JobR\x04jobs\x123\n" +
 	"\amethods\x18\x10 \x03(\v2\x19.ratchet.plugin.v1.MethodR\amethods\x12\x14\n" +
-	"\x05spare\x18\x11 \x01(\bR\x05spare\"\x10\n" +
+	"\x05spare\x18\x11 \x01(\bR\x05spare\x12<\n" +
+	"\n" +
+	"histograms\x18\x12 \x03(\v2\x1c.ratchet.plugin.v1.HistogramR\n" +
+	"histograms\"\x10\n" +
 	"\x0eVersionRequest\"h\n" +
 	"\fVersionReply\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x16\n" +
@@ -2887,12 +2906,13 @@ const file_api_proto_rawDesc = "" +
 	"\bseverity\x18\x04 \x01(\tR\bseverity\x12\x12\n" +
 	"\x04path\x18\x05 \x01(\tR\x04path\x12\x18\n" +
 	"\amessage\x18\x06 \x01(\tR\amessage\x12\x12\n" +
-	"\x04text\x18\a \x01(\tR\x04text\"[\n" +
+	"\x04text\x18\a \x01(\tR\x04text\"o\n" +
 	"\x12ApplyConfigRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04yaml\x18\x02 \x01(\fR\x04yaml\x12\x1d\n" +
 	"\n" +
-	"confirm_ms\x18\x03 \x01(\x03R\tconfirmMs\"\xc9\x01\n" +
+	"confirm_ms\x18\x03 \x01(\x03R\tconfirmMs\x12\x12\n" +
+	"\x04base\x18\x04 \x01(\tR\x04base\"\xc9\x01\n" +
 	"\x10ApplyConfigReply\x12B\n" +
 	"\vdiagnostics\x18\x01 \x03(\v2 .ratchet.api.v1.ConfigDiagnosticR\vdiagnostics\x12\x18\n" +
 	"\aapplied\x18\x02 \x01(\bR\aapplied\x12\x18\n" +
@@ -3059,6 +3079,7 @@ var file_api_proto_goTypes = []any{
 	(*pluginpb.Gauge)(nil),       // 46: ratchet.plugin.v1.Gauge
 	(*pluginpb.Job)(nil),         // 47: ratchet.plugin.v1.Job
 	(*pluginpb.Method)(nil),      // 48: ratchet.plugin.v1.Method
+	(*pluginpb.Histogram)(nil),   // 49: ratchet.plugin.v1.Histogram
 }
 var file_api_proto_depIdxs = []int32{
 	4,  // 0: ratchet.api.v1.StatusReply.verdict:type_name -> ratchet.api.v1.Verdict
@@ -3071,55 +3092,56 @@ var file_api_proto_depIdxs = []int32{
 	46, // 7: ratchet.api.v1.Plugin.gauges:type_name -> ratchet.plugin.v1.Gauge
 	47, // 8: ratchet.api.v1.Plugin.jobs:type_name -> ratchet.plugin.v1.Job
 	48, // 9: ratchet.api.v1.Plugin.methods:type_name -> ratchet.plugin.v1.Method
-	0,  // 10: ratchet.api.v1.PowerRequest.action:type_name -> ratchet.api.v1.PowerAction
-	8,  // 11: ratchet.api.v1.ListPluginsReply.plugins:type_name -> ratchet.api.v1.Plugin
-	25, // 12: ratchet.api.v1.CheckConfigReply.diagnostics:type_name -> ratchet.api.v1.ConfigDiagnostic
-	25, // 13: ratchet.api.v1.ApplyConfigReply.diagnostics:type_name -> ratchet.api.v1.ConfigDiagnostic
-	32, // 14: ratchet.api.v1.ListHardwareReply.devices:type_name -> ratchet.api.v1.Device
-	4,  // 15: ratchet.api.v1.Device.verdict:type_name -> ratchet.api.v1.Verdict
-	32, // 16: ratchet.api.v1.ClaimReply.device:type_name -> ratchet.api.v1.Device
-	4,  // 17: ratchet.api.v1.ShowCounterReply.verdict:type_name -> ratchet.api.v1.Verdict
-	40, // 18: ratchet.api.v1.ShowCounterReply.attempts:type_name -> ratchet.api.v1.Attempt
-	39, // 19: ratchet.api.v1.ShowCounterReply.measured:type_name -> ratchet.api.v1.Measured
-	1,  // 20: ratchet.api.v1.System.Status:input_type -> ratchet.api.v1.StatusRequest
-	9,  // 21: ratchet.api.v1.System.Version:input_type -> ratchet.api.v1.VersionRequest
-	11, // 22: ratchet.api.v1.System.Power:input_type -> ratchet.api.v1.PowerRequest
-	13, // 23: ratchet.api.v1.Plugins.List:input_type -> ratchet.api.v1.ListPluginsRequest
-	15, // 24: ratchet.api.v1.Plugins.Restart:input_type -> ratchet.api.v1.RestartRequest
-	17, // 25: ratchet.api.v1.Plugins.Logs:input_type -> ratchet.api.v1.LogsRequest
-	19, // 26: ratchet.api.v1.Plugins.Invoke:input_type -> ratchet.api.v1.InvokeRequest
-	21, // 27: ratchet.api.v1.Config.Show:input_type -> ratchet.api.v1.ShowConfigRequest
-	23, // 28: ratchet.api.v1.Config.Check:input_type -> ratchet.api.v1.CheckConfigRequest
-	26, // 29: ratchet.api.v1.Config.Apply:input_type -> ratchet.api.v1.ApplyConfigRequest
-	28, // 30: ratchet.api.v1.Config.Confirm:input_type -> ratchet.api.v1.ConfirmConfigRequest
-	30, // 31: ratchet.api.v1.Hardware.List:input_type -> ratchet.api.v1.ListHardwareRequest
-	33, // 32: ratchet.api.v1.Hardware.Claim:input_type -> ratchet.api.v1.ClaimRequest
-	35, // 33: ratchet.api.v1.Hardware.Release:input_type -> ratchet.api.v1.ReleaseRequest
-	37, // 34: ratchet.api.v1.Counter.Show:input_type -> ratchet.api.v1.ShowCounterRequest
-	41, // 35: ratchet.api.v1.Access.CreateToken:input_type -> ratchet.api.v1.CreateTokenRequest
-	43, // 36: ratchet.api.v1.Access.Enrol:input_type -> ratchet.api.v1.EnrolRequest
-	2,  // 37: ratchet.api.v1.System.Status:output_type -> ratchet.api.v1.StatusReply
-	10, // 38: ratchet.api.v1.System.Version:output_type -> ratchet.api.v1.VersionReply
-	12, // 39: ratchet.api.v1.System.Power:output_type -> ratchet.api.v1.PowerReply
-	14, // 40: ratchet.api.v1.Plugins.List:output_type -> ratchet.api.v1.ListPluginsReply
-	16, // 41: ratchet.api.v1.Plugins.Restart:output_type -> ratchet.api.v1.RestartReply
-	18, // 42: ratchet.api.v1.Plugins.Logs:output_type -> ratchet.api.v1.LogLine
-	20, // 43: ratchet.api.v1.Plugins.Invoke:output_type -> ratchet.api.v1.InvokeReply
-	22, // 44: ratchet.api.v1.Config.Show:output_type -> ratchet.api.v1.ShowConfigReply
-	24, // 45: ratchet.api.v1.Config.Check:output_type -> ratchet.api.v1.CheckConfigReply
-	27, // 46: ratchet.api.v1.Config.Apply:output_type -> ratchet.api.v1.ApplyConfigReply
-	29, // 47: ratchet.api.v1.Config.Confirm:output_type -> ratchet.api.v1.ConfirmConfigReply
-	31, // 48: ratchet.api.v1.Hardware.List:output_type -> ratchet.api.v1.ListHardwareReply
-	34, // 49: ratchet.api.v1.Hardware.Claim:output_type -> ratchet.api.v1.ClaimReply
-	36, // 50: ratchet.api.v1.Hardware.Release:output_type -> ratchet.api.v1.ReleaseReply
-	38, // 51: ratchet.api.v1.Counter.Show:output_type -> ratchet.api.v1.ShowCounterReply
-	42, // 52: ratchet.api.v1.Access.CreateToken:output_type -> ratchet.api.v1.CreateTokenReply
-	44, // 53: ratchet.api.v1.Access.Enrol:output_type -> ratchet.api.v1.EnrolReply
-	37, // [37:54] is the sub-list for method output_type
-	20, // [20:37] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	49, // 10: ratchet.api.v1.Plugin.histograms:type_name -> ratchet.plugin.v1.Histogram
+	0,  // 11: ratchet.api.v1.PowerRequest.action:type_name -> ratchet.api.v1.PowerAction
+	8,  // 12: ratchet.api.v1.ListPluginsReply.plugins:type_name -> ratchet.api.v1.Plugin
+	25, // 13: ratchet.api.v1.CheckConfigReply.diagnostics:type_name -> ratchet.api.v1.ConfigDiagnostic
+	25, // 14: ratchet.api.v1.ApplyConfigReply.diagnostics:type_name -> ratchet.api.v1.ConfigDiagnostic
+	32, // 15: ratchet.api.v1.ListHardwareReply.devices:type_name -> ratchet.api.v1.Device
+	4,  // 16: ratchet.api.v1.Device.verdict:type_name -> ratchet.api.v1.Verdict
+	32, // 17: ratchet.api.v1.ClaimReply.device:type_name -> ratchet.api.v1.Device
+	4,  // 18: ratchet.api.v1.ShowCounterReply.verdict:type_name -> ratchet.api.v1.Verdict
+	40, // 19: ratchet.api.v1.ShowCounterReply.attempts:type_name -> ratchet.api.v1.Attempt
+	39, // 20: ratchet.api.v1.ShowCounterReply.measured:type_name -> ratchet.api.v1.Measured
+	1,  // 21: ratchet.api.v1.System.Status:input_type -> ratchet.api.v1.StatusRequest
+	9,  // 22: ratchet.api.v1.System.Version:input_type -> ratchet.api.v1.VersionRequest
+	11, // 23: ratchet.api.v1.System.Power:input_type -> ratchet.api.v1.PowerRequest
+	13, // 24: ratchet.api.v1.Plugins.List:input_type -> ratchet.api.v1.ListPluginsRequest
+	15, // 25: ratchet.api.v1.Plugins.Restart:input_type -> ratchet.api.v1.RestartRequest
+	17, // 26: ratchet.api.v1.Plugins.Logs:input_type -> ratchet.api.v1.LogsRequest
+	19, // 27: ratchet.api.v1.Plugins.Invoke:input_type -> ratchet.api.v1.InvokeRequest
+	21, // 28: ratchet.api.v1.Config.Show:input_type -> ratchet.api.v1.ShowConfigRequest
+	23, // 29: ratchet.api.v1.Config.Check:input_type -> ratchet.api.v1.CheckConfigRequest
+	26, // 30: ratchet.api.v1.Config.Apply:input_type -> ratchet.api.v1.ApplyConfigRequest
+	28, // 31: ratchet.api.v1.Config.Confirm:input_type -> ratchet.api.v1.ConfirmConfigRequest
+	30, // 32: ratchet.api.v1.Hardware.List:input_type -> ratchet.api.v1.ListHardwareRequest
+	33, // 33: ratchet.api.v1.Hardware.Claim:input_type -> ratchet.api.v1.ClaimRequest
+	35, // 34: ratchet.api.v1.Hardware.Release:input_type -> ratchet.api.v1.ReleaseRequest
+	37, // 35: ratchet.api.v1.Counter.Show:input_type -> ratchet.api.v1.ShowCounterRequest
+	41, // 36: ratchet.api.v1.Access.CreateToken:input_type -> ratchet.api.v1.CreateTokenRequest
+	43, // 37: ratchet.api.v1.Access.Enrol:input_type -> ratchet.api.v1.EnrolRequest
+	2,  // 38: ratchet.api.v1.System.Status:output_type -> ratchet.api.v1.StatusReply
+	10, // 39: ratchet.api.v1.System.Version:output_type -> ratchet.api.v1.VersionReply
+	12, // 40: ratchet.api.v1.System.Power:output_type -> ratchet.api.v1.PowerReply
+	14, // 41: ratchet.api.v1.Plugins.List:output_type -> ratchet.api.v1.ListPluginsReply
+	16, // 42: ratchet.api.v1.Plugins.Restart:output_type -> ratchet.api.v1.RestartReply
+	18, // 43: ratchet.api.v1.Plugins.Logs:output_type -> ratchet.api.v1.LogLine
+	20, // 44: ratchet.api.v1.Plugins.Invoke:output_type -> ratchet.api.v1.InvokeReply
+	22, // 45: ratchet.api.v1.Config.Show:output_type -> ratchet.api.v1.ShowConfigReply
+	24, // 46: ratchet.api.v1.Config.Check:output_type -> ratchet.api.v1.CheckConfigReply
+	27, // 47: ratchet.api.v1.Config.Apply:output_type -> ratchet.api.v1.ApplyConfigReply
+	29, // 48: ratchet.api.v1.Config.Confirm:output_type -> ratchet.api.v1.ConfirmConfigReply
+	31, // 49: ratchet.api.v1.Hardware.List:output_type -> ratchet.api.v1.ListHardwareReply
+	34, // 50: ratchet.api.v1.Hardware.Claim:output_type -> ratchet.api.v1.ClaimReply
+	36, // 51: ratchet.api.v1.Hardware.Release:output_type -> ratchet.api.v1.ReleaseReply
+	38, // 52: ratchet.api.v1.Counter.Show:output_type -> ratchet.api.v1.ShowCounterReply
+	42, // 53: ratchet.api.v1.Access.CreateToken:output_type -> ratchet.api.v1.CreateTokenReply
+	44, // 54: ratchet.api.v1.Access.Enrol:output_type -> ratchet.api.v1.EnrolReply
+	38, // [38:55] is the sub-list for method output_type
+	21, // [21:38] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_api_proto_init() }

@@ -4,6 +4,8 @@ package apitest
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"strings"
 	"sync"
@@ -117,6 +119,9 @@ func (b *Backend) Plugins(context.Context) ([]*apipb.Plugin, error) {
 		Name: "gateway", Summary: "cached volumes", State: "ready", Version: "0.4.1", Generation: 7, Pid: 71,
 		SinceUnixMs: now.Add(-2 * time.Hour).UnixMilli(), Memory: 21 << 20, MemoryLimit: 256 << 20,
 		Health: "ok", Message: "1 volume, 12 MiB to upload",
+		Histograms: []*pluginpb.Histogram{{
+			Name: "request_seconds", Help: "latency", Labels: map[string]string{"request": "read"}, Bounds: []float64{0.001, 0.1}, Counts: []uint64{3, 5}, Count: 6, Sum: 1.5,
+		}},
 		Gauges: []*pluginpb.Gauge{
 			{Name: "dirty_bytes", Help: "bytes not uploaded yet", Value: 12 << 20, Labels: map[string]string{"volume": "demo"}},
 			{Name: "requests_total", Help: "NBD requests", Value: 7, Counter: true},
@@ -202,13 +207,22 @@ func (b *Backend) Invoke(_ context.Context, plugin, method string, request []byt
 
 // ShowConfig is the document that was applied last.
 func (b *Backend) ShowConfig(context.Context) (*apipb.ShowConfigReply, error) {
+	yaml := b.document()
+	return &apipb.ShowConfigReply{Name: "ledger", Yaml: yaml, Digest: digest(yaml)}, nil
+}
+
+func (b *Backend) document() []byte {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	yaml := b.config
-	if yaml == nil {
-		yaml = []byte("version: 1\nhostname: ap-7f3a\n")
+	if b.config == nil {
+		return []byte("version: 1\nhostname: ap-7f3a\n")
 	}
-	return &apipb.ShowConfigReply{Name: "ledger", Yaml: yaml, Digest: "9f86d081884c7d65"}, nil
+	return b.config
+}
+
+func digest(yaml []byte) string {
+	sum := sha256.Sum256(yaml)
+	return hex.EncodeToString(sum[:])
 }
 
 // CheckConfig finds one mistake: the word "cahce".
@@ -234,6 +248,9 @@ func (b *Backend) ApplyConfig(ctx context.Context, r *apipb.ApplyConfigRequest) 
 	}
 	if b.Isolated {
 		return nil, fmt.Errorf("apply configuration: %w", api.ErrNotReleased)
+	}
+	if base := r.GetBase(); base != "" && base != digest(b.document()) {
+		return nil, fmt.Errorf("%w: the configuration was changed meanwhile", api.ErrPrecondition)
 	}
 	b.note("apply %d bytes, confirm %d ms", len(r.GetYaml()), r.GetConfirmMs())
 	b.mu.Lock()

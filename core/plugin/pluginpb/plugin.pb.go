@@ -34,6 +34,9 @@ const (
 	Kind_LISTENER         Kind = 3 // listening socket
 	Kind_DIRECTORY        Kind = 4 // directory descriptor
 	Kind_MEMORY           Kind = 5 // memfd kept by core over restarts of the plugin
+	Kind_FILE             Kind = 6 // file opened for reading: a certificate, a key
+	Kind_DISK_CACHED      Kind = 7 // a disk that the plugin has as DISK, once more, for reading through the page cache
+	Kind_FACILITY         Kind = 8 // of the kernel, by its name in the hardware catalogue: its modules are loaded, its configfs directory is writable
 )
 
 // Enum value maps for Kind.
@@ -45,6 +48,9 @@ var (
 		3: "LISTENER",
 		4: "DIRECTORY",
 		5: "MEMORY",
+		6: "FILE",
+		7: "DISK_CACHED",
+		8: "FACILITY",
 	}
 	Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED": 0,
@@ -53,6 +59,9 @@ var (
 		"LISTENER":         3,
 		"DIRECTORY":        4,
 		"MEMORY":           5,
+		"FILE":             6,
+		"DISK_CACHED":      7,
+		"FACILITY":         8,
 	}
 )
 
@@ -264,16 +273,19 @@ func (*DescribeRequest) Descriptor() ([]byte, []int) {
 }
 
 type Descriptor struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Version       string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
-	Summary       string                 `protobuf:"bytes,3,opt,name=summary,proto3" json:"summary,omitempty"`                               // one line for people
-	ConfigSchema  string                 `protobuf:"bytes,4,opt,name=config_schema,json=configSchema,proto3" json:"config_schema,omitempty"` // JSON Schema of the plugin's configuration section
-	Capabilities  []string               `protobuf:"bytes,5,rep,name=capabilities,proto3" json:"capabilities,omitempty"`                     // Linux capabilities wanted, e.g. "CAP_NET_ADMIN"
-	OwnNetns      bool                   `protobuf:"varint,6,opt,name=own_netns,json=ownNetns,proto3" json:"own_netns,omitempty"`            // runs in a network namespace of its own
-	WarmSpare     bool                   `protobuf:"varint,7,opt,name=warm_spare,json=warmSpare,proto3" json:"warm_spare,omitempty"`         // a second started, idle process may stand by
-	Handover      bool                   `protobuf:"varint,8,opt,name=handover,proto3" json:"handover,omitempty"`                            // implements Export and Import
-	Methods       []*Method              `protobuf:"bytes,9,rep,name=methods,proto3" json:"methods,omitempty"`                               // what Invoke answers
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Name         string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Version      string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	Summary      string                 `protobuf:"bytes,3,opt,name=summary,proto3" json:"summary,omitempty"`                               // one line for people
+	ConfigSchema string                 `protobuf:"bytes,4,opt,name=config_schema,json=configSchema,proto3" json:"config_schema,omitempty"` // JSON Schema of the plugin's configuration section
+	Capabilities []string               `protobuf:"bytes,5,rep,name=capabilities,proto3" json:"capabilities,omitempty"`                     // Linux capabilities wanted, e.g. "CAP_NET_ADMIN"
+	OwnNetns     bool                   `protobuf:"varint,6,opt,name=own_netns,json=ownNetns,proto3" json:"own_netns,omitempty"`            // runs in a network namespace of its own
+	WarmSpare    bool                   `protobuf:"varint,7,opt,name=warm_spare,json=warmSpare,proto3" json:"warm_spare,omitempty"`         // a second started, idle process may stand by
+	Handover     bool                   `protobuf:"varint,8,opt,name=handover,proto3" json:"handover,omitempty"`                            // implements Export and Import
+	Methods      []*Method              `protobuf:"bytes,9,rep,name=methods,proto3" json:"methods,omitempty"`                               // what Invoke answers
+	// The plugin whose section this one reads as well, "" for a section of its own. Such a companion is the part of a
+	// feature that needs other privileges; it runs when the section gives it something to do, that is, when it wants something.
+	CompanionOf   string `protobuf:"bytes,10,opt,name=companion_of,json=companionOf,proto3" json:"companion_of,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -369,6 +381,13 @@ func (x *Descriptor) GetMethods() []*Method {
 		return x.Methods
 	}
 	return nil
+}
+
+func (x *Descriptor) GetCompanionOf() string {
+	if x != nil {
+		return x.CompanionOf
+	}
+	return ""
 }
 
 type Method struct {
@@ -955,6 +974,7 @@ type Event struct {
 	Tables        []*Table               `protobuf:"bytes,3,rep,name=tables,proto3" json:"tables,omitempty"`
 	Gauges        []*Gauge               `protobuf:"bytes,4,rep,name=gauges,proto3" json:"gauges,omitempty"`
 	Jobs          []*Job                 `protobuf:"bytes,5,rep,name=jobs,proto3" json:"jobs,omitempty"`
+	Histograms    []*Histogram           `protobuf:"bytes,6,rep,name=histograms,proto3" json:"histograms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1020,6 +1040,13 @@ func (x *Event) GetGauges() []*Gauge {
 func (x *Event) GetJobs() []*Job {
 	if x != nil {
 		return x.Jobs
+	}
+	return nil
+}
+
+func (x *Event) GetHistograms() []*Histogram {
+	if x != nil {
+		return x.Histograms
 	}
 	return nil
 }
@@ -1204,6 +1231,99 @@ func (x *Gauge) GetCounter() bool {
 	return false
 }
 
+// Histogram counts what took how long, or was how large, since the plugin's start.
+type Histogram struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // Prometheus style, with unit suffix: "request_seconds"
+	Help          string                 `protobuf:"bytes,2,opt,name=help,proto3" json:"help,omitempty"`
+	Labels        map[string]string      `protobuf:"bytes,3,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Bounds        []float64              `protobuf:"fixed64,4,rep,packed,name=bounds,proto3" json:"bounds,omitempty"` // upper ones, ascending, without +Inf
+	Counts        []uint64               `protobuf:"varint,5,rep,packed,name=counts,proto3" json:"counts,omitempty"`  // up to each bound, all smaller ones included
+	Count         uint64                 `protobuf:"varint,6,opt,name=count,proto3" json:"count,omitempty"`           // of all, also above the last bound
+	Sum           float64                `protobuf:"fixed64,7,opt,name=sum,proto3" json:"sum,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Histogram) Reset() {
+	*x = Histogram{}
+	mi := &file_plugin_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Histogram) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Histogram) ProtoMessage() {}
+
+func (x *Histogram) ProtoReflect() protoreflect.Message {
+	mi := &file_plugin_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Histogram.ProtoReflect.Descriptor instead.
+func (*Histogram) Descriptor() ([]byte, []int) {
+	return file_plugin_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Histogram) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Histogram) GetHelp() string {
+	if x != nil {
+		return x.Help
+	}
+	return ""
+}
+
+func (x *Histogram) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *Histogram) GetBounds() []float64 {
+	if x != nil {
+		return x.Bounds
+	}
+	return nil
+}
+
+func (x *Histogram) GetCounts() []uint64 {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+func (x *Histogram) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *Histogram) GetSum() float64 {
+	if x != nil {
+		return x.Sum
+	}
+	return 0
+}
+
 type Job struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -1216,7 +1336,7 @@ type Job struct {
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_plugin_proto_msgTypes[16]
+	mi := &file_plugin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1228,7 +1348,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[16]
+	mi := &file_plugin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1241,7 +1361,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{16}
+	return file_plugin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Job) GetName() string {
@@ -1281,7 +1401,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_plugin_proto_msgTypes[17]
+	mi := &file_plugin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1293,7 +1413,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[17]
+	mi := &file_plugin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1306,7 +1426,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{17}
+	return file_plugin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DrainRequest) GetDeadlineMs() int64 {
@@ -1325,7 +1445,7 @@ type DrainProgress struct {
 
 func (x *DrainProgress) Reset() {
 	*x = DrainProgress{}
-	mi := &file_plugin_proto_msgTypes[18]
+	mi := &file_plugin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1337,7 +1457,7 @@ func (x *DrainProgress) String() string {
 func (*DrainProgress) ProtoMessage() {}
 
 func (x *DrainProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[18]
+	mi := &file_plugin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1350,7 +1470,7 @@ func (x *DrainProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainProgress.ProtoReflect.Descriptor instead.
 func (*DrainProgress) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{18}
+	return file_plugin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *DrainProgress) GetInFlight() uint64 {
@@ -1368,7 +1488,7 @@ type ExportRequest struct {
 
 func (x *ExportRequest) Reset() {
 	*x = ExportRequest{}
-	mi := &file_plugin_proto_msgTypes[19]
+	mi := &file_plugin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1380,7 +1500,7 @@ func (x *ExportRequest) String() string {
 func (*ExportRequest) ProtoMessage() {}
 
 func (x *ExportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[19]
+	mi := &file_plugin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1393,19 +1513,20 @@ func (x *ExportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportRequest.ProtoReflect.Descriptor instead.
 func (*ExportRequest) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{19}
+	return file_plugin_proto_rawDescGZIP(), []int{20}
 }
 
 type StateChunk struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	Socket        string                 `protobuf:"bytes,2,opt,name=socket,proto3" json:"socket,omitempty"` // its descriptor was sent on the control socket before this message
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StateChunk) Reset() {
 	*x = StateChunk{}
-	mi := &file_plugin_proto_msgTypes[20]
+	mi := &file_plugin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1417,7 +1538,7 @@ func (x *StateChunk) String() string {
 func (*StateChunk) ProtoMessage() {}
 
 func (x *StateChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[20]
+	mi := &file_plugin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1430,7 +1551,7 @@ func (x *StateChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateChunk.ProtoReflect.Descriptor instead.
 func (*StateChunk) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{20}
+	return file_plugin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *StateChunk) GetData() []byte {
@@ -1438,6 +1559,13 @@ func (x *StateChunk) GetData() []byte {
 		return x.Data
 	}
 	return nil
+}
+
+func (x *StateChunk) GetSocket() string {
+	if x != nil {
+		return x.Socket
+	}
+	return ""
 }
 
 type ImportReply struct {
@@ -1448,7 +1576,7 @@ type ImportReply struct {
 
 func (x *ImportReply) Reset() {
 	*x = ImportReply{}
-	mi := &file_plugin_proto_msgTypes[21]
+	mi := &file_plugin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1460,7 +1588,7 @@ func (x *ImportReply) String() string {
 func (*ImportReply) ProtoMessage() {}
 
 func (x *ImportReply) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[21]
+	mi := &file_plugin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1473,7 +1601,7 @@ func (x *ImportReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportReply.ProtoReflect.Descriptor instead.
 func (*ImportReply) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{21}
+	return file_plugin_proto_rawDescGZIP(), []int{22}
 }
 
 type InvokeRequest struct {
@@ -1487,7 +1615,7 @@ type InvokeRequest struct {
 
 func (x *InvokeRequest) Reset() {
 	*x = InvokeRequest{}
-	mi := &file_plugin_proto_msgTypes[22]
+	mi := &file_plugin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1499,7 +1627,7 @@ func (x *InvokeRequest) String() string {
 func (*InvokeRequest) ProtoMessage() {}
 
 func (x *InvokeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[22]
+	mi := &file_plugin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1512,7 +1640,7 @@ func (x *InvokeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InvokeRequest.ProtoReflect.Descriptor instead.
 func (*InvokeRequest) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{22}
+	return file_plugin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *InvokeRequest) GetMethod() string {
@@ -1545,7 +1673,7 @@ type InvokeReply struct {
 
 func (x *InvokeReply) Reset() {
 	*x = InvokeReply{}
-	mi := &file_plugin_proto_msgTypes[23]
+	mi := &file_plugin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1557,7 +1685,7 @@ func (x *InvokeReply) String() string {
 func (*InvokeReply) ProtoMessage() {}
 
 func (x *InvokeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[23]
+	mi := &file_plugin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1570,7 +1698,7 @@ func (x *InvokeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InvokeReply.ProtoReflect.Descriptor instead.
 func (*InvokeReply) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{23}
+	return file_plugin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *InvokeReply) GetJson() []byte {
@@ -1589,7 +1717,7 @@ type StopRequest struct {
 
 func (x *StopRequest) Reset() {
 	*x = StopRequest{}
-	mi := &file_plugin_proto_msgTypes[24]
+	mi := &file_plugin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1601,7 +1729,7 @@ func (x *StopRequest) String() string {
 func (*StopRequest) ProtoMessage() {}
 
 func (x *StopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[24]
+	mi := &file_plugin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1614,7 +1742,7 @@ func (x *StopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
 func (*StopRequest) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{24}
+	return file_plugin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *StopRequest) GetDeadlineMs() int64 {
@@ -1632,7 +1760,7 @@ type StopReply struct {
 
 func (x *StopReply) Reset() {
 	*x = StopReply{}
-	mi := &file_plugin_proto_msgTypes[25]
+	mi := &file_plugin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1644,7 +1772,7 @@ func (x *StopReply) String() string {
 func (*StopReply) ProtoMessage() {}
 
 func (x *StopReply) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[25]
+	mi := &file_plugin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1657,7 +1785,7 @@ func (x *StopReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopReply.ProtoReflect.Descriptor instead.
 func (*StopReply) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{25}
+	return file_plugin_proto_rawDescGZIP(), []int{26}
 }
 
 type ClaimRequest struct {
@@ -1669,7 +1797,7 @@ type ClaimRequest struct {
 
 func (x *ClaimRequest) Reset() {
 	*x = ClaimRequest{}
-	mi := &file_plugin_proto_msgTypes[26]
+	mi := &file_plugin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1681,7 +1809,7 @@ func (x *ClaimRequest) String() string {
 func (*ClaimRequest) ProtoMessage() {}
 
 func (x *ClaimRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[26]
+	mi := &file_plugin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1694,7 +1822,7 @@ func (x *ClaimRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimRequest.ProtoReflect.Descriptor instead.
 func (*ClaimRequest) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{26}
+	return file_plugin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ClaimRequest) GetWant() *Want {
@@ -1713,7 +1841,7 @@ type ClaimReply struct {
 
 func (x *ClaimReply) Reset() {
 	*x = ClaimReply{}
-	mi := &file_plugin_proto_msgTypes[27]
+	mi := &file_plugin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1725,7 +1853,7 @@ func (x *ClaimReply) String() string {
 func (*ClaimReply) ProtoMessage() {}
 
 func (x *ClaimReply) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[27]
+	mi := &file_plugin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1738,7 +1866,7 @@ func (x *ClaimReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimReply.ProtoReflect.Descriptor instead.
 func (*ClaimReply) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{27}
+	return file_plugin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ClaimReply) GetHandle() *Handle {
@@ -1757,7 +1885,7 @@ type ReleaseRequest struct {
 
 func (x *ReleaseRequest) Reset() {
 	*x = ReleaseRequest{}
-	mi := &file_plugin_proto_msgTypes[28]
+	mi := &file_plugin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1769,7 +1897,7 @@ func (x *ReleaseRequest) String() string {
 func (*ReleaseRequest) ProtoMessage() {}
 
 func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[28]
+	mi := &file_plugin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1782,7 +1910,7 @@ func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseRequest) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{28}
+	return file_plugin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ReleaseRequest) GetName() string {
@@ -1800,7 +1928,7 @@ type ReleaseReply struct {
 
 func (x *ReleaseReply) Reset() {
 	*x = ReleaseReply{}
-	mi := &file_plugin_proto_msgTypes[29]
+	mi := &file_plugin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1812,7 +1940,7 @@ func (x *ReleaseReply) String() string {
 func (*ReleaseReply) ProtoMessage() {}
 
 func (x *ReleaseReply) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[29]
+	mi := &file_plugin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1825,7 +1953,7 @@ func (x *ReleaseReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseReply.ProtoReflect.Descriptor instead.
 func (*ReleaseReply) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{29}
+	return file_plugin_proto_rawDescGZIP(), []int{30}
 }
 
 type GetRequest struct {
@@ -1837,7 +1965,7 @@ type GetRequest struct {
 
 func (x *GetRequest) Reset() {
 	*x = GetRequest{}
-	mi := &file_plugin_proto_msgTypes[30]
+	mi := &file_plugin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1849,7 +1977,7 @@ func (x *GetRequest) String() string {
 func (*GetRequest) ProtoMessage() {}
 
 func (x *GetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[30]
+	mi := &file_plugin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1862,7 +1990,7 @@ func (x *GetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRequest.ProtoReflect.Descriptor instead.
 func (*GetRequest) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{30}
+	return file_plugin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *GetRequest) GetKey() string {
@@ -1882,7 +2010,7 @@ type GetReply struct {
 
 func (x *GetReply) Reset() {
 	*x = GetReply{}
-	mi := &file_plugin_proto_msgTypes[31]
+	mi := &file_plugin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1894,7 +2022,7 @@ func (x *GetReply) String() string {
 func (*GetReply) ProtoMessage() {}
 
 func (x *GetReply) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[31]
+	mi := &file_plugin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1907,7 +2035,7 @@ func (x *GetReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetReply.ProtoReflect.Descriptor instead.
 func (*GetReply) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{31}
+	return file_plugin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetReply) GetValue() []byte {
@@ -1934,7 +2062,7 @@ type PutRequest struct {
 
 func (x *PutRequest) Reset() {
 	*x = PutRequest{}
-	mi := &file_plugin_proto_msgTypes[32]
+	mi := &file_plugin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1946,7 +2074,7 @@ func (x *PutRequest) String() string {
 func (*PutRequest) ProtoMessage() {}
 
 func (x *PutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[32]
+	mi := &file_plugin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1959,7 +2087,7 @@ func (x *PutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutRequest.ProtoReflect.Descriptor instead.
 func (*PutRequest) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{32}
+	return file_plugin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *PutRequest) GetKey() string {
@@ -1984,7 +2112,7 @@ type PutReply struct {
 
 func (x *PutReply) Reset() {
 	*x = PutReply{}
-	mi := &file_plugin_proto_msgTypes[33]
+	mi := &file_plugin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1996,7 +2124,7 @@ func (x *PutReply) String() string {
 func (*PutReply) ProtoMessage() {}
 
 func (x *PutReply) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[33]
+	mi := &file_plugin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2009,7 +2137,7 @@ func (x *PutReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutReply.ProtoReflect.Descriptor instead.
 func (*PutReply) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{33}
+	return file_plugin_proto_rawDescGZIP(), []int{34}
 }
 
 type DeleteRequest struct {
@@ -2021,7 +2149,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_plugin_proto_msgTypes[34]
+	mi := &file_plugin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2033,7 +2161,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[34]
+	mi := &file_plugin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2046,7 +2174,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{34}
+	return file_plugin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *DeleteRequest) GetKey() string {
@@ -2064,7 +2192,7 @@ type DeleteReply struct {
 
 func (x *DeleteReply) Reset() {
 	*x = DeleteReply{}
-	mi := &file_plugin_proto_msgTypes[35]
+	mi := &file_plugin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2076,7 +2204,7 @@ func (x *DeleteReply) String() string {
 func (*DeleteReply) ProtoMessage() {}
 
 func (x *DeleteReply) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[35]
+	mi := &file_plugin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2089,7 +2217,7 @@ func (x *DeleteReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteReply.ProtoReflect.Descriptor instead.
 func (*DeleteReply) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{35}
+	return file_plugin_proto_rawDescGZIP(), []int{36}
 }
 
 type ListRequest struct {
@@ -2101,7 +2229,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_plugin_proto_msgTypes[36]
+	mi := &file_plugin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2113,7 +2241,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[36]
+	mi := &file_plugin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2126,7 +2254,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{36}
+	return file_plugin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ListRequest) GetPrefix() string {
@@ -2145,7 +2273,7 @@ type ListReply struct {
 
 func (x *ListReply) Reset() {
 	*x = ListReply{}
-	mi := &file_plugin_proto_msgTypes[37]
+	mi := &file_plugin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2157,7 +2285,7 @@ func (x *ListReply) String() string {
 func (*ListReply) ProtoMessage() {}
 
 func (x *ListReply) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[37]
+	mi := &file_plugin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2170,7 +2298,7 @@ func (x *ListReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReply.ProtoReflect.Descriptor instead.
 func (*ListReply) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{37}
+	return file_plugin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ListReply) GetKeys() []string {
@@ -2185,7 +2313,7 @@ var File_plugin_proto protoreflect.FileDescriptor
 const file_plugin_proto_rawDesc = "" +
 	"\n" +
 	"\fplugin.proto\x12\x11ratchet.plugin.v1\"\x11\n" +
-	"\x0fDescribeRequest\"\xaa\x02\n" +
+	"\x0fDescribeRequest\"\xcd\x02\n" +
 	"\n" +
 	"Descriptor\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
@@ -2197,7 +2325,9 @@ const file_plugin_proto_rawDesc = "" +
 	"\n" +
 	"warm_spare\x18\a \x01(\bR\twarmSpare\x12\x1a\n" +
 	"\bhandover\x18\b \x01(\bR\bhandover\x123\n" +
-	"\amethods\x18\t \x03(\v2\x19.ratchet.plugin.v1.MethodR\amethods\"S\n" +
+	"\amethods\x18\t \x03(\v2\x19.ratchet.plugin.v1.MethodR\amethods\x12!\n" +
+	"\fcompanion_of\x18\n" +
+	" \x01(\tR\vcompanionOf\"S\n" +
 	"\x06Method\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\asummary\x18\x02 \x01(\tR\asummary\x12\x1b\n" +
@@ -2245,13 +2375,16 @@ const file_plugin_proto_rawDesc = "" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\"\f\n" +
 	"\n" +
 	"StartReply\"\x0e\n" +
-	"\fWatchRequest\"\x96\x02\n" +
+	"\fWatchRequest\"\xd4\x02\n" +
 	"\x05Event\x127\n" +
 	"\x06health\x18\x01 \x01(\x0e2\x1f.ratchet.plugin.v1.Event.HealthR\x06health\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x120\n" +
 	"\x06tables\x18\x03 \x03(\v2\x18.ratchet.plugin.v1.TableR\x06tables\x120\n" +
 	"\x06gauges\x18\x04 \x03(\v2\x18.ratchet.plugin.v1.GaugeR\x06gauges\x12*\n" +
-	"\x04jobs\x18\x05 \x03(\v2\x16.ratchet.plugin.v1.JobR\x04jobs\"*\n" +
+	"\x04jobs\x18\x05 \x03(\v2\x16.ratchet.plugin.v1.JobR\x04jobs\x12<\n" +
+	"\n" +
+	"histograms\x18\x06 \x03(\v2\x1c.ratchet.plugin.v1.HistogramR\n" +
+	"histograms\"*\n" +
 	"\x06Health\x12\x06\n" +
 	"\x02OK\x10\x00\x12\f\n" +
 	"\bDEGRADED\x10\x01\x12\n" +
@@ -2271,6 +2404,17 @@ const file_plugin_proto_rawDesc = "" +
 	"\acounter\x18\x05 \x01(\bR\acounter\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x88\x02\n" +
+	"\tHistogram\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04help\x18\x02 \x01(\tR\x04help\x12@\n" +
+	"\x06labels\x18\x03 \x03(\v2(.ratchet.plugin.v1.Histogram.LabelsEntryR\x06labels\x12\x16\n" +
+	"\x06bounds\x18\x04 \x03(\x01R\x06bounds\x12\x16\n" +
+	"\x06counts\x18\x05 \x03(\x04R\x06counts\x12\x14\n" +
+	"\x05count\x18\x06 \x01(\x04R\x05count\x12\x10\n" +
+	"\x03sum\x18\a \x01(\x01R\x03sum\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"W\n" +
 	"\x03Job\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
@@ -2282,10 +2426,11 @@ const file_plugin_proto_rawDesc = "" +
 	"deadlineMs\",\n" +
 	"\rDrainProgress\x12\x1b\n" +
 	"\tin_flight\x18\x01 \x01(\x04R\binFlight\"\x0f\n" +
-	"\rExportRequest\" \n" +
+	"\rExportRequest\"8\n" +
 	"\n" +
 	"StateChunk\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data\"\r\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\x12\x16\n" +
+	"\x06socket\x18\x02 \x01(\tR\x06socket\"\r\n" +
 	"\vImportReply\"S\n" +
 	"\rInvokeRequest\x12\x16\n" +
 	"\x06method\x18\x01 \x01(\tR\x06method\x12\x12\n" +
@@ -2323,7 +2468,7 @@ const file_plugin_proto_rawDesc = "" +
 	"\vListRequest\x12\x16\n" +
 	"\x06prefix\x18\x01 \x01(\tR\x06prefix\"\x1f\n" +
 	"\tListReply\x12\x12\n" +
-	"\x04keys\x18\x01 \x03(\tR\x04keys*X\n" +
+	"\x04keys\x18\x01 \x03(\tR\x04keys*\x81\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\b\n" +
 	"\x04DISK\x10\x01\x12\a\n" +
@@ -2331,7 +2476,10 @@ const file_plugin_proto_rawDesc = "" +
 	"\bLISTENER\x10\x03\x12\r\n" +
 	"\tDIRECTORY\x10\x04\x12\n" +
 	"\n" +
-	"\x06MEMORY\x10\x052\x82\x06\n" +
+	"\x06MEMORY\x10\x05\x12\b\n" +
+	"\x04FILE\x10\x06\x12\x0f\n" +
+	"\vDISK_CACHED\x10\a\x12\f\n" +
+	"\bFACILITY\x10\b2\x82\x06\n" +
 	"\x06Plugin\x12M\n" +
 	"\bDescribe\x12\".ratchet.plugin.v1.DescribeRequest\x1a\x1d.ratchet.plugin.v1.Descriptor\x12O\n" +
 	"\bValidate\x12!.ratchet.plugin.v1.ConfigDocument\x1a .ratchet.plugin.v1.ValidateReply\x12Q\n" +
@@ -2364,7 +2512,7 @@ func file_plugin_proto_rawDescGZIP() []byte {
 }
 
 var file_plugin_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_plugin_proto_goTypes = []any{
 	(Kind)(0),                   // 0: ratchet.plugin.v1.Kind
 	(Diagnostic_Severity)(0),    // 1: ratchet.plugin.v1.Diagnostic.Severity
@@ -2386,29 +2534,31 @@ var file_plugin_proto_goTypes = []any{
 	(*Table)(nil),               // 17: ratchet.plugin.v1.Table
 	(*Row)(nil),                 // 18: ratchet.plugin.v1.Row
 	(*Gauge)(nil),               // 19: ratchet.plugin.v1.Gauge
-	(*Job)(nil),                 // 20: ratchet.plugin.v1.Job
-	(*DrainRequest)(nil),        // 21: ratchet.plugin.v1.DrainRequest
-	(*DrainProgress)(nil),       // 22: ratchet.plugin.v1.DrainProgress
-	(*ExportRequest)(nil),       // 23: ratchet.plugin.v1.ExportRequest
-	(*StateChunk)(nil),          // 24: ratchet.plugin.v1.StateChunk
-	(*ImportReply)(nil),         // 25: ratchet.plugin.v1.ImportReply
-	(*InvokeRequest)(nil),       // 26: ratchet.plugin.v1.InvokeRequest
-	(*InvokeReply)(nil),         // 27: ratchet.plugin.v1.InvokeReply
-	(*StopRequest)(nil),         // 28: ratchet.plugin.v1.StopRequest
-	(*StopReply)(nil),           // 29: ratchet.plugin.v1.StopReply
-	(*ClaimRequest)(nil),        // 30: ratchet.plugin.v1.ClaimRequest
-	(*ClaimReply)(nil),          // 31: ratchet.plugin.v1.ClaimReply
-	(*ReleaseRequest)(nil),      // 32: ratchet.plugin.v1.ReleaseRequest
-	(*ReleaseReply)(nil),        // 33: ratchet.plugin.v1.ReleaseReply
-	(*GetRequest)(nil),          // 34: ratchet.plugin.v1.GetRequest
-	(*GetReply)(nil),            // 35: ratchet.plugin.v1.GetReply
-	(*PutRequest)(nil),          // 36: ratchet.plugin.v1.PutRequest
-	(*PutReply)(nil),            // 37: ratchet.plugin.v1.PutReply
-	(*DeleteRequest)(nil),       // 38: ratchet.plugin.v1.DeleteRequest
-	(*DeleteReply)(nil),         // 39: ratchet.plugin.v1.DeleteReply
-	(*ListRequest)(nil),         // 40: ratchet.plugin.v1.ListRequest
-	(*ListReply)(nil),           // 41: ratchet.plugin.v1.ListReply
-	nil,                         // 42: ratchet.plugin.v1.Gauge.LabelsEntry
+	(*Histogram)(nil),           // 20: ratchet.plugin.v1.Histogram
+	(*Job)(nil),                 // 21: ratchet.plugin.v1.Job
+	(*DrainRequest)(nil),        // 22: ratchet.plugin.v1.DrainRequest
+	(*DrainProgress)(nil),       // 23: ratchet.plugin.v1.DrainProgress
+	(*ExportRequest)(nil),       // 24: ratchet.plugin.v1.ExportRequest
+	(*StateChunk)(nil),          // 25: ratchet.plugin.v1.StateChunk
+	(*ImportReply)(nil),         // 26: ratchet.plugin.v1.ImportReply
+	(*InvokeRequest)(nil),       // 27: ratchet.plugin.v1.InvokeRequest
+	(*InvokeReply)(nil),         // 28: ratchet.plugin.v1.InvokeReply
+	(*StopRequest)(nil),         // 29: ratchet.plugin.v1.StopRequest
+	(*StopReply)(nil),           // 30: ratchet.plugin.v1.StopReply
+	(*ClaimRequest)(nil),        // 31: ratchet.plugin.v1.ClaimRequest
+	(*ClaimReply)(nil),          // 32: ratchet.plugin.v1.ClaimReply
+	(*ReleaseRequest)(nil),      // 33: ratchet.plugin.v1.ReleaseRequest
+	(*ReleaseReply)(nil),        // 34: ratchet.plugin.v1.ReleaseReply
+	(*GetRequest)(nil),          // 35: ratchet.plugin.v1.GetRequest
+	(*GetReply)(nil),            // 36: ratchet.plugin.v1.GetReply
+	(*PutRequest)(nil),          // 37: ratchet.plugin.v1.PutRequest
+	(*PutReply)(nil),            // 38: ratchet.plugin.v1.PutReply
+	(*DeleteRequest)(nil),       // 39: ratchet.plugin.v1.DeleteRequest
+	(*DeleteReply)(nil),         // 40: ratchet.plugin.v1.DeleteReply
+	(*ListRequest)(nil),         // 41: ratchet.plugin.v1.ListRequest
+	(*ListReply)(nil),           // 42: ratchet.plugin.v1.ListReply
+	nil,                         // 43: ratchet.plugin.v1.Gauge.LabelsEntry
+	nil,                         // 44: ratchet.plugin.v1.Histogram.LabelsEntry
 }
 var file_plugin_proto_depIdxs = []int32{
 	6,  // 0: ratchet.plugin.v1.Descriptor.methods:type_name -> ratchet.plugin.v1.Method
@@ -2423,48 +2573,50 @@ var file_plugin_proto_depIdxs = []int32{
 	3,  // 9: ratchet.plugin.v1.Event.health:type_name -> ratchet.plugin.v1.Event.Health
 	17, // 10: ratchet.plugin.v1.Event.tables:type_name -> ratchet.plugin.v1.Table
 	19, // 11: ratchet.plugin.v1.Event.gauges:type_name -> ratchet.plugin.v1.Gauge
-	20, // 12: ratchet.plugin.v1.Event.jobs:type_name -> ratchet.plugin.v1.Job
-	18, // 13: ratchet.plugin.v1.Table.rows:type_name -> ratchet.plugin.v1.Row
-	42, // 14: ratchet.plugin.v1.Gauge.labels:type_name -> ratchet.plugin.v1.Gauge.LabelsEntry
-	10, // 15: ratchet.plugin.v1.ClaimRequest.want:type_name -> ratchet.plugin.v1.Want
-	12, // 16: ratchet.plugin.v1.ClaimReply.handle:type_name -> ratchet.plugin.v1.Handle
-	4,  // 17: ratchet.plugin.v1.Plugin.Describe:input_type -> ratchet.plugin.v1.DescribeRequest
-	7,  // 18: ratchet.plugin.v1.Plugin.Validate:input_type -> ratchet.plugin.v1.ConfigDocument
-	7,  // 19: ratchet.plugin.v1.Plugin.Configure:input_type -> ratchet.plugin.v1.ConfigDocument
-	13, // 20: ratchet.plugin.v1.Plugin.Start:input_type -> ratchet.plugin.v1.StartRequest
-	15, // 21: ratchet.plugin.v1.Plugin.Watch:input_type -> ratchet.plugin.v1.WatchRequest
-	21, // 22: ratchet.plugin.v1.Plugin.Drain:input_type -> ratchet.plugin.v1.DrainRequest
-	23, // 23: ratchet.plugin.v1.Plugin.Export:input_type -> ratchet.plugin.v1.ExportRequest
-	24, // 24: ratchet.plugin.v1.Plugin.Import:input_type -> ratchet.plugin.v1.StateChunk
-	26, // 25: ratchet.plugin.v1.Plugin.Invoke:input_type -> ratchet.plugin.v1.InvokeRequest
-	28, // 26: ratchet.plugin.v1.Plugin.Stop:input_type -> ratchet.plugin.v1.StopRequest
-	30, // 27: ratchet.plugin.v1.Host.Claim:input_type -> ratchet.plugin.v1.ClaimRequest
-	32, // 28: ratchet.plugin.v1.Host.Release:input_type -> ratchet.plugin.v1.ReleaseRequest
-	34, // 29: ratchet.plugin.v1.Host.Get:input_type -> ratchet.plugin.v1.GetRequest
-	36, // 30: ratchet.plugin.v1.Host.Put:input_type -> ratchet.plugin.v1.PutRequest
-	38, // 31: ratchet.plugin.v1.Host.Delete:input_type -> ratchet.plugin.v1.DeleteRequest
-	40, // 32: ratchet.plugin.v1.Host.List:input_type -> ratchet.plugin.v1.ListRequest
-	5,  // 33: ratchet.plugin.v1.Plugin.Describe:output_type -> ratchet.plugin.v1.Descriptor
-	8,  // 34: ratchet.plugin.v1.Plugin.Validate:output_type -> ratchet.plugin.v1.ValidateReply
-	11, // 35: ratchet.plugin.v1.Plugin.Configure:output_type -> ratchet.plugin.v1.ConfigureReply
-	14, // 36: ratchet.plugin.v1.Plugin.Start:output_type -> ratchet.plugin.v1.StartReply
-	16, // 37: ratchet.plugin.v1.Plugin.Watch:output_type -> ratchet.plugin.v1.Event
-	22, // 38: ratchet.plugin.v1.Plugin.Drain:output_type -> ratchet.plugin.v1.DrainProgress
-	24, // 39: ratchet.plugin.v1.Plugin.Export:output_type -> ratchet.plugin.v1.StateChunk
-	25, // 40: ratchet.plugin.v1.Plugin.Import:output_type -> ratchet.plugin.v1.ImportReply
-	27, // 41: ratchet.plugin.v1.Plugin.Invoke:output_type -> ratchet.plugin.v1.InvokeReply
-	29, // 42: ratchet.plugin.v1.Plugin.Stop:output_type -> ratchet.plugin.v1.StopReply
-	31, // 43: ratchet.plugin.v1.Host.Claim:output_type -> ratchet.plugin.v1.ClaimReply
-	33, // 44: ratchet.plugin.v1.Host.Release:output_type -> ratchet.plugin.v1.ReleaseReply
-	35, // 45: ratchet.plugin.v1.Host.Get:output_type -> ratchet.plugin.v1.GetReply
-	37, // 46: ratchet.plugin.v1.Host.Put:output_type -> ratchet.plugin.v1.PutReply
-	39, // 47: ratchet.plugin.v1.Host.Delete:output_type -> ratchet.plugin.v1.DeleteReply
-	41, // 48: ratchet.plugin.v1.Host.List:output_type -> ratchet.plugin.v1.ListReply
-	33, // [33:49] is the sub-list for method output_type
-	17, // [17:33] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	21, // 12: ratchet.plugin.v1.Event.jobs:type_name -> ratchet.plugin.v1.Job
+	20, // 13: ratchet.plugin.v1.Event.histograms:type_name -> ratchet.plugin.v1.Histogram
+	18, // 14: ratchet.plugin.v1.Table.rows:type_name -> ratchet.plugin.v1.Row
+	43, // 15: ratchet.plugin.v1.Gauge.labels:type_name -> ratchet.plugin.v1.Gauge.LabelsEntry
+	44, // 16: ratchet.plugin.v1.Histogram.labels:type_name -> ratchet.plugin.v1.Histogram.LabelsEntry
+	10, // 17: ratchet.plugin.v1.ClaimRequest.want:type_name -> ratchet.plugin.v1.Want
+	12, // 18: ratchet.plugin.v1.ClaimReply.handle:type_name -> ratchet.plugin.v1.Handle
+	4,  // 19: ratchet.plugin.v1.Plugin.Describe:input_type -> ratchet.plugin.v1.DescribeRequest
+	7,  // 20: ratchet.plugin.v1.Plugin.Validate:input_type -> ratchet.plugin.v1.ConfigDocument
+	7,  // 21: ratchet.plugin.v1.Plugin.Configure:input_type -> ratchet.plugin.v1.ConfigDocument
+	13, // 22: ratchet.plugin.v1.Plugin.Start:input_type -> ratchet.plugin.v1.StartRequest
+	15, // 23: ratchet.plugin.v1.Plugin.Watch:input_type -> ratchet.plugin.v1.WatchRequest
+	22, // 24: ratchet.plugin.v1.Plugin.Drain:input_type -> ratchet.plugin.v1.DrainRequest
+	24, // 25: ratchet.plugin.v1.Plugin.Export:input_type -> ratchet.plugin.v1.ExportRequest
+	25, // 26: ratchet.plugin.v1.Plugin.Import:input_type -> ratchet.plugin.v1.StateChunk
+	27, // 27: ratchet.plugin.v1.Plugin.Invoke:input_type -> ratchet.plugin.v1.InvokeRequest
+	29, // 28: ratchet.plugin.v1.Plugin.Stop:input_type -> ratchet.plugin.v1.StopRequest
+	31, // 29: ratchet.plugin.v1.Host.Claim:input_type -> ratchet.plugin.v1.ClaimRequest
+	33, // 30: ratchet.plugin.v1.Host.Release:input_type -> ratchet.plugin.v1.ReleaseRequest
+	35, // 31: ratchet.plugin.v1.Host.Get:input_type -> ratchet.plugin.v1.GetRequest
+	37, // 32: ratchet.plugin.v1.Host.Put:input_type -> ratchet.plugin.v1.PutRequest
+	39, // 33: ratchet.plugin.v1.Host.Delete:input_type -> ratchet.plugin.v1.DeleteRequest
+	41, // 34: ratchet.plugin.v1.Host.List:input_type -> ratchet.plugin.v1.ListRequest
+	5,  // 35: ratchet.plugin.v1.Plugin.Describe:output_type -> ratchet.plugin.v1.Descriptor
+	8,  // 36: ratchet.plugin.v1.Plugin.Validate:output_type -> ratchet.plugin.v1.ValidateReply
+	11, // 37: ratchet.plugin.v1.Plugin.Configure:output_type -> ratchet.plugin.v1.ConfigureReply
+	14, // 38: ratchet.plugin.v1.Plugin.Start:output_type -> ratchet.plugin.v1.StartReply
+	16, // 39: ratchet.plugin.v1.Plugin.Watch:output_type -> ratchet.plugin.v1.Event
+	23, // 40: ratchet.plugin.v1.Plugin.Drain:output_type -> ratchet.plugin.v1.DrainProgress
+	25, // 41: ratchet.plugin.v1.Plugin.Export:output_type -> ratchet.plugin.v1.StateChunk
+	26, // 42: ratchet.plugin.v1.Plugin.Import:output_type -> ratchet.plugin.v1.ImportReply
+	28, // 43: ratchet.plugin.v1.Plugin.Invoke:output_type -> ratchet.plugin.v1.InvokeReply
+	30, // 44: ratchet.plugin.v1.Plugin.Stop:output_type -> ratchet.plugin.v1.StopReply
+	32, // 45: ratchet.plugin.v1.Host.Claim:output_type -> ratchet.plugin.v1.ClaimReply
+	34, // 46: ratchet.plugin.v1.Host.Release:output_type -> ratchet.plugin.v1.ReleaseReply
+	36, // 47: ratchet.plugin.v1.Host.Get:output_type -> ratchet.plugin.v1.GetReply
+	38, // 48: ratchet.plugin.v1.Host.Put:output_type -> ratchet.plugin.v1.PutReply
+	40, // 49: ratchet.plugin.v1.Host.Delete:output_type -> ratchet.plugin.v1.DeleteReply
+	42, // 50: ratchet.plugin.v1.Host.List:output_type -> ratchet.plugin.v1.ListReply
+	35, // [35:51] is the sub-list for method output_type
+	19, // [19:35] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_plugin_proto_init() }
@@ -2478,7 +2630,7 @@ func file_plugin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_plugin_proto_rawDesc), len(file_plugin_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   39,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

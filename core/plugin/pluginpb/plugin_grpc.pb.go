@@ -53,7 +53,8 @@ type PluginClient interface {
 	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Event], error)
 	// Drain stops taking new work and ends when none is in flight.
 	Drain(ctx context.Context, in *DrainRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DrainProgress], error)
-	// Export and Import hand live state from an old process to a new one.
+	// Export and Import hand live state and connected sockets from a process that is about to stop in order to the
+	// next one: Export comes after Drain and before Stop, Import after Configure and before Start.
 	Export(ctx context.Context, in *ExportRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StateChunk], error)
 	Import(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[StateChunk, ImportReply], error)
 	// Invoke is one call of the plugin's own management service; request and reply are JSON.
@@ -218,7 +219,8 @@ type PluginServer interface {
 	Watch(*WatchRequest, grpc.ServerStreamingServer[Event]) error
 	// Drain stops taking new work and ends when none is in flight.
 	Drain(*DrainRequest, grpc.ServerStreamingServer[DrainProgress]) error
-	// Export and Import hand live state from an old process to a new one.
+	// Export and Import hand live state and connected sockets from a process that is about to stop in order to the
+	// next one: Export comes after Drain and before Stop, Import after Configure and before Start.
 	Export(*ExportRequest, grpc.ServerStreamingServer[StateChunk]) error
 	Import(grpc.ClientStreamingServer[StateChunk, ImportReply]) error
 	// Invoke is one call of the plugin's own management service; request and reply are JSON.

@@ -149,6 +149,14 @@ func (c *Control) Receive() (Message, *os.File, error) {
 	return m, os.NewFile(uintptr(fds[0]), m.Name), nil
 }
 
+// ReceiveBefore is Receive that gives up at the deadline: core does not wait for ever for what a plugin announced.
+func (c *Control) ReceiveBefore(deadline time.Time) (Message, *os.File, error) {
+	if err := c.conn.SetReadDeadline(deadline); err != nil {
+		return Message{}, nil, fmt.Errorf("receive control message: %w", err)
+	}
+	return c.Receive()
+}
+
 // Close ends the control socket. It cannot fail in a way that anybody could act upon.
 func (c *Control) Close() { _ = c.conn.Close() }
 

@@ -3,9 +3,13 @@ package api
 
 // Methods of the gateway.
 const (
-	MethodList  = "volumes.list"  // request empty, reply ListReply
-	MethodShow  = "volumes.show"  // request VolumeRequest, reply Volume
-	MethodFlush = "volumes.flush" // request FlushRequest, reply Volume: returns when everything written before is uploaded
+	MethodList    = "volumes.list"    // request empty, reply ListReply
+	MethodShow    = "volumes.show"    // request VolumeRequest, reply Volume
+	MethodStats   = "volumes.stats"   // request VolumeRequest, reply Stats
+	MethodAttach  = "volumes.attach"  // request VolumeRequest, reply Attach
+	MethodFlush   = "volumes.flush"   // request FlushRequest, reply Volume: returns when everything written before is uploaded
+	MethodEvict   = "volumes.evict"   // request EvictRequest, reply EvictReply
+	MethodRelease = "volumes.release" // request VolumeRequest, reply ReleaseReply: gives the disk space of a volume back that is not configured any more
 )
 
 // VolumeRequest names a volume.
@@ -18,6 +22,25 @@ type FlushRequest struct {
 	Name string `json:"name"`
 	// TimeoutMS bounds the wait; 0 means as long as the call may last.
 	TimeoutMS int64 `json:"timeout_ms,omitempty"`
+}
+
+// EvictRequest asks to forget local copies of what the store holds.
+type EvictRequest struct {
+	Name string `json:"name"`
+	// Bytes is how much at most; 0 means all of it.
+	Bytes uint64 `json:"bytes,omitempty"`
+}
+
+// EvictReply says how much that was.
+type EvictReply struct {
+	Bytes  uint64 `json:"bytes"`
+	Volume Volume `json:"volume"`
+}
+
+// ReleaseReply says what was given back.
+type ReleaseReply struct {
+	Disk  string `json:"disk,omitempty"`
+	Bytes uint64 `json:"bytes"`
 }
 
 // ListReply is in the order of the configuration.
@@ -51,5 +74,44 @@ type Volume struct {
 	RemoteDownMS   int64  `json:"remote_down_ms,omitempty"`   // for how long
 	RemoteProblem  string `json:"remote_problem,omitempty"`   // the latest failure
 	Connections    int64  `json:"connections"`                // NBD clients
+	WarnAt         int    `json:"warn_at"`                    // percentage of local space taken by dirty data at which it warns
+	Held           bool   `json:"held,omitempty"`             // uploads are held back by configuration
 	OpenDurationUS int64  `json:"open_duration_us,omitempty"` // disk to serving, at the last start
+}
+
+// Stats are what clients asked of a volume since the gateway's start, by command.
+type Stats struct {
+	Name     string    `json:"name"`
+	InFlight int64     `json:"in_flight"`
+	Commands []Command `json:"commands"`
+}
+
+// Command counts the requests of one kind. Latencies are upper bounds, from a request that has been read to a reply
+// that is ready.
+type Command struct {
+	Name   string `json:"name"` // read, write, flush, trim, write_zeroes, cache, block_status
+	Ops    uint64 `json:"ops"`
+	Bytes  uint64 `json:"bytes"`
+	Errors uint64 `json:"errors"`
+	MeanUS uint64 `json:"mean_us"`
+	P50US  uint64 `json:"p50_us"`
+	P99US  uint64 `json:"p99_us"`
+	P999US uint64 `json:"p999_us"`
+}
+
+// Attach is how clients reach a volume.
+type Attach struct {
+	Export    string     `json:"export"`
+	Size      uint64     `json:"size"`
+	Listeners []Listener `json:"listeners"`
+}
+
+// Listener is one socket of the NBD server.
+type Listener struct {
+	Network string `json:"network"` // tcp or unix
+	Address string `json:"address"` // host:port, with an empty host for all addresses, or a path
+	TLS     bool   `json:"tls"`
+	// ClientCertificate says that clients must show one.
+	ClientCertificate bool   `json:"client_certificate"`
+	Ack               string `json:"ack"` // when a write is answered: ring or log
 }

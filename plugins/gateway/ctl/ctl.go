@@ -17,14 +17,23 @@ type App interface {
 	Invoke(ctx context.Context, plugin, method string, request, reply any) error
 	// Print writes value as JSON or YAML, or the table, as the user chose.
 	Print(value any, columns []string, rows [][]string) error
+	// Section decodes a plugin's section of the configuration that the box runs.
+	Section(ctx context.Context, plugin string, into any) error
+	// Edit changes one thing in a plugin's section and has the box apply it, or only shows the result. op is add
+	// (to the list at path), set or remove.
+	Edit(ctx context.Context, plugin, op, path string, value any, preview bool) error
+	// Usage makes an error one of the command line.
+	Usage(format string, args ...any) error
+	// Host is where the box is reached; "" on the box itself.
+	Host() (string, error)
 }
 
 const plugin = "gateway"
 
 // Command is `ratchetctl volume`.
 func Command(app App) *cobra.Command {
-	c := &cobra.Command{Use: "volume", Short: "Cached volumes: state, cache, upload"}
-	c.AddCommand(list(app), show(app), flush(app))
+	c := &cobra.Command{Use: "volume", Short: "Cached volumes: create, attach, resize, look after"}
+	c.AddCommand(list(app), show(app), stats(app), create(app), resize(app), remove(app), attachInfo(app), flush(app), evict(app))
 	return c
 }
 

@@ -14,17 +14,34 @@ import (
 
 // fakeApp answers from the test file and prints as ratchetctl would.
 type fakeApp struct {
-	reply string
-	asked string
-	out   strings.Builder
+	reply   string // to every call
+	section string // plugins.gateway of the configuration
+	asked   string
+	out     strings.Builder
 }
+
+func (a *fakeApp) Section(_ context.Context, _ string, into any) error {
+	return json.Unmarshal([]byte(a.section), into)
+}
+
+func (a *fakeApp) Edit(_ context.Context, plugin, op, path string, value any, preview bool) error {
+	p, err := json.Marshal(value)
+	fmt.Fprintf(&a.out, "edit: %s %s %s %s preview=%t\n", plugin, op, path, p, preview)
+	return err
+}
+
+func (a *fakeApp) Usage(format string, args ...any) error {
+	return fmt.Errorf("usage: "+format, args...)
+}
+
+func (a *fakeApp) Host() (string, error) { return "192.0.2.7", nil }
 
 func (a *fakeApp) Invoke(_ context.Context, plugin, method string, request, reply any) error {
 	p, err := json.Marshal(request)
 	if err != nil {
 		return err
 	}
-	a.asked = fmt.Sprintf("%s %s %s", plugin, method, p)
+	a.asked += fmt.Sprintf("asked: %s %s %s\n", plugin, method, p)
 	if text, ok := strings.CutPrefix(a.reply, "error "); ok {
 		return errors.New(text)
 	}
@@ -39,10 +56,12 @@ func (a *fakeApp) Print(_ any, columns []string, rows [][]string) error {
 	return w.Flush()
 }
 
-// TestCommands runs testdata/ctl.txt: a command, the plugin's reply, and what is asked and shown.
+// TestCommands runs testdata/ctl.txt: a command, the plugin's reply and, after "=", the section of the configuration;
+// what is asked and shown.
 func TestCommands(t *testing.T) {
 	datadriven.RunTest(t, "testdata/ctl.txt", func(t *testing.T, d *datadriven.TestData) string {
-		app := &fakeApp{reply: d.Input}
+		app := new(fakeApp)
+		app.reply, app.section, _ = strings.Cut(d.Input, "=\n")
 		c := Command(app)
 		var args []string
 		for _, a := range d.CmdArgs {
@@ -50,11 +69,12 @@ func TestCommands(t *testing.T) {
 		}
 		c.SetArgs(args)
 		c.SilenceUsage, c.SilenceErrors = true, true
+		c.SetIn(strings.NewReader("a secret\n"))
 		if err := c.ExecuteContext(t.Context()); err != nil {
 			fmt.Fprintln(&app.out, "error:", err)
 		}
 		var out strings.Builder
-		fmt.Fprintln(&out, "asked:", app.asked)
+		out.WriteString(app.asked)
 		for _, line := range strings.Split(strings.TrimSpace(app.out.String()), "\n") {
 			fmt.Fprintln(&out, strings.TrimRight(line, " "))
 		}

@@ -14,7 +14,8 @@ import "context"
 // An error that wraps one of this package's sentinels reaches the client as that errno;
 // any other error is EIO.
 type Backend interface {
-	// Size is in bytes and constant while the backend is exported.
+	// Size is in bytes. It may change while the backend is exported: the protocol cannot tell connected clients, who
+	// go on with the size they were told, but requests are held against the size of now. Cheap, and never waits.
 	Size() uint64
 	// BlockSize returns the sizes in bytes that requests must be a multiple of, should be a
 	// multiple of, and may have at most. Powers of two; with a minimum above 512 only clients
@@ -60,6 +61,34 @@ type Cacher interface {
 	// Cache returns when the range is local or fetching it has failed; it is a hint.
 	Cache(ctx context.Context, off, n uint64) error
 }
+
+// StateReporter is implemented by backends that know where their data is. Their exports offer the context
+// ratchet:state beside base:allocation.
+type StateReporter interface {
+	// StateOf describes the range as BlockStatus does, under the same rules.
+	StateOf(ctx context.Context, off, n uint64, one bool) ([]StateExtent, error)
+}
+
+// StateExtent is a run of Len bytes in one state of the context ratchet:state.
+type StateExtent struct {
+	Len   uint64
+	State State
+}
+
+// State says where data is. The bits are those of the protocol; none of them set means that nothing is known. Data may
+// be local and remote at once.
+type State uint32
+
+const (
+	// StateLocal data can be read without asking the object store.
+	StateLocal State = 1 << iota
+	// StateDirty data is durable here at the latest after the next FLUSH and not in the object store yet.
+	StateDirty
+	// StateRemote data is in the object store.
+	StateRemote
+	// StateZero data reads as zeroes and needs neither.
+	StateZero
+)
 
 // ZeroFlags refine WriteZeroes.
 type ZeroFlags uint8

@@ -64,7 +64,7 @@ func TestClientNbdinfo(t *testing.T) {
 	out := run(t, "nbdinfo", "--json", srv.uri())
 	for _, want := range []string{
 		`"protocol": "newstyle-fixed"`, `"export-size": 3145728`, `"can_multi_conn": true`, `"can_fast_zero": true`,
-		`"can_cache": true`, `"can_df": true`, `"can_fua": true`, `"base:allocation"`, `"a test volume"`, `"block_size_preferred": 4096`,
+		`"can_cache": true`, `"can_df": true`, `"can_fua": true`, `"base:allocation"`, `"ratchet:state"`, `"a test volume"`, `"block_size_preferred": 4096`,
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("nbdinfo does not say %s:\n%s", want, out)

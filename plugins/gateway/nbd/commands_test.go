@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -39,6 +40,63 @@ func TestHolesAndStatus(t *testing.T) {
 		t.Errorf("status of one extent %v, want %v", r.Extents, want[1:2])
 	}
 }
+
+// TestStateContext asks for both contexts at once.
+func TestStateContext(t *testing.T) {
+	srv := serve(t, nbdtest.NewMemory(mib))
+	c := srv.dial(t, nbdtest.Options{Meta: true})
+	check(t, c.Write(256<<10, bytes.Repeat([]byte{1}, 64<<10), false))
+	r := must[nbdtest.Reply](t)(c.Do(nbdtest.Request{Cmd: 7, Len: mib}))
+	const local, dirty, zero = 1, 2, 8
+	want := []nbdtest.Extent{{Len: 256 << 10, Flags: zero}, {Len: 64 << 10, Flags: local | dirty}, {Len: 704 << 10, Flags: zero}}
+	if got := r.States["ratchet:state"]; fmt.Sprint(got) != fmt.Sprint(want) || len(r.Extents) != 3 {
+		t.Errorf("state %v, want %v; allocation %v", got, want, r.Extents)
+	}
+	r = must[nbdtest.Reply](t)(c.Do(nbdtest.Request{Cmd: 7, Flags: 8, Off: 256 << 10, Len: mib / 2}))
+	if got := r.States["ratchet:state"]; fmt.Sprint(got) != fmt.Sprint(want[1:2]) {
+		t.Errorf("state of one extent %v, want %v", got, want[1:2])
+	}
+	// Each alone, as nbdinfo asks.
+	for context, want := range map[string]string{"base:allocation": "0 1048576", "ratchet:state": "0 262144 8;262144 65536 3;327680 720896 8"} {
+		var got []string
+		for line := range strings.Lines(run(t, "nbdinfo", "--map="+context, srv.uri())) {
+			if f := strings.Fields(line); len(f) >= 3 {
+				got = append(got, strings.Join(f[:3], " "))
+			}
+		}
+		if s := strings.Join(got, ";"); context == "ratchet:state" && s != want || len(got) != 3 {
+			t.Errorf("nbdinfo --map=%s: %q, want %q", context, s, want)
+		}
+	}
+}
+
+// TestResize: a connected client cannot be told of a new size, but may use it; a new one is told.
+func TestResize(t *testing.T) {
+	b := &resizable{Memory: nbdtest.NewMemory(4 * mib)}
+	b.size.Store(mib)
+	srv := serve(t, b)
+	c := srv.dial(t, nbdtest.Options{})
+	if err := c.Write(mib, []byte("beyond"), false); !errors.Is(err, nbdtest.Errno(28)) {
+		t.Errorf("write behind the end: %v, want ENOSPC", err)
+	}
+	b.size.Store(2 * mib)
+	check(t, c.Write(mib, []byte("inside"), false))
+	if again := srv.dial(t, nbdtest.Options{}); again.Size != 2*mib {
+		t.Errorf("a new client is told %d bytes, want %d", again.Size, 2*mib)
+	}
+	b.size.Store(mib)
+	if _, err := c.Read(mib, 6); !errors.Is(err, nbdtest.Errno(22)) {
+		t.Errorf("read behind the new end: %v, want EINVAL", err)
+	}
+}
+
+// resizable is a Memory of which only a part is shown.
+type resizable struct {
+	*nbdtest.Memory
+	size atomic.Uint64
+}
+
+func (r *resizable) Size() uint64 { return r.size.Load() }
 
 func TestWriteZeroes(t *testing.T) {
 	m := nbdtest.NewMemory(mib)

@@ -14,12 +14,30 @@ type Export struct {
 	Description string // for people, shown by clients that list
 	ReadOnly    bool
 	Backend     Backend
+	// Admit, when set, is called once for each connection that chose the export.
+	Admit func() Admission
 
 	stats Stats
+	whole *Export // of a view
 }
 
 // Stats returns the counters of the export, which live as long as it does.
-func (e *Export) Stats() *Stats { return &e.stats }
+func (e *Export) Stats() *Stats {
+	if e.whole != nil {
+		return &e.whole.stats
+	}
+	return &e.stats
+}
+
+// View returns the export as one client may see it, under another name or with fewer rights. Its counters are those of
+// the export.
+func (e *Export) View() *Export {
+	whole := e
+	if e.whole != nil {
+		whole = e.whole
+	}
+	return &Export{Name: e.Name, Description: e.Description, ReadOnly: e.ReadOnly, Backend: e.Backend, Admit: e.Admit, whole: whole}
+}
 
 // limits returns what requests on the export must obey.
 func (e *Export) limits() limits {

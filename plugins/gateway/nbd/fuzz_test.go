@@ -36,7 +36,7 @@ func FuzzHandshake(f *testing.F) {
 	exports := testExports()
 	f.Fuzz(func(t *testing.T, in []byte) {
 		conn := &script{in: bytes.NewReader(in)}
-		_, rd, h, err := negotiate(context.Background(), conn, exports, nil)
+		_, rd, h, err := negotiate(context.Background(), conn, exports, nil, false)
 		if err == nil && (h.chosen == nil || rd == nil) {
 			t.Fatal("handshake succeeded without an export")
 		}
@@ -108,7 +108,7 @@ func FuzzRequest(f *testing.F) {
 	f.Add(cat(req(0, CmdCache, 1, 0, 4096), req(0, 77, 2, 0, 0), req(0, CmdRead, 3, 1<<63, 1<<31), req(0, CmdWrite, 4, 0, 5, 1)), true)
 	f.Fuzz(func(t *testing.T, in []byte, structured bool) {
 		conn := &script{in: bytes.NewReader(in)}
-		h := &handshake{structured: structured, allocation: structured, chosen: &Export{Name: "v", Backend: bounds{t, 1 << 16}}}
+		h := &handshake{structured: structured, selected: selected(structured), chosen: &Export{Name: "v", Backend: bounds{t, 1 << 16}}}
 		s := newSession(conn, &reader{src: conn}, h, new(atomic.Bool))
 		err := s.run(context.Background())
 		if err == nil || errors.Is(err, io.ErrNoProgress) {
@@ -181,4 +181,11 @@ func countReplies(t *testing.T, out []byte, reads map[uint64]uint32) (n int) {
 		}
 	}
 	return n
+}
+
+func selected(yes bool) contexts {
+	if yes {
+		return ctxAllocation
+	}
+	return 0
 }

@@ -11,7 +11,8 @@ import (
 // client's flags and options and says what to send and what to do next.
 type handshake struct {
 	exports    Exports
-	offerTLS   bool // TLS is offered, and then demanded
+	offerTLS   bool
+	demandTLS  bool // nothing but STARTTLS is answered before TLS runs
 	secure     bool // TLS is running
 	noZeroes   bool
 	structured bool
@@ -19,7 +20,7 @@ type handshake struct {
 	// The context a client selects is bound to the export name it gave; another name at
 	// the end of the handshake drops it.
 	metaExport string
-	allocation bool
+	selected   contexts
 
 	chosen *Export // set with actTransmit
 }
@@ -66,7 +67,7 @@ func parseOptionHeader(b []byte) (opt, n uint32, err error) {
 
 // option takes one option and appends the replies to dst.
 func (h *handshake) option(dst []byte, opt uint32, data []byte) ([]byte, action) {
-	if h.offerTLS && !h.secure {
+	if h.demandTLS && !h.secure {
 		switch opt {
 		case optStartTLS, optAbort:
 		case optExportName:
@@ -115,7 +116,7 @@ func (h *handshake) startTLS(dst, data []byte) ([]byte, action) {
 // anyone could have changed it: forget it.
 func (h *handshake) secured() {
 	h.secure = true
-	h.structured, h.allocation, h.metaExport = false, false, ""
+	h.structured, h.selected, h.metaExport = false, 0, ""
 }
 
 func (h *handshake) exportName(dst, data []byte) ([]byte, action) {
@@ -138,7 +139,7 @@ func (h *handshake) exportName(dst, data []byte) ([]byte, action) {
 func (h *handshake) choose(e *Export, name string) {
 	h.chosen = e
 	if h.metaExport != name {
-		h.allocation = false
+		h.selected = 0
 	}
 }
 
@@ -197,10 +198,10 @@ func (h *handshake) info(dst []byte, opt uint32, data []byte) ([]byte, action) {
 	return dst, actTransmit
 }
 
-// meta answers LIST_META_CONTEXT and SET_META_CONTEXT. base:allocation is all there is.
+// meta answers LIST_META_CONTEXT and SET_META_CONTEXT.
 func (h *handshake) meta(dst []byte, opt uint32, data []byte) []byte {
 	if opt == optSetMeta {
-		h.allocation = false // what is refused below selects nothing either
+		h.selected = 0 // what is refused below selects nothing either
 	}
 	if !h.structured {
 		return appendRefusal(dst, opt, repErrInvalid, "negotiate structured replies first")
@@ -212,26 +213,37 @@ func (h *handshake) meta(dst []byte, opt uint32, data []byte) []byte {
 		return appendRefusal(dst, opt, repErrInvalid, "option is malformed")
 	}
 	// An empty list of queries means everything to LIST and nothing to SET.
-	match := count == 0 && opt == optListMeta
+	var match contexts
+	if count == 0 && opt == optListMeta {
+		match = ^match
+	}
 	for range count {
 		q, ok := p.bytes32()
 		if !ok {
 			return appendRefusal(dst, opt, repErrInvalid, "option is malformed")
 		}
-		match = match || string(q) == allocationName || opt == optListMeta && string(q) == allocationNS
+		match |= matching(string(q), opt == optListMeta)
 	}
 	if len(p.b) != 0 {
 		return appendRefusal(dst, opt, repErrInvalid, "option is malformed")
 	}
-	if h.exports.Lookup(name) == nil {
+	e := h.exports.Lookup(name)
+	if e == nil {
 		return appendRefusal(dst, opt, repErrUnknown, "no such export; list them to see the names")
 	}
-	id := uint32(0)
+	match &= e.contexts()
 	if opt == optSetMeta {
-		h.allocation, h.metaExport, id = match, name, allocationID
+		h.selected, h.metaExport = match, name
 	}
-	if match {
-		dst = appendOptReply(dst, opt, repMeta, append(be.AppendUint32(nil, id), allocationName...))
+	for _, c := range contextNames {
+		if match&c.ctx == 0 {
+			continue
+		}
+		id := uint32(0) // a context that is only listed has none
+		if opt == optSetMeta {
+			id = c.id
+		}
+		dst = appendOptReply(dst, opt, repMeta, append(be.AppendUint32(nil, id), c.name...))
 	}
 	return appendOptReply(dst, opt, repAck, nil)
 }

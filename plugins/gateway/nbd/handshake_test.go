@@ -24,14 +24,21 @@ type fixedCache struct{ fixed }
 
 func (fixedCache) Cache(context.Context, uint64, uint64) error { return nil }
 
+// fixedState can tell where its data is.
+type fixedState struct{ fixed }
+
+func (fixedState) StateOf(context.Context, uint64, uint64, bool) ([]StateExtent, error) {
+	return nil, nil
+}
+
 // testExports are one plain volume, one that is read-only and can prefetch, and one for
-// clients that obey block sizes.
+// clients that obey block sizes, which knows where its data is.
 func testExports() *Set {
 	set := new(Set)
 	for _, e := range []*Export{
 		{Name: "plain", Description: "a volume", Backend: fixed{size: 1 << 20, min: 1}},
 		{Name: "ro", ReadOnly: true, Backend: fixedCache{fixed{size: 4096, min: 512}}},
-		{Name: "strict", Backend: fixed{size: 1 << 30, min: 4096}},
+		{Name: "strict", Backend: fixedState{fixed{size: 1 << 30, min: 4096}}},
 	} {
 		if err := set.Add(e); err != nil {
 			panic(err)
@@ -45,7 +52,7 @@ var optionNames = map[string]uint32{
 	"info": optInfo, "go": optGo, "structured": optStructuredReply, "list-meta": optListMeta, "set-meta": optSetMeta,
 }
 
-// TestHandshake runs scripts: `new [tls]` starts over, `flags HEX` answers the greeting,
+// TestHandshake runs scripts: `new [tls|tls-optional]` starts over, `flags HEX` answers the greeting,
 // `secured` tells that TLS runs, and the name of an option sends it with
 // name=, wants=(…), queries=(…) or raw=HEX as its data.
 func TestHandshake(t *testing.T) {
@@ -54,7 +61,7 @@ func TestHandshake(t *testing.T) {
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			switch d.Cmd {
 			case "new":
-				h = &handshake{exports: testExports(), offerTLS: d.HasArg("tls")}
+				h = &handshake{exports: testExports(), offerTLS: d.HasArg("tls") || d.HasArg("tls-optional"), demandTLS: d.HasArg("tls")}
 				return hex.EncodeToString(h.hello(nil)) + "\n"
 			case "flags":
 				b, _ := hex.DecodeString(d.CmdArgs[0].Key)
@@ -82,7 +89,7 @@ func TestHandshake(t *testing.T) {
 			case actClose:
 				out += "-> close\n"
 			case actTransmit:
-				out += fmt.Sprintf("-> transmit %s structured=%v allocation=%v\n", h.chosen.Name, h.structured, h.allocation)
+				out += fmt.Sprintf("-> transmit %s structured=%v contexts=%d\n", h.chosen.Name, h.structured, h.selected)
 			}
 			return out
 		})

@@ -13,8 +13,8 @@ var errNoExport = errors.New("client left without choosing an export")
 // negotiate runs the handshake on c. On success it returns the connection to go on with,
 // which is a TLS one if the client was upgraded, and the reader, which may hold the first
 // requests already.
-func negotiate(ctx context.Context, c net.Conn, exports Exports, conf *tls.Config) (net.Conn, *reader, *handshake, error) {
-	h := &handshake{exports: exports, offerTLS: conf != nil}
+func negotiate(ctx context.Context, c net.Conn, exports Exports, conf *tls.Config, optional bool) (net.Conn, *reader, *handshake, error) {
+	h := &handshake{exports: exports, offerTLS: conf != nil, demandTLS: conf != nil && !optional}
 	rd := &reader{src: c, buf: make([]byte, 512)}
 	if _, err := c.Write(h.hello(nil)); err != nil {
 		return nil, nil, nil, fmt.Errorf("send greeting: %w", err)

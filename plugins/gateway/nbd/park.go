@@ -23,7 +23,7 @@ func (s *session) park(ctx context.Context, t task) {
 // start runs a task whose room is taken. Goroutines stay for the next task, because under load
 // one is needed for every request of a backend that cannot answer at once.
 func (s *session) start(ctx context.Context, t task) {
-	s.export.stats.parked.Add(1)
+	s.stats.parked.Add(1)
 	select {
 	case s.tasks <- t:
 		return
@@ -49,54 +49,91 @@ func (s *session) work(ctx context.Context, t task) {
 func (s *session) perform(ctx context.Context, t task) {
 	req := t.req
 	var err error
-	var extents []Extent
 	switch req.cmd {
 	case CmdRead:
 		if err = s.backend.ReadAt(ctx, t.buf.b[readHeaderLen(s.lim.structured):], req.off); err == nil {
-			buf := s.finishRead(req, t.buf)
-			s.performed(t, false)
-			s.out.put(buf, 1, t.cost)
+			s.performed(t, s.finishRead(req, t.buf))
 			return
 		}
-	case CmdWrite:
-		if len(t.buf.b) > 0 {
-			err = s.backend.WriteAt(ctx, t.buf.b, req.off, req.flags&cmdFUA != 0)
-		}
+	case CmdWrite, CmdTrim, CmdWriteZeroes:
+		err = s.change(ctx, t)
 	case CmdFlush:
 		err = s.backend.Flush(ctx)
-	case CmdTrim:
-		err = s.backend.Trim(ctx, req.off, uint64(req.n), req.flags&cmdFUA != 0)
-	case CmdWriteZeroes:
-		err = s.backend.WriteZeroes(ctx, req.off, uint64(req.n), zeroFlags(req.flags))
 	case CmdCache:
 		err = s.backend.(Cacher).Cache(ctx, req.off, uint64(req.n))
 	case CmdBlockStatus:
-		extents, err = s.backend.BlockStatus(ctx, req.off, uint64(req.n), req.flags&cmdReqOne != 0)
+		var buf *buffer
+		if buf, err = s.status(ctx, req); err == nil {
+			s.performed(t, buf)
+			return
+		}
 	}
 	t.buf.free()
-	if req.cmd == CmdBlockStatus && err == nil {
-		buf := getBuffer(structuredLen + 4 + extentDescriptor*min(len(extents)+1, maxExtents))
-		b, ok := appendStatus(buf.b[:0], req, extents)
-		if !ok { // a backend that says nothing: allocated data is always a true answer
-			b, _ = appendStatus(buf.b[:0], req, []Extent{{Len: uint64(req.n)}})
-		}
-		buf.b = b
-		s.performed(t, false)
-		s.out.put(buf, 1, t.cost)
-		return
-	}
-	s.performed(t, err != nil)
 	var message string
 	if err != nil {
 		message = err.Error()
 	}
+	s.stats.parked.Add(-1)
+	s.count(req, t.start, err != nil)
 	var short [structuredLen + 6 + maxErrorMessage]byte
 	s.out.putShort(appendDone(short[:0], s.lim.structured, req, errno(err), message), 1, t.cost)
 }
 
-func (s *session) performed(t task, failed bool) {
-	s.export.stats.parked.Add(-1)
-	s.count(t.req, t.start, failed)
+// change does one operation that changes data, if the connection is admitted to.
+func (s *session) change(ctx context.Context, t task) error {
+	if err := s.begin(); err != nil {
+		return err
+	}
+	defer s.end()
+	req, fua := t.req, t.req.flags&cmdFUA != 0
+	switch {
+	case req.cmd == CmdTrim:
+		return s.backend.Trim(ctx, req.off, uint64(req.n), fua)
+	case req.cmd == CmdWriteZeroes:
+		return s.backend.WriteZeroes(ctx, req.off, uint64(req.n), zeroFlags(req.flags))
+	case len(t.buf.b) > 0:
+		return s.backend.WriteAt(ctx, t.buf.b, req.off, fua)
+	}
+	return nil // an empty write with FUA
+}
+
+// status answers BLOCK_STATUS in every context that the client selected, a chunk for each.
+func (s *session) status(ctx context.Context, req request) (*buffer, error) {
+	n, one := uint64(req.n), req.flags&cmdReqOne != 0
+	buf := getBuffer(0)
+	b := buf.b[:0]
+	if s.lim.selected&ctxAllocation != 0 {
+		extents, err := s.backend.BlockStatus(ctx, req.off, n, one)
+		if err != nil {
+			buf.free()
+			return nil, err
+		}
+		b = appendStatus(b, req, contextNames[0].id, s.lim.selected == ctxAllocation, extents)
+	}
+	if s.lim.selected&ctxState != 0 {
+		extents, err := s.backend.(StateReporter).StateOf(ctx, req.off, n, one)
+		if err != nil {
+			buf.free()
+			return nil, err
+		}
+		b = appendStatus(b, req, contextNames[1].id, true, extents)
+	}
+	if cap(b) == cap(buf.b) {
+		buf.b = b
+		return buf, nil
+	}
+	// It grew beyond the buffer: a pooled one of the right class takes its place.
+	buf.free()
+	buf = getBuffer(len(b))
+	copy(buf.b, b)
+	return buf, nil
+}
+
+// performed sends a reply that carries data.
+func (s *session) performed(t task, reply *buffer) {
+	s.stats.parked.Add(-1)
+	s.count(t.req, t.start, false)
+	s.out.put(reply, 1, t.cost)
 }
 
 func zeroFlags(f uint16) ZeroFlags {

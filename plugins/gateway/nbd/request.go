@@ -44,8 +44,8 @@ type limits struct {
 	maximum    uint32 // of READ and WRITE, at most MaxRequest
 	readOnly   bool
 	structured bool
-	allocation bool // base:allocation was selected
-	cache      bool // the backend can fetch ahead
+	selected   contexts // what BLOCK_STATUS is answered in
+	cache      bool     // the backend can fetch ahead
 }
 
 // allowedFlags holds the flags each command may carry. FUA is tolerated everywhere, as the
@@ -83,7 +83,7 @@ func (l *limits) check(r request) uint32 {
 			return nbdEPERM
 		}
 	case CmdBlockStatus:
-		if !l.allocation || r.n == 0 {
+		if l.selected == 0 || r.n == 0 {
 			return nbdEINVAL
 		}
 	case CmdCache:

@@ -16,10 +16,13 @@ import (
 // left zero.
 type Server struct {
 	Exports Exports
-	// TLS, when set, makes the server speak TLS only (FORCEDTLS). Clients are verified as it says.
+	// TLS, when set, makes the server speak TLS only (FORCEDTLS). Clients are verified as it says: with
+	// RequireAndVerifyClientCert only those whose certificate comes from ClientCAs are served.
 	TLS *tls.Config
-	Log *slog.Logger
-	// MaxConns bounds the connections of one Serve, 0 means 256. More are closed at once.
+	// TLSOptional lets clients in the clear in as well (the protocol's NOTLS and TLS side by side).
+	TLSOptional bool
+	Log         *slog.Logger
+	// MaxConns bounds the connections of one Serve, 0 means 1,024. More are closed at once.
 	MaxConns int
 	// HandshakeTimeout bounds the time from accept to the first request, 0 means 10 s.
 	HandshakeTimeout time.Duration
@@ -110,7 +113,7 @@ func (r *run) accept(ctx, hard context.Context, l net.Listener) error {
 func (r *run) add(c net.Conn) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.conns) >= orDefault(r.server.MaxConns, 256) {
+	if len(r.conns) >= orDefault(r.server.MaxConns, 1024) {
 		return false
 	}
 	r.conns[c] = struct{}{}
@@ -144,7 +147,7 @@ func (r *run) connection(hard context.Context, c net.Conn) {
 	}()
 	log := r.log.With("remote", c.RemoteAddr().String())
 	c.SetDeadline(time.Now().Add(orDefault(r.server.HandshakeTimeout, 10*time.Second)))
-	nc, rd, h, err := negotiate(hard, c, r.server.Exports, r.server.TLS)
+	nc, rd, h, err := negotiate(hard, c, r.server.Exports, r.server.TLS, r.server.TLSOptional)
 	if err != nil {
 		log.Debug("NBD handshake ended", "err", err)
 		return
@@ -153,12 +156,19 @@ func (r *run) connection(hard context.Context, c net.Conn) {
 	if r.stopping.Load() {
 		return // wake may have come before the deadline was taken off
 	}
-	stats := &h.chosen.stats
+	stats := h.chosen.Stats()
 	stats.connections.Add(1)
 	defer stats.connections.Add(-1)
 	log = log.With("export", h.chosen.Name)
 	log.Info("NBD client connected", "structured", h.structured, "tls", h.secure)
-	err = newSession(nc, rd, h, &r.stopping).run(hard)
+	s := newSession(nc, rd, h, &r.stopping)
+	if admit := h.chosen.Admit; admit != nil {
+		s.admission = admit()
+		defer s.admission.Close()
+		stop := context.AfterFunc(s.admission.Context(), func() { c.Close() })
+		defer stop()
+	}
+	err = s.run(hard)
 	if nc != c {
 		nc.Close() // says goodbye in TLS; the deferred close only drops the connection
 	}

@@ -29,8 +29,9 @@ var (
 // session is the transmission phase of one connection.
 type session struct {
 	nc        net.Conn
-	export    *Export
 	backend   Backend
+	stats     *Stats
+	admission Admission  // nil if all may write
 	fastRead  FastReader // nil if the backend has none
 	fastWrite FastWriter
 	lim       limits
@@ -57,10 +58,10 @@ type task struct {
 
 func newSession(nc net.Conn, rd *reader, h *handshake, stopping *atomic.Bool) *session {
 	s := &session{
-		nc: nc, rd: rd, export: h.chosen, backend: h.chosen.Backend,
+		nc: nc, rd: rd, backend: h.chosen.Backend, stats: h.chosen.Stats(),
 		lim: h.chosen.limits(), stopping: stopping, tasks: make(chan task),
 	}
-	s.lim.structured, s.lim.allocation = h.structured, h.allocation
+	s.lim.structured, s.lim.selected = h.structured, h.selected
 	s.fastRead, _ = s.backend.(FastReader)
 	s.fastWrite, _ = s.backend.(FastWriter)
 	rd.grow(readerSize)
@@ -130,11 +131,12 @@ func (s *session) serve(ctx context.Context, req request) error {
 	if err != nil {
 		return err
 	}
+	s.lim.size = s.backend.Size()
 	if code := s.lim.check(req); code != 0 {
 		if err := s.skip(data); err != nil {
 			return err
 		}
-		return s.refuse(req, code)
+		return s.refuse(req, code, "request refused: bad range, flags or access")
 	}
 	switch {
 	case req.cmd == CmdDisc:
@@ -163,12 +165,12 @@ func (s *session) skip(n uint32) error {
 }
 
 // refuse answers a request that never reaches the backend.
-func (s *session) refuse(req request, code uint32) error {
-	if int(req.cmd) < len(s.export.stats.commands) {
-		s.export.stats.commands[req.cmd].record(0, 0, true)
+func (s *session) refuse(req request, code uint32, why string) error {
+	if int(req.cmd) < len(s.stats.commands) {
+		s.stats.commands[req.cmd].record(0, 0, true)
 	}
 	b := s.room(simpleLen + structuredLen + maxErrorMessage)
-	b.b = appendDone(b.b, s.lim.structured, req, code, "request refused: bad range, flags or access")
+	b.b = appendDone(b.b, s.lim.structured, req, code, why)
 	return nil
 }
 
@@ -245,7 +247,9 @@ func (s *session) write(ctx context.Context, req request, start time.Time) error
 		if err != nil {
 			return err
 		}
-		if req.n == 0 || s.fastWrite.TryWriteAt(data, req.off) {
+		if done, err := s.tryWrite(data, req.off); err != nil {
+			return s.refuse(req, errno(err), err.Error())
+		} else if done {
 			return s.inlineDone(req, start)
 		}
 		s.acquire(int(req.n))
@@ -265,13 +269,33 @@ func (s *session) write(ctx context.Context, req request, start time.Time) error
 		s.parked.release(1, int(req.n))
 		return err
 	}
-	if fast && s.fastWrite.TryWriteAt(buf.b, req.off) {
-		buf.free()
-		s.parked.release(1, int(req.n))
-		return s.inlineDone(req, start)
+	if fast {
+		done, err := s.tryWrite(buf.b, req.off)
+		if done || err != nil {
+			buf.free()
+			s.parked.release(1, int(req.n))
+		}
+		if err != nil {
+			return s.refuse(req, errno(err), err.Error())
+		}
+		if done {
+			return s.inlineDone(req, start)
+		}
 	}
 	s.start(ctx, task{req: req, buf: buf, cost: int(req.n), start: start})
 	return nil
+}
+
+// tryWrite asks the backend to acknowledge a write at once; the error is that of admission.
+func (s *session) tryWrite(data []byte, off uint64) (bool, error) {
+	if len(data) == 0 {
+		return true, nil
+	}
+	if err := s.begin(); err != nil {
+		return false, err
+	}
+	defer s.end()
+	return s.fastWrite.TryWriteAt(data, off), nil
 }
 
 // room returns the batch with space for n more bytes.
@@ -303,5 +327,5 @@ func (s *session) flush() {
 }
 
 func (s *session) count(req request, start time.Time, failed bool) {
-	s.export.stats.commands[req.cmd].record(req.n, time.Since(start), failed)
+	s.stats.commands[req.cmd].record(req.n, time.Since(start), failed)
 }

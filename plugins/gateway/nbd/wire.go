@@ -76,9 +76,6 @@ const (
 	infoName         uint16 = 1
 	infoDescription  uint16 = 2
 	infoBlockSize    uint16 = 3
-	allocationName          = "base:allocation"
-	allocationNS            = "base:"
-	allocationID     uint32 = 1
 	stateHole        uint32 = 1 << 0
 	stateZero        uint32 = 1 << 1
 	optionHeaderLen         = 16

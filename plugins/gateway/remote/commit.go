@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -11,68 +14,102 @@ import (
 	"github.com/ratchetos/ratchet/plugins/internal/objstore"
 )
 
-// Batch is what Commit publishes: the frames of a run of the log and where they are in Data.
-// Frames have no Object yet.
+// Batch is what Commit publishes: the frames of a run of the log, packed into Object, and the zeroes.
 type Batch struct {
-	Data   []byte
+	Object *manifest.Writer // from NewObject; nil when there are no frames
 	Zeros  []manifest.Range
 	Frames []manifest.CellFrame
 	Seq    uint64 // last sequence number in it
 }
 
+// tidyEvery is how often Commit tidies up when nobody else does.
+const tidyEvery = time.Minute
+
+// NewObject starts the object of the next batch. Takeover must have returned.
+func (r *Remote) NewObject() *manifest.Writer {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.reserve(manifest.KindData)
+}
+
+// reserve gives out a number. One that is never committed stays unused in this epoch.
+func (r *Remote) reserve(kind manifest.Kind) *manifest.Writer {
+	w := manifest.NewWriter(kind, uint32(r.head.Epoch), r.next, r.sealer)
+	if r.next < math.MaxUint32 {
+		r.next++
+	}
+	return w
+}
+
 // Commit publishes the batch that follows the head. It keeps trying while the store is down; nil means
-// that the head has been confirmed. ErrFenced and ErrDiverged are for good.
+// that the head has been confirmed. ErrFenced and ErrDiverged are for good; after any other error
+// the same batch may be given again.
 func (r *Remote) Commit(ctx context.Context, b *Batch) error {
+	if err := r.makeRoom(ctx); err != nil {
+		return fmt.Errorf("commit batch %d: %w", b.Seq, err)
+	}
 	head := r.Head()
 	d := &manifest.Delta{Epoch: head.Epoch, After: head.Seq, Seq: b.Seq, Zeros: b.Zeros, Frames: b.Frames}
 	next := head
-	next.Seq = b.Seq
-	next.Deltas = append([]string(nil), head.Deltas...)
+	next.Seq, next.Next = b.Seq, r.nextNumber()
 
-	g, gctx := errgroup.WithContext(ctx)
-	if len(b.Data) > 0 {
-		o := &manifest.Object{Key: manifest.Key(r.prefix, "data", head.Epoch, b.Seq, manifest.Sum(b.Data))}
-		for i := range d.Frames {
-			d.Frames[i].Object = o
-		}
-		g.Go(func() error { return r.put(gctx, o.Key, b.Data) })
+	var data []byte
+	if b.Object != nil && b.Object.Len() > 0 {
+		var o manifest.Object
+		data, o = b.Object.Finish()
+		d.Objects = []manifest.Object{o}
 	}
-	if len(next.Deltas) >= manifest.MaxDeltas {
-		// The map is exactly at the head here, so it replaces the deltas so far.
-		r.mu.RLock()
-		full := r.blocks.Encode()
-		r.mu.RUnlock()
-		next.Full, next.Deltas = manifest.Key(r.prefix, "full", head.Epoch, head.Seq, manifest.Sum(full)), nil
-		g.Go(func() error { return r.put(gctx, next.Full, full) })
+	if err := r.blocks.Check(d); err != nil {
+		return fmt.Errorf("commit batch %d: %w", b.Seq, err)
 	}
 	delta := d.Encode()
-	key := manifest.Key(r.prefix, "delta", head.Epoch, b.Seq, manifest.Sum(delta))
-	next.Deltas = append(next.Deltas, key)
-	g.Go(func() error { return r.put(gctx, key, delta) })
+	id := manifest.ID{Kind: manifest.KindDelta, Epoch: head.Epoch, Number: b.Seq, Tag: manifest.Sum(delta).Tag()}
+	next.Deltas = append(slices.Clip(head.Deltas), id.String())
+	g, gctx := errgroup.WithContext(ctx)
+	if data != nil {
+		g.Go(func() error { return r.put(gctx, d.Objects[0].ID(), data) })
+	}
+	g.Go(func() error { return r.put(gctx, id, delta) })
 	// Whatever the head will name must be there before the head.
 	if err := g.Wait(); err != nil {
 		return fmt.Errorf("commit batch %d: %w", b.Seq, err)
 	}
-	if err := r.breaker.retry(ctx, 0, func(ctx context.Context) error { return r.moveHead(ctx, &next) }); err != nil {
-		return fmt.Errorf("commit head %d: %w", b.Seq, err)
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if err := r.blocks.Apply(d); err != nil {
+	if err := r.publish(ctx, &next, func() error { return r.blocks.Apply(d) }); err != nil {
 		return fmt.Errorf("commit batch %d: %w", b.Seq, err)
 	}
-	r.head = next
+	if r.o.Now().Sub(r.lastTidied) > tidyEvery {
+		// A failure that matters will show at the next commit; this one has succeeded.
+		_, _ = r.Tidy(ctx)
+	}
 	return nil
 }
 
+func (r *Remote) nextNumber() uint32 {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.next
+}
+
+// publish moves the head and then, under the lock, the map.
+func (r *Remote) publish(ctx context.Context, next *manifest.Head, apply func() error) error {
+	err := r.breaker.retry(ctx, 0, func(ctx context.Context) error { return r.moveHead(ctx, next) })
+	if err != nil {
+		return fmt.Errorf("move head to %d: %w", next.Seq, err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.head = *next
+	return apply()
+}
+
 // put creates an object that is named by its content: finding it there already is success.
-func (r *Remote) put(ctx context.Context, key string, p []byte) error {
+func (r *Remote) put(ctx context.Context, id manifest.ID, p []byte) error {
 	err := r.breaker.retry(ctx, int64(len(p)), func(ctx context.Context) error {
-		_, err := r.store.PutIfAbsent(ctx, key, p)
+		_, err := r.o.Store.PutIfAbsent(ctx, r.key(id), p)
 		return err
 	})
 	if err != nil && !errors.Is(err, objstore.ErrExists) {
-		return fmt.Errorf("put %s: %w", key, err)
+		return fmt.Errorf("put %v: %w", id, err)
 	}
 	return nil
 }
@@ -90,11 +127,18 @@ func (r *Remote) moveHead(ctx context.Context, next *manifest.Head) error {
 		return fmt.Errorf("the head is gone: %w", ErrDiverged)
 	case err != nil:
 		return err
-	case found.Session == r.session && found.Seq == next.Seq:
+	case found.Session == r.session && found.Seq == next.Seq && found.Root == next.Root &&
+		found.Size == next.Size && slices.Equal(found.Deltas, next.Deltas):
 		r.etag = etag
 		return nil
-	case found.Session != r.session && found.Epoch > next.Epoch:
-		return fmt.Errorf("epoch %d by disk %s, ours is %d: %w", found.Epoch, found.Owner, next.Epoch, ErrFenced)
+	}
+	return r.stranger(found)
+}
+
+// stranger says what a head is that is not ours.
+func (r *Remote) stranger(found *manifest.Head) error {
+	if ours := r.head.Epoch; found.Session != r.session && found.Epoch > ours {
+		return fmt.Errorf("epoch %d by disk %s, ours is %d: %w", found.Epoch, found.Owner, ours, ErrFenced)
 	}
 	return fmt.Errorf("head at %d of epoch %d: %w", found.Seq, found.Epoch, ErrDiverged)
 }

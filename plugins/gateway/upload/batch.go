@@ -145,15 +145,15 @@ func (b *Batch) Patched(fn func(no uint64, data []byte)) {
 	}
 }
 
-// Pack makes the batch ready for the store. Every block must be resolved.
-func (b *Batch) Pack() (*remote.Batch, error) {
-	out := &remote.Batch{Seq: b.last, Zeros: b.zeros}
+// Pack makes the batch ready for the store, its frames in w. Every block must be resolved.
+func (b *Batch) Pack(w *manifest.Writer) (*remote.Batch, error) {
+	out := &remote.Batch{Seq: b.last, Zeros: b.zeros, Object: w}
 	numbers := slices.Sorted(maps.Keys(b.blocks))
 	cell := make([]byte, 0, manifest.CellSize)
 	for i := 0; i < len(numbers); {
-		f := manifest.CellFrame{Cell: numbers[i] / manifest.BlocksPerCell}
+		at, mask := numbers[i]/manifest.BlocksPerCell, uint16(0)
 		cell = cell[:0]
-		for ; i < len(numbers) && numbers[i]/manifest.BlocksPerCell == f.Cell; i++ {
+		for ; i < len(numbers) && numbers[i]/manifest.BlocksPerCell == at; i++ {
 			no := numbers[i]
 			data := b.blocks[no].data
 			switch {
@@ -163,19 +163,16 @@ func (b *Batch) Pack() (*remote.Batch, error) {
 				out.Zeros = appendRange(out.Zeros, no)
 			default:
 				cell = append(cell, data...)
-				f.Blocks |= 1 << (no % manifest.BlocksPerCell)
+				mask |= 1 << (no % manifest.BlocksPerCell)
 			}
 		}
-		if f.Blocks == 0 {
+		if mask == 0 {
 			continue
 		}
-		start := len(out.Data)
-		var err error
-		if out.Data, err = manifest.AppendFrame(out.Data, cell); err != nil {
+		f, err := w.Add(at, mask, cell)
+		if err != nil {
 			return nil, fmt.Errorf("pack batch %d: %w", b.last, err)
 		}
-		f.Offset, f.Length = uint32(start), uint32(len(out.Data)-start)
-		f.Hash = manifest.Sum(out.Data[start:])
 		out.Frames = append(out.Frames, f)
 	}
 	return out, nil

@@ -32,16 +32,17 @@ func TestBatch(t *testing.T) {
 			}
 			b.Add(&log.Group{Seq: uint64(seq + 1), Len: 2 * blockSize, Records: []log.Record{r}})
 		}
-		packed, err := b.Pack()
+		w := manifest.NewWriter(manifest.KindData, 1, 1, nil)
+		packed, err := b.Pack(w)
 		if err != nil {
 			return err.Error()
 		}
 		for _, z := range packed.Zeros {
 			fmt.Fprintf(&out, "zero %d+%d\n", z.First, z.Count)
 		}
+		data, o := w.Finish()
 		for _, f := range packed.Frames {
-			f.Object, f.Live = &manifest.Object{Key: "data"}, f.Blocks
-			blocks, err := f.Open(packed.Data[f.Offset : f.Offset+f.Length])
+			blocks, err := f.Open(data[f.Offset:f.Offset+f.Length], nil, &o, f.Cell)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,5 +1,7 @@
 package volume
 
+import "context"
+
 // State says what is known of a run of blocks.
 type State uint8
 
@@ -26,10 +28,12 @@ const maxExtents = 4096
 
 // Extents describes a range from its start; it may end early. With one set the first extent is enough.
 func (v *Volume) Extents(off, n int64, one bool) []Extent {
+	ctx, cancel := context.WithTimeout(v.ctx, statePatience)
+	defer cancel()
 	var list []Extent
 	n = min(n, v.Size()-off)
 	for end := off + n; off < end; {
-		s, span := v.stateOf(uint64(off) / blockSize)
+		s, span := v.stateOf(ctx, uint64(off)/blockSize)
 		next := min((off/blockSize+int64(span))*blockSize, end)
 		switch {
 		case len(list) > 0 && list[len(list)-1].State == s:
@@ -45,7 +49,7 @@ func (v *Volume) Extents(off, n int64, one bool) []Extent {
 }
 
 // stateOf returns a block's state and for how many blocks, at least, it holds.
-func (v *Volume) stateOf(block uint64) (State, uint64) {
+func (v *Volume) stateOf(ctx context.Context, block uint64) (State, uint64) {
 	e, span := v.index.Lookup(block)
 	switch {
 	case e.IsData() && v.isClean(e):
@@ -59,5 +63,5 @@ func (v *Volume) stateOf(block uint64) (State, uint64) {
 	case e.IsZero():
 		return Zero | Local | Dirty, span
 	}
-	return v.remoteState(block, span)
+	return v.remoteState(ctx, block, span)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -222,7 +223,10 @@ func (v *Volume) readPatched(ctx context.Context, p []byte, block uint64) (bool,
 		return false, err
 	}
 	copy(p, f.data[block%cellBlocks*blockSize:])
-	if err := v.overlayOn(p, list); err != nil {
+	switch err := v.overlayOn(p, list); {
+	case errors.Is(err, log.ErrGone):
+		return false, nil // merged by an upload, and freed
+	case err != nil:
 		return false, err
 	}
 	return slices.Equal(v.over.get(block), list) && v.remote.Generation(block/cellBlocks) == f.generation, nil

@@ -47,7 +47,7 @@ type Status struct {
 	IndexBytes  int64         // of memory
 	Stalled     int64         // writers that wait for room
 
-	DurableSeq, UploadedSeq uint64 // of groups
+	DurableSeq, UploadedSeq uint64 // groups, up to which everything is durable here, and in the store
 	Epoch                   uint64 // in the store
 	Held                    bool   // the upload is held
 
@@ -90,6 +90,9 @@ func (v *Volume) Status() Status {
 	s.UploadedSeq, s.Epoch, s.Batches, s.Uploaded = p.cursor.Seq-1, p.epoch, p.batches, p.bytes
 	s.DirtyBytes = max(v.dirty.Load()-p.cursor.Pos, 0)
 	p.mu.Unlock()
+	if s.DirtyBytes == 0 {
+		s.UploadedSeq = s.DurableSeq // what is behind the cursor changes nothing
+	}
 	if t := p.oldestTime(); t != 0 && s.DirtyBytes > 0 {
 		s.OldestDirty = time.Since(time.Unix(0, t))
 	}

@@ -1,22 +1,30 @@
 package volume
 
-import "github.com/ratchetos/ratchet/plugins/gateway/remote"
-
-var _ = remote.ErrFenced
+import (
+	"context"
+	"time"
+)
 
 // storedNothing reports whether the store is known, without asking it, to hold nothing of a block that the index does
 // not know. Blocks leave the index only after the store's manifest here has them.
 func (v *Volume) storedNothing(block uint64) bool {
-	return v.remote.Loaded() && v.remote.Mask(block/cellBlocks)&(1<<(block%cellBlocks)) == 0
+	return !v.remote.MayHold(block / chunkBlocks)
 }
 
-// remoteState is the state of a block, and of those behind it up to span, that the index does not know.
-func (v *Volume) remoteState(block, span uint64) (State, uint64) {
-	if !v.remote.Loaded() {
-		return Remote, span // or zero: a client that takes it for data is right, too
+// statePatience is how long a question for the state of a range waits for the store.
+const statePatience = time.Second
+
+// remoteState is the state of a block, and of those behind it up to span, that the index does not know. What the
+// store does not tell in time may be there: a client that takes zeroes for data is right, too.
+func (v *Volume) remoteState(ctx context.Context, block, span uint64) (State, uint64) {
+	if v.storedNothing(block) {
+		return Zero, min(span, chunkBlocks-block%chunkBlocks)
 	}
-	mask := v.remote.Mask(block / cellBlocks)
 	in := block % cellBlocks
+	mask, err := v.remote.Mask(ctx, block/cellBlocks)
+	if err != nil {
+		return Remote, min(span, chunkBlocks-block%chunkBlocks)
+	}
 	stored := mask >> in & 1
 	n := uint64(1)
 	for in+n < cellBlocks && n < span && mask>>(in+n)&1 == stored {

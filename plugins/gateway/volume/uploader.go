@@ -93,8 +93,15 @@ func (v *Volume) takeover() error {
 
 // uploadNext waits until a batch is due, builds it and commits it.
 func (v *Volume) uploadNext() error {
-	if err := v.waitDue(); err != nil {
+	due, err := v.waitDue()
+	if err != nil {
 		return err
+	}
+	if err := v.insist(v.resizeStore); err != nil {
+		return err
+	}
+	if !due {
+		return v.tidyStore()
 	}
 	if v.skipClean() {
 		return nil
@@ -103,42 +110,113 @@ func (v *Volume) uploadNext() error {
 	if err := v.log.Flush(v.ctx); err != nil {
 		return v.explain(err)
 	}
-	b := upload.New()
 	from, _ := v.up.snapshot()
-	var oldest int64
-	dirty := 0
-	next, err := v.log.Scan(from, log.ScanOptions{}, func(g *log.Group) error {
-		if b.Last() != 0 && (b.Bytes()+g.Len > v.o.MaxBatch || b.Records()+len(g.Records) > maxBatchRecords) {
-			oldest = g.Time
-			return log.ErrStop
-		}
-		for i := range g.Records {
-			if g.Records[i].Kind != log.Fill {
-				dirty++
-			}
-		}
-		b.Add(g)
-		return nil
-	})
-	if err != nil {
+	c := collector{v: v, batch: upload.New()}
+	next, err := v.log.Scan(from, log.ScanOptions{Headers: true}, c.take)
+	if err != nil || c.batch.Last() == 0 {
 		return err
 	}
-	if b.Last() == 0 {
-		return nil
-	}
 	if early := v.early.Load(); early != nil {
-		b.Add(&log.Group{Seq: b.Last(), Records: []log.Record{*early}})
+		c.batch.Add(&log.Group{Seq: c.batch.Last(), Records: []log.Record{*early}})
 	}
 	head := v.remote.Head()
-	if dirty > 0 {
-		if head, err = v.commit(b); err != nil {
+	if c.dirty > 0 {
+		if head, err = v.commit(c.batch); err != nil {
 			return err
 		}
 	}
-	if oldest == 0 && v.dirty.Load() > next.Pos {
-		oldest = time.Now().UnixNano() // what the scan has not seen is younger
+	if c.oldest == 0 && v.dirty.Load() > next.Pos {
+		c.oldest = time.Now().UnixNano() // what the scan has not seen is younger
 	}
-	return v.confirmed(next, head.Seq, head.Epoch, b.Bytes(), oldest)
+	if err := v.confirmed(next, head.Seq, head.Epoch, c.batch.Bytes(), c.oldest); err != nil {
+		return err
+	}
+	if v.batches++; v.batches%tidyAfter == 0 {
+		return v.tidyStore()
+	}
+	return nil
+}
+
+// collector makes a batch of groups.
+type collector struct {
+	v      *Volume
+	batch  *upload.Batch
+	dirty  int   // records that change the volume
+	oldest int64 // time of the first group that was not taken
+	buf    []byte
+}
+
+// take adds a group, or ends the scan when the batch is full.
+func (c *collector) take(g *log.Group) error {
+	if b := c.batch; b.Last() != 0 && (b.Bytes()+g.Len > c.v.o.MaxBatch || b.Records()+len(g.Records) > maxBatchRecords) {
+		c.oldest = g.Time
+		return log.ErrStop
+	}
+	// What was only fetched is not read again: its payload may be rotten without any harm.
+	part := *g
+	part.Records = c.dirtyOf(g)
+	if len(part.Records) > 0 {
+		if err := c.load(&part); err != nil {
+			return err
+		}
+		c.dirty += len(part.Records)
+	}
+	c.batch.Add(&part)
+	return nil
+}
+
+func (c *collector) dirtyOf(g *log.Group) []log.Record {
+	list := g.Records[:0]
+	for _, r := range g.Records {
+		if r.Kind != log.Fill {
+			list = append(list, r)
+		}
+	}
+	return list
+}
+
+// load reads the payload of a group's records, from the window while it is there, and checks it.
+func (c *collector) load(g *log.Group) error {
+	if int64(len(c.buf)) < g.Len {
+		c.buf = make([]byte, g.Len)
+	}
+	var have int64 // of the group, the part read last
+	for i := range g.Records {
+		r := &g.Records[i]
+		if r.Kind == log.Zero {
+			continue
+		}
+		at := r.Pos - g.Pos
+		if have < at+r.Len {
+			// Up to the end of the last record that follows without a gap.
+			end := r.Pos + r.Len
+			for j := i + 1; j < len(g.Records) && g.Records[j].Kind != log.Zero && g.Records[j].Pos-end < blockSize; j++ {
+				end = g.Records[j].Pos + g.Records[j].Len
+			}
+			have = end - g.Pos
+			if err := c.v.log.Read(c.buf[at:have], r.Pos); err != nil {
+				return fmt.Errorf("batch: %w", err)
+			}
+		}
+		r.Data = c.buf[at : at+r.Len]
+		if !intact(r) {
+			return fmt.Errorf("batch: record at %d of the log, for %d+%d: %w", r.Pos, r.Off, r.Len, ErrRotten)
+		}
+	}
+	return nil
+}
+
+// intact holds a record's data to its checksums.
+func intact(r *log.Record) bool {
+	if r.Kind == log.Patch {
+		return log.Checksum(r.Data) == r.Sums[0]
+	}
+	for i, sum := range r.Sums {
+		if log.Checksum(r.Data[i*blockSize:(i+1)*blockSize]) != sum {
+			return false
+		}
+	}
+	return true
 }
 
 // skipClean moves the cursor to the end of the durable log if nothing behind it has to be uploaded.
@@ -157,8 +235,11 @@ func (v *Volume) skipClean() bool {
 	return true
 }
 
-// waitDue returns when there is a batch to cut, or clean data to pass.
-func (v *Volume) waitDue() error {
+// waitDue returns true when there is a batch to cut, or clean data to pass, and false when there has been
+// nothing to do for a while.
+func (v *Volume) waitDue() (bool, error) {
+	idle := time.NewTimer(tidyEvery)
+	defer idle.Stop()
 	for {
 		c, wanted := v.up.snapshot()
 		dirty := v.dirty.Load()
@@ -167,10 +248,10 @@ func (v *Volume) waitDue() error {
 			age := time.Since(time.Unix(0, v.up.oldestTime()))
 			switch {
 			case dirty <= c.Pos && v.head.Load()-c.Pos >= v.o.MaxBatch && v.log.Durable().Pos > c.Pos:
-				return nil // the tail may want to go there
+				return true, nil // the tail may want to go there
 			case dirty <= c.Pos:
 			case dirty-c.Pos >= min(v.o.MaxBatch, v.log.Size()/4), wanted > c.Pos, age >= v.o.MaxAge:
-				return nil
+				return true, nil
 			default:
 				timer = time.After(v.o.MaxAge - age)
 			}
@@ -179,11 +260,16 @@ func (v *Volume) waitDue() error {
 			// Writes do not wake us one by one.
 			timer = time.After(min(v.o.MaxAge, time.Second))
 		}
+		if v.storeResizes() {
+			return false, nil
+		}
 		select {
 		case <-v.cut:
 		case <-timer:
+		case <-idle.C:
+			return false, nil
 		case <-v.ctx.Done():
-			return v.ctx.Err()
+			return false, v.ctx.Err()
 		}
 	}
 }
@@ -199,40 +285,66 @@ func (v *Volume) commit(b *upload.Batch) (manifest.Head, error) {
 		}
 		b.Resolve(block, base)
 	}
-	packed, err := b.Pack()
+	packed, err := b.Pack(v.remote.NewObject())
 	if err != nil {
 		return manifest.Head{}, err
 	}
+	if err := v.insist(func() error { return v.remote.Commit(v.ctx, packed) }); err != nil {
+		return manifest.Head{}, err
+	}
+	return v.remote.Head(), nil
+}
+
+// insist repeats what the store refuses for reasons that may pass.
+func (v *Volume) insist(do func() error) error {
 	for pause := firstRetry; ; pause = min(2*pause, longRetry) {
-		err := v.remote.Commit(v.ctx, packed)
-		switch {
-		case err == nil:
-			return v.remote.Head(), nil
-		case v.ctx.Err() != nil,
-			errors.Is(err, remote.ErrFenced), errors.Is(err, remote.ErrDiverged), errors.Is(err, manifest.ErrInvalid):
-			return manifest.Head{}, err
+		err := do()
+		if err == nil || v.hopeless(err) {
+			return err
 		}
 		v.o.Log.Warn("upload failed, trying again", "volume", v.o.Name, "error", err, "in", pause)
 		select {
 		case <-time.After(pause):
 		case <-v.ctx.Done():
-			return manifest.Head{}, v.ctx.Err()
+			return v.ctx.Err()
 		}
 	}
 }
 
-// stored returns a block as the store has it at the confirmed head.
+func (v *Volume) hopeless(err error) bool {
+	return v.ctx.Err() != nil || errors.Is(err, remote.ErrFenced) || errors.Is(err, remote.ErrDiverged) || errors.Is(err, manifest.ErrInvalid)
+}
+
+// stored returns a block as the store has it at the confirmed head. It waits for the store however long
+// that takes: nothing can be uploaded without.
 func (v *Volume) stored(block uint64) ([]byte, error) {
 	cell, in := block/cellBlocks, block%cellBlocks
-	if v.remote.Mask(cell)&(1<<in) == 0 {
-		return zeroes[:], nil
-	}
-	// A head that names an object is not moved by others, so this waits for the store however long it takes.
-	data, _, _, err := v.remote.Cell(v.ctx, cell)
+	var data []byte
+	err := v.insist(func() (err error) {
+		data, _, _, err = v.remote.Cell(v.ctx, cell)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("merge block %d: %w", block, err)
 	}
 	return data[in*blockSize : (in+1)*blockSize], nil
+}
+
+// tidyEvery is how often the store is looked after while there is nothing to upload, and tidyAfter after how many batches
+// when there always is.
+const (
+	tidyEvery = time.Second
+	tidyAfter = 32
+)
+
+// tidyStore does a piece of housekeeping in the store.
+func (v *Volume) tidyStore() error {
+	_, err := v.remote.Tidy(v.ctx)
+	if err == nil || v.hopeless(err) {
+		return err
+	}
+	v.o.Log.Warn("cannot tidy up the store", "volume", v.o.Name, "error", err)
+	return nil
 }
 
 // confirmed tells everybody that a head covers everything before c.

@@ -41,12 +41,16 @@ type Options struct {
 	// Window is the acknowledgement ring, see log.Options. With memory that outlives the process,
 	// what TryWriteAt and WriteAt acknowledge does too. nil means memory that does not.
 	Window []byte
+	// Secret encrypts what goes to the store; nil for no encryption. See remote.Options.
+	Secret []byte
 	// MaxAge bounds how long an acknowledged write waits for its batch to be cut; default 5 s.
 	MaxAge time.Duration
 	// MaxBatch bounds a batch in bytes of log; default 8 MiB.
 	MaxBatch int64
 	// ReadTimeout bounds how long a miss waits for the store; default 30 s.
 	ReadTimeout time.Duration
+	// Hold keeps back the upload until HoldUpload(false).
+	Hold bool
 	// ReadAhead is the most that is fetched ahead of a sequential reader, in bytes; default 8 MiB, negative
 	// for none.
 	ReadAhead int64
@@ -72,6 +76,9 @@ const (
 	defaultMaxBatch    = 8 << 20
 	defaultReadTimeout = 30 * time.Second
 	defaultReadAhead   = 8 << 20
+
+	segmentShare = 64        // of the disk, the most that one segment is
+	minSegment   = 256 << 10 // but for tests
 	// takeoverWait is how long writes wait at start for the store to confirm that the volume is
 	// still ours, on a disk that owned it before. Without an answer they are admitted: the
 	// epoch fences at the next upload, as it does for a gateway that was cut off while running.
@@ -125,11 +132,12 @@ type Volume struct {
 	admitted  chan struct{} // closed when they are
 	admitOnce sync.Once
 
-	up    progress
-	hold  atomic.Bool
-	cut   chan struct{} // pokes the uploader
-	tidy  chan struct{} // pokes the cleaner
-	clean cleaner
+	up      progress
+	hold    atomic.Bool
+	batches int           // of the uploader
+	cut     chan struct{} // pokes the uploader
+	tidy    chan struct{} // pokes the cleaner
+	clean   cleaner
 
 	ctx        context.Context // of everything in the background but the log's writer
 	stop       context.CancelFunc
@@ -197,7 +205,7 @@ func prepare(ctx context.Context, o *Options) (*remote.Remote, error) {
 		return nil, err
 	}
 	_, err = log.Format(o.Disk, log.FormatOptions{
-		UUID: uuid, Label: o.Name, UserSize: o.Size, Segment: o.segment, CheckpointSize: checkpointSize(o.Disk.Size()),
+		UUID: uuid, Label: o.Name, UserSize: o.Size, Segment: o.segmentSize(), CheckpointSize: checkpointSize(o.Disk.Size()),
 		FirstSeq: head.Seq + 1,
 		Mark:     mark{epoch: head.Epoch, headSeq: head.Seq}.encode(),
 		State:    func(w io.Writer) error { return writeEmptyState(w, o.Size) },
@@ -209,8 +217,20 @@ func prepare(ctx context.Context, o *Options) (*remote.Remote, error) {
 	return r, nil
 }
 
+// segmentSize is what groups are cut at. Small disks have small segments, for some of them are always reserved.
+func (o *Options) segmentSize() int64 {
+	if o.segment > 0 {
+		return o.segment
+	}
+	n := int64(log.DefaultSegment)
+	for n > minSegment && n > o.Disk.Size()/segmentShare {
+		n /= 2
+	}
+	return n
+}
+
 func (o *Options) remote(uuid [16]byte, size int64) *remote.Remote {
-	return remote.New(remote.Options{Store: o.Store, Volume: o.Name, Size: size, Owner: hex.EncodeToString(uuid[:]), FirstPause: o.firstPause})
+	return remote.New(remote.Options{Store: o.Store, Volume: o.Name, Size: size, Owner: hex.EncodeToString(uuid[:]), Secret: o.Secret, FirstPause: o.firstPause})
 }
 
 // open replays the log of a formatted disk and starts the workers. attached is the remote that
@@ -226,6 +246,7 @@ func open(o Options, attached *remote.Remote) (*Volume, error) {
 		cut: make(chan struct{}, 1), tidy: make(chan struct{}, 1),
 	}
 	v.size.Store(sb.UserSize)
+	v.hold.Store(o.Hold)
 	v.scrap.New = func() any { return new(scratch) }
 	v.flights.cells = make(map[uint64]*flight)
 	v.clean.init(l.Size())

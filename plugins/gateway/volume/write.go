@@ -14,6 +14,8 @@ const (
 	blockSize  = log.BlockSize
 	cellBlocks = index.BlocksPerCell
 	cellSize   = cellBlocks * blockSize
+
+	chunkBlocks = index.BlocksPerChunk
 	// pieceBlocks is the most that is appended under one hold of the lock; a longer write is not acknowledged
 	// inline either.
 	pieceBlocks = 1 << 20 / blockSize
@@ -142,6 +144,9 @@ func (v *Volume) append(r log.Record, still func() bool) (end int64, err error) 
 
 // appendLocked needs mu. entry makes the index entries of Write and Fill.
 func (v *Volume) appendLocked(r log.Record, entry func(place, sum uint32) index.Entry) (end int64, err error) {
+	if r.Off > v.Size()-r.Len {
+		return 0, ErrRange // it has become smaller meanwhile
+	}
 	if err := v.prepare(r.Kind, r.Off, r.Len); err != nil {
 		return 0, err
 	}

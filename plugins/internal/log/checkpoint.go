@@ -128,7 +128,7 @@ type stateWriter struct {
 }
 
 func newStateWriter(d Disk, a Area) *stateWriter {
-	return &stateWriter{d: d, off: a.Off + BlockSize, end: a.end(), buf: AlignedBuffer(pieceSize)}
+	return &stateWriter{d: d, off: a.Off + BlockSize, end: a.end(), buf: AlignedBuffer(int(min(pieceSize, a.Len)))}
 }
 
 func (w *stateWriter) Write(p []byte) (int, error) {

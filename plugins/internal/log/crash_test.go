@@ -25,7 +25,8 @@ func history(seed uint64, m mutant, n *crashCount) error {
 	if err != nil {
 		return err
 	}
-	p := &past{remote: map[int64]uint64{}, window: AlignedBuffer(testWindow)}
+	p := &past{remote: map[int64]uint64{}}
+	p.newWindow()
 	var least uint64
 	for life := range 24 {
 		if r.IntN(4) == 0 {
@@ -47,7 +48,7 @@ func history(seed uint64, m mutant, n *crashCount) error {
 		if errors.Is(err, simdisk.ErrIO) || r.IntN(3) == 0 {
 			n.cuts++
 			d, least = d.Crash(r), p.flushed
-			p.window = AlignedBuffer(testWindow)
+			p.newWindow()
 			continue
 		}
 		n.kills++
@@ -57,7 +58,7 @@ func history(seed uint64, m mutant, n *crashCount) error {
 			continue
 		}
 		if p.window == nil {
-			p.window = AlignedBuffer(testWindow)
+			p.newWindow()
 			continue
 		}
 		if o != nil {
@@ -70,11 +71,11 @@ func history(seed uint64, m mutant, n *crashCount) error {
 
 // live does random things until something fails.
 func (o *owner) live() error {
-	o.disk.CutAfter(1 + o.r.IntN(60))
+	o.disk.CutAfter(1 + o.r.IntN(30))
 	if o.r.IntN(6) == 0 {
 		o.disk.FailSyncs(func() bool { return o.r.IntN(12) == 0 })
 	}
-	for range o.r.IntN(120) {
+	for range o.r.IntN(40) {
 		var err error
 		switch o.r.IntN(12) {
 		case 0, 1:

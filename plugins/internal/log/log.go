@@ -89,7 +89,8 @@ type Log struct {
 	generation    uint64                 // of the newest checkpoint, under checkpointing
 	from          atomic.Pointer[Cursor] // where a replay would begin
 
-	count counters
+	scanners sync.Pool // their buffers
+	count    counters
 }
 
 // Open reads the superblocks and the headers of the checkpoints. It writes nothing.

@@ -5,13 +5,13 @@ package log
 type mutant uint8
 
 const (
-	mutantNone             mutant = iota
-	mutantReuseEarly              // S1: space is reused before the tail is durable
-	mutantTruncate                // S3: a break is always taken for the end
-	mutantForgiveSync             // S4: a failed sync counts as success
-	mutantKeepEpoch               // S4: an opening keeps the epoch
-	mutantNoSync                  // S4: fdatasync removed
-	mutantKeepRing                // S5: the ring is not drained
-	mutantCheckpointEarly         // S1: the checkpoint is valid before what it refers to is durable
-	mutantTrustTorn               // S3: payloads beyond the durable mark are not checked
+	mutantNone            mutant = iota
+	mutantReuseEarly             // S1: space is reused before the tail is durable
+	mutantTruncate               // S3: a break is always taken for the end
+	mutantForgiveSync            // S4: a failed sync counts as success
+	mutantKeepEpoch              // S4: an opening keeps the epoch
+	mutantNoSync                 // S4: fdatasync removed
+	mutantKeepRing               // S5: the ring is not drained
+	mutantCheckpointEarly        // S1: the checkpoint is valid before what it refers to is durable
+	mutantTrustTorn              // S3: payloads beyond the durable mark are not checked
 )

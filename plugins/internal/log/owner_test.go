@@ -41,9 +41,17 @@ type owner struct {
 // past is what outlives a crash: what the world knows about the writes, and the store.
 type past struct {
 	writes  []written // write i+1
-	flushed uint64  // writes known durable
+	flushed uint64    // writes known durable
 	remote  map[int64]uint64
 	window  []byte
+}
+
+// newWindow is a ring as the next boot has it.
+func (p *past) newWindow() {
+	if p.window == nil {
+		p.window = AlignedBuffer(testWindow)
+	}
+	clear(p.window)
 }
 
 type written struct {
@@ -72,7 +80,7 @@ func openOwner(r *rand.Rand, d *simdisk.Disk, p *past, least uint64, m mutant) (
 	if o.log, err = Open(d, Options{Window: p.window, MaxAge: -1, mutant: m}); err != nil {
 		return nil, err
 	}
-	var found uint64
+	var found, epoch uint64
 	err = o.log.Recover(func(st io.Reader, _ Cursor) error {
 		found, o.index = 0, map[int64]version{}
 		all, err := io.ReadAll(st)
@@ -83,6 +91,9 @@ func openOwner(r *rand.Rand, d *simdisk.Disk, p *past, least uint64, m mutant) (
 		}
 		return err
 	}, func(g *Group) error {
+		if g.Seq > 0 { // from the disk
+			epoch = g.Epoch
+		}
 		for _, rec := range g.Records {
 			for i, sum := range rec.Sums {
 				n := o.number(rec.Off/BlockSize+int64(i), sum)
@@ -97,6 +108,9 @@ func openOwner(r *rand.Rand, d *simdisk.Disk, p *past, least uint64, m mutant) (
 	})
 	if err != nil {
 		return nil, err
+	}
+	if epoch == o.log.Epoch() {
+		return nil, fmt.Errorf("epoch %d has groups from before this opening", epoch)
 	}
 	if found < least {
 		return nil, fmt.Errorf("found writes up to %d, %d were acknowledged", found, least)
@@ -123,7 +137,7 @@ func (o *owner) check() error {
 		want[w.block] = uint64(i + 1)
 	}
 	tail := o.log.Tail().Pos
-	p := make([]byte, BlockSize)
+	p := AlignedBuffer(BlockSize)
 	for b, n := range want {
 		v := o.index[b]
 		if v.n != n {
@@ -247,6 +261,9 @@ func (o *owner) clean() error {
 	}
 	if err := o.log.SetMark(next, Mark{1}); err != nil {
 		return err
+	}
+	if o.r.IntN(2) == 0 {
+		return nil // the next group carries it
 	}
 	return o.flush()
 }

@@ -85,6 +85,7 @@ func (l *Log) replay(c *checkpoint, apply func(*Group) error) (state, uint64, er
 		return nil
 	}
 	s := l.scanner(c.from.Pos + l.sb.Log.Len)
+	defer s.release()
 	var held []*Group // not known durable; at most maxUnsynced segments of them
 	var g Group
 	for next := c.from; ; next = g.After() {

@@ -24,7 +24,17 @@ type scanner struct {
 	direct bool
 }
 
-func (l *Log) scanner(limit int64) *scanner { return &scanner{l: l, limit: limit, ahead: smallRead} }
+func (l *Log) scanner(limit int64) *scanner {
+	s, _ := l.scanners.Get().(*scanner)
+	if s == nil {
+		s = new(scanner)
+	}
+	*s = scanner{l: l, limit: limit, ahead: smallRead, buf: s.buf}
+	return s
+}
+
+// release lets another scan have the buffer.
+func (s *scanner) release() { s.l.scanners.Put(s) }
 
 // bytes returns at least n bytes at pos, or fewer when the limit is nearer.
 func (s *scanner) bytes(pos, n int64) ([]byte, error) {
@@ -36,7 +46,7 @@ func (s *scanner) bytes(pos, n int64) ([]byte, error) {
 		return nil, nil
 	}
 	if int64(len(s.buf)) < want {
-		s.buf = AlignedBuffer(int(max(want, readAhead)))
+		s.buf = AlignedBuffer(int(want))
 	}
 	s.base, s.have = pos, s.buf[:want]
 	if err := s.l.readBlocks(s.have, pos, s.direct); err != nil {
@@ -117,6 +127,7 @@ func (l *Log) Scan(c Cursor, o ScanOptions, fn func(*Group) error) (Cursor, erro
 		end = min(end, o.End)
 	}
 	s := l.scanner(l.durablePos.Load())
+	defer s.release()
 	var g Group
 	for c.Pos < end {
 		err := s.header(&g, c)

@@ -42,6 +42,7 @@ const (
 // meanwhile; the owner compares with its index before it repairs.
 func (l *Log) Scrub(ctx context.Context, o ScrubOptions) (ScrubReport, error) {
 	p := scrubPass{log: l, bad: o.Bad, scan: l.scanner(l.durablePos.Load()), next: l.Tail()}
+	defer p.scan.release()
 	if o.Rate == 0 {
 		o.Rate = scrubRate
 	}

@@ -13,6 +13,7 @@ const (
 	frameOverhead = 1
 	codecRaw      = 0
 	codecZstd     = 1
+	codecSealed   = 0x80 // added to either
 )
 
 // The coders are made on first use: other applets of the same binary never need them. They
@@ -27,38 +28,54 @@ var (
 	})
 )
 
-// AppendFrame appends the frame that holds blocks, whole blocks of one cell, to dst.
-func AppendFrame(dst, blocks []byte) ([]byte, error) {
+// appendBlocks appends the bytes of a frame that holds blocks, whole blocks of one cell, to dst.
+func appendBlocks(dst, blocks []byte, s *Sealer, b binding) ([]byte, error) {
 	enc, err := encoder()
 	if err != nil {
 		return nil, fmt.Errorf("zstd encoder: %w", err)
 	}
 	start := len(dst)
 	dst = enc.EncodeAll(blocks, append(dst, codecZstd))
-	if len(dst)-start > len(blocks) { // not worth decompressing
+	if len(dst)-start > len(blocks)-len(blocks)/16 { // not worth decompressing
 		dst = append(append(dst[:start], codecRaw), blocks...)
 	}
-	return dst, nil
+	if s == nil {
+		return dst, nil
+	}
+	dst[start] |= codecSealed
+	b.codec = dst[start]
+	return s.seal(dst, start+frameOverhead, b), nil
 }
 
-// Open checks p against the frame and returns its blocks.
-func (f *Frame) Open(p []byte) ([]byte, error) {
+// Open checks p, which it may overwrite, against the frame of the given cell and object, and returns
+// its blocks.
+func (f *Frame) Open(p []byte, s *Sealer, o *Object, cell uint64) ([]byte, error) {
 	if Sum(p) != f.Hash {
-		return nil, fmt.Errorf("frame at %d of %s: hash: %w", f.Offset, f.Object.Key, ErrInvalid)
+		return nil, fmt.Errorf("frame at %d of %s: hash: %w", f.Offset, o.ID(), ErrInvalid)
 	}
-	blocks, err := decodeFrame(p, bits.OnesCount16(f.Blocks)*BlockSize)
+	blocks, err := openBlocks(p, bits.OnesCount16(f.Blocks)*BlockSize, s, binding{epoch: o.Epoch, number: o.Number, cell: cell, blocks: f.Blocks})
 	if err != nil {
-		return nil, fmt.Errorf("frame at %d of %s: %w", f.Offset, f.Object.Key, err)
+		return nil, fmt.Errorf("frame at %d of %s: %w", f.Offset, o.ID(), err)
 	}
 	return blocks, nil
 }
 
-func decodeFrame(p []byte, want int) ([]byte, error) {
+func openBlocks(p []byte, want int, s *Sealer, b binding) ([]byte, error) {
 	if len(p) < frameOverhead {
 		return nil, fmt.Errorf("empty frame: %w", ErrInvalid)
 	}
 	out := p[frameOverhead:]
-	switch p[0] {
+	var err error
+	switch sealed := p[0]&codecSealed != 0; {
+	case sealed:
+		b.codec = p[0]
+		if out, err = s.open(out, b); err != nil {
+			return nil, err
+		}
+	case s != nil: // else whoever controls the store could slip in plain ones
+		return nil, fmt.Errorf("plain frame in a sealed volume: %w", ErrInvalid)
+	}
+	switch p[0] &^ codecSealed {
 	case codecRaw:
 	case codecZstd:
 		dec, err := decoder()

@@ -18,7 +18,7 @@ var be = binary.BigEndian
 // Options choose what a client negotiates.
 type Options struct {
 	Structured bool          // structured replies
-	Meta       bool          // base:allocation; implies Structured
+	Meta       bool          // all contexts that the server offers; implies Structured
 	TLS        *tls.Config   // upgrade first
 	OldName    bool          // EXPORT_NAME instead of GO
 	Timeout    time.Duration // for every read from the server, 0 means 10 s
@@ -31,6 +31,8 @@ type Client struct {
 	Size           uint64
 	Flags          uint16
 	Min, Pref, Max uint32
+
+	contexts map[uint32]string // by the id that replies name them with
 
 	conn    net.Conn
 	rd      *bufio.Reader
@@ -62,10 +64,11 @@ type Reply struct {
 	Request Request // what it answers
 	Err     error   // Errno of the server
 	Message string
-	Data    []byte // of a READ
-	Holes   int    // chunks that were holes
-	Chunks  int    // content chunks
-	Extents []Extent
+	Data    []byte              // of a READ
+	Holes   int                 // chunks that were holes
+	Chunks  int                 // content chunks
+	Extents []Extent            // of base:allocation
+	States  map[string][]Extent // of every context
 }
 
 // Extent is a descriptor of BLOCK_STATUS.
@@ -130,13 +133,8 @@ func (c *Client) haggle(export string) error {
 	}
 	name := append(be.AppendUint32(nil, uint32(len(export))), export...)
 	if c.opts.Meta {
-		q := append(be.AppendUint32(append([]byte(nil), name...), 1), "\x00\x00\x00\x0fbase:allocation"...)
-		replies, err := c.Option(10, q)
-		if err != nil {
+		if err := c.selectContexts(name); err != nil {
 			return err
-		}
-		if len(replies) != 1 {
-			return fmt.Errorf("base:allocation not offered")
 		}
 	}
 	if c.opts.OldName {
@@ -161,6 +159,33 @@ func (c *Client) haggle(export string) error {
 		case len(r) == 14 && be.Uint16(r) == 3:
 			c.Min, c.Pref, c.Max = be.Uint32(r[2:]), be.Uint32(r[6:]), be.Uint32(r[10:])
 		}
+	}
+	return nil
+}
+
+// selectContexts asks for all contexts and then for each that was named. name is the export's with its length.
+func (c *Client) selectContexts(name []byte) error {
+	offered, err := c.Option(9, be.AppendUint32(append([]byte(nil), name...), 0))
+	if err != nil {
+		return err
+	}
+	q := be.AppendUint32(append([]byte(nil), name...), uint32(len(offered)))
+	for _, o := range offered {
+		if len(o) < 4 {
+			return fmt.Errorf("context %x has no name", o)
+		}
+		q = append(be.AppendUint32(q, uint32(len(o)-4)), o[4:]...)
+	}
+	chosen, err := c.Option(10, q)
+	if err != nil {
+		return err
+	}
+	if len(chosen) != len(offered) || len(chosen) == 0 {
+		return fmt.Errorf("%d contexts offered, %d selected", len(offered), len(chosen))
+	}
+	c.contexts = make(map[uint32]string)
+	for _, o := range chosen {
+		c.contexts[be.Uint32(o)] = string(o[4:])
 	}
 	return nil
 }
@@ -289,13 +314,13 @@ func (c *Client) chunk(h []byte) (*partial, bool, error) {
 	if err != nil {
 		return nil, false, err
 	}
-	if err := p.take(kind, body); err != nil {
+	if err := p.take(c.contexts, kind, body); err != nil {
 		return nil, false, err
 	}
 	return p, flags&1 != 0, nil
 }
 
-func (p *partial) take(kind uint16, body []byte) error {
+func (p *partial) take(contexts map[uint32]string, kind uint16, body []byte) error {
 	r := &p.reply
 	switch {
 	case kind == 0 && len(body) == 0:
@@ -316,20 +341,37 @@ func (p *partial) take(kind uint16, body []byte) error {
 		}
 		r.Chunks++
 	case kind == 5 && len(body) >= 12 && len(body)%8 == 4:
-		var sum uint64
-		for b := body[4:]; len(b) > 0; b = b[8:] {
-			e := Extent{be.Uint32(b), be.Uint32(b[4:])}
-			sum += uint64(e.Len)
-			r.Extents = append(r.Extents, e)
-		}
-		if sum > uint64(p.req.Len) {
-			return fmt.Errorf("extents cover %d bytes of a request for %d", sum, p.req.Len)
-		}
+		return r.status(contexts[be.Uint32(body)], body[4:], p.req)
 	case kind&(1<<15) != 0 && len(body) >= 6 && be.Uint32(body) != 0:
 		r.Err = Errno(be.Uint32(body))
 		r.Message = string(body[6:])
 	default:
 		return fmt.Errorf("chunk of type %d with %d bytes", kind, len(body))
+	}
+	return nil
+}
+
+// status takes the description of a range in one context.
+func (r *Reply) status(context string, b []byte, req Request) error {
+	if _, twice := r.States[context]; context == "" || twice {
+		return fmt.Errorf("status in context %q was not asked for", context)
+	}
+	var list []Extent
+	var sum uint64
+	for ; len(b) > 0; b = b[8:] {
+		e := Extent{be.Uint32(b), be.Uint32(b[4:])}
+		sum += uint64(e.Len)
+		list = append(list, e)
+	}
+	if sum > uint64(req.Len) || req.Flags&8 != 0 && len(list) != 1 {
+		return fmt.Errorf("%d extents cover %d bytes of a request for %d", len(list), sum, req.Len)
+	}
+	if r.States == nil {
+		r.States = make(map[string][]Extent)
+	}
+	r.States[context] = list
+	if context == "base:allocation" {
+		r.Extents = list
 	}
 	return nil
 }

@@ -29,6 +29,8 @@ var (
 	_ nbd.FastReader = (*Memory)(nil)
 	_ nbd.FastWriter = (*Memory)(nil)
 	_ nbd.Cacher     = (*Memory)(nil)
+
+	_ nbd.StateReporter = (*Memory)(nil)
 )
 
 // NewMemory returns an empty volume of size bytes.
@@ -160,4 +162,17 @@ func (m *Memory) BlockStatus(_ context.Context, off, n uint64, one bool) ([]nbd.
 		list = list[:1]
 	}
 	return list, nil
+}
+
+// StateOf implements nbd.StateReporter: what is here is nowhere else.
+func (m *Memory) StateOf(ctx context.Context, off, n uint64, one bool) ([]nbd.StateExtent, error) {
+	extents, err := m.BlockStatus(ctx, off, n, one)
+	list := make([]nbd.StateExtent, len(extents))
+	for i, e := range extents {
+		list[i] = nbd.StateExtent{Len: e.Len, State: nbd.StateLocal | nbd.StateDirty}
+		if e.Zero {
+			list[i].State = nbd.StateZero
+		}
+	}
+	return list, err
 }

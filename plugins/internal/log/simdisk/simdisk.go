@@ -152,8 +152,8 @@ func (d *Disk) Sync() error {
 func (d *Disk) Crash(r *rand.Rand) *Disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.dead = true
-	next := &Disk{size: d.size, stable: slices.Clone(d.stable), budget: -1}
+	next := &Disk{size: d.size, stable: d.stable, cache: d.cache, budget: -1}
+	d.dead, d.stable, d.cache = true, nil, nil // nobody reads a dead disk: its memory is the next one's
 	r.Shuffle(len(d.pending), func(i, j int) { d.pending[i], d.pending[j] = d.pending[j], d.pending[i] })
 	for _, s := range d.pending {
 		switch r.IntN(3) {
@@ -168,7 +168,7 @@ func (d *Disk) Crash(r *rand.Rand) *Disk {
 			}
 		}
 	}
-	next.cache = slices.Clone(next.stable)
+	copy(next.cache, next.stable)
 	return next
 }
 

@@ -2,8 +2,10 @@ package s3_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -95,6 +97,31 @@ func TestServiceThatFails(t *testing.T) {
 				t.Errorf("%d requests for one call", n)
 			}
 		})
+	}
+}
+
+// TestPutIsOnePlainBody sees puts on the wire: a length, one hash over the whole body, no chunks.
+func TestPutIsOnePlainBody(t *testing.T) {
+	for _, n := range []int{0, 1, 200_000} {
+		var seen string
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			body, err := io.ReadAll(r.Body)
+			seen = fmt.Sprintf("length %d, transfer %q, content %q, hash %s, %v", r.ContentLength, r.TransferEncoding,
+				r.Header.Get("Content-Encoding"), r.Header.Get("X-Amz-Content-Sha256"), err)
+			w.Header().Set("ETag", fmt.Sprintf("%q", fmt.Sprint(len(body))))
+		}))
+		s := open(t, s3.Options{Endpoint: srv.URL, Bucket: "bucket", AccessKey: "key", SecretKey: "secret"})
+		data := make([]byte, n)
+		etag, err := s.PutIfAbsent(t.Context(), "k", data)
+		if err != nil || etag != fmt.Sprint(n) {
+			t.Errorf("%d bytes: etag %q, %v", n, etag, err)
+		}
+		want := fmt.Sprintf("length %d, transfer [], content \"\", hash %x, <nil>", n, sha256.Sum256(data))
+		if seen != want {
+			t.Errorf("%d bytes:\n got %s\nwant %s", n, seen, want)
+		}
+		s.Close()
+		srv.Close()
 	}
 }
 

@@ -1,0 +1,81 @@
+package gateway
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
+	"github.com/ratchetos/ratchet/plugins/gateway/api"
+	"github.com/ratchetos/ratchet/plugins/gateway/volume"
+)
+
+// urgency orders alerts.
+type urgency int
+
+const (
+	warning  urgency = iota // will become a problem
+	degraded                // some clients notice
+	down                    // the volume does not serve
+)
+
+func (u urgency) String() string { return [...]string{"warning", "degraded", "down"}[u] }
+
+// alert is something about a volume that needs somebody's attention.
+type alert struct {
+	volume  string
+	urgency urgency
+	what    string // continues "volume NAME"
+	do      string
+}
+
+// tooOld is when data that is not uploaded is worth a warning: the store answers and yet nothing moves.
+const tooOld = 10 * time.Minute
+
+// alertsOf finds what needs attention in what a volume says of itself.
+func alertsOf(v api.Volume) (list []alert) {
+	add := func(u urgency, what, do string) { list = append(list, alert{v.Name, u, what, do}) }
+	switch v.State {
+	case stateStarting, string(volume.Opening), string(volume.Attached):
+	case string(volume.Detached):
+		add(degraded, fmt.Sprintf("has no store for %s", age(v.RemoteDownMS)), "see why: "+v.RemoteProblem)
+	case stateWaiting:
+		add(down, "waits for its store", v.Message)
+	default:
+		add(down, "is "+v.State, v.Message)
+	}
+	if v.LogSize > 0 && v.WarnAt > 0 && v.DirtyBytes*100 >= v.LogSize*uint64(v.WarnAt) {
+		what := fmt.Sprintf("has %d %% of its local space full of data that is not uploaded", v.DirtyBytes*100/v.LogSize)
+		do := "give it upload bandwidth, or a larger cache_size on a larger disk; when it is full, writes wait for the store"
+		if v.Remote == "down" {
+			do = "bring its store back; when it is full, writes wait"
+		}
+		add(warning, what, do)
+	}
+	if v.Remote != "down" && !v.Held && v.OldestDirtyMS > tooOld.Milliseconds() {
+		add(warning, fmt.Sprintf("has data that waits for its upload since %s", age(v.OldestDirtyMS)),
+			"the store is slower than the writes: look at volume_uploaded_bytes_total, at upload.bandwidth and at the network")
+	}
+	if v.CorruptBlocks > 0 {
+		add(warning, fmt.Sprintf("found %d damaged blocks on its disk and fetched them again", v.CorruptBlocks), "the disk forgets what was written to it: replace it soon")
+	}
+	return list
+}
+
+func age(ms int64) string { return (time.Duration(ms) * time.Millisecond).Round(time.Second).String() }
+
+// mostUrgent sorts.
+func mostUrgent(list []alert) []alert {
+	slices.SortStableFunc(list, func(a, b alert) int { return cmp.Compare(b.urgency, a.urgency) })
+	return list
+}
+
+// alertTable is shown by ratchetctl status.
+func alertTable(list []alert) *pluginpb.Table {
+	t := &pluginpb.Table{Name: "alerts", Columns: []string{"volume", "alert", "what", "to do"}}
+	for _, a := range list {
+		t.Rows = append(t.Rows, &pluginpb.Row{Cells: []string{a.volume, a.urgency.String(), a.what, a.do}})
+	}
+	return t
+}

@@ -1,0 +1,275 @@
+package attach
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// disk is a volume that knows whose it is and complains of writes by another.
+type disk struct {
+	mu     sync.Mutex
+	epoch  uint64
+	writer Writer
+
+	dirty, durable atomic.Int64 // writes
+	flushErr       error
+	keepErr        error
+	strangers      atomic.Int64
+}
+
+func (d *disk) Writer() (uint64, [16]byte) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.epoch, d.writer
+}
+
+func (d *disk) SetWriter(_ context.Context, epoch uint64, w [16]byte) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.keepErr != nil {
+		return d.keepErr
+	}
+	if epoch < d.epoch {
+		return fmt.Errorf("epoch %d after %d", epoch, d.epoch)
+	}
+	if d.durable.Load() != d.dirty.Load() {
+		d.strangers.Add(1) // what FROM wrote is not all durable, and FROM can no longer ask for it
+	}
+	d.epoch, d.writer = epoch, w
+	return nil
+}
+
+func (d *disk) Flush(context.Context) error {
+	d.durable.Store(d.dirty.Load())
+	return d.flushErr
+}
+
+// write takes a while, as writes do, and lands at its end.
+func (d *disk) write(by Writer) {
+	runtime.Gosched()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.epoch > 0 && d.writer != by {
+		d.strangers.Add(1)
+	}
+	d.dirty.Add(1)
+}
+
+// race lets two identities write as fast as they can while the volume goes to and fro between them, and returns how
+// many writes landed that were not the writer's.
+func race(t *testing.T, skipDrain bool) int64 {
+	d := new(disk)
+	g := NewGate(d)
+	g.skipDrain = skipDrain
+	if _, err := g.Handover(t.Context(), "nobody", "a"); err != nil {
+		t.Fatal(err)
+	}
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	var succeeded [2]atomic.Int64
+	for i, id := range []string{"a", "b", "a", "b"} {
+		s := g.Enter(id)
+		wg.Go(func() {
+			defer s.Close()
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				switch err := s.Begin(); {
+				case err == nil:
+					d.write(s.writer)
+					s.End()
+					succeeded[i%2].Add(1)
+				case !errors.Is(err, ErrHandedOver) && !errors.Is(err, ErrNotWriter):
+					t.Error(err)
+					return
+				default:
+					runtime.Gosched()
+				}
+			}
+		})
+	}
+	from, to := "a", "b"
+	const rounds = 300
+	for i := range uint64(rounds) {
+		epoch, err := g.Handover(t.Context(), from, to)
+		if err != nil || epoch != i+2 {
+			t.Fatalf("handover %d: epoch %d, %v", i, epoch, err)
+		}
+		from, to = to, from
+	}
+	close(stop)
+	wg.Wait()
+	for _, term := range g.Terms() {
+		if len(term.Writes) > 1 {
+			t.Errorf("epoch %d was written by %v", term.Epoch, term.Writes)
+		}
+	}
+	return d.strangers.Load()
+}
+
+// TestTwoWritersNeverBothSucceed is S15.
+func TestTwoWritersNeverBothSucceed(t *testing.T) {
+	if n := race(t, false); n != 0 {
+		t.Errorf("%d writes landed after the volume was another's", n)
+	}
+}
+
+// TestMutantWithoutDrainIsCaught shows that the test above can fail: a handover that does not wait for writes in flight.
+func TestMutantWithoutDrainIsCaught(t *testing.T) {
+	for range 20 {
+		if race(t, true) > 0 {
+			return
+		}
+	}
+	t.Error("a handover that does not wait for writes in flight was never caught")
+}
+
+// TestHandoverWaitsForWritesInFlight holds a write back and sees the handover wait for it.
+func TestHandoverWaitsForWritesInFlight(t *testing.T) {
+	d := new(disk)
+	g := NewGate(d)
+	a, b := g.Enter("a"), g.Enter("b")
+	defer a.Close()
+	defer b.Close()
+	must(t, a.Begin())
+	done := make(chan error, 1)
+	go func() {
+		_, err := g.Handover(t.Context(), "a", "b")
+		done <- err
+	}()
+	// FROM is out before its last write has ended.
+	for a.Begin() == nil {
+		a.End()
+		runtime.Gosched()
+	}
+	if err := b.Begin(); !errors.Is(err, ErrNotWriter) {
+		t.Errorf("TO before the handover is done: %v", err)
+	}
+	select {
+	case err := <-done:
+		t.Fatalf("the handover did not wait: %v", err)
+	default:
+	}
+	d.write(a.writer)
+	a.End()
+	must(t, <-done)
+	must(t, b.Begin())
+	b.End()
+	if err := a.Begin(); !errors.Is(err, ErrHandedOver) {
+		t.Errorf("FROM after the handover: %v", err)
+	}
+	if d.durable.Load() != 1 {
+		t.Error("what FROM wrote was not flushed")
+	}
+	terms := g.Terms()
+	if len(terms) != 2 || terms[0].Writes["a"] == 0 || !reflect.DeepEqual(terms[1].Writes, map[string]uint64{"b": 1}) || terms[1].Refused["a"] != 1 {
+		t.Errorf("terms: %+v", terms)
+	}
+}
+
+// TestHandoverGivesUpWithItsCaller: a write that never ends keeps the volume where it is.
+func TestHandoverGivesUpWithItsCaller(t *testing.T) {
+	g := NewGate(new(disk))
+	a := g.Enter("a")
+	must(t, a.Begin())
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		_, err := g.Handover(ctx, "a", "b")
+		done <- err
+	}()
+	for a.Begin() == nil {
+		a.End()
+		runtime.Gosched()
+	}
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("handover: %v", err)
+	}
+	must(t, a.Begin())
+	a.End()
+	a.End()
+	a.Close()
+	// A connection that ended with nothing in flight is nobody to wait for.
+	if _, err := g.Handover(t.Context(), "a", "b"); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestRestart takes up the writer that the disk names.
+func TestRestart(t *testing.T) {
+	d := new(disk)
+	if _, err := NewGate(d).Handover(t.Context(), "a", "b"); err != nil {
+		t.Fatal(err)
+	}
+	g := NewGate(d)
+	for id, want := range map[string]error{"a": ErrNotWriter, "b": nil, "": ErrNotWriter} {
+		s := g.Enter(id)
+		if err := s.Begin(); !errors.Is(err, want) {
+			t.Errorf("%q after the restart: %v, want %v", id, err, want)
+		} else if err == nil {
+			s.End()
+		}
+		s.Close()
+	}
+}
+
+// TestFailedHandover leaves FROM with the volume when nothing was kept, and nobody when that is not known.
+func TestFailedHandover(t *testing.T) {
+	d := &disk{flushErr: errors.New("media error")}
+	g := NewGate(d)
+	a, b := g.Enter("a"), g.Enter("b")
+	defer a.Close()
+	defer b.Close()
+	if _, err := g.Handover(t.Context(), "a", "b"); !errors.Is(err, d.flushErr) {
+		t.Errorf("handover: %v", err)
+	}
+	must(t, a.Begin())
+	a.End()
+	d.flushErr, d.keepErr = nil, errors.New("disk gone")
+	if _, err := g.Handover(t.Context(), "a", "b"); !errors.Is(err, ErrInDoubt) {
+		t.Errorf("handover: %v", err)
+	}
+	if err := errors.Join(a.Begin(), b.Begin()); !errors.Is(err, ErrHandedOver) || !errors.Is(err, ErrNotWriter) {
+		t.Errorf("writes while in doubt: %v", err)
+	}
+	d.keepErr = nil
+	epoch, err := g.Handover(t.Context(), "a", "b")
+	if err != nil || epoch != 1 {
+		t.Errorf("repeated: epoch %d, %v", epoch, err)
+	}
+	must(t, b.Begin())
+	b.End()
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// BenchmarkAdmission is what a write pays.
+func BenchmarkAdmission(b *testing.B) {
+	s := NewGate(new(disk)).Enter("a")
+	defer s.Close()
+	b.ReportAllocs()
+	for b.Loop() {
+		if s.Begin() == nil {
+			s.End()
+		}
+	}
+}

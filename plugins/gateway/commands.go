@@ -1,0 +1,179 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
+	"github.com/ratchetos/ratchet/plugins/gateway/api"
+	"github.com/ratchetos/ratchet/plugins/gateway/nbd"
+	"github.com/ratchetos/ratchet/plugins/gateway/volume"
+)
+
+// command is one method of the management service.
+type command struct {
+	method *pluginpb.Method
+	run    func(f *Feature, ctx context.Context, request []byte) (any, error)
+}
+
+// commands are what Invoke answers.
+func commands() []command {
+	return []command{
+		{&pluginpb.Method{Name: api.MethodList, Summary: "volumes with cache and upload state", ReadOnly: true}, (*Feature).listVolumes},
+		{&pluginpb.Method{Name: api.MethodShow, Summary: "one volume", ReadOnly: true}, (*Feature).showVolume},
+		{&pluginpb.Method{Name: api.MethodStats, Summary: "requests and latencies of one volume", ReadOnly: true}, (*Feature).stats},
+		{&pluginpb.Method{Name: api.MethodAttach, Summary: "how clients reach one volume", ReadOnly: true}, (*Feature).attach},
+		{&pluginpb.Method{Name: api.MethodFlush, Summary: "upload what has been written and wait for it"}, (*Feature).flush},
+	}
+}
+
+// Invoke implements plugin.Invoker.
+func (f *Feature) Invoke(ctx context.Context, method string, request []byte) ([]byte, error) {
+	for _, c := range commands() {
+		if c.method.GetName() != method {
+			continue
+		}
+		reply, err := c.run(f, ctx, request)
+		if err != nil {
+			return nil, err
+		}
+		return json.Marshal(reply)
+	}
+	return nil, fmt.Errorf("method %q is not known", method)
+}
+
+func decode(p []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(p))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return fmt.Errorf("read request: %w", err)
+	}
+	return nil
+}
+
+func (f *Feature) listVolumes(context.Context, []byte) (any, error) {
+	list := []api.Volume{}
+	for _, r := range f.list() {
+		list = append(list, r.show())
+	}
+	return api.ListReply{Volumes: list}, nil
+}
+
+func (f *Feature) showVolume(_ context.Context, request []byte) (any, error) {
+	r, err := f.named(request)
+	if err != nil {
+		return nil, err
+	}
+	return r.show(), nil
+}
+
+// named finds the volume of a VolumeRequest.
+func (f *Feature) named(request []byte) (*runner, error) {
+	var q api.VolumeRequest
+	if err := decode(request, &q); err != nil {
+		return nil, err
+	}
+	return f.find(q.Name)
+}
+
+func (f *Feature) list() []*runner {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.runners
+}
+
+func (f *Feature) find(name string) (*runner, error) {
+	for _, r := range f.list() {
+		if r.config.Name == name {
+			return r, nil
+		}
+	}
+	return nil, fmt.Errorf("there is no volume %q: see ratchetctl volume list", name)
+}
+
+// up returns the volume, or why it is not up.
+func (r *runner) up() (*volume.Volume, error) {
+	v, state, err := r.current()
+	if v != nil {
+		return v, nil
+	}
+	if err == nil {
+		err = errors.New("try again in a moment")
+	}
+	return nil, fmt.Errorf("volume %s is %s: %w", r.config.Name, state, err)
+}
+
+func (f *Feature) flush(ctx context.Context, request []byte) (any, error) {
+	var q api.FlushRequest
+	if err := decode(request, &q); err != nil {
+		return nil, err
+	}
+	r, err := f.find(q.Name)
+	if err != nil {
+		return nil, err
+	}
+	v, err := r.up()
+	if err != nil {
+		return nil, err
+	}
+	if q.TimeoutMS > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(q.TimeoutMS)*time.Millisecond)
+		defer cancel()
+	}
+	if err := v.WaitUploaded(ctx); err != nil {
+		return nil, fmt.Errorf("wait for the upload of volume %s: %w", q.Name, err)
+	}
+	return r.show(), nil
+}
+
+func (f *Feature) attach(_ context.Context, request []byte) (any, error) {
+	r, err := f.named(request)
+	if err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	c, _ := parse(f.section)
+	f.mu.Unlock()
+	reply := api.Attach{Export: r.config.Name, Size: uint64(r.config.Size)}
+	for _, listen := range c.NBD.Listen {
+		network, address, _ := strings.Cut(listen, ":")
+		l := api.Listener{Network: network, Address: address, Ack: r.config.Ack}
+		if l.Ack == "" {
+			l.Ack = ackDefault(listen)
+		}
+		if network == "tcp" && c.NBD.TLS != (TLSConfig{}) {
+			l.TLS, l.ClientCertificate = true, c.NBD.TLS.ClientCA != ""
+		}
+		reply.Listeners = append(reply.Listeners, l)
+	}
+	return reply, nil
+}
+
+func (f *Feature) stats(_ context.Context, request []byte) (any, error) {
+	r, err := f.named(request)
+	if err != nil {
+		return nil, err
+	}
+	reply := api.Stats{Name: r.config.Name, Commands: []api.Command{}}
+	sum := r.requests()
+	reply.InFlight = sum.InFlight
+	for _, c := range byCommand(sum) {
+		if c.count.Ops == 0 {
+			continue
+		}
+		reply.Commands = append(reply.Commands, api.Command{
+			Name: c.name, Ops: c.count.Ops, Bytes: c.count.Bytes, Errors: c.count.Errors,
+			MeanUS: uint64(c.count.Total.Microseconds()) / c.count.Ops,
+			P50US:  quantile(c.count, 0.5), P99US: quantile(c.count, 0.99), P999US: quantile(c.count, 0.999),
+		})
+	}
+	return reply, nil
+}
+
+func quantile(c nbd.OpCount, q float64) uint64 { return uint64(c.Quantile(q).Microseconds()) }

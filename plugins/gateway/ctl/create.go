@@ -1,0 +1,269 @@
+package ctl
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ratchetos/ratchet/core/config/strict"
+	"github.com/ratchetos/ratchet/plugins/gateway/api"
+)
+
+// section is what these commands need to know of plugins.gateway.
+type section struct {
+	Volumes []struct {
+		Name  string          `json:"name"`
+		Size  json.RawMessage `json:"size"`
+		Disk  string          `json:"disk"`
+		Store json.RawMessage `json:"store"`
+	} `json:"volumes"`
+}
+
+func configured(ctx context.Context, app App) (s section, err error) {
+	return s, app.Section(ctx, plugin, &s)
+}
+
+// index finds a volume by its name.
+func (s section) index(name string) (int, error) {
+	var names []string
+	for i, v := range s.Volumes {
+		if v.Name == name {
+			return i, nil
+		}
+		names = append(names, v.Name)
+	}
+	return 0, fmt.Errorf("there is no volume %q in the configuration; there are: %s", name, strings.Join(names, ", "))
+}
+
+// entry is a new element of plugins.gateway.volumes, with its keys in this order.
+type entry struct {
+	Name      string          `json:"name"`
+	Size      string          `json:"size"`
+	Disk      string          `json:"disk"`
+	Share     int             `json:"share,omitempty"`
+	CacheSize string          `json:"cache_size,omitempty"`
+	Ack       string          `json:"ack,omitempty"`
+	Store     json.RawMessage `json:"store"`
+}
+
+// store is what --store-… flags say.
+type store struct {
+	Driver    string `json:"driver"`
+	Path      string `json:"path,omitempty"`
+	Endpoint  string `json:"endpoint,omitempty"`
+	Region    string `json:"region,omitempty"`
+	Bucket    string `json:"bucket,omitempty"`
+	Prefix    string `json:"prefix,omitempty"`
+	AccessKey string `json:"access_key,omitempty"`
+	SecretKey string `json:"secret_key,omitempty"`
+}
+
+const createLong = `Add a volume to the configuration and have the box apply it, which moves the secure counter.
+An empty volume appears in the store at once; the disk is formatted if it is blank. Several
+volumes can have parts of one disk.
+
+The store is taken over from another volume with --like, or described by the other flags. The
+secret key is read from a file, so that it is neither in the shell's history nor in ps.`
+
+func create(app App) *cobra.Command {
+	var e entry
+	var s store
+	var like, secretFile string
+	var preview bool
+	c := &cobra.Command{
+		Use: "create NAME", Short: "Add a volume to the configuration", Long: createLong, Args: cobra.ExactArgs(1),
+		Example: "  ratchetctl volume create scratch --size 100GiB --disk serial:S5GXNX0R123456 --like vm-images\n" +
+			"  ratchetctl volume create vm --size 2TiB --disk serial:S5GXNX0R123456 --endpoint https://s3.example.net \\\n" +
+			"    --bucket vm --region eu-central-1 --access-key AKIAEXAMPLE --secret-key-file key.txt",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			e.Name = args[0]
+			for flag, value := range map[string]*string{"size": &e.Size, "cache-size": &e.CacheSize} {
+				if *value == "" {
+					continue
+				}
+				n, err := parseSize(*value)
+				if err != nil {
+					return app.Usage("--%s: %w", flag, err)
+				}
+				*value = n.String()
+			}
+			known, err := configured(cmd.Context(), app)
+			if err != nil {
+				return err
+			}
+			if _, err := known.index(e.Name); err == nil {
+				return fmt.Errorf("volume %s is configured already: see ratchetctl volume show %s", e.Name, e.Name)
+			}
+			if e.Store, err = s.raw(app, known, like, secretFile, cmd.InOrStdin()); err != nil {
+				return err
+			}
+			return app.Edit(cmd.Context(), plugin, "add", "volumes", e, preview)
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&e.Size, "size", "", "size that clients see, as 100GiB")
+	f.StringVar(&e.Disk, "disk", "", "local disk for log and cache, as serial:… (ratchetctl hw list)")
+	f.IntVar(&e.Share, "share", 0, "weight among the volumes of the disk (default 1)")
+	f.StringVar(&e.CacheSize, "cache-size", "", "part of the disk; default: what is free, by share")
+	f.StringVar(&e.Ack, "ack", "", "when writes are answered: log or ring")
+	f.StringVar(&like, "like", "", "take the store over from this volume")
+	f.StringVar(&s.Path, "path", "", "store in this directory of the box")
+	f.StringVar(&s.Endpoint, "endpoint", "", "store in an S3 service at this URL")
+	f.StringVar(&s.Bucket, "bucket", "", "its bucket")
+	f.StringVar(&s.Region, "region", "", "its region")
+	f.StringVar(&s.Prefix, "prefix", "", "put before every key")
+	f.StringVar(&s.AccessKey, "access-key", "", "its access key")
+	f.StringVar(&secretFile, "secret-key-file", "", "file with its secret key; - is the standard input")
+	dryRun(c, &preview)
+	_ = c.MarkFlagRequired("size")
+	_ = c.MarkFlagRequired("disk")
+	return c
+}
+
+func dryRun(c *cobra.Command, preview *bool) {
+	c.Flags().BoolVar(preview, "dry-run", false, "print the configuration as it would be and change nothing")
+}
+
+// raw is the store of the new volume.
+func (s store) raw(app App, known section, like, secretFile string, in io.Reader) (json.RawMessage, error) {
+	described := s != (store{}) || secretFile != ""
+	switch {
+	case like != "" && described:
+		return nil, app.Usage("--like and the flags of a store exclude each other")
+	case like != "":
+		i, err := known.index(like)
+		if err != nil {
+			return nil, err
+		}
+		return known.Volumes[i].Store, nil
+	case !described:
+		return nil, app.Usage("say where the volume is stored: --like VOLUME, --path DIRECTORY, or --endpoint and --bucket")
+	}
+	s.Driver = "s3"
+	if s.Path != "" {
+		s.Driver = "dir"
+	}
+	if secretFile != "" {
+		if secretFile != "-" {
+			f, err := os.Open(secretFile)
+			if err != nil {
+				return nil, err
+			}
+			defer f.Close()
+			in = f
+		}
+		key, err := io.ReadAll(io.LimitReader(in, 4096))
+		if err != nil {
+			return nil, fmt.Errorf("read secret key: %w", err)
+		}
+		s.SecretKey = strings.TrimSpace(string(key))
+	}
+	return json.Marshal(s)
+}
+
+func parseSize(text string) (strict.Size, error) {
+	var n strict.Size
+	err := n.UnmarshalText([]byte(text))
+	if err == nil && n <= 0 {
+		err = errors.New("a size is more than nothing")
+	}
+	return n, err
+}
+
+func resize(app App) *cobra.Command {
+	var shrink, preview bool
+	c := &cobra.Command{
+		Use: "resize NAME SIZE", Short: "Change the size of a volume while it is in use", Args: cobra.ExactArgs(2),
+		Long: "Change the size of a volume in the configuration and have the box apply it, which moves the secure\n" +
+			"counter. Clients keep their connections. NBD has no way to tell them: they see the new size when they\n" +
+			"connect again (nbd-client: after a reconnect; QEMU: block_resize). What is behind a smaller size is lost.",
+		Example: "  ratchetctl volume resize demo 3TiB",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			size, err := parseSize(args[1])
+			if err != nil {
+				return app.Usage("%w", err)
+			}
+			known, err := configured(cmd.Context(), app)
+			if err != nil {
+				return err
+			}
+			i, err := known.index(args[0])
+			if err != nil {
+				return err
+			}
+			old, err := parseSize(strings.Trim(string(known.Volumes[i].Size), `"`))
+			if err != nil {
+				return fmt.Errorf("size of volume %s in the configuration: %w", args[0], err)
+			}
+			if size < old && !shrink {
+				return fmt.Errorf("%s is smaller than %s: shrink the filesystem on it first, then say --shrink; what is behind is lost", size, old)
+			}
+			return app.Edit(cmd.Context(), plugin, "set", fmt.Sprintf("volumes[%d].size", i), size.String(), preview)
+		},
+	}
+	c.Flags().BoolVar(&shrink, "shrink", false, "give up what is behind the new size")
+	dryRun(c, &preview)
+	return c
+}
+
+func remove(app App) *cobra.Command {
+	var force, preview bool
+	var timeout time.Duration
+	c := &cobra.Command{
+		Use: "delete NAME", Short: "Take a volume out of the configuration and give its disk space back", Args: cobra.ExactArgs(1),
+		Long: "Upload what is left, take the volume out of the configuration, which moves the secure counter, and give\n" +
+			"its part of the disk back. The objects in the store stay: the same volume can be created again, here or\n" +
+			"on another box, and has its data.\n\n" +
+			"With --force what is not uploaded is lost and clients are cut off.",
+		Example: "  ratchetctl volume delete scratch",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			known, err := configured(cmd.Context(), app)
+			if err != nil {
+				return err
+			}
+			i, err := known.index(args[0])
+			if err != nil {
+				return err
+			}
+			if !force && !preview {
+				if err := uploaded(cmd.Context(), app, args[0], timeout); err != nil {
+					return err
+				}
+			}
+			if err := app.Edit(cmd.Context(), plugin, "remove", fmt.Sprintf("volumes[%d]", i), nil, preview); err != nil || preview {
+				return err
+			}
+			var reply api.ReleaseReply
+			if err := app.Invoke(cmd.Context(), plugin, api.MethodRelease, api.VolumeRequest{Name: args[0]}, &reply); err != nil {
+				return fmt.Errorf("the volume is out of the configuration, its disk space is not free: %w", err)
+			}
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&force, "force", false, "also with clients connected or data that is not uploaded")
+	c.Flags().DurationVar(&timeout, "timeout", 5*time.Minute, "give up waiting for the upload after this long")
+	dryRun(c, &preview)
+	return c
+}
+
+// uploaded returns nil for a volume that nobody will miss.
+func uploaded(ctx context.Context, app App, name string, timeout time.Duration) error {
+	var v api.Volume
+	if err := app.Invoke(ctx, plugin, api.MethodShow, api.VolumeRequest{Name: name}, &v); err != nil {
+		return err
+	}
+	if v.Connections > 0 {
+		return fmt.Errorf("%d clients are connected to %s: detach them, or say --force", v.Connections, name)
+	}
+	if err := app.Invoke(ctx, plugin, api.MethodFlush, api.FlushRequest{Name: name, TimeoutMS: timeout.Milliseconds()}, &v); err != nil {
+		return fmt.Errorf("%w; --force gives up what is not uploaded", err)
+	}
+	return nil
+}

@@ -1,0 +1,235 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ratchetos/ratchet/plugins/internal/manifest"
+	"github.com/ratchetos/ratchet/plugins/internal/objstore"
+)
+
+const (
+	// maxErase bounds the objects deleted after one look at the head.
+	maxErase = 256
+	// maxOrphans bounds what one sweep finds of each kind.
+	maxOrphans = 4096
+	// enoughDead objects are worth a step of their own.
+	enoughDead = 32
+	// enoughUntidy bounds the leaves mended in one step.
+	enoughUntidy = 64
+	// Garbage is worth moving data for when it is this much and more than this part of all.
+	minGarbage  = 16 << 20
+	garbagePart = 4
+)
+
+// yard is a number of graves that this session saw at one time.
+type yard struct {
+	since time.Time
+	ids   []manifest.ID
+}
+
+// bury starts the grace of graves that were not seen before.
+func (r *Remote) bury(graves []manifest.ID) {
+	known := make(map[manifest.ID]bool)
+	for _, y := range r.yards {
+		for _, id := range y.ids {
+			known[id] = true
+		}
+	}
+	fresh := yard{since: r.o.Now()}
+	for _, id := range graves {
+		if !known[id] {
+			fresh.ids = append(fresh.ids, id)
+		}
+	}
+	if len(fresh.ids) > 0 {
+		r.yards = append(r.yards, fresh)
+	}
+}
+
+// Tidy does one bounded piece of housekeeping, if there is any to do, and reports whether there may be
+// more. It is meant to be called while there is nothing to commit. It keeps trying while the store is down, until
+// ctx ends. ErrFenced and ErrDiverged are for good; other errors leave everything as it was.
+func (r *Remote) Tidy(ctx context.Context) (more bool, err error) {
+	r.lastTidied = r.o.Now()
+	for _, piece := range []func(context.Context) (bool, error){r.fold, r.sweep, r.evacuate, r.collect} {
+		done, err := piece(ctx)
+		if err != nil {
+			return false, fmt.Errorf("tidy up: %w", err)
+		}
+		if done {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// fold folds deltas into leaves before Commit has to, and mends leaves.
+func (r *Remote) fold(ctx context.Context) (bool, error) {
+	var leaves []uint64
+	if r.blocks.Pending() >= r.maxPending/2 || len(r.head.Deltas) >= manifest.MaxDeltas/2 {
+		leaves = r.blocks.Busiest(maxLeaves)
+	}
+	if len(leaves) == 0 {
+		leaves = r.blocks.Untidy(enoughUntidy, true)
+	}
+	if s := r.blocks.Stats(); len(leaves) == 0 && (s.Dead < enoughDead || s.Graves > manifest.MaxGraves) {
+		return false, nil
+	}
+	return true, r.compact(ctx, job{leaves: leaves, gather: true})
+}
+
+// evacuate moves what lives out of objects that are mostly dead, when these are much of what is stored.
+func (r *Remote) evacuate(ctx context.Context) (bool, error) {
+	s := r.blocks.Stats()
+	if garbage := s.Bytes - s.Live; garbage < minGarbage || garbage < s.Bytes/garbagePart {
+		return false, nil
+	}
+	for _, kind := range []manifest.Kind{manifest.KindLeaf, manifest.KindData} {
+		j, err := r.sparse(ctx, kind)
+		if err != nil {
+			return false, err
+		}
+		if j != nil {
+			return true, r.compact(ctx, *j)
+		}
+	}
+	return false, nil
+}
+
+// collect deletes graves whose grace is over.
+func (r *Remote) collect(ctx context.Context) (bool, error) {
+	if len(r.yards) == 0 {
+		return false, nil
+	}
+	y := &r.yards[0]
+	if r.o.Now().Sub(y.since) < r.o.Grace && r.o.mutant != mutantNoGrace {
+		return false, nil
+	}
+	if r.o.mutant != mutantNoRecheck {
+		if err := r.recheck(ctx); err != nil {
+			return false, err
+		}
+	}
+	some := y.ids[:min(maxErase, len(y.ids))]
+	if err := r.erase(ctx, some); err != nil {
+		return false, err
+	}
+	gone := make(map[manifest.ID]bool, len(some))
+	for _, id := range some {
+		gone[id] = true
+	}
+	r.mu.Lock()
+	r.blocks.Buried(gone)
+	r.mu.Unlock()
+	if y.ids = y.ids[len(some):]; len(y.ids) == 0 {
+		r.yards = r.yards[1:]
+	}
+	return true, nil
+}
+
+// recheck makes sure that the head is still the one that we have put there.
+func (r *Remote) recheck(ctx context.Context) error {
+	return r.breaker.retry(ctx, 0, func(ctx context.Context) error {
+		found, etag, err := r.loadHead(ctx)
+		switch {
+		case errors.Is(err, objstore.ErrNotFound):
+			return fmt.Errorf("the head is gone: %w", ErrDiverged)
+		case err != nil:
+			return err
+		case found.Session != r.session || etag != r.etag:
+			return r.stranger(found)
+		}
+		return nil
+	})
+}
+
+// erase deletes objects that are still in their graves: the same content may have been put again since, under
+// the same name.
+func (r *Remote) erase(ctx context.Context, ids []manifest.ID) error {
+	named := r.named()
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(maxGets)
+	for _, id := range ids {
+		if r.o.mutant != mutantNoRecheck && r.o.mutant != mutantEarly && (r.blocks.Refers(id) || named[id]) {
+			continue
+		}
+		g.Go(func() error {
+			return r.breaker.retry(ctx, 0, func(ctx context.Context) error { return r.o.Store.Delete(ctx, r.key(id)) })
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return fmt.Errorf("delete what nothing refers to: %w", err)
+	}
+	return nil
+}
+
+// named are the objects that the head itself names.
+func (r *Remote) named() map[manifest.ID]bool {
+	set := make(map[manifest.ID]bool)
+	for _, id := range append(r.head.DeltaIDs(), r.head.RootID()) {
+		set[id] = true
+	}
+	return set
+}
+
+var errEnough = errors.New("enough")
+
+// sweep finds, once in a session, what earlier epochs have put and never committed. Nobody can commit it any
+// more: that takes the head of its epoch. What a list leaves out stays for another session.
+func (r *Remote) sweep(ctx context.Context) (bool, error) {
+	if r.swept {
+		return false, nil
+	}
+	known := r.named()
+	for _, id := range r.blocks.Graves() {
+		known[id] = true
+	}
+	var orphans []manifest.ID
+	for _, kind := range manifest.Kinds() {
+		var some []manifest.ID
+		err := r.breaker.retry(ctx, 0, func(ctx context.Context) error {
+			some = some[:0]
+			return r.earlier(ctx, kind, func(id manifest.ID) bool {
+				if !r.blocks.Refers(id) && !known[id] {
+					some = append(some, id)
+				}
+				return len(some) < maxOrphans
+			})
+		})
+		if err != nil {
+			return false, err
+		}
+		orphans = append(orphans, some...)
+	}
+	if len(orphans) > 0 {
+		if err := r.compact(ctx, job{dead: orphans}); err != nil {
+			return false, err
+		}
+	}
+	r.swept = len(orphans) < maxOrphans
+	return len(orphans) > 0, nil
+}
+
+// earlier lists the objects of a kind that epochs before ours have put, until fn returns false.
+func (r *Remote) earlier(ctx context.Context, kind manifest.Kind, fn func(manifest.ID) bool) error {
+	prefix := r.prefix + kind.String() + "/"
+	err := r.o.Store.List(ctx, prefix, "", func(i objstore.Info) error {
+		id, err := manifest.ParseID(i.Key[len(r.prefix):])
+		if err != nil {
+			return nil // not ours
+		}
+		if id.Epoch >= r.head.Epoch || !fn(id) { // keys are in the order of epochs
+			return errEnough
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, errEnough) {
+		return fmt.Errorf("list %s: %w", prefix, err)
+	}
+	return nil
+}

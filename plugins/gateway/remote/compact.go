@@ -1,0 +1,145 @@
+package remote
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ratchetos/ratchet/plugins/internal/manifest"
+)
+
+const (
+	// maxStep ends a step that has written this many bytes of leaves or of gathered frames.
+	maxStep = 4 << 20
+	// maxLeaves bounds the leaves of one step.
+	maxLeaves = 4096
+)
+
+// job says what one step of compaction does.
+type job struct {
+	leaves []uint64        // to write anew, as many as fit
+	gather bool            // cells in too many frames into one
+	leave  map[uint32]bool // data objects that cells are to be moved out of
+	dead   []manifest.ID   // objects that nothing refers to and that are in no table
+}
+
+// makeRoom keeps the deltas, and what they have laid over the leaves, within their bounds.
+func (r *Remote) makeRoom(ctx context.Context) error {
+	for r.blocks.Pending() >= r.maxPending {
+		if err := r.compact(ctx, job{leaves: r.blocks.Busiest(maxLeaves)}); err != nil {
+			return err
+		}
+	}
+	if len(r.head.Deltas) >= manifest.MaxDeltas {
+		return r.compact(ctx, job{}) // makes them one
+	}
+	return nil
+}
+
+// compact plans a step, publishes it and moves the head.
+func (r *Remote) compact(ctx context.Context, j job) error {
+	step := r.blocks.Begin()
+	r.mu.Lock()
+	pack, data := r.reserve(manifest.KindLeaf), r.reserve(manifest.KindData)
+	r.mu.Unlock()
+	for wave := range slices.Chunk(j.leaves, maxGets) {
+		olds, err := r.decodeLeaves(ctx, wave)
+		if err != nil {
+			return fmt.Errorf("compact: %w", err)
+		}
+		for i, no := range wave {
+			next := step.Fold(no, olds[i], r.o.Account)
+			if err := r.gather(ctx, next, data, &j); err != nil {
+				return fmt.Errorf("compact leaf %d: %w", no, err)
+			}
+			var ref manifest.LeafRef
+			if next.Mask() != 0 {
+				ref = pack.AddLeaf(next.Encode())
+			}
+			step.Place(olds[i], next, ref)
+		}
+		if pack.Len() >= maxStep || data.Len() >= maxStep {
+			break
+		}
+	}
+	var objects []manifest.Published
+	for _, w := range []*manifest.Writer{pack, data} {
+		if w.Len() > 0 {
+			p, o := w.Finish()
+			step.Add(o)
+			objects = append(objects, manifest.Published{ID: o.ID(), Data: p})
+		}
+	}
+	return r.settle(ctx, step, objects, j.dead)
+}
+
+// settle publishes a step.
+func (r *Remote) settle(ctx context.Context, step *manifest.Step, objects []manifest.Published, dead []manifest.ID) error {
+	head := r.Head()
+	plan := step.Plan(head.Epoch, head.DeltaIDs(), dead)
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(maxGets)
+	for _, o := range append(objects, plan.Objects...) {
+		g.Go(func() error { return r.put(gctx, o.ID, o.Data) })
+	}
+	if err := g.Wait(); err != nil {
+		return fmt.Errorf("compact: %w", err)
+	}
+	next := head
+	next.Next, next.Root, next.Deltas = r.nextNumber(), plan.Root.String(), nil
+	if !plan.Delta.IsZero() {
+		next.Deltas = []string{plan.Delta.String()}
+	}
+	if r.o.mutant == mutantEarly {
+		_ = r.erase(ctx, plan.Graves())
+	}
+	err := r.publish(ctx, &next, func() error { r.blocks.Finish(plan); return nil })
+	if err != nil {
+		return fmt.Errorf("compact: %w", err)
+	}
+	r.bury(r.blocks.Graves())
+	return nil
+}
+
+// decodeLeaves returns the leaves of the given numbers, nil where there is none.
+func (r *Remote) decodeLeaves(ctx context.Context, numbers []uint64) ([]*manifest.Leaf, error) {
+	list := make([]*manifest.Leaf, len(numbers))
+	g, ctx := errgroup.WithContext(ctx)
+	for i, no := range numbers {
+		ref, ok := r.blocks.Ref(no)
+		if !ok {
+			continue
+		}
+		home, err := r.entry(ref.Object)
+		if err != nil {
+			return nil, err
+		}
+		g.Go(func() error {
+			p, err := r.leaf(ctx, &ref, home)
+			if err == nil {
+				list[i], err = manifest.DecodeLeaf(p)
+			}
+			return err
+		})
+	}
+	return list, g.Wait()
+}
+
+// Compact folds all deltas into leaves and gathers every cell that lies in too many frames. Afterwards a
+// miss costs four gets at most.
+func (r *Remote) Compact(ctx context.Context) error {
+	for {
+		leaves := r.blocks.Busiest(maxLeaves)
+		if len(leaves) == 0 {
+			leaves = r.blocks.Untidy(maxLeaves, true)
+		}
+		if len(leaves) == 0 && len(r.head.Deltas) == 0 {
+			return nil
+		}
+		if err := r.compact(ctx, job{leaves: leaves, gather: true}); err != nil {
+			return err
+		}
+	}
+}

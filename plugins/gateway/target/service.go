@@ -1,0 +1,316 @@
+package target
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ratchetos/ratchet/core/plugin"
+	"github.com/ratchetos/ratchet/plugins/gateway/target/configfs"
+	"github.com/ratchetos/ratchet/plugins/gateway/target/exports"
+	"github.com/ratchetos/ratchet/plugins/gateway/target/nbdlink"
+	"github.com/ratchetos/ratchet/plugins/gateway/target/tree"
+)
+
+const (
+	firstRetry = 100 * time.Millisecond
+	lastRetry  = 5 * time.Second
+	// patience is how long a stop waits for requests in flight before it makes them fail.
+	patience = 3 * time.Second
+)
+
+// backendPrefix begins the identifier of our devices; others are left alone.
+const backendPrefix = "ratchet/"
+
+// options of a service.
+type options struct {
+	control      *nbdlink.Control
+	tree         *configfs.Tree
+	socket       string // of the gateway
+	reservations string // directory of LIO's files
+	log          *slog.Logger
+	report       func(plugin.Event)
+}
+
+// service keeps the kernel as the configuration wants it. One goroutine (reconcile) changes configfs, one (keeper) for
+// each volume looks after its device.
+type service struct {
+	options
+	ctx    context.Context
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+	wake   chan struct{} // has room for one
+
+	netlink sync.Mutex // one command at a time
+
+	mu      sync.Mutex
+	list    []exports.Export
+	keepers map[string]*keeper // by volume
+	problem error              // of the last reconciliation
+	done    map[string]bool    // volumes whose export is in place
+}
+
+func newService(o options) *service {
+	s := &service{options: o, wake: make(chan struct{}, 1), keepers: map[string]*keeper{}, done: map[string]bool{}}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
+}
+
+// want sets what is to be exported.
+func (s *service) want(list []exports.Export) {
+	s.mu.Lock()
+	s.list = list
+	s.mu.Unlock()
+	s.poke()
+}
+
+func (s *service) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (s *service) start() {
+	s.work.Go(s.listen)
+	s.work.Go(s.run)
+	s.poke()
+}
+
+// listen passes on which devices have lost their connection.
+func (s *service) listen() {
+	for s.ctx.Err() == nil {
+		dead, err := s.control.Dead()
+		if s.ctx.Err() != nil || errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrClosed) {
+			return
+		}
+		s.mu.Lock()
+		for _, k := range s.keepers {
+			// Events that were lost may have been about any of them; looking after one that lives does no harm.
+			if err != nil || k.is(dead) {
+				k.lost()
+			}
+		}
+		s.mu.Unlock()
+		if err != nil {
+			s.log.Warn("nbd events were lost", "err", err)
+			sleep(s.ctx, firstRetry)
+		}
+	}
+}
+
+// run reconciles whenever there is reason to, and again after a failure.
+func (s *service) run() {
+	pause := firstRetry
+	for {
+		var again <-chan time.Time
+		err := s.reconcile()
+		if err == nil {
+			pause = firstRetry
+		} else {
+			s.log.Warn("exports are not as configured", "err", err, "retry_in", pause)
+			again = time.After(pause)
+			pause = min(2*pause, lastRetry)
+		}
+		s.show()
+		select {
+		case <-s.wake:
+		case <-again:
+		case <-s.ctx.Done():
+			return
+		}
+	}
+}
+
+// reconcile brings keepers, configfs and devices to what is wanted, in an order that never exports a device twice: what
+// goes is gone before what comes is made (package tree), and a device ends after its export.
+func (s *service) reconcile() error {
+	list := s.keep()
+	backed, err := s.backed(list)
+	if err == nil {
+		err = s.apply(backed)
+	}
+	if err == nil {
+		err = s.sweep(list)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.problem = err
+	if err == nil {
+		clear(s.done)
+		for _, b := range backed {
+			s.done[b.Volume] = true
+		}
+	}
+	return err
+}
+
+// keep starts keepers for new volumes and stops those of volumes that are not wanted any more.
+func (s *service) keep() []exports.Export {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	wanted := map[string]bool{}
+	for _, e := range s.list {
+		wanted[e.Volume] = true
+		if s.keepers[e.Volume] == nil && s.ctx.Err() == nil {
+			k := newKeeper(s, e.Volume)
+			s.keepers[e.Volume] = k
+			s.work.Go(k.run)
+		}
+	}
+	for volume, k := range s.keepers {
+		if !wanted[volume] {
+			k.cancel()
+			delete(s.keepers, volume)
+		}
+	}
+	return s.list
+}
+
+// backed are the exports whose volume has a device.
+func (s *service) backed(list []exports.Export) ([]tree.Backed, error) {
+	var out []tree.Backed
+	for _, e := range list {
+		s.mu.Lock()
+		k := s.keepers[e.Volume]
+		s.mu.Unlock()
+		if k == nil {
+			continue
+		}
+		device, ok := k.device()
+		if !ok {
+			continue
+		}
+		b := tree.Backed{Export: e, Device: device}
+		if e.Protocol == exports.ProtocolISCSI {
+			text, err := os.ReadFile(filepath.Join(s.reservations, "aptpl_"+e.UUID.String()))
+			if err != nil && !errors.Is(err, os.ErrNotExist) {
+				return nil, fmt.Errorf("read reservations of volume %s: %w", e.Volume, err)
+			}
+			// A disk without the reservations that initiators rely on must not be exported.
+			if b.Reservations, err = tree.ParseReservations(string(text)); err != nil {
+				return nil, fmt.Errorf("volume %s: %w; the disk is not exported without them", e.Volume, err)
+			}
+		}
+		out = append(out, b)
+	}
+	return out, nil
+}
+
+func (s *service) apply(backed []tree.Backed) error {
+	want := tree.Desired(backed)
+	have, err := s.tree.Read(tree.Attributes(want))
+	if err != nil {
+		return err
+	}
+	ops := tree.Plan(want, have)
+	for _, op := range ops {
+		s.log.Debug("configfs", "op", op.String())
+	}
+	if err := s.tree.Apply(ops); err != nil {
+		return err
+	}
+	return s.grown(backed)
+}
+
+// grown has nvmet look at the size of its devices again, and tell its hosts; LIO looks at each READ CAPACITY.
+func (s *service) grown(backed []tree.Backed) error {
+	for _, b := range backed {
+		s.mu.Lock()
+		k := s.keepers[b.Volume]
+		s.mu.Unlock()
+		if k == nil || !k.tookSize() || b.Protocol != exports.ProtocolNVMe {
+			continue
+		}
+		if err := s.tree.Apply([]tree.Op{tree.Revalidate(b)}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sweep ends devices of ours that nothing is wanted of.
+func (s *service) sweep(list []exports.Export) error {
+	found, err := nbdlink.Find("")
+	if err != nil {
+		return err
+	}
+	for _, f := range found {
+		volume, ours := strings.CutPrefix(f.Backend, backendPrefix)
+		wanted := false
+		for _, e := range list {
+			wanted = wanted || e.Volume == volume
+		}
+		if !ours || wanted {
+			continue
+		}
+		if err := s.disconnect(f.Index); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *service) disconnect(device int) error {
+	s.netlink.Lock()
+	defer s.netlink.Unlock()
+	return s.control.Disconnect(device)
+}
+
+// stop ends the service. With keep the kernel goes on alone until the next process takes over.
+func (s *service) stop(ctx context.Context, keep bool) error {
+	s.cancel()
+	var err error
+	if !keep {
+		err = s.clear(ctx)
+	}
+	s.control.Close()
+	s.work.Wait()
+	s.tree.Close()
+	return err
+}
+
+// clear takes all exports down. Requests that wait for a gateway that is gone already would hold it up: after a while
+// their devices are ended under them, and they fail.
+func (s *service) clear(ctx context.Context) error {
+	gone := make(chan error, 1)
+	go func() {
+		err := s.apply(nil)
+		if err == nil {
+			err = s.sweep(nil)
+		}
+		gone <- err
+	}()
+	hurry := time.NewTimer(patience)
+	defer hurry.Stop()
+	for {
+		select {
+		case err := <-gone:
+			return err
+		case <-hurry.C:
+			s.log.Warn("requests of initiators are still in flight: they fail now")
+			if err := s.sweep(nil); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return fmt.Errorf("take exports down: %w", ctx.Err())
+		}
+	}
+}
+
+// sleep waits for d unless ctx ends before.
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,116 @@
+package manifest
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"hash"
+
+	"github.com/ratchetos/ratchet/plugins/internal/objstore"
+)
+
+// Writer packs frames, or leaves, into one object. It is used by one goroutine. At the end of a data object
+// stands a directory of its cells, so that a collector finds what still lives in it:
+//
+//	frames… | cells, as differences | CRC-32C of them | their length
+type Writer struct {
+	sealer *Sealer
+	object Object
+	data   []byte
+	cells  []byte
+	last   uint64
+	sum    hash.Hash
+	done   bool
+}
+
+const trailerSize = 8
+
+// NewWriter starts the object of the given kind, epoch and number.
+func NewWriter(kind Kind, epoch, number uint32, s *Sealer) *Writer {
+	return &Writer{sealer: s, object: Object{Number: number, Epoch: epoch, Kind: kind}, sum: sha256.New()}
+}
+
+// Reuse takes over buf's memory for the data.
+func (w *Writer) Reuse(buf []byte) { w.data = buf[:0] }
+
+// Len is the number of bytes so far.
+func (w *Writer) Len() int { return len(w.data) }
+
+// Full reports whether a frame might not fit any more.
+func (w *Writer) Full() bool {
+	return len(w.data)+len(w.cells)+maxFrame+binary.MaxVarintLen64+trailerSize > objstore.MaxObject
+}
+
+// Add appends the frame of a cell that holds blocks, one for each bit of mask.
+func (w *Writer) Add(cell uint64, mask uint16, blocks []byte) (CellFrame, error) {
+	if w.Full() {
+		return CellFrame{}, fmt.Errorf("add frame to object %d: it is full", w.object.Number)
+	}
+	start := len(w.data)
+	data, err := appendBlocks(w.data, blocks, w.sealer, binding{epoch: w.object.Epoch, number: w.object.Number, cell: cell, blocks: mask})
+	if err != nil {
+		return CellFrame{}, fmt.Errorf("add frame to object %d: %w", w.object.Number, err)
+	}
+	w.data = data
+	w.cells = binary.AppendVarint(w.cells, int64(cell-w.last))
+	w.last = cell
+	f := Frame{Object: w.object.Number, Offset: uint32(start), Length: uint32(len(data) - start), Blocks: mask, Live: mask, Hash: Sum(data[start:])}
+	w.sum.Write(f.Hash[:])
+	return CellFrame{Cell: cell, Frame: f}, nil
+}
+
+// AddLeaf appends an encoded leaf and returns where it is.
+func (w *Writer) AddLeaf(p []byte) LeafRef {
+	ref := LeafRef{Object: w.object.Number, Offset: uint32(len(w.data)), Length: uint32(len(p)), Hash: Sum(p)}
+	w.data = append(w.data, p...)
+	w.sum.Write(ref.Hash[:])
+	return ref
+}
+
+// Finish returns the object's bytes and its entry in the table. The name covers the hashes of all that
+// is in it and the directory; so it stands for the content without hashing all of that twice.
+func (w *Writer) Finish() ([]byte, Object) {
+	if !w.done {
+		w.done = true
+		dir := binary.LittleEndian.AppendUint32(w.cells, crc32c(w.cells))
+		dir = binary.LittleEndian.AppendUint32(dir, uint32(len(w.cells)))
+		w.data = append(w.data, dir...)
+		w.sum.Write(dir)
+		w.object.Size = uint32(len(w.data))
+		w.object.Tag = Hash(w.sum.Sum(nil)).Tag()
+	}
+	return w.data, w.object
+}
+
+// DirectorySize is how many bytes at the end of an object to fetch for ReadDirectory: enough for n frames.
+func DirectorySize(n int) int { return 3*n + trailerSize }
+
+// ReadDirectory lists the cells of a data object, from its last bytes. When tail is too short it returns how many
+// bytes are needed instead.
+func ReadDirectory(tail []byte) (cells []uint64, need int, err error) {
+	if len(tail) < trailerSize {
+		return nil, 0, fmt.Errorf("read directory: %d bytes: %w", len(tail), ErrInvalid)
+	}
+	at := len(tail) - trailerSize
+	sum, n := binary.LittleEndian.Uint32(tail[at:]), binary.LittleEndian.Uint32(tail[at+4:])
+	if n > objstore.MaxObject {
+		return nil, 0, fmt.Errorf("read directory: length %d: %w", n, ErrInvalid)
+	}
+	if int(n) > at {
+		return nil, int(n) + trailerSize, nil
+	}
+	p := tail[at-int(n) : at]
+	if crc32c(p) != sum {
+		return nil, 0, fmt.Errorf("read directory: checksum: %w", ErrInvalid)
+	}
+	for last := uint64(0); len(p) > 0; {
+		d, used := binary.Varint(p)
+		if used <= 0 {
+			return nil, 0, fmt.Errorf("read directory: number: %w", ErrInvalid)
+		}
+		p = p[used:]
+		last += uint64(d)
+		cells = append(cells, last)
+	}
+	return cells, 0, nil
+}

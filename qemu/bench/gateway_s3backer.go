@@ -1,0 +1,119 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ratchetos/ratchet/qemu/s3server"
+)
+
+// gatewayS3backer compares us with s3backer, a block device over S3 on FUSE, over the same S3 server. Its FLUSH need
+// not mean that anything is durable; ours does.
+func (s *session) gatewayS3backer(ctx context.Context) error {
+	const size = 256 * mib
+	dir, err := s.folder("gateway-s3backer")
+	if err != nil {
+		return err
+	}
+	srv, err := s3server.Start(ctx, s3server.Options{Dir: filepath.Join(dir, "s3")})
+	if err != nil {
+		return err
+	}
+	defer srv.Stop()
+	w, own, err := s.gateway(ctx, dir, gatewayConfig{size: size, disk: 2 * gib, store: s3Store(srv, srv.Address, "ratchet"), maxAge: "1s"})
+	if err != nil {
+		return err
+	}
+	defer w.stop()
+	file, unmount, err := s.mountS3backer(ctx, dir, srv, size)
+	if err != nil {
+		return err
+	}
+	defer unmount()
+
+	runtime := 3 * time.Second
+	if s.Quick {
+		runtime = time.Second
+	}
+	for _, c := range []struct {
+		name, goal string
+		fsync      bool
+	}{{"write", ">= 20", false}, {"flush", ">= 4", true}} {
+		job := fioJob{rw: "randwrite", block: "4k", depth: 1, fsync: c.fsync, runtime: runtime, size: size, extra: []string{"--refill_buffers"}}
+		var ours, theirs, ratios []float64
+		for i := range s.alternations() {
+			a, err := own.run(ctx, job)
+			if err != nil {
+				return err
+			}
+			b, err := job.fio(ctx, "--ioengine=psync", "--filename="+file)
+			if err != nil {
+				return err
+			}
+			s.note("s3backer %s %d: ratchet %.0f/s, s3backer %.0f/s", c.name, i+1, a.iops, b.iops)
+			ours, theirs, ratios = append(ours, a.iops), append(theirs, b.iops), append(ratios, a.iops/b.iops)
+		}
+		n := s.alternations()
+		s.figures.Record("gateway.s3backer_"+c.name+"_ratio", Figure{Value: Median(ratios), Unit: "x", Goal: c.goal, Peer: "s3backer, same S3 server", N: n})
+		s.figures.Record("gateway.s3_"+c.name+".ratchet", Figure{Value: Median(ours), Unit: "op/s", N: n})
+		s.figures.Record("gateway.s3_"+c.name+".s3backer", Figure{Value: Median(theirs), Unit: "op/s", N: n})
+	}
+	return nil
+}
+
+// mountS3backer mounts a volume with s3backer's defaults, 4 KiB blocks and a write-back cache of 1000 of them, and
+// returns the file that is the volume. Naming the region, which is s3backer's default, would make it put the bucket into
+// the host's name.
+func (s *session) mountS3backer(ctx context.Context, dir string, srv *s3server.Server, size int64) (file string, unmount func(), err error) {
+	at := filepath.Join(dir, "s3backer")
+	if err := os.MkdirAll(at, 0o755); err != nil {
+		return "", nil, err
+	}
+	cmd := exec.CommandContext(ctx, "s3backer", "-f", "--quiet", fmt.Sprintf("--size=%d", size), "--blockSize=4k", "--prefix=s3backer/",
+		"--baseURL="+srv.Endpoint+"/", "--accessId="+srv.AccessKey, "--accessKey="+srv.SecretKey, "--filename=volume", srv.Bucket, at)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	cmd.WaitDelay = stopLimit
+	var log tail
+	cmd.Stderr = writerFunc(func(p []byte) (int, error) { log.add(string(p)); return len(p), nil })
+	if err := cmd.Start(); err != nil {
+		return "", nil, fmt.Errorf("start s3backer: %w (make bench installs it)", err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	unmount = func() {
+		_ = unix.Unmount(at, unix.MNT_DETACH)
+		// It writes back what it holds; nobody needs that any more.
+		_ = cmd.Process.Kill()
+		<-ended
+	}
+	file = filepath.Join(at, "volume")
+	limit := time.NewTimer(startLimit)
+	defer limit.Stop()
+	tick := time.NewTicker(stateEvery)
+	defer tick.Stop()
+	for {
+		if st, err := os.Stat(file); err == nil && st.Size() == size {
+			return file, unmount, nil
+		}
+		select {
+		case err := <-ended:
+			return "", nil, fmt.Errorf("s3backer ended: %w\n%s", errors.Join(err, errors.New("no mount")), log.String())
+		case <-limit.C:
+			unmount()
+			return "", nil, fmt.Errorf("s3backer has not mounted after %s\n%s", startLimit, log.String())
+		case <-tick.C:
+		}
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
