@@ -2,9 +2,6 @@ package gateway
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"net"
 
 	"github.com/ratchetos/ratchet/core/plugin"
 	"github.com/ratchetos/ratchet/plugins/gateway/nbd"
@@ -31,23 +28,8 @@ func (c *Config) exportable() []exports.Volume {
 // serveTargets serves the volumes that are exported to this box's own kernel. A process that answers its own kernel's
 // block requests must not wait for memory that only it could free.
 func (f *Feature) serveTargets(ctx context.Context, handles map[string]plugin.Handle) error {
-	h := handles[wantTargets]
-	if h.File == nil {
-		return errors.New("core handed out no socket for targets")
-	}
 	if err := loopback.Harden(); err != nil {
 		f.session.Log.Warn("this process is not protected against a shortage of memory that its own block devices cause", "error", err)
 	}
-	l, err := net.FileListener(h.File)
-	if err != nil {
-		return fmt.Errorf("listen for targets: %w", err)
-	}
-	h.File.Close() // the listener has a descriptor of its own
-	server := &nbd.Server{Exports: arriving{&f.faces.target, ctx, f.runners}, Log: f.session.Log}
-	f.work.Go(func() {
-		if err := server.Serve(ctx, l); err != nil {
-			f.session.Log.Error("NBD server for targets ended", "error", err)
-		}
-	})
-	return nil
+	return f.serve(ctx, wantTargets, handles[wantTargets], &nbd.Server{Exports: arriving{&f.faces.target, ctx, f.runners}})
 }
