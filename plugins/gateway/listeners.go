@@ -42,6 +42,9 @@ func (f *faces) add(c VolumeConfig, v *volume.Volume) ([]*nbd.Export, error) {
 			face.ack = c.Ack
 		}
 		e := &nbd.Export{Name: c.Name, Description: "cached volume", Backend: backend{v: v}, ReadOnly: exported && face.set != &f.target}
+		if face.set == &f.target {
+			e.Backend = zeroing{backend{v: v}}
+		}
 		if err := face.set.Add(e); err != nil {
 			return list, err
 		}

@@ -25,6 +25,23 @@ func (c *Config) exportable() []exports.Volume {
 	return list
 }
 
+// zeroing is a volume whose TRIM leaves zeroes behind, to the sector: LIO promises its initiators that (LBPRZ), and the
+// kernel's block driver knows no other way to tell what was unmapped.
+type zeroing struct{ backend }
+
+var (
+	_ nbd.Backend    = zeroing{}
+	_ nbd.FastReader = zeroing{}
+)
+
+func (z zeroing) Trim(ctx context.Context, off, n uint64, fua bool) error {
+	var flags nbd.ZeroFlags
+	if fua {
+		flags |= nbd.ZeroFUA
+	}
+	return z.WriteZeroes(ctx, off, n, flags)
+}
+
 // serveTargets serves the volumes that are exported to this box's own kernel. A process that answers its own kernel's
 // block requests must not wait for memory that only it could free.
 func (f *Feature) serveTargets(ctx context.Context, handles map[string]plugin.Handle) error {
