@@ -153,12 +153,16 @@ func (b *Backend) has(plugin string) error {
 }
 
 // RestartPlugin is noted; it fails for an unknown plugin and on an isolated box.
-func (b *Backend) RestartPlugin(_ context.Context, plugin string) error {
+func (b *Backend) RestartPlugin(_ context.Context, plugin string, kill bool) error {
 	if err := b.has(plugin); err != nil {
 		return err
 	}
 	if b.Isolated {
 		return fmt.Errorf("restart plugin %s: %w", plugin, api.ErrNotReleased)
+	}
+	if kill {
+		b.note("kill %s", plugin)
+		return nil
 	}
 	b.note("restart %s", plugin)
 	return nil
