@@ -47,12 +47,15 @@ func (b backend) known(name string) error {
 }
 
 // RestartPlugin implements api.Backend.
-func (b backend) RestartPlugin(ctx context.Context, name string) error {
+func (b backend) RestartPlugin(ctx context.Context, name string, kill bool) error {
 	if err := b.known(name); err != nil {
 		return err
 	}
 	if b.a.report != nil && !b.a.released() {
 		return fmt.Errorf("%w: %s", api.ErrNotReleased, b.a.report.Box.Reason)
+	}
+	if kill {
+		return b.a.host.Kill(ctx, name)
 	}
 	return b.a.host.Restart(ctx, name)
 }

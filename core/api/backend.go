@@ -19,7 +19,8 @@ type Backend interface {
 
 	// Plugins is cheap: it is called for every scrape of the metrics.
 	Plugins(ctx context.Context) ([]*apipb.Plugin, error)
-	RestartPlugin(ctx context.Context, plugin string) error
+	// RestartPlugin drains a plugin and starts it again; with kill it ends the process at once, for one that hangs.
+	RestartPlugin(ctx context.Context, plugin string, kill bool) error
 	// PluginLogs emits the last tail lines (all when 0) and with follow goes on until ctx
 	// ends or emit fails. It returns nil when ctx ends.
 	PluginLogs(ctx context.Context, plugin string, tail int, follow bool, emit func(*apipb.LogLine) error) error

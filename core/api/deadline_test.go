@@ -20,7 +20,7 @@ type slowBackend struct {
 	takes time.Duration
 }
 
-func (b *slowBackend) RestartPlugin(ctx context.Context, _ string) error {
+func (b *slowBackend) RestartPlugin(ctx context.Context, _ string, _ bool) error {
 	select {
 	case <-time.After(b.takes):
 		return nil
@@ -30,7 +30,7 @@ func (b *slowBackend) RestartPlugin(ctx context.Context, _ string) error {
 }
 
 func (b *slowBackend) PluginLogs(ctx context.Context, plugin string, _ int, _ bool, emit func(*apipb.LogLine) error) error {
-	if err := b.RestartPlugin(ctx, plugin); err != nil {
+	if err := b.RestartPlugin(ctx, plugin, false); err != nil {
 		return err
 	}
 	return emit(&apipb.LogLine{Text: "late"})

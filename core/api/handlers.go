@@ -58,7 +58,7 @@ func (s plugins) List(ctx context.Context, _ *apipb.ListPluginsRequest) (*apipb.
 }
 
 func (s plugins) Restart(ctx context.Context, r *apipb.RestartRequest) (*apipb.RestartReply, error) {
-	return &apipb.RestartReply{}, s.backend.RestartPlugin(ctx, r.GetPlugin())
+	return &apipb.RestartReply{}, s.backend.RestartPlugin(ctx, r.GetPlugin(), r.GetKill())
 }
 
 func (s plugins) Logs(ctx context.Context, r *apipb.LogsRequest, out *connect.ServerStream[apipb.LogLine]) error {

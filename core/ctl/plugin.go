@@ -113,21 +113,26 @@ func pluginDetail(w io.Writer, p *apipb.Plugin) {
 }
 
 func (a *App) pluginRestart() *cobra.Command {
-	return &cobra.Command{
+	var kill bool
+	cmd := &cobra.Command{
 		Use: "restart PLUGIN", Short: "Drain a plugin and start it again", Example: "  ratchetctl plugin restart gateway",
+		Long: "Drain a plugin and start it again. With --kill its process is ended at once, as a crash would end it:\n" +
+			"for one that does not answer. What the plugin has promised its clients holds either way.",
 		Args: Args(cobra.ExactArgs(1)), ValidArgsFunction: a.completePlugin,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.Client()
 			if err != nil {
 				return err
 			}
-			if _, err := c.Plugins.Restart(cmd.Context(), &apipb.RestartRequest{Plugin: args[0]}); err != nil {
+			if _, err := c.Plugins.Restart(cmd.Context(), &apipb.RestartRequest{Plugin: args[0], Kill: kill}); err != nil {
 				return err
 			}
 			a.say("plugin %s restarted", args[0])
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&kill, "kill", false, "end the process at once")
+	return cmd
 }
 
 func (a *App) pluginLogs() *cobra.Command {

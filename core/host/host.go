@@ -290,6 +290,28 @@ func (h *Host) Restart(ctx context.Context, name string) error {
 	return u.ready(ctx)
 }
 
+// Kill ends the process of a plugin at once, as a crash would, and returns when the next one serves. It is for a plugin
+// that does not answer.
+func (h *Host) Kill(ctx context.Context, name string) error {
+	u, err := h.unit(name)
+	if err != nil {
+		return err
+	}
+	v, _ := u.look()
+	if v.process == nil {
+		return fmt.Errorf("kill %s: %s", name, notRunning(name, v.state, v.message))
+	}
+	v.process.kill()
+	if _, err = u.changedFrom(ctx, v.process); err == nil {
+		// It may have to sit out a back-off, which is no failure here.
+		_, err = u.settled(ctx, func(s supervise.State) bool { return s.Serving() || stopped(s) })
+	}
+	if err != nil {
+		return fmt.Errorf("kill %s: %w", name, err)
+	}
+	return nil
+}
+
 // notRunning says why a plugin cannot answer, and what to do when it was never asked to run.
 func notRunning(name string, s supervise.State, message string) string {
 	switch {

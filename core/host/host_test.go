@@ -165,6 +165,13 @@ func TestCrash(t *testing.T) {
 		}
 		pid = s.PID
 	}
+	must(t, h.Kill(t.Context(), "one"))
+	if s := statusOf(t, h, "one"); s.PID == pid || s.State != "ready" || s.Restarts != 4 {
+		t.Errorf("after Kill: %+v", s)
+	}
+	if err := h.Kill(t.Context(), "none"); err == nil {
+		t.Error("killed what is not there")
+	}
 	if s := statusOf(t, h, "other"); s.PID != other.PID || s.State != "ready" {
 		t.Errorf("the other plugin was touched: %+v", s)
 	}

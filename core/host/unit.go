@@ -250,6 +250,23 @@ func (u *unit) isActive(p *process) bool {
 	return u.ask(func() bool { return u.active != nil && u.active.current() == p })
 }
 
+// changedFrom waits until a process does not serve any more.
+func (u *unit) changedFrom(ctx context.Context, p *process) (view, error) {
+	for {
+		v, changed := u.look()
+		if v.process != p {
+			return v, nil
+		}
+		select {
+		case <-changed:
+		case <-u.done:
+			return v, errShutdown
+		case <-ctx.Done():
+			return v, ctx.Err()
+		}
+	}
+}
+
 // settled waits until the plugin serves, or will not without being asked again.
 func (u *unit) settled(ctx context.Context, is func(supervise.State) bool) (view, error) {
 	for {

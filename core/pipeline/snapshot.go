@@ -2,6 +2,10 @@ package pipeline
 
 import "time"
 
+// MethodShow is the method of its management service by which a plugin shows its pipelines: no request, a Snapshot as
+// JSON. ratchetctl finds it in the plugin's description.
+const MethodShow = "pipelines.show"
+
 // Snapshot is what a scheduler and its pipelines are doing.
 type Snapshot struct {
 	Workers   int        `json:"workers"`

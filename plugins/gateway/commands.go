@@ -12,6 +12,7 @@ import (
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
 	"github.com/ratchetos/ratchet/plugins/gateway/api"
 	"github.com/ratchetos/ratchet/plugins/gateway/nbd"
+	"github.com/ratchetos/ratchet/plugins/gateway/target/exports"
 	"github.com/ratchetos/ratchet/plugins/gateway/volume"
 )
 
@@ -151,6 +152,16 @@ func (f *Feature) attach(_ context.Context, request []byte) (any, error) {
 			l.TLS, l.ClientCertificate = true, c.NBD.TLS.ClientCA != ""
 		}
 		reply.Listeners = append(reply.Listeners, l)
+	}
+	for _, e := range c.Target.List(c.exportable()) {
+		if e.Volume != r.config.Name {
+			continue
+		}
+		t := api.Target{Protocol: string(e.Protocol), Name: e.Name, Identity: e.Identity(), CHAP: e.CHAP != (exports.CHAP{}), Clients: e.Clients}
+		for _, p := range e.Portals {
+			t.Portals = append(t.Portals, p.String())
+		}
+		reply.Targets = append(reply.Targets, t)
 	}
 	return reply, nil
 }

@@ -23,11 +23,16 @@ type Feature struct {
 	changed chan struct{}
 	stop    context.CancelFunc
 	work    sync.WaitGroup
+	unserve context.CancelFunc // ends the servers alone
+	servers sync.WaitGroup
+	// Connections from the process before, and those for the next.
+	inherited, legacy legacy
 }
 
 var (
-	_ plugin.Feature = (*Feature)(nil)
-	_ plugin.Invoker = (*Feature)(nil)
+	_ plugin.Feature  = (*Feature)(nil)
+	_ plugin.Invoker  = (*Feature)(nil)
+	_ plugin.Handover = (*Feature)(nil)
 )
 
 // New makes the feature; it holds nothing until Start.
@@ -37,7 +42,7 @@ func New() *Feature { return &Feature{} }
 func (f *Feature) Describe() plugin.Descriptor {
 	d := &pluginpb.Descriptor{
 		Name: "gateway", Version: "1", Summary: "cached volumes over NBD in front of an object store",
-		ConfigSchema: plugin.Schema(Config{}), WarmSpare: true,
+		ConfigSchema: plugin.Schema(Config{}), WarmSpare: true, Handover: true,
 		Capabilities: []string{"CAP_SYS_RESOURCE", "CAP_IPC_LOCK"}, // for targets only, and given up at once
 	}
 	for _, c := range commands() {
@@ -53,7 +58,7 @@ func (f *Feature) Validate(_ context.Context, section plugin.Section) plugin.Val
 }
 
 // Configure implements plugin.Feature. A started gateway takes only the section it has: disks and
-// sockets are handed out at Start, and a restart costs clients a reconnect and no data.
+// sockets are handed out at Start. A restart that is planned keeps the connections of clients; see Export.
 func (f *Feature) Configure(_ context.Context, section plugin.Section) error {
 	_, v := parse(section)
 	if err := v.Err(); err != nil {
@@ -77,19 +82,22 @@ func (f *Feature) Start(_ context.Context, s *plugin.Session) error {
 		s.Log = slog.Default()
 	}
 	ctx, cancel := context.WithCancel(context.Background())
+	serving, unserve := context.WithCancel(ctx)
+	f.unserve = unserve
 	f.session, f.stop, f.changed, f.faces = s, cancel, make(chan struct{}, 1), &faces{exported: c.Target.Exports}
 	err := f.runnersOf(c)
 	if err == nil {
 		f.openAll(ctx)
 		if len(f.runners) > 0 {
-			err = f.serveNBD(ctx, c.NBD, s.Handles)
+			err = f.serveNBD(serving, c.NBD, s.Handles)
 		}
 		if err == nil && c.Target.Enabled() {
-			err = f.serveTargets(ctx, s.Handles)
+			err = f.serveTargets(serving, s.Handles)
 		} else if kept := loopback.GiveUp(); kept != nil {
 			s.Log.Debug("keep capabilities that are not needed", "error", kept)
 		}
 	}
+	f.inherited.close() // of listeners that are gone
 	if err != nil {
 		return errors.Join(err, f.end())
 	}
@@ -147,7 +155,9 @@ func (f *Feature) Stop(context.Context) error {
 // end closes everything, also what core handed out.
 func (f *Feature) end() error {
 	f.stop()
+	f.servers.Wait()
 	f.work.Wait()
+	f.legacy.close()
 	var errs []error
 	for _, r := range f.runners {
 		errs = append(errs, r.close())

@@ -138,7 +138,11 @@ func (b *box) spawn() *exec.Cmd {
 // start runs the feature in this process.
 func (b *box) start() *Feature {
 	b.t.Helper()
-	f := New()
+	return b.startWith(New())
+}
+
+func (b *box) startWith(f *Feature) *Feature {
+	b.t.Helper()
 	if err := f.Configure(b.t.Context(), plugin.Section{JSON: b.section}); err != nil {
 		b.t.Fatal(err)
 	}

@@ -42,7 +42,10 @@ func (f *faces) add(c VolumeConfig, v *volume.Volume, ring bool) ([]*nbd.Export,
 			face.ack = c.Ack
 		}
 		var b nbd.Backend = backend{v}
-		if ring && face.ack == ackRing {
+		switch {
+		case face.set == &f.target:
+			b = zeroing{backend{v}}
+		case ring && face.ack == ackRing:
 			b = ringBackend{backend{v}}
 		}
 		e := &nbd.Export{Name: c.Name, Description: "cached volume", Backend: b, ReadOnly: exported && face.set != &f.target}
@@ -83,25 +86,34 @@ func (f *Feature) serveNBD(ctx context.Context, c NBDConfig, handles map[string]
 		return err
 	}
 	for i, listen := range c.Listen {
-		h := handles[wantListener(i)]
-		if h.File == nil {
-			return fmt.Errorf("core handed out no socket for %s", listen)
-		}
-		l, err := net.FileListener(h.File)
-		if err != nil {
-			return fmt.Errorf("listen on %s: %w", listen, err)
-		}
-		h.File.Close() // the listener has a descriptor of its own
-		server := &nbd.Server{Exports: arriving{&f.faces.network, ctx, f.runners}, TLS: conf, Log: f.session.Log}
+		server := &nbd.Server{Exports: arriving{&f.faces.network, ctx, f.runners}, TLS: conf}
 		if isLocal(listen) {
 			server.Exports, server.TLS = arriving{&f.faces.local, ctx, f.runners}, nil
 		}
-		f.work.Go(func() {
-			if err := server.Serve(ctx, l); err != nil {
-				f.session.Log.Error("NBD server ended", "listen", listen, "error", err)
-			}
-		})
+		if err := f.serve(ctx, listen, handles[wantListener(i)], server); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// serve runs a server on a socket that core handed out, with the connections that the process before left there.
+func (f *Feature) serve(ctx context.Context, listen string, h plugin.Handle, server *nbd.Server) error {
+	if h.File == nil {
+		return fmt.Errorf("core handed out no socket for %s", listen)
+	}
+	l, err := net.FileListener(h.File)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w", listen, err)
+	}
+	h.File.Close() // the listener has a descriptor of its own
+	server.Log, server.Adopt = f.session.Log, f.inherited.at(listen)
+	server.HandOn = func(c nbd.Handed) bool { return f.legacy.add(listen, c) }
+	f.servers.Go(func() {
+		if err := server.Serve(ctx, l); err != nil {
+			f.session.Log.Error("NBD server ended", "listen", listen, "error", err)
+		}
+	})
 	return nil
 }
 

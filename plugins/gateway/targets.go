@@ -2,9 +2,6 @@ package gateway
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"net"
 
 	"github.com/ratchetos/ratchet/core/plugin"
 	"github.com/ratchetos/ratchet/plugins/gateway/nbd"
@@ -28,26 +25,28 @@ func (c *Config) exportable() []exports.Volume {
 	return list
 }
 
+// zeroing is a volume whose TRIM leaves zeroes behind, to the sector: LIO promises its initiators that (LBPRZ), and the
+// kernel's block driver knows no other way to tell what was unmapped.
+type zeroing struct{ backend }
+
+var (
+	_ nbd.Backend    = zeroing{}
+	_ nbd.FastReader = zeroing{}
+)
+
+func (z zeroing) Trim(ctx context.Context, off, n uint64, fua bool) error {
+	var flags nbd.ZeroFlags
+	if fua {
+		flags |= nbd.ZeroFUA
+	}
+	return z.WriteZeroes(ctx, off, n, flags)
+}
+
 // serveTargets serves the volumes that are exported to this box's own kernel. A process that answers its own kernel's
 // block requests must not wait for memory that only it could free.
 func (f *Feature) serveTargets(ctx context.Context, handles map[string]plugin.Handle) error {
-	h := handles[wantTargets]
-	if h.File == nil {
-		return errors.New("core handed out no socket for targets")
-	}
 	if err := loopback.Harden(); err != nil {
 		f.session.Log.Warn("this process is not protected against a shortage of memory that its own block devices cause", "error", err)
 	}
-	l, err := net.FileListener(h.File)
-	if err != nil {
-		return fmt.Errorf("listen for targets: %w", err)
-	}
-	h.File.Close() // the listener has a descriptor of its own
-	server := &nbd.Server{Exports: arriving{&f.faces.target, ctx, f.runners}, Log: f.session.Log}
-	f.work.Go(func() {
-		if err := server.Serve(ctx, l); err != nil {
-			f.session.Log.Error("NBD server for targets ended", "error", err)
-		}
-	})
-	return nil
+	return f.serve(ctx, wantTargets, handles[wantTargets], &nbd.Server{Exports: arriving{&f.faces.target, ctx, f.runners}})
 }

@@ -38,7 +38,8 @@ type area struct {
 
 // areas in the order they run: image leaves behind what boot needs.
 func areas() []area {
-	return append([]area{{"image", (*session).image}, {"boot", (*session).boot}, {"core", (*session).core}}, gatewayAreas()...)
+	all := append([]area{{"image", (*session).image}, {"boot", (*session).boot}, {"core", (*session).core}}, gatewayAreas()...)
+	return append(all, area{"pipeline", (*session).pipeline})
 }
 
 // choose returns the areas of a comma-separated list. A name without a slash stands for all areas below it as well.

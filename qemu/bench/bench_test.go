@@ -18,7 +18,7 @@ import (
 
 func TestChoose(t *testing.T) {
 	for _, c := range []struct{ list, want string }{
-		{"", "image boot core gateway/local gateway/sustained gateway/remote gateway/s3backer gateway/memory gateway/cut"},
+		{"", "image boot core gateway/local gateway/sustained gateway/remote gateway/s3backer gateway/memory gateway/cut pipeline"},
 		{" gateway ", "gateway/local gateway/sustained gateway/remote gateway/s3backer gateway/memory gateway/cut"},
 		{"gateway/cut,image", "image gateway/cut"},
 		{"core", "core"},

@@ -65,7 +65,7 @@ func matrixOptions(t *testing.T, image, dir string, store *s3server.Server) box.
 		path := filepath.Join(dir, model+".img")
 		must(t, box.Sparse(path, matrixDisk))
 		o.Disks = append(o.Disks, vm.Disk{Path: path, Model: model, Serial: "data-" + model})
-		fmt.Fprintf(&volumes, "      - {name: %s, size: 16MiB, disk: \"serial:data-%s\", log_size: 16MiB, store: {driver: s3, endpoint: \"http://10.0.2.2:%s\", "+
+		fmt.Fprintf(&volumes, "      - {name: %s, size: 16MiB, disk: \"serial:data-%s\", store: {driver: s3, endpoint: \"http://10.0.2.2:%s\", "+
 			"region: us-east-1, bucket: %s, access_key: %s, secret_key: %s}}\n", model, model, port, store.Bucket, store.AccessKey, store.SecretKey)
 	}
 	for i, model := range nicModels {

@@ -22,8 +22,7 @@ import (
 
 const (
 	volumeSize = 48 << 20
-	logSize    = 16 << 20
-	dataDisk   = 128 << 20
+	dataDisk   = 24 << 20 // less than a test writes while the store is down
 )
 
 // volumeConfig has two volumes: main on a blank disk, and foreign on one that holds an ext4.
@@ -37,7 +36,6 @@ plugins:
       - name: main
         size: 48MiB
         disk: serial:ratchet-data
-        log_size: 16MiB
         upload: {max_age: 500ms}
         store: {driver: s3, endpoint: "http://10.0.2.2:%[1]s", region: us-east-1, bucket: %[2]s, access_key: %[3]s, secret_key: %[4]s}
       - name: foreign

@@ -1073,6 +1073,7 @@ func (x *ListPluginsReply) GetPlugins() []*Plugin {
 type RestartRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Plugin        string                 `protobuf:"bytes,1,opt,name=plugin,proto3" json:"plugin,omitempty"`
+	Kill          bool                   `protobuf:"varint,2,opt,name=kill,proto3" json:"kill,omitempty"` // its process is killed instead of drained, as if it had crashed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1112,6 +1113,13 @@ func (x *RestartRequest) GetPlugin() string {
 		return x.Plugin
 	}
 	return ""
+}
+
+func (x *RestartRequest) GetKill() bool {
+	if x != nil {
+		return x.Kill
+	}
+	return false
 }
 
 type RestartReply struct {
@@ -2872,9 +2880,10 @@ const file_api_proto_rawDesc = "" +
 	"PowerReply\"\x14\n" +
 	"\x12ListPluginsRequest\"D\n" +
 	"\x10ListPluginsReply\x120\n" +
-	"\aplugins\x18\x01 \x03(\v2\x16.ratchet.api.v1.PluginR\aplugins\"(\n" +
+	"\aplugins\x18\x01 \x03(\v2\x16.ratchet.api.v1.PluginR\aplugins\"<\n" +
 	"\x0eRestartRequest\x12\x16\n" +
-	"\x06plugin\x18\x01 \x01(\tR\x06plugin\"\x0e\n" +
+	"\x06plugin\x18\x01 \x01(\tR\x06plugin\x12\x12\n" +
+	"\x04kill\x18\x02 \x01(\bR\x04kill\"\x0e\n" +
 	"\fRestartReply\"Q\n" +
 	"\vLogsRequest\x12\x16\n" +
 	"\x06plugin\x18\x01 \x01(\tR\x06plugin\x12\x12\n" +

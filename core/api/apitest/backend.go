@@ -13,6 +13,7 @@ import (
 
 	"github.com/ratchetos/ratchet/core/api"
 	"github.com/ratchetos/ratchet/core/api/apipb"
+	"github.com/ratchetos/ratchet/core/pipeline"
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
 )
 
@@ -135,6 +136,7 @@ func (b *Backend) Plugins(context.Context) ([]*apipb.Plugin, error) {
 		Methods: []*pluginpb.Method{
 			{Name: "volumes.list", Summary: "list volumes", ReadOnly: true},
 			{Name: "volumes.flush", Summary: "wait for the upload"},
+			{Name: pipeline.MethodShow, Summary: "show pipelines", ReadOnly: true},
 		},
 	}, {
 		Name: "dataplane", Summary: "network links", State: "degraded", Version: "0.4.1", Generation: 7, Pid: 72, Restarts: 1,
@@ -151,12 +153,16 @@ func (b *Backend) has(plugin string) error {
 }
 
 // RestartPlugin is noted; it fails for an unknown plugin and on an isolated box.
-func (b *Backend) RestartPlugin(_ context.Context, plugin string) error {
+func (b *Backend) RestartPlugin(_ context.Context, plugin string, kill bool) error {
 	if err := b.has(plugin); err != nil {
 		return err
 	}
 	if b.Isolated {
 		return fmt.Errorf("restart plugin %s: %w", plugin, api.ErrNotReleased)
+	}
+	if kill {
+		b.note("kill %s", plugin)
+		return nil
 	}
 	b.note("restart %s", plugin)
 	return nil
@@ -199,9 +205,14 @@ func (b *Backend) PluginLogs(ctx context.Context, plugin string, tail int, follo
 	}
 }
 
-// Invoke is noted with its caller and answers any method with one volume.
+// Invoke is noted with its caller, and shows one pipeline or answers any other method with one volume.
 func (b *Backend) Invoke(_ context.Context, plugin, method string, request []byte, caller string) ([]byte, error) {
 	b.note("invoke %s/%s %s by %s", plugin, method, request, caller)
+	if method == pipeline.MethodShow {
+		return []byte(`{"workers":2,"busy":1,"held_bytes":3145728,"memory_bytes":67108864,"pipelines":[{"name":"upload demo","weight":1,"stages":[` +
+			`{"name":"cut","waits":true,"limit":1,"running":1,"items":12,"bytes":12582912,"items_per_second":2,"busy_ns":120000000},` +
+			`{"name":"pack","granted_workers":1.25,"queued":3,"queue":16,"items":9,"busy_ns":45000000,"waited_ns":18000000000}]}]}`), nil
+	}
 	return []byte(`{"volumes":[{"name":"demo"}]}`), nil
 }
 

@@ -104,6 +104,18 @@ type Attach struct {
 	Export    string     `json:"export"`
 	Size      uint64     `json:"size"`
 	Listeners []Listener `json:"listeners"`
+	Targets   []Target   `json:"targets,omitempty"`
+}
+
+// Target is the volume as the kernel exports it.
+type Target struct {
+	Protocol string   `json:"protocol"` // iscsi or nvme
+	Name     string   `json:"name"`     // IQN or NQN
+	Portals  []string `json:"portals"`  // host:port, with an unspecified host for all addresses
+	Identity string   `json:"identity"` // by which initiators know the disk
+	CHAP     bool     `json:"chap,omitempty"`
+	// Clients are the initiators or hosts that may connect; none means any.
+	Clients []string `json:"clients,omitempty"`
 }
 
 // Listener is one socket of the NBD server.

@@ -62,6 +62,11 @@ func waysTo(a api.Attach, host string) []way {
 			ways = append(ways, plainWays(a.Export, hostFor(l.Address, host))...)
 		}
 	}
+	for _, t := range a.Targets {
+		for _, portal := range t.Portals {
+			ways = append(ways, targetWays(t, hostFor(portal, host))...)
+		}
+	}
 	return ways
 }
 

@@ -12,6 +12,8 @@
 // takes no new requests, finishes those in flight, sends their replies and closes. It does
 // not answer ESHUTDOWN by itself: clients that reconnect (nbd.ko, QEMU) repeat an unanswered
 // request on the next connection, but hand an ESHUTDOWN to the application as an I/O error.
+// With HandOn and Adopt the connections themselves go from one server to the next, at a boundary between two requests:
+// what had been asked is answered by the first, what has been received and not looked at goes along.
 //
 // # Concurrency
 //

@@ -23,6 +23,7 @@ type handshake struct {
 	selected   contexts
 
 	chosen *Export // set with actTransmit
+	name   string  // by which the client chose it
 }
 
 // action is what the driver does after it has sent a reply.
@@ -137,7 +138,7 @@ func (h *handshake) exportName(dst, data []byte) ([]byte, action) {
 }
 
 func (h *handshake) choose(e *Export, name string) {
-	h.chosen = e
+	h.chosen, h.name = e, name
 	if h.metaExport != name {
 		h.selected = 0
 	}

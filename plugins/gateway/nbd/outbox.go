@@ -128,6 +128,12 @@ func (q *outbox) waitRoom() {
 	}
 }
 
+func (q *outbox) failed() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.err != nil
+}
+
 // waitEmpty returns when all that was put has left, or never will.
 func (q *outbox) waitEmpty() {
 	q.mu.Lock()

@@ -22,6 +22,12 @@ type Server struct {
 	// TLSOptional lets clients in the clear in as well (the protocol's NOTLS and TLS side by side).
 	TLSOptional bool
 	Log         *slog.Logger
+	// Adopt are connections of another process, to go on with. Serve takes them over before it accepts others.
+	Adopt []Handed
+	// HandOn, when set, is offered every connection that is between two requests when Serve has been stopped, once
+	// all that was asked is answered. True means that the connection is the callee's now; others are closed. It is
+	// called from many goroutines.
+	HandOn func(Handed) bool
 	// MaxConns bounds the connections of one Serve, 0 means 1,024. More are closed at once.
 	MaxConns int
 	// HandshakeTimeout bounds the time from accept to the first request, 0 means 10 s.
@@ -45,6 +51,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		l.Close()
 	})
 	defer stop()
+	for _, g := range s.Adopt {
+		r.adopt(hard, g)
+	}
 	err := r.accept(ctx, hard, l)
 	l.Close()
 	r.stopping.Store(true)
@@ -137,14 +146,16 @@ func (r *run) closeAll() {
 	}
 }
 
+func (r *run) remove(c net.Conn) {
+	c.Close()
+	r.mu.Lock()
+	delete(r.conns, c)
+	r.mu.Unlock()
+}
+
 // connection serves one client from greeting to close.
 func (r *run) connection(hard context.Context, c net.Conn) {
-	defer func() {
-		c.Close()
-		r.mu.Lock()
-		delete(r.conns, c)
-		r.mu.Unlock()
-	}()
+	defer r.remove(c)
 	log := r.log.With("remote", c.RemoteAddr().String())
 	c.SetDeadline(time.Now().Add(orDefault(r.server.HandshakeTimeout, 10*time.Second)))
 	nc, rd, h, err := negotiate(hard, c, r.server.Exports, r.server.TLS, r.server.TLSOptional)
@@ -153,13 +164,15 @@ func (r *run) connection(hard context.Context, c net.Conn) {
 		return
 	}
 	c.SetDeadline(time.Time{})
-	if r.stopping.Load() {
-		return // wake may have come before the deadline was taken off
-	}
+	r.transmit(hard, c, nc, rd, h)
+}
+
+// transmit serves requests until the connection ends or is handed on. nc is c, or TLS over it.
+func (r *run) transmit(hard context.Context, c, nc net.Conn, rd *reader, h *handshake) {
+	log := r.log.With("remote", c.RemoteAddr().String(), "export", h.chosen.Name)
 	stats := h.chosen.Stats()
 	stats.connections.Add(1)
 	defer stats.connections.Add(-1)
-	log = log.With("export", h.chosen.Name)
 	log.Info("NBD client connected", "structured", h.structured, "tls", h.secure)
 	s := newSession(nc, rd, h, &r.stopping)
 	if admit := h.chosen.Admit; admit != nil {
@@ -168,7 +181,11 @@ func (r *run) connection(hard context.Context, c net.Conn) {
 		stop := context.AfterFunc(s.admission.Context(), func() { c.Close() })
 		defer stop()
 	}
-	err = s.run(hard)
+	err := s.run(hard)
+	if r.handOn(c, s, h, err) {
+		log.Info("NBD client handed on")
+		return
+	}
 	if nc != c {
 		nc.Close() // says goodbye in TLS; the deferred close only drops the connection
 	}

@@ -24,6 +24,7 @@ var (
 	errDisconnect = errors.New("client disconnected") // by NBD_CMD_DISC
 	errGone       = errors.New("client closed the connection without disconnecting")
 	errStopping   = errors.New("server is stopping")
+	errTorn       = errors.New("server is stopping, in the middle of a request")
 )
 
 // session is the transmission phase of one connection.
@@ -38,9 +39,11 @@ type session struct {
 	stopping  *atomic.Bool
 
 	// The reader's own.
-	rd      *reader
-	batch   *buffer // replies of inline work, not yet sent; nil when there are none
-	workers int
+	rd       *reader
+	inside   bool    // of a request whose header has been read
+	extended bool    // late has given more time once
+	batch    *buffer // replies of inline work, not yet sent; nil when there are none
+	workers  int
 
 	out    outbox
 	parked budget
@@ -65,6 +68,7 @@ func newSession(nc net.Conn, rd *reader, h *handshake, stopping *atomic.Bool) *s
 	s.fastRead, _ = s.backend.(FastReader)
 	s.fastWrite, _ = s.backend.(FastWriter)
 	rd.grow(readerSize)
+	rd.late = s.late
 	s.parked.init(maxParked, maxParkedBytes)
 	// A connection that cannot be written to is of no use to read from: closing it wakes the reader.
 	s.out.init(nc, &s.parked, func(error) { nc.Close() })
@@ -78,7 +82,7 @@ func (s *session) run(ctx context.Context) error {
 	defer cancel()
 	err := s.read(ctx)
 	s.flush()
-	if !errors.Is(err, errDisconnect) && !errors.Is(err, errStopping) {
+	if !errors.Is(err, errDisconnect) && !errors.Is(err, errStopping) && !errors.Is(err, errTorn) {
 		// The client is gone and cannot learn the outcome: let what waits give up.
 		cancel()
 	}
@@ -107,10 +111,24 @@ func (s *session) read(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		s.inside = true
 		if err := s.serve(ctx, req); err != nil {
+			if s.stopping.Load() && !errors.Is(err, errDisconnect) {
+				return errTorn
+			}
 			return s.ended(err)
 		}
+		s.inside = false
 	}
+}
+
+// late gives the rest of a request's data some time when the server is stopped in the middle of it.
+func (s *session) late() bool {
+	if !s.inside || s.extended {
+		return false
+	}
+	s.extended = true
+	return s.nc.SetReadDeadline(time.Now().Add(payloadGrace)) == nil
 }
 
 // ended names the ends of a connection that are no fault of the protocol.

@@ -20,6 +20,8 @@ type Batch struct {
 	Zeros  []manifest.Range
 	Frames []manifest.CellFrame
 	Seq    uint64 // last sequence number in it
+
+	put bool // the object is in the store
 }
 
 // tidyEvery is how often Commit tidies up when nobody else does.
@@ -39,6 +41,21 @@ func (r *Remote) reserve(kind manifest.Kind) *manifest.Writer {
 		r.next++
 	}
 	return w
+}
+
+// Put uploads a batch's object before its turn to be committed has come; Commit then needs not. It keeps trying while the
+// store is down. Any number of goroutines may call it at once, each for a batch of its own. What is never
+// committed is garbage of its epoch.
+func (r *Remote) Put(ctx context.Context, b *Batch) error {
+	if b.put || b.Object == nil || b.Object.Len() == 0 {
+		return nil
+	}
+	data, o := b.Object.Finish()
+	if err := r.put(ctx, o.ID(), data); err != nil {
+		return fmt.Errorf("put the object of batch %d: %w", b.Seq, err)
+	}
+	b.put = true
+	return nil
 }
 
 // Commit publishes the batch that follows the head. It keeps trying while the store is down; nil means
@@ -66,7 +83,7 @@ func (r *Remote) Commit(ctx context.Context, b *Batch) error {
 	id := manifest.ID{Kind: manifest.KindDelta, Epoch: head.Epoch, Number: b.Seq, Tag: manifest.Sum(delta).Tag()}
 	next.Deltas = append(slices.Clip(head.Deltas), id.String())
 	g, gctx := errgroup.WithContext(ctx)
-	if data != nil {
+	if data != nil && !b.put {
 		g.Go(func() error { return r.put(gctx, d.Objects[0].ID(), data) })
 	}
 	g.Go(func() error { return r.put(gctx, id, delta) })

@@ -36,7 +36,7 @@
 //
 // # Concurrency
 //
-// One goroutine calls Takeover, Load, NewObject, Commit, Tidy, Compact and Resize; any number call Cell, Mask and
-// the rest. All calls of the store go through one circuit breaker: while the store is down one call
+// One goroutine calls Takeover, Load, Commit, Tidy, Compact and Resize; any number call NewObject, Put, Cell, Mask
+// and the rest. All calls of the store go through one circuit breaker: while the store is down one call
 // at a time tries it, with growing pauses, and the others wait.
 package remote

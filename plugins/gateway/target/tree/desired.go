@@ -99,9 +99,10 @@ func (b *builder) iscsi(e Backed) {
 	lun := b.dir(tpg, "lun/lun_0")
 	b.link(store, lun, e.Volume)
 	anyone := flag(len(e.Clients) == 0)
-	b.attr(Always, flag(e.CHAP.User != ""), tpg, "attrib/authentication")
-	b.attr(Always, anyone, tpg, "attrib/generate_node_acls")
-	b.attr(Always, anyone, tpg, "attrib/cache_dynamic_acls")
+	// Who is logged in stays logged in when these change: a new portal group asks everybody again.
+	b.attr(Fixed, flag(e.CHAP.User != ""), tpg, "attrib/authentication")
+	b.attr(Fixed, anyone, tpg, "attrib/generate_node_acls")
+	b.attr(Fixed, anyone, tpg, "attrib/cache_dynamic_acls")
 	b.attr(Always, "0", tpg, "attrib/demo_mode_write_protect")
 	if len(e.Clients) == 0 {
 		b.chap(e.CHAP, tpg)
@@ -179,7 +180,7 @@ func (b *builder) subsystem(e Backed) {
 	s := b.dir(subsystem(e))
 	b.attr(OnMake, e.UUID.Serial(), s, "attr_serial")
 	b.attr(OnMake, "Ratchet volume", s, "attr_model")
-	b.attr(Always, flag(len(e.Clients) == 0), s, "attr_allow_any_host")
+	b.attr(Fixed, flag(len(e.Clients) == 0), s, "attr_allow_any_host")
 	for _, client := range e.Clients {
 		b.link(path.Join("nvmet/hosts", client), s, "allowed_hosts", client)
 	}

@@ -89,11 +89,16 @@ func (o Op) String() string {
 
 // Plan lists the steps from what is there to what is wanted.
 func Plan(want []Node, have Snapshot) []Op {
-	again := rebuilt(want, have)
 	group := make(map[string]string, len(want)) // of each directory
 	for _, n := range want {
 		if n.Kind == Dir {
 			group[n.Path] = n.Group
+		}
+	}
+	again := rebuilt(want, have)
+	for _, p := range expelled(want, have) {
+		if g := group[p]; g != "" {
+			again[g] = true
 		}
 	}
 	// A link to something that is made anew is made anew as well: it would be in the way.
@@ -140,6 +145,18 @@ func rebuilt(want []Node, have Snapshot) map[string]bool {
 		}
 	}
 	return again
+}
+
+// expelled are the subsystems that a host may not use any more. The kernel would let it go on until it disconnects; an
+// iSCSI initiator's session ends with its ACL.
+func expelled(want []Node, have Snapshot) (subsystems []string) {
+	for link := range have.Links {
+		ok, _ := path.Match("nvmet/subsystems/*/allowed_hosts/*", link)
+		if ok && !slices.ContainsFunc(want, func(n Node) bool { return n.Path == link }) {
+			subsystems = append(subsystems, path.Dir(path.Dir(link)))
+		}
+	}
+	return subsystems
 }
 
 // removals takes away what is there and not wanted, in the order that the kernel asks for.

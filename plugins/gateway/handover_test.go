@@ -1,0 +1,89 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"testing"
+
+	"github.com/ratchetos/ratchet/core/plugin"
+)
+
+// TestHandover: clients keep their connection over a planned change of the process, and find what they wrote.
+func TestHandover(t *testing.T) {
+	b := newBox(t, t.TempDir())
+	f := b.start()
+	c, idle := b.mustDial(), b.mustDial()
+	for round := range byte(3) {
+		p := bytes.Repeat([]byte{'a' + round}, 64<<10)
+		if err := c.Write(uint64(round)<<20, p, false); err != nil {
+			t.Fatal(err)
+		}
+		l, err := f.Export(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(l.Sockets) != 2 {
+			t.Fatalf("%d connections are handed on", len(l.Sockets))
+		}
+		if err := f.Stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		next := New()
+		if err := next.Import(t.Context(), l); err != nil {
+			t.Fatal(err)
+		}
+		f = b.startWith(next)
+		got, err := c.Read(uint64(round)<<20, uint32(len(p)))
+		if err != nil || !bytes.Equal(got, p) {
+			t.Fatalf("after change %d: %v, same %v", round, err, bytes.Equal(got, p))
+		}
+		if err := idle.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestHandoverOfNothing: what another release left, or a listener that is gone, costs a reconnect and nothing else.
+func TestHandoverOfNothing(t *testing.T) {
+	for name, state := range map[string]string{
+		"noise": "{", "newer": `{"version": 9}`, "no sockets": `{"version": 1, "connections": [{"listen": "tcp::1"}]}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, w, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			l := plugin.Luggage{State: []byte(state), Sockets: map[string]*os.File{"7": w, "8": r}}
+			if err := New().Import(t.Context(), l); err == nil {
+				t.Error("accepted")
+			}
+			if _, err := w.Write([]byte("x")); err == nil {
+				t.Error("a socket stays open")
+			}
+		})
+	}
+	b := newBox(t, t.TempDir())
+	f := b.start()
+	c := b.mustDial()
+	if err := c.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	l, err := f.Export(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Stop(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	l.State = bytes.Replace(l.State, []byte(`"listen":"`), []byte(`"listen":"other`), 1)
+	next := New()
+	if err := next.Import(t.Context(), l); err != nil {
+		t.Fatal(err)
+	}
+	b.startWith(next)
+	if err := c.Flush(); err == nil {
+		t.Error("a connection without a listener is served")
+	}
+}

@@ -1,0 +1,199 @@
+package tree
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/datadriven"
+
+	"github.com/ratchetos/ratchet/plugins/gateway/target/exports"
+)
+
+// TestPlan runs testdata/plan.txt: sections, one a line, one after the other on one kernel, and the steps to each.
+// "@N" before a section moves all devices up by N, as after a restart of the box's nbd devices.
+func TestPlan(t *testing.T) {
+	datadriven.RunTest(t, "testdata/plan.txt", func(t *testing.T, d *datadriven.TestData) string {
+		k := newKernel()
+		var out strings.Builder
+		for line := range strings.Lines(d.Input) {
+			move := 0
+			text := strings.TrimSpace(line)
+			if n, rest, ok := strings.Cut(text, " "); ok && strings.HasPrefix(n, "@") {
+				if _, err := fmt.Sscanf(n, "@%d", &move); err != nil {
+					d.Fatalf(t, "%v", err)
+				}
+				text = rest
+			}
+			var c exports.Config
+			if err := json.Unmarshal([]byte(text), &c); err != nil {
+				d.Fatalf(t, "%v", err)
+			}
+			want := Desired(backed(c, move))
+			fmt.Fprintln(&out, "--")
+			for _, op := range Plan(want, k.snapshot(want)) {
+				fmt.Fprintln(&out, op)
+				if err := k.do(op); err != nil {
+					fmt.Fprintln(&out, "refused:", err)
+				}
+			}
+		}
+		return out.String()
+	})
+}
+
+// names of the volumes there are; the first has device 0.
+var names = []string{"a", "b", "c"}
+
+func backed(c exports.Config, move int) []Backed {
+	var volumes []exports.Volume
+	for _, name := range names {
+		volumes = append(volumes, exports.Volume{Name: name, Place: exports.Place{Volume: name}})
+	}
+	var out []Backed
+	for _, e := range c.List(volumes) {
+		out = append(out, Backed{Export: e, Device: fmt.Sprintf("/dev/nbd%d", slices.Index(names, e.Volume)+move)})
+	}
+	return out
+}
+
+// TestTransitions goes from random exports to random exports. Whatever comes after whatever: the kernel refuses no step,
+// a device is never exported twice on the way, and a second plan has nothing to do.
+func TestTransitions(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	k := newKernel()
+	for i := range 500 {
+		want := Desired(arbitrary(r))
+		for _, op := range Plan(want, k.snapshot(want)) {
+			if err := k.do(op); err != nil {
+				t.Fatalf("change %d: %s: %v", i, op, err)
+			}
+			seen := map[string]bool{}
+			for _, device := range k.exported() {
+				if seen[device] {
+					t.Fatalf("change %d: after %s %s is exported twice", i, op, device)
+				}
+				seen[device] = true
+			}
+		}
+		if again := Plan(want, k.snapshot(want)); len(again) > 0 {
+			t.Fatalf("change %d: a second plan has %v", i, again)
+		}
+	}
+}
+
+// arbitrary exports some volumes somehow, each once.
+func arbitrary(r *rand.Rand) []Backed {
+	pick := func(list ...string) (out []string) {
+		for _, s := range list {
+			if r.IntN(2) == 0 {
+				out = append(out, s)
+			}
+		}
+		return out
+	}
+	portals := func(port uint16) (out []netip.AddrPort) {
+		for _, a := range pick("10.0.0.1", "fd00::1") {
+			out = append(out, netip.AddrPortFrom(netip.MustParseAddr(a), port))
+		}
+		return out
+	}
+	iscsi, nvme := portals(3260), portals(4420)
+	var list []Backed
+	for i, volume := range pick(names...) {
+		e := exports.Export{Volume: volume, UUID: exports.UUID{byte(r.IntN(3) + 1)}}
+		if r.IntN(2) == 0 {
+			e.Protocol, e.Name, e.Portals, e.Clients = exports.ProtocolISCSI, "iqn.x:"+volume, iscsi, pick("iqn.h:1", "iqn.h:2")
+			if r.IntN(2) == 0 {
+				e.CHAP = exports.CHAP{User: "u", Secret: "secret-secret"}
+			}
+		} else {
+			e.Protocol, e.Name, e.Portals, e.Clients = exports.ProtocolNVMe, "nqn.x:"+volume, nvme, pick("nqn.h:1", "nqn.h:2")
+		}
+		// A device of its own, and not always the same.
+		list = append(list, Backed{Export: e, Device: fmt.Sprintf("/dev/nbd%d", i+3*r.IntN(2))})
+	}
+	return list
+}
+
+const registrations = `PR_REG_START: 0
+initiator_fabric=iSCSI
+initiator_node=iqn.x:host
+initiator_sid=0x00023d000001
+sa_res_key=1311768467294899695
+res_holder=1
+res_type=05
+res_scope=00
+res_all_tg_pt=0
+mapped_lun=0
+target_fabric=iSCSI
+target_node=iqn.2026-01.org.ratchetos:a
+tpgt=1
+port_rtpi=1
+target_lun=0
+PR_REG_END: 0
+`
+
+func TestReservations(t *testing.T) {
+	list, err := ParseReservations(registrations + strings.ReplaceAll(registrations, ": 0", ": 1"))
+	if err != nil || len(list) != 2 {
+		t.Fatalf("%v, %v", list, err)
+	}
+	want := "initiator_fabric=iSCSI,initiator_node=iqn.x:host,initiator_sid=0x00023d000001,sa_res_key=1311768467294899695,res_holder=1,res_type=05," +
+		"res_scope=00,res_all_tg_pt=0,mapped_lun=0,target_fabric=iSCSI,target_node=iqn.2026-01.org.ratchetos:a,tpgt=1,port_rtpi=1,target_lun=0"
+	if got := list[0].metadata(); got != want {
+		t.Errorf("metadata %q, want %q", got, want)
+	}
+	// They come before the disk is exported, or not at all: the kernel of the test refuses the rest.
+	b := Backed{Export: exports.Export{Protocol: exports.ProtocolISCSI, Volume: "a", Name: "iqn.x:a"}, Device: "/dev/nbd0", Reservations: list}
+	nodes, k := Desired([]Backed{b}), newKernel()
+	given := 0
+	for _, op := range Plan(nodes, k.snapshot(nodes)) {
+		if err := k.do(op); err != nil {
+			t.Errorf("%s: %v", op, err)
+		}
+		if strings.HasSuffix(op.Path, "res_aptpl_metadata") {
+			given++
+		}
+	}
+	if given != 2 {
+		t.Errorf("%d registrations were given back, want 2", given)
+	}
+	for name, text := range map[string]string{
+		"cut":     registrations[:len(registrations)-16],
+		"nested":  "PR_REG_START: 0\n" + registrations,
+		"unknown": strings.Replace(registrations, "tpgt", "tpgx", 1),
+		"inject":  strings.Replace(registrations, "iqn.x:host", "iqn.x:host,res_holder=1", 1),
+		"no end":  "PR_REG_END: 0\n",
+		"long":    strings.Replace(registrations, "iqn.x:host", strings.Repeat("x", 5000), 1),
+	} {
+		if list, err := ParseReservations(text); err == nil {
+			t.Errorf("%s: %v", name, list)
+		}
+	}
+	if list, err := ParseReservations("No Registrations or Reservations"); err != nil || len(list) > 0 {
+		t.Errorf("none: %v, %v", list, err)
+	}
+}
+
+// FuzzReservations: what is given to the kernel never holds more than the fields of one registration.
+func FuzzReservations(f *testing.F) {
+	f.Add(registrations)
+	f.Add("No Registrations or Reservations\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		list, err := ParseReservations(text)
+		if err != nil {
+			return
+		}
+		for _, r := range list {
+			m := r.metadata()
+			if len(m) > maxMetadata || strings.ContainsAny(m, "\n\x00") || strings.Count(m, ",") >= max(1, len(r.fields)) {
+				t.Errorf("metadata %q", m)
+			}
+		}
+	})
+}
