@@ -16,8 +16,8 @@ const rest = 10 * time.Second
 // does not use any more.
 func (a *appliance) giveBack(ctx context.Context) {
 	go memory.Trim(ctx.Done())
-	defer a.settled.Store(true)
 	if !a.boxed() || !a.released() {
+		a.settled.Store(true)
 		return
 	}
 	select {
@@ -30,6 +30,10 @@ func (a *appliance) giveBack(ctx context.Context) {
 	}
 	debug.FreeOSMemory() // what the first logins and commands used
 	if err := memory.Settle(ctx, memory.Options{Load: a.module, Log: a.log}); err != nil {
+		a.complain("memory", err)
+	}
+	a.settled.Store(true)
+	if err := memory.Keep(ctx, ""); err != nil {
 		a.complain("memory", err)
 	}
 }

@@ -8,6 +8,7 @@
 //	reclaim.go  asks the kernel, a little at a time, to put what is cold there; the engine that says when to stop
 //	meminfo.go  what the kernel says there is
 //	trim.go     what a process's own heap gives back, core's and each plugin's
+//	thrift.go   an idle process collects its garbage early
 //
 // The appliance runs from a file system in memory. Its one binary is read once while it starts, most of it never
 // again, and so are the pages of package initialisation: cold, but there is no disk to drop them to. Compressed they
@@ -22,8 +23,8 @@
 //
 // # Lifetime, concurrency, guarantees
 //
-// Trim runs in each process for as long as it lives. Settle runs once, after the start, in a goroutine of core's; it needs seconds and takes one step at a time, each
-// bounded. It fails nothing: a kernel without a module or a file leaves the box as it was, and the error says which.
+// Trim runs in each process for as long as it lives. Settle runs once, after the start, in a goroutine of core's, and
+// Keep after it; Settle needs half a minute and takes one step at a time, each bounded. It fails nothing: a kernel without a module or a file leaves the box as it was, and the error says which.
 // Nothing here is undone: the swap area lives until the machine is off.
 //
 // Sources: Documentation/admin-guide/blockdev/zram.rst, sysctl/vm.rst, cgroup-v2.rst (memory.reclaim),

@@ -19,8 +19,16 @@ const (
 	vmstatFile  = "proc/vmstat"
 )
 
-// pace is the time between two steps: a page in use is used in it.
-const pace = 500 * time.Millisecond
+const (
+	// pace is the time between two steps: a page in use is used in it.
+	pace = 500 * time.Millisecond
+	// What is in use, but seldom, comes back in so many paces after the last step.
+	comeBack = 20
+	// tidy is the time between two looks for holes in the swap area, holes is how many pages that came back are worth
+	// the work of closing them: 256 KiB.
+	tidy  = 15 * time.Second
+	holes = 64
+)
 
 // Options of Settle.
 type Options struct {
@@ -61,14 +69,17 @@ func (s *settler) settle(ctx context.Context) error {
 	if size == 0 {
 		return tuned
 	}
+	tuned = errors.Join(tuned, s.tuneScarce())
 	if err := s.compress(size); err != nil {
 		return errors.Join(tuned, err)
 	}
 	steps, err := s.reclaim(ctx)
-	// What lives in this process's own heap comes back now, and not when somebody waits for an answer. The pages that
-	// came back left holes.
+	// What lives in this process's own heap comes back now, and not when somebody waits for an answer.
 	runtime.GC()
-	err = errors.Join(tuned, err, s.write(compactFile, "1"))
+	for range comeBack {
+		s.wait(ctx)
+	}
+	err = errors.Join(tuned, err, s.compact())
 	after, _ := Read(s.root)
 	s.log.Info("memory settled", "steps", steps, "available", after.Available, "before", before.Available, "compressed", after.Compressed)
 	return err
@@ -90,12 +101,54 @@ func (s *settler) reclaim(ctx context.Context) (steps int, err error) {
 			return steps, err
 		}
 		steps++
-		select {
-		case <-s.tick:
-		case <-ctx.Done():
+		if !s.wait(ctx) {
 			return steps, nil // the box is being turned off
 		}
 	}
+}
+
+// wait waits for the next tick and says whether it came before the end.
+func (s *settler) wait(ctx context.Context) bool {
+	select {
+	case <-s.tick:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// compact closes the holes that pages left in the swap area when they came back.
+func (s *settler) compact() error { return s.write(compactFile, "1") }
+
+// Keep closes the holes in the swap area that Settle has made, until ctx ends: pages of the binary come back for
+// whatever the box is asked to do. Without an area it returns at once.
+func Keep(ctx context.Context, root string) error {
+	tick := time.NewTicker(tidy)
+	defer tick.Stop()
+	return (&settler{root: root, tick: tick.C}).keep(ctx)
+}
+
+func (s *settler) keep(ctx context.Context) error {
+	if _, err := os.Stat(s.path(compactFile)); err != nil {
+		return nil //nolint:nilerr // there is no area
+	}
+	closed := uint64(0)
+	for s.wait(ctx) {
+		var err error
+		if closed, err = s.closeHoles(closed); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// closeHoles does so when enough pages have come back since it did so last. It takes and returns how many had then.
+func (s *settler) closeHoles(then uint64) (uint64, error) {
+	now, err := s.sample()
+	if err != nil || now.swappedIn-then < holes {
+		return then, err
+	}
+	return now.swappedIn, s.compact()
 }
 
 func (s *settler) sample() (sample, error) {

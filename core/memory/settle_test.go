@@ -3,6 +3,7 @@ package memory
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -29,6 +30,7 @@ func newMachine(t *testing.T) *machine {
 		reserveFile:     "256\t256\t32\t0\t0\n",
 		swappinessFile:  "60\n",
 		pageClusterFile: "3\n",
+		pageListsFile:   "0\n",
 		reclaimFile:     "",
 		algorithmFile:   "lzo lzo-rle [zstd]\n",
 		sizeFile:        "0\n",
@@ -69,6 +71,13 @@ func (m *machine) read(file string) string {
 	return string(text)
 }
 
+func (m *machine) write(file, text string) {
+	m.t.Helper()
+	if err := os.WriteFile(filepath.Join(m.root, file), []byte(text), 0o600); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
 func (m *machine) remove(file string) {
 	m.t.Helper()
 	if err := os.Remove(filepath.Join(m.root, file)); err != nil {
@@ -85,11 +94,11 @@ func TestSettle(t *testing.T) {
 		t.Error(diff)
 	}
 	got := map[string]string{}
-	for _, file := range []string{reserveFile, swappinessFile, pageClusterFile, reclaimFile, algorithmFile, sizeFile, compactFile} {
+	for _, file := range []string{reserveFile, swappinessFile, pageClusterFile, pageListsFile, reclaimFile, algorithmFile, sizeFile, compactFile} {
 		got[file] = strings.TrimSpace(m.read(file))
 	}
 	want := map[string]string{
-		reserveFile: "0 256 32 0 0", swappinessFile: "100", pageClusterFile: "0", reclaimFile: "2097152",
+		reserveFile: "0 256 32 0 0", swappinessFile: "100", pageClusterFile: "0", pageListsFile: pageLists, reclaimFile: "2097152",
 		algorithmFile: "lzo-rle", sizeFile: "62803968", compactFile: "1",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -147,7 +156,7 @@ func TestSettleAmple(t *testing.T) {
 	if err := m.settler().settle(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if len(m.done) > 0 || m.read(reclaimFile) != "" || m.read(swappinessFile) != "60\n" {
+	if len(m.done) > 0 || m.read(reclaimFile) != "" || m.read(swappinessFile) != "60\n" || m.read(pageListsFile) != "0\n" {
 		t.Errorf("done: %q", m.done)
 	}
 }
@@ -161,6 +170,47 @@ func TestSettleEnds(t *testing.T) {
 	cancel()
 	if err := s.settle(ctx); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestCloseHoles: it is done when enough pages have come back since the last time.
+func TestCloseHoles(t *testing.T) {
+	m := newMachine(t)
+	s, closed := m.settler(), uint64(0)
+	for _, c := range []struct {
+		back int // pages, ever
+		want string
+	}{{0, ""}, {holes - 1, ""}, {holes, "1"}, {holes, ""}, {2*holes - 1, ""}, {2 * holes, "1"}} {
+		m.write("proc/vmstat", fmt.Sprintf("pswpin %d\n", c.back))
+		m.write(compactFile, "")
+		var err error
+		if closed, err = s.closeHoles(closed); err != nil {
+			t.Fatal(err)
+		}
+		if got := m.read(compactFile); got != c.want {
+			t.Errorf("%d pages came back: wrote %q, want %q", c.back, got, c.want)
+		}
+	}
+}
+
+// TestKeep: it ends with the box, at the first error, and at once on a machine without an area.
+func TestKeep(t *testing.T) {
+	m := newMachine(t)
+	s := m.settler()
+	ctx, cancel := context.WithCancel(t.Context())
+	s.tick = nil
+	cancel()
+	if err := s.keep(ctx); err != nil {
+		t.Error(err)
+	}
+	s = m.settler()
+	m.remove("proc/vmstat")
+	if err := s.keep(t.Context()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%v", err)
+	}
+	m.remove(compactFile)
+	if err := s.keep(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -15,10 +15,12 @@ const (
 )
 
 // Trim gives the kernel back what this process's heap does not use: soon after the start, and then every minute in
-// which the process had little to do. Go by itself lets the heap of an idle process grow to several MiB. Trim returns
-// when done is closed.
+// which the process had little to do, and lets it collect its garbage early until it is busy. Go by itself lets the
+// heap of an idle process grow to several MiB. Trim returns when done is closed.
 func Trim(done <-chan struct{}) {
 	var t trimmer
+	th := newThrift()
+	defer th.stop()
 	timer := time.NewTimer(started)
 	defer timer.Stop()
 	for {
@@ -27,6 +29,7 @@ func Trim(done <-chan struct{}) {
 			return
 		case <-timer.C:
 			if t.due(allocated()) {
+				th.start()
 				debug.FreeOSMemory()
 			}
 			timer.Reset(period)

@@ -12,7 +12,12 @@ const (
 	reserveFile     = "proc/sys/vm/lowmem_reserve_ratio"
 	swappinessFile  = "proc/sys/vm/swappiness"
 	pageClusterFile = "proc/sys/vm/page-cluster"
+	pageListsFile   = "proc/sys/vm/percpu_pagelist_high_fraction"
 )
+
+// pageLists is the share of a zone that the CPUs may keep in lists of their own, 1/4096: so little that the kernel's
+// lower limit counts, 1 MiB for each CPU. What lies there is free, but only that CPU can have it.
+const pageLists = "4096"
 
 // tune changes what suits an appliance less than a general machine.
 func (s *settler) tune() error {
@@ -32,6 +37,9 @@ func noDMAReserve(ratios string) string {
 	}
 	return strings.Join(zones, " ")
 }
+
+// tuneScarce is for machines that are short of memory.
+func (s *settler) tuneScarce() error { return s.write(pageListsFile, pageLists) }
 
 // tuneSwap tells the kernel what swapping to memory costs: as much as dropping a page of a file and reading it
 // again, and nothing is gained by fetching neighbours along.

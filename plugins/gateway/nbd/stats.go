@@ -20,13 +20,19 @@ type OpStats struct {
 }
 
 func (o *OpStats) record(bytes uint32, d time.Duration, failed bool) {
-	o.ops.Add(1)
-	o.bytes.Add(uint64(bytes))
+	o.recordMany(1, uint64(bytes), d)
 	if failed {
 		o.errors.Add(1)
 	}
-	o.nanos.Add(uint64(max(d, 0)))
-	o.hist[min(bits.Len64(uint64(max(d, 0)/time.Microsecond)), Buckets-1)].Add(1)
+}
+
+// recordMany counts operations that took equally long, together of so many bytes.
+func (o *OpStats) recordMany(ops, bytes uint64, d time.Duration) {
+	d = max(d, 0)
+	o.ops.Add(ops)
+	o.bytes.Add(bytes)
+	o.nanos.Add(ops * uint64(d))
+	o.hist[min(bits.Len64(uint64(d/time.Microsecond)), Buckets-1)].Add(ops)
 }
 
 // Stats count what an export has done. All of it may be read while it is served.

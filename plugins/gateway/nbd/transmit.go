@@ -43,6 +43,7 @@ type session struct {
 	inside   bool    // of a request whose header has been read
 	extended bool    // late has given more time once
 	batch    *buffer // replies of inline work, not yet sent; nil when there are none
+	tally    tally
 	workers  int
 
 	out    outbox
@@ -102,6 +103,7 @@ func (s *session) read(ctx context.Context) error {
 		// Replies leave as soon as the next step would have to wait for the client.
 		if s.rd.buffered() < requestLen {
 			s.flush()
+			s.tally.end()
 		}
 		hdr, err := s.rd.next(requestLen)
 		if err != nil {
@@ -144,7 +146,7 @@ func (s *session) ended(err error) error {
 
 // serve does one request inline or parks it.
 func (s *session) serve(ctx context.Context, req request) error {
-	start := time.Now()
+	start := s.tally.arrived()
 	data, err := s.lim.payload(req)
 	if err != nil {
 		return err
@@ -162,7 +164,7 @@ func (s *session) serve(ctx context.Context, req request) error {
 	case req.cmd == CmdWrite:
 		return s.write(ctx, req, start)
 	case req.n == 0 && req.cmd != CmdFlush:
-		return s.inlineDone(req, start) // nothing to do is done
+		return s.inlineDone(req) // nothing to do is done
 	case req.cmd == CmdRead:
 		return s.readData(ctx, req, start)
 	}
@@ -192,10 +194,14 @@ func (s *session) refuse(req request, code uint32, why string) error {
 	return nil
 }
 
-func (s *session) inlineDone(req request, start time.Time) error {
+func (s *session) inlineDone(req request) error {
 	b := s.room(structuredLen)
 	b.b = appendDone(b.b, s.lim.structured, req, 0, "")
-	s.count(req, start, false)
+	if req.cmd <= CmdWrite {
+		s.tally.add(req.cmd, req.n)
+	} else {
+		s.count(req, s.tally.began, false)
+	}
 	return nil
 }
 
@@ -217,7 +223,7 @@ func (s *session) readData(ctx context.Context, req request, start time.Time) er
 			} else {
 				readHeader(b.b[:at], s.lim.structured, req)
 			}
-			s.count(req, start, false)
+			s.tally.add(req.cmd, req.n)
 			return nil
 		}
 		b.b = b.b[:at]
@@ -260,7 +266,8 @@ func (s *session) write(ctx context.Context, req request, start time.Time) error
 		s.flush()
 	}
 	fast := s.fastWrite != nil && req.flags&cmdFUA == 0
-	if fast && s.rd.buffered() >= int(req.n) {
+	if fast && int(req.n) <= len(s.rd.buf)/2 {
+		// Used where it lies in the reader's buffer, also when a part of it is still on its way.
 		data, err := s.rd.next(int(req.n))
 		if err != nil {
 			return err
@@ -268,7 +275,7 @@ func (s *session) write(ctx context.Context, req request, start time.Time) error
 		if done, err := s.tryWrite(data, req.off); err != nil {
 			return s.refuse(req, errno(err), err.Error())
 		} else if done {
-			return s.inlineDone(req, start)
+			return s.inlineDone(req)
 		}
 		s.acquire(int(req.n))
 		buf := getBuffer(int(req.n))
@@ -277,7 +284,7 @@ func (s *session) write(ctx context.Context, req request, start time.Time) error
 		return nil
 	}
 	if req.n == 0 && req.flags&cmdFUA == 0 {
-		return s.inlineDone(req, start)
+		return s.inlineDone(req)
 	}
 	// Room first: the data of a client that is over its budget stays in its socket.
 	s.acquire(int(req.n))
@@ -297,7 +304,7 @@ func (s *session) write(ctx context.Context, req request, start time.Time) error
 			return s.refuse(req, errno(err), err.Error())
 		}
 		if done {
-			return s.inlineDone(req, start)
+			return s.inlineDone(req)
 		}
 	}
 	s.start(ctx, task{req: req, buf: buf, cost: int(req.n), start: start})
@@ -331,6 +338,7 @@ func (s *session) room(n int) *buffer {
 // flush sends the batch. It waits while much is waiting already, which is what stops the reader
 // of a client that does not read its replies.
 func (s *session) flush() {
+	s.tally.settle(s.stats)
 	if s.batch == nil {
 		return
 	}
