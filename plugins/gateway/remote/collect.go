@@ -65,6 +65,7 @@ func (r *Remote) Tidy(ctx context.Context) (more bool, err error) {
 			return true, nil
 		}
 	}
+	r.spare = nil // nothing to do: it may stay so
 	return false, nil
 }
 

@@ -24,6 +24,9 @@ type Batch struct {
 	put bool // the object is in the store
 }
 
+// maxSpare bounds the memory that is kept from one object for the next.
+const maxSpare = 16 << 20
+
 // tidyEvery is how often Commit tidies up when nobody else does.
 const tidyEvery = time.Minute
 
@@ -31,7 +34,10 @@ const tidyEvery = time.Minute
 func (r *Remote) NewObject() *manifest.Writer {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.reserve(manifest.KindData)
+	w := r.reserve(manifest.KindData)
+	w.Reuse(r.spare)
+	r.spare = nil
+	return w
 }
 
 // reserve gives out a number. One that is never committed stays unused in this epoch.
@@ -94,6 +100,9 @@ func (r *Remote) Commit(ctx context.Context, b *Batch) error {
 	if err := r.publish(ctx, &next, func() error { return r.blocks.Apply(d) }); err != nil {
 		return fmt.Errorf("commit batch %d: %w", b.Seq, err)
 	}
+	if cap(data) <= maxSpare {
+		r.spare = data
+	}
 	if r.o.Now().Sub(r.lastTidied) > tidyEvery {
 		// A failure that matters will show at the next commit; this one has succeeded.
 		_, _ = r.Tidy(ctx)
@@ -121,6 +130,11 @@ func (r *Remote) publish(ctx context.Context, next *manifest.Head, apply func() 
 
 // put creates an object that is named by its content: finding it there already is success.
 func (r *Remote) put(ctx context.Context, id manifest.ID, p []byte) error {
+	if r.o.Pace != nil {
+		if err := r.o.Pace(ctx, int64(len(p))); err != nil {
+			return fmt.Errorf("put %v: %w", id, err)
+		}
+	}
 	err := r.breaker.retry(ctx, int64(len(p)), func(ctx context.Context) error {
 		_, err := r.o.Store.PutIfAbsent(ctx, r.key(id), p)
 		return err

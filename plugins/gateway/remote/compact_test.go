@@ -56,7 +56,14 @@ func (h *history) tryOpen() error {
 		local = Local{Attached: true, Epoch: h.r.Head().Epoch, Confirmed: h.r.Head().Seq, Durable: h.seq}
 	}
 	h.r = New(h.opts)
-	if _, err := h.r.Takeover(h.t.Context(), local); err != nil {
+	_, err := h.r.Takeover(h.t.Context(), local)
+	for range 20 { // it tries once; callers repeat
+		if !errors.Is(err, objstore.ErrUnavailable) {
+			break
+		}
+		_, err = h.r.Takeover(h.t.Context(), local)
+	}
+	if err != nil {
 		return err
 	}
 	if err := h.r.Load(h.t.Context()); err != nil {

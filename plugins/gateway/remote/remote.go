@@ -34,6 +34,9 @@ type Options struct {
 	Grace time.Duration
 	// LeafCache bounds the leaves of the manifest held in memory, in bytes; 0 means a default by the size.
 	LeafCache int64
+	// Pace is called before n bytes are uploaded and returns when they may go; nil for at once. The head
+	// is not held up.
+	Pace func(ctx context.Context, n int64) error
 	// Now is a clock; nil means time.Now.
 	Now func() time.Time
 	// FirstPause is how long the store is left alone after a first failure; 0 means 100 ms. It doubles.
@@ -69,6 +72,7 @@ type Remote struct {
 	gets            chan struct{}
 	leaves          leafCache
 	maxPending      int
+	spare           []byte // memory of the object before
 
 	etag       string // of the head; this and what follows only the committing goroutine uses
 	yards      []yard

@@ -1,11 +1,9 @@
 package upload
 
 import (
-	"fmt"
-	"maps"
 	"slices"
+	"sync"
 
-	"github.com/ratchetos/ratchet/plugins/gateway/remote"
 	"github.com/ratchetos/ratchet/plugins/internal/log"
 	"github.com/ratchetos/ratchet/plugins/internal/manifest"
 )
@@ -15,30 +13,62 @@ const blockSize = manifest.BlockSize
 // smallZero is the number of blocks up to which zeroes are kept block by block.
 const smallZero = 16
 
-// Batch collects groups.
+// Batch collects groups. Its memory is flat: blocks and byte ranges lie one after the other in two buffers, and
+// entries point into them, so that a batch of thousands of blocks costs a handful of allocations, and the
+// next one none.
 type Batch struct {
 	last    uint64
 	bytes   int64
 	records int
-	blocks  map[uint64]*block
+	index   map[uint64]int32 // block to its entry
+	entries []entry
+	blocks  []byte
+	patches []patch
+	ranges  []byte // of the patches
 	zeros   []manifest.Range
 }
 
-// block is what the batch knows of a block: its content, or byte ranges over a content that
-// is not in the batch.
-type block struct {
-	data    []byte
-	patches []patch
+// entry is what the batch knows of a block.
+type entry struct {
+	block   uint64
+	at      int32 // of its content in blocks, counted in blocks; or one of the below
+	first   int32 // of its patches, none: noPatch
+	last    int32
 	patched bool
 }
 
+const (
+	unknown = -1 - iota // only byte ranges are known
+	zeroed              // all zeroes
+	dropped             // a range of zeroes has come later
+)
+
+// patch is a byte range over a block whose content the batch does not know.
 type patch struct {
-	off  int
-	data []byte
+	off, len int32
+	at       int // in ranges
+	next     int32
 }
 
+const noPatch = -1
+
+// maxPooled is the largest buffer that is kept for the next batch.
+const maxPooled = 16 << 20
+
+var pool = sync.Pool{New: func() any { return &Batch{index: make(map[uint64]int32)} }}
+
 // New returns an empty batch.
-func New() *Batch { return &Batch{blocks: make(map[uint64]*block)} }
+func New() *Batch { return pool.Get().(*Batch) }
+
+// Free gives the batch's memory to a later one. Nothing of the batch may be used afterwards.
+func (b *Batch) Free() {
+	if cap(b.blocks) > maxPooled {
+		b.blocks = nil
+	}
+	clear(b.index)
+	*b = Batch{index: b.index, entries: b.entries[:0], blocks: b.blocks[:0], patches: b.patches[:0], ranges: b.ranges[:0]}
+	pool.Put(b)
+}
 
 // Bytes is the length of the groups added, as they are in the log.
 func (b *Batch) Bytes() int64 { return b.bytes }
@@ -49,77 +79,122 @@ func (b *Batch) Records() int { return b.records }
 // Last is the sequence number of the last group added, 0 for none.
 func (b *Batch) Last() uint64 { return b.last }
 
-// Add takes the group that follows. Its data is copied.
+// Add takes the group that follows. Its data is copied. Records that hold nothing new, as what was fetched from
+// the store, are passed over.
 func (b *Batch) Add(g *log.Group) {
 	b.last = g.Seq
 	b.bytes += g.Len
 	b.records += len(g.Records)
-	for _, r := range g.Records {
+	for i := range g.Records {
+		r := &g.Records[i]
 		first := uint64(r.Off) / blockSize
 		switch r.Kind {
 		case log.Write:
-			data := slices.Clone(r.Data)
-			for i := uint64(0); len(data) > 0; i++ {
-				b.blocks[first+i] = &block{data: data[:blockSize:blockSize]}
-				data = data[blockSize:]
-			}
+			b.write(first, r.Data)
 		case log.Patch:
-			b.patch(first, patch{int(r.Off % blockSize), slices.Clone(r.Data)})
+			b.patch(first, int32(r.Off%blockSize), r.Data)
 		case log.Zero:
 			b.zero(manifest.Range{First: first, Count: uint64(r.Len) / blockSize})
 		}
 	}
 }
 
-func (b *Batch) patch(no uint64, p patch) {
-	k := b.blocks[no]
-	if k == nil {
-		k = new(block)
-		if b.zeroed(no) {
-			k.data = make([]byte, blockSize)
-		}
-		b.blocks[no] = k
+// entry returns the one of a block, made if need be, without content or patches. The pointer holds until the
+// next call.
+func (b *Batch) entry(block uint64) (e *entry, fresh bool) {
+	if i, ok := b.index[block]; ok {
+		return &b.entries[i], false
 	}
-	k.patched = true
-	if k.data == nil {
-		k.patches = append(k.patches, p)
-		return
-	}
-	copy(k.data[p.off:], p.data)
+	b.index[block] = int32(len(b.entries))
+	b.entries = append(b.entries, entry{block: block, at: unknown, first: noPatch, last: noPatch})
+	return &b.entries[len(b.entries)-1], true
 }
 
-func (b *Batch) zeroed(no uint64) bool {
-	for _, z := range b.zeros {
-		if no >= z.First && no-z.First < z.Count {
-			return true
-		}
+// place returns the content of an entry to write into.
+func (b *Batch) place(e *entry) []byte {
+	if e.at < 0 {
+		e.at = int32(len(b.blocks) / blockSize)
+		b.blocks = slices.Grow(b.blocks, blockSize)[:len(b.blocks)+blockSize]
 	}
-	return false
+	return b.content(e)
+}
+
+func (b *Batch) content(e *entry) []byte {
+	return b.blocks[int(e.at)*blockSize : (int(e.at)+1)*blockSize]
+}
+
+func (b *Batch) write(first uint64, data []byte) {
+	for ; len(data) >= blockSize; first++ {
+		e, _ := b.entry(first)
+		e.first, e.last = noPatch, noPatch
+		copy(b.place(e), data)
+		data = data[blockSize:]
+	}
+}
+
+func (b *Batch) patch(block uint64, off int32, data []byte) {
+	e, fresh := b.entry(block)
+	if fresh && b.inRange(block) || e.at == dropped {
+		e.at = zeroed
+	}
+	e.patched = true
+	if e.at == zeroed {
+		clear(b.place(e))
+	}
+	if e.at >= 0 {
+		copy(b.content(e)[off:], data)
+		return
+	}
+	next := int32(len(b.patches))
+	if e.last == noPatch {
+		e.first = next
+	} else {
+		b.patches[e.last].next = next
+	}
+	e.last = next
+	b.patches = append(b.patches, patch{off: off, len: int32(len(data)), at: len(b.ranges), next: noPatch})
+	b.ranges = append(b.ranges, data...)
+}
+
+// inRange reports whether a block is in one of the ranges of zeroes.
+func (b *Batch) inRange(block uint64) bool {
+	return slices.ContainsFunc(b.zeros, func(z manifest.Range) bool { return block >= z.First && block-z.First < z.Count })
 }
 
 func (b *Batch) zero(z manifest.Range) {
 	if z.Count <= smallZero {
 		for i := range z.Count {
-			b.blocks[z.First+i] = &block{data: make([]byte, blockSize)}
+			e, _ := b.entry(z.First + i)
+			b.forget(e, zeroed)
 		}
 		return
 	}
-	if z.Count < uint64(len(b.blocks)) {
+	if z.Count < uint64(len(b.entries)) {
 		for i := range z.Count {
-			delete(b.blocks, z.First+i)
+			if at, ok := b.index[z.First+i]; ok {
+				b.forget(&b.entries[at], dropped)
+			}
 		}
 	} else {
-		maps.DeleteFunc(b.blocks, func(no uint64, _ *block) bool { return no >= z.First && no-z.First < z.Count })
+		for i := range b.entries {
+			if e := &b.entries[i]; e.block >= z.First && e.block-z.First < z.Count {
+				b.forget(e, dropped)
+			}
+		}
 	}
 	b.zeros = append(b.zeros, z)
+}
+
+func (b *Batch) forget(e *entry, at int32) {
+	*e = entry{block: e.block, at: at, first: noPatch, last: noPatch}
 }
 
 // Unresolved lists the blocks of which only byte ranges are known, in order.
 func (b *Batch) Unresolved() []uint64 {
 	var list []uint64
-	for no, k := range b.blocks {
-		if k.data == nil {
-			list = append(list, no)
+	for i := range b.entries {
+		if b.entries[i].at == unknown {
+			list = append(list, b.entries[i].block)
 		}
 	}
 	slices.Sort(list)
@@ -127,65 +202,22 @@ func (b *Batch) Unresolved() []uint64 {
 }
 
 // Resolve gives an unresolved block the content that it had before the batch.
-func (b *Batch) Resolve(no uint64, base []byte) {
-	k := b.blocks[no]
-	k.data = slices.Clone(base[:blockSize])
-	for _, p := range k.patches {
-		copy(k.data[p.off:], p.data)
+func (b *Batch) Resolve(block uint64, base []byte) {
+	e, _ := b.entry(block)
+	p := b.place(e)
+	copy(p, base)
+	for i := e.first; i != noPatch; i = b.patches[i].next {
+		t := &b.patches[i]
+		copy(p[t.off:], b.ranges[t.at:t.at+int(t.len)])
 	}
-	k.patches = nil
+	e.first, e.last = noPatch, noPatch
 }
 
 // Patched calls fn with every block that byte ranges went into and its content at the end of the batch.
-func (b *Batch) Patched(fn func(no uint64, data []byte)) {
-	for no, k := range b.blocks {
-		if k.patched {
-			fn(no, k.data)
+func (b *Batch) Patched(fn func(block uint64, data []byte)) {
+	for i := range b.entries {
+		if e := &b.entries[i]; e.patched && e.at >= 0 {
+			fn(e.block, b.content(e))
 		}
 	}
 }
-
-// Pack makes the batch ready for the store, its frames in w. Every block must be resolved.
-func (b *Batch) Pack(w *manifest.Writer) (*remote.Batch, error) {
-	out := &remote.Batch{Seq: b.last, Zeros: b.zeros, Object: w}
-	numbers := slices.Sorted(maps.Keys(b.blocks))
-	cell := make([]byte, 0, manifest.CellSize)
-	for i := 0; i < len(numbers); {
-		at, mask := numbers[i]/manifest.BlocksPerCell, uint16(0)
-		cell = cell[:0]
-		for ; i < len(numbers) && numbers[i]/manifest.BlocksPerCell == at; i++ {
-			no := numbers[i]
-			data := b.blocks[no].data
-			switch {
-			case data == nil:
-				return nil, fmt.Errorf("pack batch %d: block %d is not resolved", b.last, no)
-			case isZero(data):
-				out.Zeros = appendRange(out.Zeros, no)
-			default:
-				cell = append(cell, data...)
-				mask |= 1 << (no % manifest.BlocksPerCell)
-			}
-		}
-		if mask == 0 {
-			continue
-		}
-		f, err := w.Add(at, mask, cell)
-		if err != nil {
-			return nil, fmt.Errorf("pack batch %d: %w", b.last, err)
-		}
-		out.Frames = append(out.Frames, f)
-	}
-	return out, nil
-}
-
-func appendRange(list []manifest.Range, no uint64) []manifest.Range {
-	if n := len(list); n > 0 && list[n-1].First+list[n-1].Count == no {
-		list[n-1].Count++
-		return list
-	}
-	return append(list, manifest.Range{First: no, Count: 1})
-}
-
-var zeroBlock [blockSize]byte
-
-func isZero(p []byte) bool { return string(p) == string(zeroBlock[:]) }

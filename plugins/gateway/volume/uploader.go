@@ -112,6 +112,7 @@ func (v *Volume) uploadNext() error {
 	}
 	from, _ := v.up.snapshot()
 	c := collector{v: v, batch: upload.New()}
+	defer c.batch.Free()
 	next, err := v.log.Scan(from, log.ScanOptions{Headers: true}, c.take)
 	if err != nil || c.batch.Last() == 0 {
 		return err

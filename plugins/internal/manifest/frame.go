@@ -29,7 +29,8 @@ var (
 )
 
 // appendBlocks appends the bytes of a frame that holds blocks, whole blocks of one cell, to dst.
-func appendBlocks(dst, blocks []byte, s *Sealer, b binding) ([]byte, error) {
+// buf is memory to use.
+func appendBlocks(dst, blocks []byte, s *Sealer, b binding, buf []byte) ([]byte, error) {
 	enc, err := encoder()
 	if err != nil {
 		return nil, fmt.Errorf("zstd encoder: %w", err)
@@ -44,7 +45,7 @@ func appendBlocks(dst, blocks []byte, s *Sealer, b binding) ([]byte, error) {
 	}
 	dst[start] |= codecSealed
 	b.codec = dst[start]
-	return s.seal(dst, start+frameOverhead, b), nil
+	return s.seal(dst, start+frameOverhead, b, buf), nil
 }
 
 // Open checks p, which it may overwrite, against the frame of the given cell and object, and returns

@@ -20,6 +20,8 @@ type Writer struct {
 	cells  []byte
 	last   uint64
 	sum    hash.Hash
+	hashes []byte // that are not in sum yet; they go in together, for to a hash.Hash they go by the heap
+	buf    []byte
 	done   bool
 }
 
@@ -27,7 +29,8 @@ const trailerSize = 8
 
 // NewWriter starts the object of the given kind, epoch and number.
 func NewWriter(kind Kind, epoch, number uint32, s *Sealer) *Writer {
-	return &Writer{sealer: s, object: Object{Number: number, Epoch: epoch, Kind: kind}, sum: sha256.New()}
+	return &Writer{sealer: s, object: Object{Number: number, Epoch: epoch, Kind: kind}, sum: sha256.New(),
+		hashes: make([]byte, 0, 64*sha256.Size), buf: make([]byte, 0, bindingSize)}
 }
 
 // Reuse takes over buf's memory for the data.
@@ -47,7 +50,7 @@ func (w *Writer) Add(cell uint64, mask uint16, blocks []byte) (CellFrame, error)
 		return CellFrame{}, fmt.Errorf("add frame to object %d: it is full", w.object.Number)
 	}
 	start := len(w.data)
-	data, err := appendBlocks(w.data, blocks, w.sealer, binding{epoch: w.object.Epoch, number: w.object.Number, cell: cell, blocks: mask})
+	data, err := appendBlocks(w.data, blocks, w.sealer, binding{epoch: w.object.Epoch, number: w.object.Number, cell: cell, blocks: mask}, w.buf)
 	if err != nil {
 		return CellFrame{}, fmt.Errorf("add frame to object %d: %w", w.object.Number, err)
 	}
@@ -55,7 +58,7 @@ func (w *Writer) Add(cell uint64, mask uint16, blocks []byte) (CellFrame, error)
 	w.cells = binary.AppendVarint(w.cells, int64(cell-w.last))
 	w.last = cell
 	f := Frame{Object: w.object.Number, Offset: uint32(start), Length: uint32(len(data) - start), Blocks: mask, Live: mask, Hash: Sum(data[start:])}
-	w.sum.Write(f.Hash[:])
+	w.hash(&f.Hash)
 	return CellFrame{Cell: cell, Frame: f}, nil
 }
 
@@ -63,8 +66,15 @@ func (w *Writer) Add(cell uint64, mask uint16, blocks []byte) (CellFrame, error)
 func (w *Writer) AddLeaf(p []byte) LeafRef {
 	ref := LeafRef{Object: w.object.Number, Offset: uint32(len(w.data)), Length: uint32(len(p)), Hash: Sum(p)}
 	w.data = append(w.data, p...)
-	w.sum.Write(ref.Hash[:])
+	w.hash(&ref.Hash)
 	return ref
+}
+
+func (w *Writer) hash(h *Hash) {
+	if w.hashes = append(w.hashes, h[:]...); len(w.hashes) == cap(w.hashes) {
+		w.sum.Write(w.hashes)
+		w.hashes = w.hashes[:0]
+	}
 }
 
 // Finish returns the object's bytes and its entry in the table. The name covers the hashes of all that
@@ -75,6 +85,7 @@ func (w *Writer) Finish() ([]byte, Object) {
 		dir := binary.LittleEndian.AppendUint32(w.cells, crc32c(w.cells))
 		dir = binary.LittleEndian.AppendUint32(dir, uint32(len(w.cells)))
 		w.data = append(w.data, dir...)
+		w.sum.Write(w.hashes)
 		w.sum.Write(dir)
 		w.object.Size = uint32(len(w.data))
 		w.object.Tag = Hash(w.sum.Sum(nil)).Tag()

@@ -77,26 +77,25 @@ type binding struct {
 
 const bindingSize = len(Tag{}) + 4 + 4 + 8 + 2 + 1
 
-func (s *Sealer) associated(p *[bindingSize]byte, b binding) []byte {
-	n := copy(p[:], s.volume[:])
-	binary.LittleEndian.PutUint32(p[n:], b.epoch)
-	binary.LittleEndian.PutUint32(p[n+4:], b.number)
-	binary.LittleEndian.PutUint64(p[n+8:], b.cell)
-	binary.LittleEndian.PutUint16(p[n+16:], b.blocks)
-	p[n+18] = b.codec
-	return p[:]
+// associated appends the associated data of a frame to p.
+func (s *Sealer) associated(p []byte, b binding) []byte {
+	p = append(p, s.volume[:]...)
+	p = binary.LittleEndian.AppendUint32(p, b.epoch)
+	p = binary.LittleEndian.AppendUint32(p, b.number)
+	p = binary.LittleEndian.AppendUint64(p, b.cell)
+	p = binary.LittleEndian.AppendUint16(p, b.blocks)
+	return append(p, b.codec)
 }
 
-// seal encrypts p[from:] in place, with the nonce before it and the authenticator after it.
-func (s *Sealer) seal(p []byte, from int, b binding) []byte {
+// seal encrypts p[from:] in place, with the nonce before it and the authenticator after it. buf is memory to use.
+func (s *Sealer) seal(p []byte, from int, b binding, buf []byte) []byte {
 	var zero [sealOverhead]byte
 	n := len(p) - from
 	p = append(p, zero[:]...)
 	copy(p[from+nonceSize:], p[from:from+n])
 	_, _ = rand.Read(p[from : from+nonceSize]) // never fails since Go 1.24
-	var ad [bindingSize]byte
 	plain := p[from+nonceSize : from+nonceSize+n]
-	s.aead.Seal(plain[:0], p[from:from+nonceSize], plain, s.associated(&ad, b))
+	s.aead.Seal(plain[:0], p[from:from+nonceSize], plain, s.associated(buf[:0], b))
 	return p
 }
 
@@ -108,8 +107,7 @@ func (s *Sealer) open(p []byte, b binding) ([]byte, error) {
 	if len(p) < sealOverhead {
 		return nil, fmt.Errorf("sealed frame of %d bytes: %w", len(p), ErrInvalid)
 	}
-	var ad [bindingSize]byte
-	out, err := s.aead.Open(p[nonceSize:nonceSize], p[:nonceSize], p[nonceSize:], s.associated(&ad, b))
+	out, err := s.aead.Open(p[nonceSize:nonceSize], p[:nonceSize], p[nonceSize:], s.associated(make([]byte, 0, bindingSize), b))
 	if err != nil {
 		return nil, fmt.Errorf("unseal: %w: %w", ErrInvalid, err)
 	}

@@ -9,9 +9,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -70,7 +68,7 @@ func Open(o Options) (*Store, error) {
 	}
 	rt, idle := o.Transport, func() {}
 	if rt == nil {
-		t := transport(orDefault(o.MaxConns, 16))
+		t := transport(orDefault(o.MaxConns, 16), orDefault(o.Timeout, 60*time.Second))
 		rt, idle = t, t.CloseIdleConnections
 	}
 	creds := credentials.NewStaticV4(o.AccessKey, o.SecretKey, "")
@@ -85,8 +83,8 @@ func Open(o Options) (*Store, error) {
 	return &Store{api: *core, bucket: o.Bucket, prefix: prefix, timeout: orDefault(o.Timeout, 60*time.Second), idle: idle}, nil
 }
 
-// transport bounds what one store can hold open and how long a dead service is noticed late.
-func transport(conns int) *http.Transport {
+// transport bounds what one store can hold open and how late a dead service is noticed.
+func transport(conns int, timeout time.Duration) *http.Transport {
 	return &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
 		DialContext:           (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
@@ -94,8 +92,8 @@ func transport(conns int) *http.Transport {
 		MaxIdleConnsPerHost:   conns,
 		IdleConnTimeout:       60 * time.Second,
 		TLSHandshakeTimeout:   10 * time.Second,
-		ResponseHeaderTimeout: 30 * time.Second,
-		DisableCompression:    true, // objects are compressed already, and ranges must stay ranges
+		ResponseHeaderTimeout: min(30*time.Second, timeout), // counted from the end of the request
+		DisableCompression:    true,                         // objects are compressed already, and ranges must stay ranges
 	}
 }
 
@@ -116,12 +114,15 @@ func (s *Store) Probe(ctx context.Context) error { return objstore.ProbeConditio
 // refusal is an error found before the service was asked. Retrying does not help.
 type refusal struct{ error }
 
-// call bounds one call in time and checks its key.
-func (s *Store) call(ctx context.Context, key string) (context.Context, context.CancelFunc, error) {
+// slowest is the rate in bytes per second below which a transfer counts as failed.
+const slowest = 32 << 10
+
+// call bounds one call that moves n bytes in time, and checks its key.
+func (s *Store) call(ctx context.Context, key string, n int64) (context.Context, context.CancelFunc, error) {
 	if err := objstore.CheckKey(key); err != nil {
 		return nil, nil, refusal{err}
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout+time.Duration(n)*time.Second/slowest)
 	return ctx, cancel, nil
 }
 
@@ -149,7 +150,7 @@ func (s *Store) Get(ctx context.Context, key string, off, n int64) ([]byte, erro
 	if err != nil {
 		return nil, fmt.Errorf("get %s: %w", key, err)
 	}
-	data, _, err := s.get(ctx, key, opts)
+	data, _, err := s.get(ctx, key, opts, n)
 	if code(err) == http.StatusRequestedRangeNotSatisfiable {
 		return nil, nil
 	}
@@ -161,15 +162,19 @@ func (s *Store) Get(ctx context.Context, key string, off, n int64) ([]byte, erro
 
 // Load implements objstore.Store.
 func (s *Store) Load(ctx context.Context, key string) ([]byte, string, error) {
-	data, etag, err := s.get(ctx, key, minio.GetObjectOptions{})
+	data, etag, err := s.get(ctx, key, minio.GetObjectOptions{}, -1)
 	if err != nil {
 		return nil, "", fmt.Errorf("load %s: %w", key, classify(err))
 	}
 	return data, etag, nil
 }
 
-func (s *Store) get(ctx context.Context, key string, opts minio.GetObjectOptions) ([]byte, string, error) {
-	ctx, cancel, err := s.call(ctx, key)
+// get fetches what opts say, about n bytes; n < 0 means that this is not known.
+func (s *Store) get(ctx context.Context, key string, opts minio.GetObjectOptions, n int64) ([]byte, string, error) {
+	if n < 0 || n > objstore.MaxObject {
+		n = objstore.MaxObject
+	}
+	ctx, cancel, err := s.call(ctx, key, n)
 	if err != nil {
 		return nil, "", err
 	}
@@ -192,7 +197,7 @@ func (s *Store) get(ctx context.Context, key string, opts minio.GetObjectOptions
 
 // Head implements objstore.Store.
 func (s *Store) Head(ctx context.Context, key string) (objstore.Info, error) {
-	ctx, cancel, err := s.call(ctx, key)
+	ctx, cancel, err := s.call(ctx, key, 0)
 	if err != nil {
 		return objstore.Info{}, fmt.Errorf("head: %w", err)
 	}
@@ -240,7 +245,7 @@ func (s *Store) put(ctx context.Context, key string, data []byte, opts minio.Put
 	if len(data) > objstore.MaxObject {
 		return "", tooBig(int64(len(data)))
 	}
-	ctx, cancel, err := s.call(ctx, key)
+	ctx, cancel, err := s.call(ctx, key, int64(len(data)))
 	if err != nil {
 		return "", err
 	}
@@ -289,7 +294,7 @@ func (s *Store) List(ctx context.Context, prefix, after string, fn func(objstore
 
 // Delete implements objstore.Store.
 func (s *Store) Delete(ctx context.Context, key string) error {
-	ctx, cancel, err := s.call(ctx, key)
+	ctx, cancel, err := s.call(ctx, key, 0)
 	if err != nil {
 		return fmt.Errorf("delete: %w", err)
 	}
@@ -303,35 +308,3 @@ func (s *Store) Delete(ctx context.Context, key string) error {
 
 // code is the HTTP status of an error that the service sent, 0 of any other.
 func code(err error) int { return minio.ToErrorResponse(err).StatusCode }
-
-// classify gives an error of the service or of the way to it its place in the contract of
-// objstore. What is not known to be permanent is taken for transient.
-func classify(err error) error {
-	r := minio.ToErrorResponse(err)
-	var cert x509.UnknownAuthorityError
-	var refused refusal
-	switch {
-	case errors.As(err, &refused):
-		return err
-	case errors.Is(err, context.Canceled), errors.Is(err, objstore.ErrUnavailable):
-		return err
-	case r.Code == minio.NoSuchKey:
-		return fmt.Errorf("%w (%w)", objstore.ErrNotFound, err)
-	case r.StatusCode == http.StatusNotImplemented: // of all we send, only conditions are not everywhere
-		return fmt.Errorf("%w: %w", objstore.ErrNoConditional, err)
-	case r.StatusCode == http.StatusConflict, r.StatusCode == http.StatusTooManyRequests, r.StatusCode == http.StatusRequestTimeout, r.StatusCode >= 500:
-		return fmt.Errorf("%w: %w", objstore.ErrUnavailable, err)
-	case damaged[r.Code]:
-		return fmt.Errorf("%w: %w", objstore.ErrUnavailable, err)
-	case r.StatusCode >= 400, errors.As(err, &cert):
-		return err // wrong bucket, keys, clock or certificate: a person has to act
-	default:
-		return fmt.Errorf("%w: %w", objstore.ErrUnavailable, err)
-	}
-}
-
-// damaged holds answers that blame the request for what happened to it on the way.
-var damaged = map[string]bool{
-	"RequestTimeout": true, "IncompleteBody": true, "BadDigest": true,
-	"XAmzContentSHA256Mismatch": true, "BadRequest": true,
-}

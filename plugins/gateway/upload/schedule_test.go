@@ -1,0 +1,93 @@
+package upload
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+	_ "time/tzdata" // the machine may have none
+
+	"github.com/cockroachdb/datadriven"
+)
+
+// TestSchedule runs testdata/schedule.txt. `schedule` sets the windows, a line each: FROM TO RATE. The other
+// commands take an instant in the zone given: `rate`, `open`, and `done bytes=N`.
+func TestSchedule(t *testing.T) {
+	var s Schedule
+	datadriven.RunTest(t, "testdata/schedule.txt", func(t *testing.T, d *datadriven.TestData) string {
+		if d.Cmd == "schedule" {
+			s = nil
+			for line := range strings.Lines(d.Input) {
+				var from, to string
+				var w Window
+				if _, err := fmt.Sscan(line, &from, &to, &w.Rate); err != nil {
+					t.Fatalf("%s: %v", d.Pos, err)
+				}
+				var err1, err2 error
+				w.From, err1 = ParseClock(from)
+				w.To, err2 = ParseClock(to)
+				if err := errors.Join(err1, err2); err != nil {
+					return err.Error()
+				}
+				s = append(s, w)
+			}
+			return ""
+		}
+		zone, at := "UTC", ""
+		if d.HasArg("zone") {
+			d.ScanArgs(t, "zone", &zone)
+		}
+		d.ScanArgs(t, "at", &at)
+		loc, err := time.LoadLocation(zone)
+		if err != nil {
+			t.Fatal(err)
+		}
+		now, err := time.ParseInLocation("2006-01-02T15:04:05", at, loc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch d.Cmd {
+		case "rate":
+			rate, limited := s.Rate(now)
+			if !limited {
+				return "no limit"
+			}
+			return fmt.Sprint(rate)
+		case "open":
+			return s.Open(now).Format(time.DateTime + " MST")
+		case "done":
+			var n int64
+			d.ScanArgs(t, "bytes", &n)
+			return s.Done(now, n).Format("2006-01-02 15:04:05.999 MST")
+		}
+		t.Fatalf("%s: command %q", d.Pos, d.Cmd)
+		return ""
+	})
+}
+
+// TestLimiter uploads ten objects at a rate and finds that they take the time they should.
+func TestLimiter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := NewLimiter(Schedule{{Rate: 1000}}, nil)
+		start := time.Now()
+		for i := range 10 {
+			if err := l.Wait(t.Context(), 500); err != nil {
+				t.Fatal(err)
+			}
+			if got, want := time.Since(start), time.Duration(i)*500*time.Millisecond; got != want {
+				t.Errorf("object %d went after %s, want %s", i, got, want)
+			}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		if err := l.Wait(ctx, 1); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("end of its context: %v", err)
+		}
+	})
+	if err := (*Limiter)(nil).Wait(t.Context(), 1<<40); err != nil {
+		t.Error(err)
+	}
+}
