@@ -26,8 +26,11 @@ func TestTree(t *testing.T) {
 	}
 	defer c.Close()
 	if err := c.Apply([]tree.Op{
-		{Do: tree.Mkdir, Path: "target/core/iblock_0"}, {Do: tree.Mkdir, Path: "target/core/iblock_0/vm"}, {Do: tree.Mkdir, Path: "target/core/iblock_0/vm"},
-		{Do: tree.Mkdir, Path: "nvmet/hosts/nqn.h"}, {Do: tree.Mkdir, Path: "nvmet/subsystems/nqn.s"},
+		{Do: tree.Mkdir, Path: "target/core/iblock_0"},
+		{Do: tree.Mkdir, Path: "target/core/iblock_0/vm"},
+		{Do: tree.Mkdir, Path: "target/core/iblock_0/vm"},
+		{Do: tree.Mkdir, Path: "nvmet/hosts/nqn.h"},
+		{Do: tree.Mkdir, Path: "nvmet/subsystems/nqn.s"},
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +64,9 @@ func TestTree(t *testing.T) {
 	// A missing attribute is not made, what lies elsewhere is out of reach, and the error says what was tried.
 	for _, op := range []tree.Op{
 		{Do: tree.Write, Path: "target/core/iblock_0/vm/none", Value: "1"},
-		{Do: tree.Write, Path: "other/x", Value: "1"}, {Do: tree.Mkdir, Path: "target/../other/x"}, {Do: tree.Mkdir, Path: "/etc/x"},
+		{Do: tree.Write, Path: "other/x", Value: "1"},
+		{Do: tree.Mkdir, Path: "target/../other/x"},
+		{Do: tree.Mkdir, Path: "/etc/x"},
 	} {
 		if err := c.Apply([]tree.Op{op}); err == nil {
 			t.Errorf("%s: no error", op)

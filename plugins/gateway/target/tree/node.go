@@ -21,11 +21,11 @@ const (
 type Rule int
 
 const (
-	// Always: whenever its value differs.
+	// Always means whenever its value differs.
 	Always Rule = iota
-	// OnMake: when its directory was just made; it cannot be read, or reads as something else.
+	// OnMake means when its directory was just made; it cannot be read, or reads as something else.
 	OnMake
-	// Fixed: as Always, but only a new directory takes another value.
+	// Fixed is as Always, but only a new directory takes another value.
 	Fixed
 )
 
