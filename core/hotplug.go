@@ -60,17 +60,24 @@ func (h *hotplug) late() {
 		h.complain("list hardware", err)
 		return
 	}
-	for _, d := range devices {
-		if d.Driver == "" || d.Verdict.Code != "unknown" || strings.Contains(d.Place, "/") {
-			continue // behind a controller that is in use, it just stays unused
-		}
-		if !d.Supported {
-			continue // a controller without disks has no verdict; a disk is judged when it comes
-		}
+	for _, d := range strangers(devices) {
 		if err := h.system.Isolate(d.Place); err != nil {
 			h.complain("isolate "+d.ID, err)
 		}
 	}
+}
+
+// strangers are the devices that have a driver and that init has not judged.
+func strangers(devices []inventory.Device) []inventory.Device {
+	return slices.DeleteFunc(slices.Clone(devices), func(d inventory.Device) bool {
+		switch {
+		case d.Driver == "" || d.Verdict.Code != "unknown":
+			return true
+		case strings.Contains(d.Place, "/"):
+			return true // behind a controller that is in use, it just stays unused
+		}
+		return !d.Supported // a controller without disks has no verdict; a disk is judged when it comes
+	})
 }
 
 // pulled reports a device that went and takes core's end of it from who had it. They run on.
