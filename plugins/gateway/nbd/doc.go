@@ -3,7 +3,7 @@
 // # Purpose
 //
 // It is the gateway's hot path: fixed newstyle handshake with GO, INFO, LIST, STARTTLS,
-// structured replies and base:allocation, then READ, WRITE, FLUSH, FUA, TRIM, WRITE_ZEROES,
+// structured replies and two metadata contexts, then READ, WRITE, FLUSH, FUA, TRIM, WRITE_ZEROES,
 // CACHE and BLOCK_STATUS on any number of connections per volume (CAN_MULTI_CONN).
 //
 // # Lifetime
@@ -23,6 +23,25 @@
 // order. Parked requests are limited per connection in number and bytes, and a request counts
 // until its reply has left, so a client that does not read its replies stops only itself.
 //
+// # Bounds
+//
+// 1,024 connections; a handshake has ten seconds in all, however its bytes are spread; 128 parked requests and 64 MiB
+// of their data a connection, 256 MiB over all. While requests wait for that memory, a client that takes nothing of
+// its replies for half a minute loses its connection. An idle connection has a buffer of 8 KiB, which grows when
+// bursts fill it.
+//
+// # Size
+//
+// A backend may change its size at any time. Requests are held against the size of now, so one who learned of it in
+// another way (the kernel by NBD_ATTR_SIZE_BYTES) may use what is new at once. The protocol has no message for it: a connected
+// client goes on with the size it was told, and learns the new one when it connects again or asks with INFO on
+// another connection.
+//
+// # Contexts
+//
+// base:allocation is the protocol's. ratchet:state says where data is, in the bits of State: 1 local, 2 dirty (not in
+// the object store yet), 4 remote, 8 zero; as in  nbdinfo --map=ratchet:state URI.
+//
 // # Guarantees
 //
 // A reply to a write is sent after Backend.WriteAt returned; FLUSH on any connection covers
@@ -33,8 +52,9 @@
 // # Layout
 //
 // wire.go names the numbers; handshake.go and request.go are the pure parsers and reply
-// encoders; negotiate.go, conn.go and transmit.go drive them over a connection; outbox.go
-// batches what is sent.
+// encoders, contexts.go what BLOCK_STATUS answers; negotiate.go, server.go, transmit.go and park.go drive them over a
+// connection; outbox.go batches what is sent, budget.go and pressure.go keep memory in bounds; admission.go asks
+// whether a connection may write, handon.go gives connections to the next process.
 //
 // # Source
 //

@@ -4,11 +4,15 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 )
 
 // outboxSoft is how many bytes may wait to be sent before the reader of a connection stops
 // doing work inline. Parked requests are limited by their budget instead.
-const outboxSoft = 1 << 20
+const outboxSoft = 256 << 10
+
+// sendPiece is the longest send that is not looked at in between.
+const sendPiece = 512 << 10
 
 // outbox sends replies from many goroutines over one connection. Whoever finds nobody
 // sending becomes the sender and takes along what the others add meanwhile, so that replies
@@ -25,6 +29,9 @@ type outbox struct {
 	queued  int       // bytes in queue
 	sending bool
 	err     error
+
+	busy  atomic.Bool   // a send is under way
+	sends atomic.Uint64 // that have ended
 
 	vec net.Buffers // the sender's
 	iov net.Buffers
@@ -106,9 +113,13 @@ func (q *outbox) send() {
 }
 
 func (q *outbox) write(batch []segment) error {
+	q.busy.Store(true)
+	defer func() {
+		q.sends.Add(1)
+		q.busy.Store(false)
+	}()
 	if len(batch) == 1 {
-		_, err := q.dst.Write(batch[0].buf.b)
-		return err
+		return q.writeLong(batch[0].buf.b)
 	}
 	q.vec = q.vec[:0]
 	for _, s := range batch {
@@ -116,6 +127,19 @@ func (q *outbox) write(batch []segment) error {
 	}
 	q.iov = q.vec // WriteTo consumes the slice it is called on
 	_, err := q.iov.WriteTo(q.dst)
+	return err
+}
+
+// writeLong sends in pieces, so that one who looks sees a slow client take them.
+func (q *outbox) writeLong(b []byte) error {
+	for len(b) > sendPiece {
+		if _, err := q.dst.Write(b[:sendPiece]); err != nil {
+			return err
+		}
+		q.sends.Add(1)
+		b = b[sendPiece:]
+	}
+	_, err := q.dst.Write(b)
 	return err
 }
 
@@ -140,66 +164,5 @@ func (q *outbox) waitEmpty() {
 	defer q.mu.Unlock()
 	for q.sending {
 		q.changed.Wait()
-	}
-}
-
-// budget bounds the parked requests of one connection. Only the reader acquires.
-type budget struct {
-	mu       sync.Mutex
-	changed  sync.Cond // on mu
-	ops      int
-	bytes    int
-	maxOps   int
-	maxBytes int
-}
-
-func (b *budget) init(maxOps, maxBytes int) {
-	b.maxOps, b.maxBytes = maxOps, maxBytes
-	b.changed.L = &b.mu
-}
-
-// tryAcquire takes room for one request with bytes of data if there is some. A request
-// larger than the whole budget passes when it is alone.
-func (b *budget) tryAcquire(bytes int) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.take(bytes)
-}
-
-// acquire is tryAcquire that waits.
-func (b *budget) acquire(bytes int) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for !b.take(bytes) {
-		b.changed.Wait()
-	}
-}
-
-func (b *budget) take(bytes int) bool {
-	if b.ops > 0 && (b.ops >= b.maxOps || b.bytes+bytes > b.maxBytes) {
-		return false
-	}
-	b.ops++
-	b.bytes += bytes
-	return true
-}
-
-func (b *budget) release(ops, bytes int) {
-	if ops == 0 {
-		return
-	}
-	b.mu.Lock()
-	b.ops -= ops
-	b.bytes -= bytes
-	b.changed.Broadcast()
-	b.mu.Unlock()
-}
-
-// waitIdle returns when every parked request has been answered.
-func (b *budget) waitIdle() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for b.ops > 0 {
-		b.changed.Wait()
 	}
 }

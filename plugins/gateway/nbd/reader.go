@@ -9,12 +9,17 @@ import (
 // readerSize holds a burst of small requests: 32 writes of 4 KiB with their headers.
 const readerSize = 32 * (requestLen + 4096)
 
+// readerFirst is what a connection begins with: one such write. It gets the rest when it has filled this.
+const readerFirst = 2 * (requestLen + 4096)
+
 // reader buffers what arrives. It differs from bufio.Reader in that a header or a small
 // payload is used in place, and that a large payload goes straight to where it belongs.
 type reader struct {
 	src  io.Reader
 	buf  []byte
 	r, w int
+	// burst is set when a read has filled the buffer: the client sends more than that at once.
+	burst bool
 	// late is asked when the time for reading is over; it may give some more.
 	late func() bool
 }
@@ -35,6 +40,10 @@ func (rd *reader) buffered() int { return rd.w - rd.r }
 // next call of any method. An end of the stream before the first byte is io.EOF.
 func (rd *reader) next(n int) ([]byte, error) {
 	if rd.buffered() < n {
+		if rd.burst {
+			rd.burst = false
+			rd.grow(readerSize)
+		}
 		if err := rd.fill(n); err != nil {
 			return nil, err
 		}
@@ -52,6 +61,7 @@ func (rd *reader) fill(n int) error {
 	for empty := 0; rd.w < n; {
 		k, err := rd.read(rd.buf[rd.w:])
 		rd.w += k
+		rd.burst = rd.burst || rd.w == len(rd.buf) && len(rd.buf) >= readerFirst
 		if err != nil && rd.w < n {
 			if err == io.EOF && rd.w > 0 {
 				err = io.ErrUnexpectedEOF

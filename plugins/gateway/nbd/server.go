@@ -28,6 +28,11 @@ type Server struct {
 	// all that was asked is answered. True means that the connection is the callee's now; others are closed. It is
 	// called from many goroutines.
 	HandOn func(Handed) bool
+	// MaxMemory bounds the data of requests that wait, in bytes over all connections, 0 means 256 MiB. While there is too
+	// little, clients that do not take their replies lose their connection.
+	MaxMemory int
+	// TakeReplies is the time that they have, 0 means 30 s.
+	TakeReplies time.Duration
 	// MaxConns bounds the connections of one Serve, 0 means 1,024. More are closed at once.
 	MaxConns int
 	// HandshakeTimeout bounds the time from accept to the first request, 0 means 10 s.
@@ -43,6 +48,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	hard, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	r := &run{server: s, conns: make(map[net.Conn]struct{}), log: s.Log}
+	r.memory = newMemory(orDefault(s.MaxMemory, allParkedBytes), r.press)
+	r.sessions = make(map[*session]uint64)
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
@@ -81,9 +88,11 @@ type run struct {
 	log      *slog.Logger
 	stopping atomic.Bool
 	wg       sync.WaitGroup
+	memory   *memory
 
 	mu    sync.Mutex
 	conns map[net.Conn]struct{}
+	pressure
 }
 
 func (r *run) accept(ctx, hard context.Context, l net.Listener) error {
@@ -174,14 +183,16 @@ func (r *run) transmit(hard context.Context, c, nc net.Conn, rd *reader, h *hand
 	stats.connections.Add(1)
 	defer stats.connections.Add(-1)
 	log.Info("NBD client connected", "structured", h.structured, "tls", h.secure)
-	s := newSession(nc, rd, h, &r.stopping)
+	s := newSession(nc, rd, h, &r.stopping, r.memory)
 	if admit := h.chosen.Admit; admit != nil {
 		s.admission = admit()
 		defer s.admission.Close()
 		stop := context.AfterFunc(s.admission.Context(), func() { c.Close() })
 		defer stop()
 	}
+	r.watch(s)
 	err := s.run(hard)
+	r.unwatch(s)
 	if r.handOn(c, s, h, err) {
 		log.Info("NBD client handed on")
 		return

@@ -11,9 +11,10 @@ import (
 )
 
 const (
-	// maxParked and maxParkedBytes bound what one connection can have waiting.
+	// maxParked and maxParkedBytes bound what one connection can have waiting, allParkedBytes what all can together.
 	maxParked      = 128
 	maxParkedBytes = 64 << 20
+	allParkedBytes = 256 << 20
 	// batchSize is how much the reader collects before it sends; a read of more than half of
 	// it gets a buffer of its own.
 	batchSize = 128 << 10
@@ -60,7 +61,7 @@ type task struct {
 	start time.Time
 }
 
-func newSession(nc net.Conn, rd *reader, h *handshake, stopping *atomic.Bool) *session {
+func newSession(nc net.Conn, rd *reader, h *handshake, stopping *atomic.Bool, shared *memory) *session {
 	s := &session{
 		nc: nc, rd: rd, backend: h.chosen.Backend, stats: h.chosen.Stats(),
 		lim: h.chosen.limits(), stopping: stopping, tasks: make(chan task),
@@ -68,9 +69,9 @@ func newSession(nc net.Conn, rd *reader, h *handshake, stopping *atomic.Bool) *s
 	s.lim.structured, s.lim.selected = h.structured, h.selected
 	s.fastRead, _ = s.backend.(FastReader)
 	s.fastWrite, _ = s.backend.(FastWriter)
-	rd.grow(readerSize)
+	rd.grow(readerFirst)
 	rd.late = s.late
-	s.parked.init(maxParked, maxParkedBytes)
+	s.parked.init(maxParked, maxParkedBytes, shared)
 	// A connection that cannot be written to is of no use to read from: closing it wakes the reader.
 	s.out.init(nc, &s.parked, func(error) { nc.Close() })
 	return s
@@ -228,15 +229,17 @@ func (s *session) readData(ctx context.Context, req request, start time.Time) er
 		}
 		b.b = b.b[:at]
 	}
-	buf := getBuffer(head + int(req.n))
+	cost := head + int(req.n)
+	s.acquire(cost)
+	buf := getBuffer(cost)
 	if s.fastRead != nil && req.n > inlineMax && s.fastRead.TryReadAt(buf.b[head:], req.off) {
 		s.flush() // keeps replies to one client roughly in order
 		s.count(req, start, false)
-		s.out.put(s.finishRead(req, buf), 0, 0)
+		s.out.put(s.finishRead(req, buf), 1, cost)
 		s.out.waitRoom()
 		return nil
 	}
-	s.park(ctx, task{req: req, buf: buf, cost: len(buf.b), start: start})
+	s.start(ctx, task{req: req, buf: buf, cost: cost, start: start})
 	return nil
 }
 
