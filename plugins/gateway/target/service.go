@@ -54,11 +54,16 @@ type service struct {
 	list    []exports.Export
 	keepers map[string]*keeper // by volume
 	problem error              // of the last reconciliation
+	refused map[string]error   // volumes that must not be exported, and why
 	done    map[string]bool    // volumes whose export is in place
+	idle    chan struct{}      // closed when run has ended
 }
 
 func newService(o options) *service {
-	s := &service{options: o, wake: make(chan struct{}, 1), keepers: map[string]*keeper{}, done: map[string]bool{}}
+	s := &service{
+		options: o, wake: make(chan struct{}, 1), idle: make(chan struct{}),
+		keepers: map[string]*keeper{}, refused: map[string]error{}, done: map[string]bool{},
+	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
@@ -108,6 +113,7 @@ func (s *service) listen() {
 
 // run reconciles whenever there is reason to, and again after a failure.
 func (s *service) run() {
+	defer close(s.idle)
 	pause := firstRetry
 	for {
 		var again <-chan time.Time
@@ -133,10 +139,8 @@ func (s *service) run() {
 // goes is gone before what comes is made (package tree), and a device ends after its export.
 func (s *service) reconcile() error {
 	list := s.keep()
-	backed, err := s.backed(list)
-	if err == nil {
-		err = s.apply(backed)
-	}
+	backed := s.backed(list)
+	err := s.apply(backed)
 	if err == nil {
 		err = s.sweep(list)
 	}
@@ -174,13 +178,13 @@ func (s *service) keep() []exports.Export {
 	return s.list
 }
 
-// backed are the exports whose volume has a device.
-func (s *service) backed(list []exports.Export) ([]tree.Backed, error) {
-	var out []tree.Backed
+// backed are the exports whose volume has a device and may be exported.
+func (s *service) backed(list []exports.Export) (out []tree.Backed) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.refused)
 	for _, e := range list {
-		s.mu.Lock()
 		k := s.keepers[e.Volume]
-		s.mu.Unlock()
 		if k == nil {
 			continue
 		}
@@ -188,20 +192,35 @@ func (s *service) backed(list []exports.Export) ([]tree.Backed, error) {
 		if !ok {
 			continue
 		}
-		b := tree.Backed{Export: e, Device: device}
-		if e.Protocol == exports.ProtocolISCSI {
-			text, err := os.ReadFile(filepath.Join(s.reservations, "aptpl_"+e.UUID.String()))
-			if err != nil && !errors.Is(err, os.ErrNotExist) {
-				return nil, fmt.Errorf("read reservations of volume %s: %w", e.Volume, err)
-			}
-			// A disk without the reservations that initiators rely on must not be exported.
-			if b.Reservations, err = tree.ParseReservations(string(text)); err != nil {
-				return nil, fmt.Errorf("volume %s: %w; the disk is not exported without them", e.Volume, err)
-			}
+		reservations, err := s.kept(e)
+		if err != nil {
+			s.refused[e.Volume] = err
+			continue
 		}
-		out = append(out, b)
+		out = append(out, tree.Backed{Export: e, Device: device, Reservations: reservations})
 	}
-	return out, nil
+	return out
+}
+
+// kept are the reservations of a disk that LIO has written down. Without those that initiators rely on it must not be
+// exported: two of them could write.
+func (s *service) kept(e exports.Export) ([]tree.Reservation, error) {
+	if e.Protocol != exports.ProtocolISCSI {
+		return nil, nil
+	}
+	path := filepath.Join(s.reservations, "aptpl_"+e.UUID.String())
+	text, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	var list []tree.Reservation
+	if err == nil {
+		list, err = tree.ParseReservations(string(text))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the disk is not exported without its persistent reservations (%s): %w", path, err)
+	}
+	return list, nil
 }
 
 func (s *service) apply(backed []tree.Backed) error {
@@ -282,6 +301,7 @@ func (s *service) stop(ctx context.Context, keep bool) error {
 func (s *service) clear(ctx context.Context) error {
 	gone := make(chan error, 1)
 	go func() {
+		<-s.idle // one at a time
 		err := s.apply(nil)
 		if err == nil {
 			err = s.sweep(nil)

@@ -35,6 +35,8 @@ func (s *service) show() {
 			}
 			switch {
 			case index < 0:
+			case s.refused[x.Volume] != nil:
+				state, message = stateFailed, s.refused[x.Volume].Error()
 			case !s.done[x.Volume] && s.problem != nil:
 				state, message = stateFailed, s.problem.Error()
 			case !s.done[x.Volume]:
