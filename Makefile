@@ -15,6 +15,7 @@ TEST_TOOLS  := $(RUN_TOOLS) gcc:gcc /usr/include/openssl/bio.h:libssl-dev /usr/i
                qemu-img:qemu-utils tpm2_nvread:tpm2-tools sbverify:sbsigntool mcopy:mtools fsck.fat:dosfstools \
                sgdisk:gdisk e2fsck:e2fsprogs mkfs.ext4:e2fsprogs mkswap:util-linux losetup:mount ip:iproute2 fio:fio openssl:openssl \
                pkcs11-tool:opensc softhsm2-util:softhsm2 cryptsetup:cryptsetup-bin \
+               nbdsh:python3-libnbd nbd-client:nbd-client \
                iscsi-test-cu:libiscsi-bin /usr/lib/x86_64-linux-gnu/qemu/block-iscsi.so:qemu-block-extra
 
 # What only the benches need: the servers that ours is measured against.

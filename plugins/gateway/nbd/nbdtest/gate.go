@@ -10,6 +10,27 @@ import (
 // Slow hides the fast paths of a backend: every request of it is parked.
 type Slow struct{ nbd.Backend }
 
+var (
+	_ nbd.StateReporter = Slow{}
+	_ nbd.Cacher        = Slow{}
+)
+
+// StateOf implements nbd.StateReporter; of a backend that does not, nothing is known.
+func (s Slow) StateOf(ctx context.Context, off, n uint64, one bool) ([]nbd.StateExtent, error) {
+	if r, ok := s.Backend.(nbd.StateReporter); ok {
+		return r.StateOf(ctx, off, n, one)
+	}
+	return []nbd.StateExtent{{Len: n}}, nil
+}
+
+// Cache implements nbd.Cacher; it is only a hint.
+func (s Slow) Cache(ctx context.Context, off, n uint64) error {
+	if c, ok := s.Backend.(nbd.Cacher); ok {
+		return c.Cache(ctx, off, n)
+	}
+	return nil
+}
+
 // Gate is a Memory in which reads at or behind From miss: they wait until Open is closed. Other
 // reads and all writes go straight through.
 type Gate struct {
