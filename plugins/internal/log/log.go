@@ -154,6 +154,7 @@ func (l *Log) poison(cause error) error {
 	l.mu.Lock()
 	l.signal()
 	l.mu.Unlock()
+	l.poke(orderAll) // Run ends with it
 	return *l.failure.Load()
 }
 
