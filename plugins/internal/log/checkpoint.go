@@ -200,7 +200,9 @@ func (l *Log) Checkpoint(ctx context.Context, from Cursor, dump func(io.Writer) 
 	l.mu.Unlock()
 	var dumped error
 	err := c.store(syncer{l}, l.sb, func(w io.Writer) error {
-		dumped = dump(w)
+		if dump != nil {
+			dumped = dump(w)
+		}
 		return dumped
 	}, func() error {
 		if l.mutant == mutantCheckpointEarly {

@@ -289,14 +289,8 @@ func TestCheckpointFallback(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			store("one")
-			store("three")
-			if reused {
-				if err := l.SetMark(l.Durable(), Mark{}); err != nil {
-					t.Fatal(err)
-				}
-				flush(t, l)
-				for range 2 * l.Size() / BlockSize {
+			lap := func(n int64) {
+				for range n / BlockSize {
 					if _, _, err := l.Append(block(1)); errors.Is(err, ErrWindowFull) {
 						if err := l.writeOut(false); err != nil {
 							t.Fatal(err)
@@ -304,6 +298,16 @@ func TestCheckpointFallback(t *testing.T) {
 					}
 				}
 				flush(t, l)
+			}
+			store("one")
+			lap(3 * testSegment)
+			store("three")
+			if reused {
+				if err := l.SetMark(l.Durable(), Mark{}); err != nil {
+					t.Fatal(err)
+				}
+				flush(t, l)
+				lap(2 * l.Size())
 			}
 			d.Corrupt(l.sb.Checkpoint[l.generation%2].Off + BlockSize + 1)
 			l, err := Open(d, Options{MaxAge: -1})
@@ -396,7 +400,7 @@ func TestReadersWithoutLocks(t *testing.T) {
 		pos, _, err := l.Append(Record{Kind: Write, Off: b * BlockSize, Len: BlockSize, Data: payload(b, n)})
 		switch {
 		case errors.Is(err, ErrWindowFull):
-			err = l.WaitRoom(ctx, BlockSize, false)
+			err = l.WaitRoom(ctx, BlockSize, true) // room in the log is made here
 		case errors.Is(err, ErrLogFull):
 			free(t, l)
 			err = nil
