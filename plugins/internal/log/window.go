@@ -48,12 +48,6 @@ func (w *window) read(p []byte, pos int64) bool {
 	return pos >= w.young.Load()
 }
 
-// copyTorn copies what another goroutine may be overwriting: the caller finds out and does not
-// use the copy. The race detector is right about it and need not say so.
-//
-//go:norace
-func copyTorn(dst, src []byte) { copy(dst, src) }
-
 // wordAt is an 8-byte word of shared memory that is stored and read whole. p is aligned.
 func wordAt(p []byte, off int) *atomic.Uint64 {
 	return (*atomic.Uint64)(unsafe.Pointer(&p[off : off+8][0]))
