@@ -51,6 +51,7 @@ type crash struct {
 	kill      bool // processes are killed, else the power goes
 	forgetful bool // the window is lost with the process
 	unsynced  bool // the disk's Sync does nothing: fdatasync removed
+	wired     bool // clients come through the NBD server
 	v         *Volume
 }
 
@@ -143,11 +144,16 @@ func (c *crash) live(ctx context.Context) (err error) {
 	meddling.Go(func() { c.meddle(ctx, meddler, stop) })
 	errs := make([]error, len(c.trackers))
 	var clients sync.WaitGroup
+	ports, end, err := c.ports(ctx)
+	if err != nil {
+		return err
+	}
 	for i, t := range c.trackers {
 		r := rand.New(rand.NewPCG(c.r.Uint64(), 3))
-		clients.Go(func() { errs[i] = c.client(ctx, t, r) })
+		clients.Go(func() { errs[i] = c.client(ctx, ports[i], t, r) })
 	}
 	clients.Wait()
+	end()
 	close(stop)
 	meddling.Wait()
 	c.crash()
@@ -201,20 +207,29 @@ func (c *crash) meddle(ctx context.Context, r *rand.Rand, stop <-chan struct{}) 
 	}
 }
 
+// ports are the clients' ways to the volume.
+func (c *crash) ports(ctx context.Context) ([]port, func(), error) {
+	if c.wired {
+		return serve(ctx, c.v, len(c.trackers))
+	}
+	list := make([]port, len(c.trackers))
+	for i := range list {
+		list[i] = direct{c.v}
+	}
+	return list, func() {}, nil
+}
+
 // client works on its range until the volume fails. Everything it reads must be what it wrote.
-func (c *crash) client(ctx context.Context, t *tracker, r *rand.Rand) error {
-	v := c.v
+func (c *crash) client(ctx context.Context, p port, t *tracker, r *rand.Rand) error {
 	for i := 0; ; i++ {
 		off, n := t.next(r)
+		durable := r.IntN(8) == 0
 		var err error
 		switch k := r.IntN(20); {
 		case k < 9:
-			p := pattern(byte(r.Uint32()), int(n))
-			t.change(off, p, false)
-			if !v.TryWriteAt(p, off) {
-				err = v.WriteAt(ctx, p, off, r.IntN(8) == 0)
-			}
-			if err == nil {
+			data := pattern(byte(r.Uint32()), int(n))
+			t.change(off, data, false)
+			if err = p.write(ctx, data, off, durable); err == nil {
 				t.ack()
 			}
 		case k < 11:
@@ -223,41 +238,35 @@ func (c *crash) client(ctx context.Context, t *tracker, r *rand.Rand) error {
 				continue
 			}
 			t.change(first, make([]byte, end-first), true)
-			if err = v.Zero(ctx, first, end-first, r.IntN(8) == 0); err == nil {
+			if err = p.zero(ctx, first, end-first, durable); err == nil {
 				t.ack()
 			}
 		case k < 18:
-			p := make([]byte, n)
-			if !v.TryReadAt(p, off) {
-				if err = v.ReadAt(ctx, p, off); errors.Is(err, simdisk.ErrPower) {
-					return nil
-				}
-			}
-			if err == nil && !bytes.Equal(p, t.data[off-t.off:off-t.off+n]) {
-				return fmt.Errorf("read %d+%d differs at %d", off, n, differs(p, t.data[off-t.off:off-t.off+n]))
+			got, want := make([]byte, n), t.data[off-t.off:off-t.off+n]
+			if err = p.read(ctx, got, off); err == nil && !bytes.Equal(got, want) {
+				return fmt.Errorf("read %d+%d differs at %d", off, n, differs(got, want))
 			}
 		default:
-			err = c.flush(ctx)
+			err = c.flush(ctx, p)
 		}
-		switch {
-		case err == nil:
-		case errors.Is(err, log.ErrPoisoned), errors.Is(err, simdisk.ErrPower):
-			return nil
-		default:
+		if err != nil && c.v.log.Err() != nil {
+			return nil // the disk is gone
+		}
+		if err != nil {
 			return fmt.Errorf("operation %d: %w", i, err)
 		}
 	}
 }
 
 // flush covers what every client had acknowledged before.
-func (c *crash) flush(ctx context.Context) error {
+func (c *crash) flush(ctx context.Context, p port) error {
 	acked := make([]int, len(c.trackers))
 	for i, t := range c.trackers {
 		t.mu.Lock()
 		acked[i] = t.acked
 		t.mu.Unlock()
 	}
-	if err := c.v.Flush(ctx); err != nil {
+	if err := p.flush(ctx); err != nil {
 		return err
 	}
 	for i, t := range c.trackers {
@@ -316,12 +325,22 @@ func (c *crash) checkStore(ctx context.Context) error {
 
 const lives = 6
 
+// historyOf alternates between callers of the package and clients of the NBD server, of which there may be several.
+func historyOf(seed uint64, kill bool) *crash {
+	c := newCrash(seed, kill, 1<<(seed%3))
+	c.wired = seed%2 == 1
+	return c
+}
+
 // crashes runs histories until n crashes have been lived through, and returns how many histories ended in a loss.
 func crashes(t *testing.T, n int, kill bool) (lost int) {
 	t.Helper()
+	if testing.Short() {
+		n /= 4
+	}
 	for i := 0; i*lives < n; i++ {
 		s := *seed + uint64(i)
-		if err := newCrash(s, kill, 1<<(i%3)).run(lives); err != nil {
+		if err := historyOf(s, kill).run(lives); err != nil {
 			lost++
 			t.Errorf("seed %d: %v", s, err)
 		}
