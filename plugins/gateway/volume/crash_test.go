@@ -249,13 +249,19 @@ func (c *crash) client(ctx context.Context, p port, t *tracker, r *rand.Rand) er
 		default:
 			err = c.flush(ctx, p)
 		}
-		if err != nil && c.v.log.Err() != nil {
-			return nil // the disk is gone
+		if err != nil && c.dead() {
+			return nil
 		}
 		if err != nil {
 			return fmt.Errorf("operation %d: %w", i, err)
 		}
 	}
+}
+
+// dead reports whether the disk has no power any more.
+func (c *crash) dead() bool {
+	_, err := c.disk.ReadAt(make([]byte, simdisk.Sector), 0)
+	return errors.Is(err, simdisk.ErrPower)
 }
 
 // flush covers what every client had acknowledged before.
