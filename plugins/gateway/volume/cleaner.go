@@ -74,6 +74,9 @@ func (v *Volume) tidyUp() error {
 			return err
 		}
 	}
+	if err := v.forget(); err != nil {
+		return err
+	}
 	if n := v.clean.plan(v.log.Free()); n > 0 {
 		freed, err := v.free(n, true)
 		if err != nil {
@@ -141,6 +144,38 @@ func (v *Volume) free(n int64, second bool) (int64, error) {
 	return next.Pos - tail.Pos - kept, nil
 }
 
+// forget drops what the index remembers of the store's manifest, when that is much.
+func (v *Volume) forget() error {
+	v.mu.Lock()
+	much := v.noted > maxNoted
+	if much {
+		v.noted = 0
+	}
+	v.mu.Unlock()
+	if !much {
+		return nil
+	}
+	return v.eachEntry(func(_, _ uint64, e index.Entry) index.Entry {
+		if e == index.Nothing {
+			return 0
+		}
+		return e
+	})
+}
+
+// eachEntry sweeps the index, a little at a time under the lock.
+func (v *Volume) eachEntry(visit func(block, n uint64, e index.Entry) index.Entry) error {
+	for c, more := uint64(0), true; more; {
+		v.mu.Lock()
+		c, more = v.index.Sweep(c, sweepBudget, visit)
+		v.mu.Unlock()
+		if v.ctx.Err() != nil {
+			return v.ctx.Err()
+		}
+	}
+	return nil
+}
+
 // kept is a block that gets a second chance.
 type kept struct {
 	block uint64
@@ -168,13 +203,8 @@ func (v *Volume) sweep(tail int64, second bool) (int64, error) {
 		}
 		return 0
 	}
-	for c, more := uint64(0), true; more; {
-		v.mu.Lock()
-		c, more = v.index.Sweep(c, sweepBudget, visit)
-		v.mu.Unlock()
-		if v.ctx.Err() != nil {
-			return 0, v.ctx.Err()
-		}
+	if err := v.eachEntry(visit); err != nil {
+		return 0, err
 	}
 	// In the order of the log, as they are likely to lie near each other.
 	slices.SortFunc(keep, func(a, b kept) int { return cmp.Compare(v.pos(a.entry), v.pos(b.entry)) })

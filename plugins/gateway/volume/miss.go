@@ -151,7 +151,7 @@ func (v *Volume) tryFill(f *flight, cell uint64, sums []uint32) error {
 		entry = index.Ahead
 	}
 	v.flights.mu.Unlock()
-	if v.log.Free() < v.clean.least {
+	if f.mask != 0 && v.log.Free() < v.clean.least {
 		return log.ErrLogFull // what clients write needs the room
 	}
 	v.mu.Lock()
@@ -178,6 +178,33 @@ func (v *Volume) tryFill(f *flight, cell uint64, sums []uint32) error {
 			return err
 		}
 		i = j
+	}
+	return v.noteNothing(cell, f.mask)
+}
+
+// maxNoted bounds the cells of which the index remembers that the store has nothing, or not all, of them.
+const maxNoted = 16 << 10
+
+// noteNothing remembers which blocks of a cell the store does not have, so that it is asked once. It needs mu.
+func (v *Volume) noteNothing(cell uint64, mask uint16) error {
+	first := cell * cellBlocks
+	n := min(cellBlocks, v.index.Blocks()-first)
+	if mask == 1<<cellBlocks-1 {
+		return nil
+	}
+	if err := v.index.Prepare(first, n); err != nil {
+		return err
+	}
+	if e, span := v.index.Lookup(first); e == 0 && span >= cellBlocks && mask == 0 {
+		v.index.Fill(first, n, index.Nothing)
+	}
+	for i := range n {
+		if mask&(1<<i) == 0 && v.index.Get(first+i) == 0 {
+			v.index.Set(first+i, index.Nothing)
+		}
+	}
+	if v.noted++; v.noted > maxNoted {
+		poke(v.tidy)
 	}
 	return nil
 }

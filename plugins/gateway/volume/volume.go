@@ -116,6 +116,7 @@ type Volume struct {
 	over  overlay
 	head  atomic.Int64 // end of what was appended
 	dirty atomic.Int64 // end of the last record that the store does not have
+	noted int          // cells with index.Nothing
 	poked int64        // head when the cleaner was last told of it
 
 	flights  flights

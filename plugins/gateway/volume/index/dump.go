@@ -35,7 +35,7 @@ func (x *Index) Dump(w io.Writer) error {
 		whole, uniform := x.Snapshot(c, out)
 		first := c * BlocksPerChunk
 		if uniform {
-			if whole.IsZero() {
+			if whole.Placed() {
 				d.zero(first, min(BlocksPerChunk, x.Blocks()-first), whole)
 			}
 			continue
@@ -108,7 +108,7 @@ func (d *dumper) cell(first uint64, entries []Entry) {
 		switch {
 		case e.IsData():
 			mask |= 1 << i
-		case e.IsZero():
+		case e.Placed():
 			d.zero(first+uint64(i), 1, e)
 		}
 	}

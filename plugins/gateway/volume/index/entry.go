@@ -17,6 +17,10 @@ const (
 	// Patched is a block of the store with newer byte ranges over it; the owner knows those.
 	Patched Entry = 3 << 62
 
+	// Nothing is a block that the store is known to hold nothing of. It is no more than a memory of the manifest's
+	// answer: it may be forgotten at any time, and dumps leave it out.
+	Nothing = kindZero | clean
+
 	clean Entry = 1 << 61
 	hot   Entry = 1 << 60
 	ahead Entry = 1 << 59
@@ -59,7 +63,7 @@ func (e Entry) IsAhead() bool { return e&ahead != 0 }
 func (e Entry) Place() uint32 { return uint32(e) }
 
 // Placed reports whether the entry refers to the log.
-func (e Entry) Placed() bool { return e.IsData() || e.IsZero() }
+func (e Entry) Placed() bool { return e.IsData() || e.IsZero() && e != Nothing }
 
 // Matches reports whether a block with this CRC-32C can be the one the entry means.
 func (e Entry) Matches(sum uint32) bool { return uint32(e>>32)&sumMask == sum&sumMask }

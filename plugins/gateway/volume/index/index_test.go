@@ -47,10 +47,7 @@ func TestModel(t *testing.T) {
 					model[first+uint64(i)] = Dirty(place+uint32(i), s)
 				}
 			case k < 12:
-				e := Zero(place)
-				if k < 10 {
-					e = 0
-				}
+				e := [...]Entry{Zero(place), 0, Nothing}[r.IntN(3)]
 				must(t, x.PrepareZero())
 				x.Fill(first, n, e)
 				for i := range n {
@@ -120,7 +117,7 @@ func reload(t *testing.T, x *Index, model []Entry) *Index {
 	next := mustNew(t, x.Blocks())
 	must(t, next.Load(bytes.NewReader(b.Bytes()), func(Entry) bool { return true }))
 	for i := range model {
-		if model[i].IsPatched() {
+		if model[i].IsPatched() || model[i] == Nothing {
 			model[i] = 0
 		}
 	}

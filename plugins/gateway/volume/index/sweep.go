@@ -4,7 +4,7 @@ package index
 // returns. n is how many blocks an entry stands for. It ends after about budget words and returns the
 // chunk to go on with, or false when it has seen all. Nodes left without entries are freed.
 //
-// visit may only keep an entry, replace data by data or absent, or replace zero by absent.
+// visit may only keep an entry, replace data by data or absent, or replace zeroes by absent.
 func (x *Index) Sweep(chunk uint64, budget int, visit func(block, n uint64, e Entry) Entry) (next uint64, more bool) {
 	root := *x.root.Load()
 	for ; chunk < uint64(len(root)); chunk++ {
