@@ -25,6 +25,7 @@ type flight struct {
 	data       []byte
 	mask       uint16 // blocks that the store holds; the others are zero
 	generation uint64
+	empty      bool // data was not needed and is zeroes: only blocks outside mask are what they seem
 	err        error
 	ahead      bool // under flights.mu
 }
@@ -53,7 +54,7 @@ func (v *Volume) begin(cell uint64, ahead bool) *flight {
 	defer v.flights.mu.Unlock()
 	f := v.flights.cells[cell]
 	switch {
-	case f != nil && !(f.landed() && v.remote.Generation(cell) != f.generation):
+	case f != nil && !(f.landed() && (f.empty || v.remote.Generation(cell) != f.generation)):
 		if f.ahead && !ahead {
 			f.ahead = false
 			v.flights.ahead--
@@ -90,7 +91,7 @@ func (v *Volume) fetch(ctx context.Context, cell uint64) (*flight, error) {
 func (v *Volume) fly(f *flight, cell uint64) {
 	ctx, cancel := context.WithTimeout(v.ctx, v.o.ReadTimeout)
 	defer cancel()
-	f.data, f.mask, f.generation, f.err = v.remote.Cell(ctx, cell)
+	v.load(ctx, f, cell)
 	if errors.Is(f.err, context.DeadlineExceeded) {
 		f.err = fmt.Errorf("store does not answer: %w", f.err)
 	}
@@ -106,6 +107,33 @@ func (v *Volume) fly(f *flight, cell uint64) {
 		delete(v.flights.cells, cell)
 	}
 	v.flights.mu.Unlock()
+}
+
+// load gets a cell's data, unless nothing of what the store has of it is missing here.
+func (v *Volume) load(ctx context.Context, f *flight, cell uint64) {
+	f.generation = v.remote.Generation(cell)
+	if f.mask, f.err = v.remote.Mask(ctx, cell); f.err != nil {
+		return
+	}
+	if f.mask&v.missing(cell) == 0 {
+		f.data, f.empty = zeroCell[:], true
+		return
+	}
+	f.data, f.mask, f.generation, f.err = v.remote.Cell(ctx, cell)
+}
+
+var zeroCell [cellSize]byte
+
+// missing returns the blocks of a cell that are not here as a whole.
+func (v *Volume) missing(cell uint64) (mask uint16) {
+	for i := range uint64(cellBlocks) {
+		if b := cell*cellBlocks + i; b < v.index.Blocks() {
+			if e := v.index.Get(b); e == 0 || e.IsPatched() {
+				mask |= 1 << i
+			}
+		}
+	}
+	return mask
 }
 
 // keepCell keeps what was fetched in the log, and merges the blocks with patches.
@@ -151,7 +179,7 @@ func (v *Volume) tryFill(f *flight, cell uint64, sums []uint32) error {
 		entry = index.Ahead
 	}
 	v.flights.mu.Unlock()
-	if f.mask != 0 && v.log.Free() < v.clean.least {
+	if !f.empty && f.mask != 0 && v.log.Free() < v.clean.least {
 		return log.ErrLogFull // what clients write needs the room
 	}
 	v.mu.Lock()
@@ -162,8 +190,11 @@ func (v *Volume) tryFill(f *flight, cell uint64, sums []uint32) error {
 		return errChanged
 	}
 	missing := func(i uint64) bool {
+		if f.empty || f.mask&(1<<i) == 0 {
+			return false
+		}
 		e := v.index.Get(cell*cellBlocks + i)
-		return f.mask&(1<<i) != 0 && (e == 0 || v.o.mutant == mutantStaleFill || e.IsPatched() && v.o.mutant == mutantPatchLost)
+		return e == 0 || v.o.mutant == mutantStaleFill || e.IsPatched() && v.o.mutant == mutantPatchLost
 	}
 	for i := uint64(0); i < cellBlocks; i++ {
 		j := i

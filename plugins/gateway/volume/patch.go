@@ -222,6 +222,9 @@ func (v *Volume) readPatched(ctx context.Context, p []byte, block uint64) (bool,
 	if err != nil {
 		return false, err
 	}
+	if f.empty && f.mask&(1<<(block%cellBlocks)) != 0 {
+		return false, nil // it was patched after the fetch had begun
+	}
 	copy(p, f.data[block%cellBlocks*blockSize:])
 	switch err := v.overlayOn(p, list); {
 	case errors.Is(err, log.ErrGone):
@@ -246,7 +249,7 @@ func (v *Volume) overlayOn(p []byte, list []patch) error {
 // so it may happen at any time.
 func (v *Volume) merge(f *flight, block uint64, s *scratch) error {
 	list := v.over.get(block)
-	if len(list) == 0 {
+	if len(list) == 0 || f.empty && f.mask&(1<<(block%cellBlocks)) != 0 {
 		return nil
 	}
 	base := s.block()

@@ -227,7 +227,8 @@ func (v *Volume) readStore(ctx context.Context, p []byte, block uint64, in int64
 	last := block + uint64(in+n-1)/blockSize
 	// A block counts if it is not here still, or here as the copy that was just fetched.
 	for b := block; b <= last; b++ {
-		if e := v.index.Get(b); e != 0 && !e.IsClean() {
+		e := v.index.Get(b)
+		if e != 0 && !e.IsClean() || f.empty && f.mask&(1<<(b%cellBlocks)) != 0 {
 			if n = int64(b-block)*blockSize - in; n <= 0 {
 				return 0, false, nil
 			}
