@@ -19,6 +19,7 @@ import (
 	"github.com/ratchetos/ratchet/core/plugin"
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
 	"github.com/ratchetos/ratchet/plugins/gateway/nbd/nbdtest"
+	"github.com/ratchetos/ratchet/plugins/internal/log"
 )
 
 const childConfig = "RATCHET_TEST_GATEWAY"
@@ -44,8 +45,12 @@ func child(section []byte) error {
 		return err
 	}
 	handles := map[string]plugin.Handle{}
-	for i, want := range []string{wantListener(0), wantDisk(0), wantStore(0)} {
-		handles[want] = plugin.Handle{Name: want, ID: "test", File: os.NewFile(uintptr(3+i), want)}
+	for i, want := range []string{wantListener(0), wantDisk(0), wantStore(0), wantRing(boxName)} {
+		h := plugin.Handle{Name: want, ID: "test", File: os.NewFile(uintptr(3+i), want)}
+		if want == wantRing(boxName) {
+			h.Size = boxRing
+		}
+		handles[want] = h
 	}
 	if err := f.Start(stop, &plugin.Session{Handles: handles, Report: func(plugin.Event) {}, Log: slog.New(slog.DiscardHandler)}); err != nil {
 		return err
@@ -54,17 +59,20 @@ func child(section []byte) error {
 	return f.Stop(context.Background())
 }
 
-// box is the hardware of one gateway: a disk, a store's directory and a listening socket that, as in
-// core, outlive the process.
+// box is the hardware of one gateway: a disk, a store's directory, a listening socket and the memory of
+// the acknowledgement ring that, as in core, outlive the process.
 type box struct {
 	t        *testing.T
 	section  []byte
 	disk     string
 	store    string
 	listener *net.UnixListener
+	ring     *os.File
 }
 
 const (
+	boxName   = "demo"
+	boxRing   = 8<<20 + log.BlockSize // its first page is the header
 	boxVolume = 16 << 20
 	boxDisk   = 40 << 20
 )
@@ -83,9 +91,18 @@ func newBox(t *testing.T, store string) *box {
 	}
 	t.Cleanup(func() { l.Close() })
 	b.listener = l
+	fd, err := unix.MemfdCreate("ring", unix.MFD_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.ring = os.NewFile(uintptr(fd), "ring")
+	t.Cleanup(func() { b.ring.Close() })
+	if err := b.ring.Truncate(boxRing); err != nil {
+		t.Fatal(err)
+	}
 	b.section = section(t, map[string]any{
 		"volumes": []any{map[string]any{
-			"name": "demo", "size": boxVolume, "disk": "file:" + b.disk,
+			"name": boxName, "ring": 8 << 20, "size": boxVolume, "disk": "file:" + b.disk,
 			"store":  map[string]any{"driver": "dir", "path": store},
 			"upload": map[string]any{"max_age": "20ms"},
 		}},
@@ -118,6 +135,16 @@ func (b *box) files() (listener, disk, store *os.File) {
 	return listener, disk, store
 }
 
+// ringFile is a descriptor of the ring for a gateway to keep.
+func (b *box) ringFile() *os.File {
+	b.t.Helper()
+	fd, err := unix.FcntlInt(b.ring.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return os.NewFile(uintptr(fd), "ring")
+}
+
 // spawn starts a gateway process on the box.
 func (b *box) spawn() *exec.Cmd {
 	b.t.Helper()
@@ -127,7 +154,7 @@ func (b *box) spawn() *exec.Cmd {
 	defer s.Close()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), childConfig+"="+string(b.section))
-	cmd.ExtraFiles = []*os.File{l, d, s}
+	cmd.ExtraFiles = []*os.File{l, d, s, b.ring}
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		b.t.Fatal(err)
@@ -149,7 +176,7 @@ func (b *box) startWith(f *Feature) *Feature {
 	l, d, s := b.files()
 	events := make(chan *pluginpb.Event, 1)
 	err := f.Start(b.t.Context(), &plugin.Session{
-		Handles: map[string]plugin.Handle{wantListener(0): {File: l}, wantDisk(0): {File: d, ID: "serial:test"}, wantStore(0): {File: s}},
+		Handles: map[string]plugin.Handle{wantListener(0): {File: l}, wantDisk(0): {File: d, ID: "serial:test"}, wantStore(0): {File: s}, wantRing(boxName): {File: b.ringFile(), Size: boxRing}},
 		Log:     slog.New(slog.DiscardHandler),
 		Report: func(e plugin.Event) {
 			select {
