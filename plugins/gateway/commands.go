@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ratchetos/ratchet/core/pipeline"
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
 	"github.com/ratchetos/ratchet/plugins/gateway/api"
 	"github.com/ratchetos/ratchet/plugins/gateway/nbd"
@@ -29,6 +30,7 @@ func commands() []command {
 		{&pluginpb.Method{Name: api.MethodShow, Summary: "one volume", ReadOnly: true}, (*Feature).showVolume},
 		{&pluginpb.Method{Name: api.MethodStats, Summary: "requests and latencies of one volume", ReadOnly: true}, (*Feature).stats},
 		{&pluginpb.Method{Name: api.MethodAttach, Summary: "how clients reach one volume", ReadOnly: true}, (*Feature).attach},
+		{&pluginpb.Method{Name: pipeline.MethodShow, Summary: "uploads and read-aheads by stage", ReadOnly: true}, (*Feature).showPipelines},
 		{&pluginpb.Method{Name: api.MethodFlush, Summary: "upload what has been written and wait for it"}, (*Feature).flush},
 	}
 }

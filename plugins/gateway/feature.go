@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"sync"
 
+	"github.com/ratchetos/ratchet/core/pipeline"
 	"github.com/ratchetos/ratchet/core/plugin"
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
 	"github.com/ratchetos/ratchet/plugins/gateway/target/loopback"
@@ -15,16 +16,17 @@ import (
 
 // Feature is the gateway plugin.
 type Feature struct {
-	mu      sync.Mutex
-	section plugin.Section
-	session *plugin.Session // nil while stopped
-	runners []*runner       // in the order of the configuration
-	faces   *faces
-	changed chan struct{}
-	stop    context.CancelFunc
-	work    sync.WaitGroup
-	unserve context.CancelFunc // ends the servers alone
-	servers sync.WaitGroup
+	mu        sync.Mutex
+	section   plugin.Section
+	session   *plugin.Session     // nil while stopped
+	runners   []*runner           // in the order of the configuration
+	pipelines *pipeline.Scheduler // of all volumes; nil before the first start
+	faces     *faces
+	changed   chan struct{}
+	stop      context.CancelFunc
+	work      sync.WaitGroup
+	unserve   context.CancelFunc // ends the servers alone
+	servers   sync.WaitGroup
 	// Connections from the process before, and those for the next.
 	inherited, legacy legacy
 }
@@ -108,10 +110,11 @@ func (f *Feature) Start(_ context.Context, s *plugin.Session) error {
 // runnersOf makes a runner for every volume, with what core handed out for it.
 func (f *Feature) runnersOf(c Config) error {
 	handles := f.session.Handles
+	f.pipelines = newPipelines()
 	for i, vc := range c.Volumes {
 		r := &runner{
 			config: vc, disk: handles[wantDisk(c.diskOf(i))], cached: handles[wantCached(c.diskOf(i))], ring: handles[wantRing(vc.Name)],
-			dir: handles[wantStore(i)], faces: f.faces, log: f.session.Log, state: stateStarting, changed: f.poke,
+			dir: handles[wantStore(i)], pipelines: f.pipelines, faces: f.faces, log: f.session.Log, state: stateStarting, changed: f.poke,
 		}
 		if r.disk.File == nil {
 			return fmt.Errorf("core handed out no disk for volume %s", vc.Name)

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ratchetos/ratchet/core/pipeline"
 	"github.com/ratchetos/ratchet/core/plugin"
 	"github.com/ratchetos/ratchet/hw/disk"
 	"github.com/ratchetos/ratchet/plugins/gateway/nbd"
@@ -35,15 +36,16 @@ const (
 
 // runner brings one volume up and keeps it exported.
 type runner struct {
-	config  VolumeConfig
-	disk    plugin.Handle
-	cached  plugin.Handle // the disk once more, for reads through the page cache
-	ring    plugin.Handle // memory that outlives the process
-	dir     plugin.Handle // of a dir store
-	key     []byte        // of encryption, nil for none
-	faces   *faces
-	log     *slog.Logger
-	changed func() // something worth reporting happened
+	config    VolumeConfig
+	disk      plugin.Handle
+	cached    plugin.Handle // the disk once more, for reads through the page cache
+	ring      plugin.Handle // memory that outlives the process
+	dir       plugin.Handle // of a dir store
+	key       []byte        // of encryption, nil for none
+	pipelines *pipeline.Scheduler
+	faces     *faces
+	log       *slog.Logger
+	changed   func() // something worth reporting happened
 
 	mu      sync.Mutex
 	state   string // before volume is set
@@ -149,6 +151,7 @@ func (r *runner) bringUp(ctx context.Context) (*volume.Volume, error) {
 		Name: r.config.Name, Size: int64(r.config.Size), Disk: d, Store: r.store, Log: r.log,
 		Window: window, Secret: r.key, ReadAhead: r.readAhead(), MaxAge: time.Duration(r.config.Upload.MaxAge),
 		MaxBatch: int64(r.config.Upload.MaxBatch), ReadTimeout: time.Duration(r.config.ReadTimeout), Hold: r.config.Upload.Hold,
+		Pipelines: r.pipelines,
 	})
 }
 

@@ -21,7 +21,10 @@ func (f *Feature) show(ctx context.Context) {
 	tick := time.NewTicker(showEvery)
 	defer tick.Stop()
 	for {
-		f.session.Report(event(f.runners))
+		e := event(f.runners)
+		pipelines := f.pipelines.Snapshot()
+		e.Tables, e.Gauges = append(e.Tables, pipelineTable(pipelines)), append(e.Gauges, pipelineGauges(pipelines)...)
+		f.session.Report(e)
 		select {
 		case <-tick.C:
 		case <-f.changed:
