@@ -91,11 +91,10 @@ func (s *counterSuite) fatStick(t *testing.T) {
 	m := boot(t, o)
 	m.released("provisioned")
 	m.login()
-	m.ctl("recovery", "enter")
-	m.off()
-
-	m = boot(t, o)
+	m.ctl("recovery", "enter", "--reboot")
 	_, err := m.Expect(within(t, bootLimit), `Recovery console: it was asked for before the restart`)
+	must(t, err)
+	_, err = m.ExpectLine(within(t, stepLimit), `device +serial:stick RELEASED ok`) // usb-storage takes its time
 	must(t, err)
 	m.answers(`recovery> `, "reflash B")
 	done, err := m.ExpectLine(within(t, bootLimit), `slot B holds image .*|not done: .*`)
