@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -68,6 +69,51 @@ type box struct {
 	store    string
 	listener *net.UnixListener
 	ring     *os.File
+	tenants  int       // volumes on the disk; 0 is one
+	host     *fakeHost // nil for none
+}
+
+// fakeHost is core's key-value space.
+type fakeHost struct {
+	plugin.Host
+	mu   sync.Mutex
+	keys map[string][]byte
+}
+
+func newHost() *fakeHost { return &fakeHost{keys: map[string][]byte{}} }
+
+func (h *fakeHost) Get(_ context.Context, key string) ([]byte, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.keys[key], nil
+}
+
+func (h *fakeHost) Put(_ context.Context, key string, value []byte) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.keys[key] = value
+	return nil
+}
+
+// grow makes the disk larger.
+func (b *box) grow(size int64) {
+	b.t.Helper()
+	if err := os.Truncate(b.disk, size); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// export connects to an export that is not the box's own volume.
+func (b *box) export(name string) *nbdtest.Client {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.t.Context(), 10*time.Second)
+	defer cancel()
+	c, err := nbdtest.Dial(ctx, "unix", b.listener.Addr().String(), name, nbdtest.Options{})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(c.Abandon)
+	return c
 }
 
 const (
@@ -175,8 +221,18 @@ func (b *box) startWith(f *Feature) *Feature {
 	}
 	l, d, s := b.files()
 	events := make(chan *pluginpb.Event, 1)
-	err := f.Start(b.t.Context(), &plugin.Session{
-		Handles: map[string]plugin.Handle{wantListener(0): {File: l}, wantDisk(0): {File: d, ID: "serial:test"}, wantStore(0): {File: s}, wantRing(boxName): {File: b.ringFile(), Size: boxRing}},
+	handles := map[string]plugin.Handle{
+		wantListener(0): {File: l}, wantDisk(0): {File: d, ID: "serial:test"}, wantStore(0): {File: s}, wantRing(boxName): {File: b.ringFile(), Size: boxRing},
+	}
+	for i := 1; i < b.tenants; i++ {
+		dir, err := os.Open(b.store)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		handles[wantStore(i)] = plugin.Handle{File: dir}
+	}
+	session := &plugin.Session{
+		Handles: handles,
 		Log:     slog.New(slog.DiscardHandler),
 		Report: func(e plugin.Event) {
 			select {
@@ -184,8 +240,11 @@ func (b *box) startWith(f *Feature) *Feature {
 			default:
 			}
 		},
-	})
-	if err != nil {
+	}
+	if b.host != nil {
+		session.Host = b.host
+	}
+	if err := f.Start(b.t.Context(), session); err != nil {
 		b.t.Fatal(err)
 	}
 	b.t.Cleanup(func() { _ = f.Stop(context.Background()) })

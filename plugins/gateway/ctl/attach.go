@@ -52,6 +52,9 @@ func attachInfo(app App) *cobra.Command {
 // waysTo lists what works, listener by listener.
 func waysTo(a api.Attach, host string) []way {
 	var ways []way
+	if a.Token {
+		a.Export += "@TOKEN" // ratchetctl volume token make shows the secret, once
+	}
 	for _, l := range a.Listeners {
 		switch {
 		case l.Network == "unix":
