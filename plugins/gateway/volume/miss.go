@@ -61,7 +61,7 @@ func (v *Volume) begin(cell uint64, ahead bool) *flight {
 	defer v.flights.mu.Unlock()
 	f := v.flights.cells[cell]
 	switch {
-	case f != nil && !(f.landed() && v.remote.Generation(cell) != f.generation):
+	case f != nil && (!f.landed() || v.remote.Generation(cell) == f.generation):
 		if f.ahead && !ahead {
 			f.ahead = false
 			v.flights.ahead--
