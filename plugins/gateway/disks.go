@@ -126,6 +126,9 @@ type part struct {
 	size   int64
 }
 
+// leastPart is of no use to anybody, but a small disk is what it is.
+const leastPart = 8 << 20
+
 // divide gives each of the volumes its cache_size, or its share of what the others leave.
 func divide(free int64, volumes []VolumeConfig) []part {
 	weights := int64(0)
@@ -141,7 +144,7 @@ func divide(free int64, volumes []VolumeConfig) []part {
 		size := int64(v.CacheSize)
 		if size == 0 {
 			// The least is asked for even if it is not there, so that the error names the volume.
-			size = max(free*int64(v.Share)/weights, minCache)
+			size = max(free*int64(v.Share)/weights, leastPart)
 		}
 		parts = append(parts, part{v.Name, v.Share, size})
 	}
