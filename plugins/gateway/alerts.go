@@ -66,8 +66,10 @@ func alertsOf(v api.Volume) (list []alert) {
 // alerts finds what nobody uses any more.
 func (d *localDisk) alerts() (list []alert) {
 	for _, name := range d.orphans() {
-		list = append(list, alert{name, warning, "is not configured and has space on " + d.handle.ID,
-			"configure it again, or give the space back, with what is not uploaded: ratchetctl volume release " + name})
+		list = append(list, alert{
+			name, warning, "is not configured and has space on " + d.handle.ID,
+			"configure it again, or give the space back, with what is not uploaded: ratchetctl volume release " + name,
+		})
 	}
 	return list
 }

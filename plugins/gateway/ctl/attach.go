@@ -79,7 +79,7 @@ func hostFor(listen, host string) string {
 	if err != nil {
 		return listen
 	}
-	if ip := net.ParseIP(own); own != "" && !(ip != nil && ip.IsUnspecified()) {
+	if ip := net.ParseIP(own); own != "" && (ip == nil || !ip.IsUnspecified()) {
 		host = own
 	}
 	if host == "" {
