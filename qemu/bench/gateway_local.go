@@ -117,7 +117,7 @@ func (s *session) gatewayLocal(ctx context.Context) (err error) {
 	for _, j := range s.localJobs(size) {
 		failed = append(failed, s.local(ctx, j, targets))
 	}
-	return errors.Join(append(failed, s.uploadCost(ctx))...)
+	return errors.Join(append(failed, s.freeFlush(ctx, own), s.uploadCost(ctx))...)
 }
 
 // warm reads all of every target once. What was written through the page cache is in it already and what was written
@@ -155,6 +155,28 @@ func (s *session) local(ctx context.Context, j localJob, targets map[string]*tar
 		s.figures.Record("gateway."+j.name+"."+name, Figure{Value: medianOf(r, iops), Unit: "op/s", N: n})
 		s.figures.Record("gateway."+j.name+"_cpu."+name, Figure{Value: medianOf(r, cpu), Unit: "us/op", N: n})
 	}
+	return nil
+}
+
+// freeFlush compares sixteen clients that write and flush with the same on a disk in memory, where a FLUSH costs its
+// messages and its share of the log's work, and no wait for a device.
+func (s *session) freeFlush(ctx context.Context, own *target) error {
+	dir, err := s.folder("gateway-memory-disk")
+	if err != nil {
+		return err
+	}
+	w, free, err := s.gateway(ctx, dir, gatewayConfig{size: gib, disk: 2 * gib, memory: true, store: dirStore(dir), hold: true})
+	if err != nil {
+		return fmt.Errorf("gateway on a disk in memory (tmpfs takes O_DIRECT since Linux 6.6): %w", err)
+	}
+	defer w.stop()
+	free.name = "memory disk"
+	job := fioJob{rw: "randwrite", block: "4k", depth: 1, jobs: 16, fsync: true, ops: s.scaled(6000), size: gib}
+	runs, err := s.alternate(ctx, "free_flush", job, own, free)
+	if err != nil {
+		return err
+	}
+	s.figures.Record("gateway.durable_16_of_free_flush", Figure{Value: ratio(runs[own.name], runs[free.name], iops), Unit: "x", Goal: ">= 0.7", Peer: "ours on a disk in memory", N: s.alternations()})
 	return nil
 }
 
