@@ -133,7 +133,7 @@ func (w *waiter) scanned() bool {
 		return w.controllersLive()
 	case "usb":
 		w.authorise()
-		return w.disksComplete() && w.quiet()
+		return w.sticksComplete() && w.disksComplete() && w.quiet()
 	default:
 		return true
 	}
@@ -247,6 +247,24 @@ func (w *waiter) controllersLive() bool {
 	return true
 }
 
+// massStorage is the class of interfaces that usb-storage and uas drive.
+const massStorage = "08"
+
+// sticksComplete says that each storage interface that was authorised has shown the SCSI layer what is behind it.
+// usb-storage waits a second before it looks, so that a second of quiet is none.
+func (w *waiter) sticksComplete() bool {
+	for _, device := range w.below("/sys/bus/usb/devices") {
+		if sysfs.Attribute(device, "bInterfaceClass") != massStorage {
+			continue
+		}
+		if found, err := filepath.Glob(filepath.Join(device, "host*", "target*", "*:*:*:*")); err != nil || len(found) == 0 {
+			w.since = time.Time{}
+			return false
+		}
+	}
+	return true
+}
+
 // authorise lets the mass storage devices behind a USB controller be used. A device shows its
 // interfaces only once it is authorised; one that turns out to be no storage is shut out again,
 // so that what pretends to be a stick does not become a keyboard.
@@ -260,7 +278,7 @@ func (w *waiter) authorise() {
 		if err := os.WriteFile(attribute, []byte("1"), 0); err != nil {
 			continue
 		}
-		const massStorage, hub = "08", "09"
+		const hub = "09"
 		interfaces, _ := filepath.Glob(filepath.Join(device, "*", "bInterfaceClass"))
 		if !slices.ContainsFunc(interfaces, func(path string) bool {
 			class := sysfs.Attribute(filepath.Dir(path), "bInterfaceClass")

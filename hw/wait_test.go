@@ -61,3 +61,36 @@ func TestDiskThatAppearsWhileTheScanIsAsked(t *testing.T) {
 		t.Error("not settled with everything there")
 	}
 }
+
+// TestStickThatIsLookedAtLater: usb-storage looks behind an interface only after a while; until then nothing else says
+// that a disk is coming. Seen in QEMU, as an admitted stick that was missing.
+func TestStickThatIsLookedAtLater(t *testing.T) {
+	s, root := open(t, box)
+	f, err := s.bus.Get("0000:00:1f.2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	must := func(err ...error) {
+		t.Helper()
+		if err := errors.Join(err...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	devices := filepath.Join(root, "sys/bus/usb/devices")
+	w := s.waiter(f, catalogue.Entry{Kind: catalogue.DiskController, Driver: "xhci_hcd", Bus: "usb"})
+	if !w.sticksComplete() {
+		t.Error("waits for sticks of a controller without any")
+	}
+	for name, class := range map[string]string{"2-1:1.0": "08", "2-2:1.0": "03"} {
+		dir := filepath.Join(root, "sys/devices/pci0000:00/0000:00:1f.2/usb2", name)
+		must(os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, "bInterfaceClass"), []byte(class+"\n"), 0o600),
+			os.MkdirAll(devices, 0o755), os.Symlink(dir, filepath.Join(devices, name)))
+	}
+	if w.sticksComplete() {
+		t.Error("does not wait for the stick")
+	}
+	must(os.MkdirAll(filepath.Join(root, "sys/devices/pci0000:00/0000:00:1f.2/usb2/2-1:1.0/host6/target6:0:0/6:0:0:0"), 0o755))
+	if !w.sticksComplete() {
+		t.Error("waits for a stick that is there, or for a keyboard")
+	}
+}

@@ -92,7 +92,7 @@ func pluginDetail(w io.Writer, p *apipb.Plugin) {
 		fmt.Fprintln(w)
 		Row(w, "GAUGE", "LABELS", "VALUE")
 		for _, g := range p.GetGauges() {
-			labels := strings.Trim(fmt.Sprint(g.GetLabels()), "map[]") // fmt sorts the keys
+			labels := strings.TrimSuffix(strings.TrimPrefix(fmt.Sprint(g.GetLabels()), "map["), "]") // fmt sorts the keys
 			Row(w, g.GetName(), labels, fmt.Sprintf("%.15g", g.GetValue()))
 		}
 	}

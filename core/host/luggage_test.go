@@ -27,7 +27,6 @@ type keeper struct {
 	mu    sync.Mutex
 	conns []net.Conn
 	lines int
-	stop  bool
 }
 
 var _ plugin.Handover = (*keeper)(nil)

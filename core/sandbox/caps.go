@@ -68,7 +68,8 @@ type Launch struct {
 }
 
 // Apply sets attr. Leaving uid 0 clears every capability; the wanted ones come back as
-// ambient capabilities, which survive exec for a user without privileges.
+// ambient capabilities, which survive exec for a user without privileges. What core itself lacks, as root of a container
+// may, it cannot give: the process starts without and says what it therefore does not do.
 func (l Launch) Apply(attr *syscall.SysProcAttr) error {
 	if l.UID == 0 {
 		return nil
@@ -83,7 +84,7 @@ func (l Launch) Apply(attr *syscall.SysProcAttr) error {
 		if err != nil {
 			return err
 		}
-		if !slices.Contains(attr.AmbientCaps, c) {
+		if Effective(c) && !slices.Contains(attr.AmbientCaps, c) {
 			attr.AmbientCaps = append(attr.AmbientCaps, c)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -90,6 +91,20 @@ func TestLaunch(t *testing.T) {
 	out, err := c.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "CapEff:\t0000000000001000") || !strings.Contains(string(out), "61184") {
 		t.Errorf("%v: %s", err, out)
+	}
+	// A process can be given what this one has, and starts without the rest.
+	all := syscall.SysProcAttr{}
+	var names []string
+	for name := range capabilities() {
+		names = append(names, name)
+	}
+	if err := (Launch{UID: 61184, Capabilities: names}).Apply(&all); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range capabilities() {
+		if slices.Contains(all.AmbientCaps, c) != Effective(c) {
+			t.Errorf("%s given: %t, held: %t", name, !Effective(c), Effective(c))
+		}
 	}
 	if err := (Launch{UID: 1, Capabilities: []string{"CAP_SYS_ADMIN"}, Companion: true}).Apply(&attr); err != nil {
 		t.Error(err)

@@ -63,6 +63,17 @@ func alertsOf(v api.Volume) (list []alert) {
 	return list
 }
 
+// alerts finds what nobody uses any more.
+func (d *localDisk) alerts() (list []alert) {
+	for _, name := range d.orphans() {
+		list = append(list, alert{
+			name, warning, "is not configured and has space on " + d.handle.ID,
+			"configure it again, or give the space back, with what is not uploaded: ratchetctl volume release " + name,
+		})
+	}
+	return list
+}
+
 func age(ms int64) string { return (time.Duration(ms) * time.Millisecond).Round(time.Second).String() }
 
 // mostUrgent sorts.

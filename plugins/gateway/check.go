@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ratchetos/ratchet/core/plugin"
+	"github.com/ratchetos/ratchet/plugins/gateway/upload"
 	"github.com/ratchetos/ratchet/plugins/internal/log"
 	"github.com/ratchetos/ratchet/plugins/internal/objstore/driver"
 )
@@ -23,14 +24,14 @@ const (
 	maxBatch   = 48 << 20 // with headers and incompressible data still one object
 	maxRing    = 1 << 30
 	minRing    = 2 * ringUnit
-	minCache   = 64 << 20
+	minCache   = 32 << 20 // a log with room to turn in
 	maxAhead   = 64 << 20
 	keySize    = 32
 )
 
 // check adds everything that is wrong with the section.
 func check(c *Config, v *plugin.Validation) {
-	names, disks := map[string]int{}, map[string]int{}
+	names := map[string]int{}
 	for i := range c.Volumes {
 		vc := &c.Volumes[i]
 		at := fmt.Sprintf("volumes[%d]", i)
@@ -39,11 +40,6 @@ func check(c *Config, v *plugin.Validation) {
 			v.Errorf(at+".name", "name %q is already used by volumes[%d]", vc.Name, first)
 		} else {
 			names[vc.Name] = i
-		}
-		if first, taken := disks[vc.Disk]; taken && vc.Disk != "" {
-			v.Errorf(at+".disk", "disk %s already holds volumes[%d]: a disk holds one volume, give each its own", vc.Disk, first)
-		} else {
-			disks[vc.Disk] = i
 		}
 	}
 	checkNBD(v, c.NBD)
@@ -62,7 +58,7 @@ func checkVolume(v *plugin.Validation, at string, c *VolumeConfig) {
 		v.Errorf(at+".ring", "ring of %s: use a multiple of 4MiB from 8MiB to 1GiB", c.Ring)
 	}
 	if c.CacheSize != 0 && c.CacheSize < minCache {
-		v.Errorf(at+".cache_size", "%s: use at least 64MiB", c.CacheSize)
+		v.Errorf(at+".cache_size", "%s: use at least 32MiB", c.CacheSize)
 	}
 	if c.ReadAhead != nil && *c.ReadAhead > maxAhead {
 		v.Errorf(at+".read_ahead", "%s: use up to 64MiB; 0 turns it off", *c.ReadAhead)
@@ -85,30 +81,15 @@ func checkUpload(v *plugin.Validation, at string, c UploadConfig) {
 	durations(v, at+".max_age", c.MaxAge, time.Hour)
 	for i, b := range c.Bandwidth {
 		at := fmt.Sprintf("%s.bandwidth[%d]", at, i)
-		from, errFrom := timeOfDay(b.From)
-		to, errTo := timeOfDay(b.To)
-		if errFrom != nil {
-			v.Errorf(at+".from", "%v", errFrom)
-		}
-		if errTo != nil {
-			v.Errorf(at+".to", "%v", errTo)
-		}
-		if errFrom == nil && errTo == nil && from == to && from != 0 {
-			v.Errorf(at+".to", "begins and ends at %s: for the whole day write from 00:00 to 00:00", b.From)
+		for _, f := range []struct{ field, time string }{{".from", b.From}, {".to", b.To}} {
+			if _, err := upload.ParseClock(f.time); err != nil && f.time != "" {
+				v.Errorf(at+f.field, "%v", err)
+			}
 		}
 		if b.Rate != 0 && b.Rate < 64<<10 {
 			v.Errorf(at+".rate", "%s a second would take days for one batch: use at least 64KiB, or upload.hold to upload nothing", b.Rate)
 		}
 	}
-}
-
-// timeOfDay is the time since midnight.
-func timeOfDay(s string) (time.Duration, error) {
-	t, err := time.Parse("15:04", s)
-	if s == "" || err != nil {
-		return 0, fmt.Errorf("%q is not a time of day; write it as 08:00", s)
-	}
-	return time.Duration(t.Hour())*time.Hour + time.Duration(t.Minute())*time.Minute, nil
 }
 
 func checkKey(v *plugin.Validation, at string, c EncryptionConfig) {

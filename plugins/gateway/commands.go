@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ratchetos/ratchet/core/pipeline"
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
 	"github.com/ratchetos/ratchet/plugins/gateway/api"
 	"github.com/ratchetos/ratchet/plugins/gateway/nbd"
@@ -29,6 +30,16 @@ func commands() []command {
 		{&pluginpb.Method{Name: api.MethodShow, Summary: "one volume", ReadOnly: true}, (*Feature).showVolume},
 		{&pluginpb.Method{Name: api.MethodStats, Summary: "requests and latencies of one volume", ReadOnly: true}, (*Feature).stats},
 		{&pluginpb.Method{Name: api.MethodAttach, Summary: "how clients reach one volume", ReadOnly: true}, (*Feature).attach},
+		{&pluginpb.Method{Name: pipeline.MethodShow, Summary: "uploads and read-aheads by stage", ReadOnly: true}, (*Feature).showPipelines},
+		{&pluginpb.Method{Name: api.MethodWriters, Summary: "who wrote one volume under which epoch", ReadOnly: true}, (*Feature).writers},
+		{&pluginpb.Method{Name: api.MethodTokens, Summary: "who may attach one volume", ReadOnly: true}, (*Feature).listTokens},
+		{&pluginpb.Method{Name: api.MethodMake, Summary: "give an identity a token for one volume"}, (*Feature).makeToken},
+		{&pluginpb.Method{Name: api.MethodRevoke, Summary: "take a token back"}, (*Feature).revokeToken},
+		{&pluginpb.Method{Name: api.MethodOpen, Summary: "let everyone in to one volume"}, (*Feature).openToAll},
+		{&pluginpb.Method{Name: api.MethodHandover, Summary: "give the right to write to another identity"}, (*Feature).handover},
+		{&pluginpb.Method{Name: api.MethodShrink, Summary: "make one volume smaller"}, (*Feature).shrink},
+		{&pluginpb.Method{Name: api.MethodEvict, Summary: "forget local copies of what the store holds"}, (*Feature).evict},
+		{&pluginpb.Method{Name: api.MethodRelease, Summary: "give the disk space of a volume back that is not configured"}, (*Feature).release},
 		{&pluginpb.Method{Name: api.MethodFlush, Summary: "upload what has been written and wait for it"}, (*Feature).flush},
 	}
 }
@@ -90,7 +101,7 @@ func (f *Feature) list() []*runner {
 
 func (f *Feature) find(name string) (*runner, error) {
 	for _, r := range f.list() {
-		if r.config.Name == name {
+		if r.name == name {
 			return r, nil
 		}
 	}
@@ -106,7 +117,7 @@ func (r *runner) up() (*volume.Volume, error) {
 	if err == nil {
 		err = errors.New("try again in a moment")
 	}
-	return nil, fmt.Errorf("volume %s is %s: %w", r.config.Name, state, err)
+	return nil, fmt.Errorf("volume %s is %s: %w", r.name, state, err)
 }
 
 func (f *Feature) flush(ctx context.Context, request []byte) (any, error) {
@@ -141,10 +152,11 @@ func (f *Feature) attach(_ context.Context, request []byte) (any, error) {
 	f.mu.Lock()
 	c, _ := parse(f.section)
 	f.mu.Unlock()
-	reply := api.Attach{Export: r.config.Name, Size: uint64(r.config.Size)}
+	own := r.settings()
+	reply := api.Attach{Export: r.name, Size: uint64(own.Size), Token: f.keeper.Closed(r.name)}
 	for _, listen := range c.NBD.Listen {
 		network, address, _ := strings.Cut(listen, ":")
-		l := api.Listener{Network: network, Address: address, Ack: r.config.Ack}
+		l := api.Listener{Network: network, Address: address, Ack: own.Ack}
 		if l.Ack == "" {
 			l.Ack = ackDefault(listen)
 		}
@@ -154,7 +166,7 @@ func (f *Feature) attach(_ context.Context, request []byte) (any, error) {
 		reply.Listeners = append(reply.Listeners, l)
 	}
 	for _, e := range c.Target.List(c.exportable()) {
-		if e.Volume != r.config.Name {
+		if e.Volume != r.name {
 			continue
 		}
 		t := api.Target{Protocol: string(e.Protocol), Name: e.Name, Identity: e.Identity(), CHAP: e.CHAP != (exports.CHAP{}), Clients: e.Clients}
@@ -171,7 +183,7 @@ func (f *Feature) stats(_ context.Context, request []byte) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	reply := api.Stats{Name: r.config.Name, Commands: []api.Command{}}
+	reply := api.Stats{Name: r.name, Commands: []api.Command{}}
 	sum := r.requests()
 	reply.InFlight = sum.InFlight
 	for _, c := range byCommand(sum) {

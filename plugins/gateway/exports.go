@@ -28,7 +28,7 @@ func (a arriving) Lookup(name string) *nbd.Export {
 	}
 	for _, r := range a.runners {
 		// The empty name is the only export's; among several there is no default.
-		if r.config.Name == name || name == "" && len(a.runners) == 1 {
+		if r.name == name || name == "" && len(a.runners) == 1 {
 			r.await(a.ctx, arrival)
 			return a.Set.Lookup(name)
 		}

@@ -12,7 +12,7 @@ func TestLookupWaitsForAVolumeOnItsWay(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	set := new(nbd.Set)
-	r := &runner{config: VolumeConfig{Name: "v"}, state: stateStarting}
+	r := &runner{name: "v", state: stateStarting}
 	a := arriving{Set: set, ctx: ctx, runners: []*runner{r}}
 
 	if a.Lookup("other") != nil {
@@ -46,7 +46,7 @@ func TestLookupWaitsForAVolumeOnItsWay(t *testing.T) {
 
 func TestLookupDoesNotWaitInVain(t *testing.T) {
 	for _, state := range []string{stateNeedsClaim, "failed"} {
-		r := &runner{config: VolumeConfig{Name: "v"}, state: state}
+		r := &runner{name: "v", state: state}
 		a := arriving{Set: new(nbd.Set), ctx: t.Context(), runners: []*runner{r}}
 		start := time.Now()
 		if a.Lookup("v") != nil || time.Since(start) > time.Second {
@@ -55,7 +55,7 @@ func TestLookupDoesNotWaitInVain(t *testing.T) {
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	r := &runner{config: VolumeConfig{Name: "v"}, state: stateStarting}
+	r := &runner{name: "v", state: stateStarting}
 	if (arriving{Set: new(nbd.Set), ctx: ended, runners: []*runner{r}}).Lookup("v") != nil {
 		t.Error("a service that ends exports a volume")
 	}

@@ -1,30 +1,34 @@
 package gateway
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
 
+	"github.com/ratchetos/ratchet/core/pipeline"
 	"github.com/ratchetos/ratchet/core/plugin"
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
+	"github.com/ratchetos/ratchet/plugins/gateway/attach"
 	"github.com/ratchetos/ratchet/plugins/gateway/target/loopback"
 )
 
 // Feature is the gateway plugin.
 type Feature struct {
-	mu      sync.Mutex
-	section plugin.Section
-	session *plugin.Session // nil while stopped
-	runners []*runner       // in the order of the configuration
-	faces   *faces
-	changed chan struct{}
-	stop    context.CancelFunc
-	work    sync.WaitGroup
-	unserve context.CancelFunc // ends the servers alone
-	servers sync.WaitGroup
+	mu        sync.Mutex
+	section   plugin.Section
+	session   *plugin.Session     // nil while stopped
+	runners   []*runner           // in the order of the configuration
+	pipelines *pipeline.Scheduler // of all volumes; nil before the first start
+	disks     []*localDisk
+	faces     *faces
+	keeper    *attach.Keeper // who may attach, and who writes
+	changed   chan struct{}
+	stop      context.CancelFunc
+	work      sync.WaitGroup
+	unserve   context.CancelFunc // ends the servers alone
+	servers   sync.WaitGroup
 	// Connections from the process before, and those for the next.
 	inherited, legacy legacy
 }
@@ -57,24 +61,33 @@ func (f *Feature) Validate(_ context.Context, section plugin.Section) plugin.Val
 	return v
 }
 
-// Configure implements plugin.Feature. A started gateway takes only the section it has: disks and
-// sockets are handed out at Start. A restart that is planned keeps the connections of clients; see Export.
-func (f *Feature) Configure(_ context.Context, section plugin.Section) error {
-	_, v := parse(section)
+// Configure implements plugin.Feature. A started gateway takes over in place what its volumes can change while they
+// serve. All else needs a new process, since disks and sockets are handed out at Start; a restart that is
+// planned keeps the connections of clients, see Export.
+func (f *Feature) Configure(ctx context.Context, section plugin.Section) error {
+	next, v := parse(section)
 	if err := v.Err(); err != nil {
 		return err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.session != nil && !bytes.Equal(f.section.JSON, section.JSON) {
-		return plugin.ErrNeedsRestart
+	if f.session != nil {
+		old, _ := parse(f.section)
+		if !sameButLive(old, next) {
+			return plugin.ErrNeedsRestart
+		}
+		for i, r := range f.runners {
+			if err := r.change(ctx, next.Volumes[i]); err != nil {
+				return err
+			}
+		}
 	}
 	f.section = section
 	return nil
 }
 
 // Start implements plugin.Feature. Volumes on formatted disks serve when it returns.
-func (f *Feature) Start(_ context.Context, s *plugin.Session) error {
+func (f *Feature) Start(start context.Context, s *plugin.Session) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	c, _ := parse(f.section)
@@ -84,8 +97,14 @@ func (f *Feature) Start(_ context.Context, s *plugin.Session) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	serving, unserve := context.WithCancel(ctx)
 	f.unserve = unserve
+	keeper, err := keeperOf(start, s.Host)
+	if err != nil {
+		cancel()
+		return fmt.Errorf("read the tokens of the volumes: %w", err)
+	}
+	f.keeper = keeper
 	f.session, f.stop, f.changed, f.faces = s, cancel, make(chan struct{}, 1), &faces{exported: c.Target.Exports}
-	err := f.runnersOf(c)
+	err = f.runnersOf(c)
 	if err == nil {
 		f.openAll(ctx)
 		if len(f.runners) > 0 {
@@ -102,18 +121,29 @@ func (f *Feature) Start(_ context.Context, s *plugin.Session) error {
 		return errors.Join(err, f.end())
 	}
 	f.work.Go(func() { f.show(ctx) })
+	for _, r := range f.runners {
+		f.work.Go(func() { r.scrub(ctx, c.Scrub) })
+	}
 	return nil
 }
 
 // runnersOf makes a runner for every volume, with what core handed out for it.
 func (f *Feature) runnersOf(c Config) error {
 	handles := f.session.Handles
+	f.pipelines = newPipelines()
+	disks := map[int]*localDisk{}
 	for i, vc := range c.Volumes {
-		r := &runner{
-			config: vc, disk: handles[wantDisk(c.diskOf(i))], cached: handles[wantCached(c.diskOf(i))], ring: handles[wantRing(vc.Name)],
-			dir: handles[wantStore(i)], faces: f.faces, log: f.session.Log, state: stateStarting, changed: f.poke,
+		at := c.diskOf(i)
+		if disks[at] == nil {
+			disks[at] = &localDisk{handle: handles[wantDisk(at)], cached: handles[wantCached(at)]}
+			f.disks = append(f.disks, disks[at])
 		}
-		if r.disk.File == nil {
+		disks[at].tenants = append(disks[at].tenants, vc)
+		r := &runner{
+			name: vc.Name, config: vc, disk: disks[at], ring: handles[wantRing(vc.Name)],
+			dir: handles[wantStore(i)], pipelines: f.pipelines, faces: f.faces, keeper: f.keeper, log: f.session.Log, state: stateStarting, changed: f.poke,
+		}
+		if r.disk.handle.File == nil {
 			return fmt.Errorf("core handed out no disk for volume %s", vc.Name)
 		}
 		var err error
@@ -129,7 +159,7 @@ func (f *Feature) runnersOf(c Config) error {
 func (f *Feature) openAll(ctx context.Context) {
 	var now sync.WaitGroup
 	for _, r := range f.runners {
-		if !r.formatted() {
+		if !r.disk.holds(r.name) {
 			f.work.Go(func() { r.run(ctx) })
 			continue
 		}
@@ -162,12 +192,15 @@ func (f *Feature) end() error {
 	for _, r := range f.runners {
 		errs = append(errs, r.close())
 	}
+	for _, d := range f.disks {
+		errs = append(errs, d.close())
+	}
 	for _, h := range f.session.Handles {
 		if h.File != nil {
 			h.File.Close() // listeners have been closed already
 		}
 	}
-	f.session, f.runners = nil, nil
+	f.session, f.runners, f.disks = nil, nil, nil
 	return errors.Join(errs...)
 }
 

@@ -53,7 +53,7 @@ func TestServe(t *testing.T) {
 	if v.Connections != 1 || v.Remote != "ok" || v.State != "attached" {
 		t.Errorf("show: %+v", v)
 	}
-	e := event(f.runners)
+	e := event(f.runners, f.disks)
 	if len(e.Tables) != 1 || len(e.Tables[0].Rows) != 1 || len(e.Tables[0].Rows[0].Cells) != len(e.Tables[0].Columns) || len(e.Gauges) == 0 {
 		t.Errorf("event: %v", e)
 	}
@@ -119,7 +119,7 @@ func TestForeignDisk(t *testing.T) {
 			if err != nil || !bytes.Equal(before, after) {
 				t.Errorf("the disk was written to: %v", err)
 			}
-			if e := event(f.runners); e.Health.String() != "DEGRADED" {
+			if e := event(f.runners, f.disks); e.Health.String() != "DEGRADED" {
 				t.Errorf("health: %v", e.Health)
 			}
 			if err := erase(b.disk); err != nil {

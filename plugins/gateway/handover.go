@@ -90,7 +90,7 @@ func (f *Feature) Export(ctx context.Context) (plugin.Luggage, error) {
 		}
 		if err := v.Flush(ctx); err != nil {
 			f.legacy.close() // clients see the failure when they connect again, as after a crash
-			return plugin.Luggage{}, fmt.Errorf("flush volume %s: %w", r.config.Name, err)
+			return plugin.Luggage{}, fmt.Errorf("flush volume %s: %w", r.name, err)
 		}
 	}
 	f.legacy.mu.Lock()

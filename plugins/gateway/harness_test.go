@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"github.com/ratchetos/ratchet/core/plugin"
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
 	"github.com/ratchetos/ratchet/plugins/gateway/nbd/nbdtest"
+	"github.com/ratchetos/ratchet/plugins/internal/log"
 )
 
 const childConfig = "RATCHET_TEST_GATEWAY"
@@ -44,8 +46,12 @@ func child(section []byte) error {
 		return err
 	}
 	handles := map[string]plugin.Handle{}
-	for i, want := range []string{wantListener(0), wantDisk(0), wantStore(0)} {
-		handles[want] = plugin.Handle{Name: want, ID: "test", File: os.NewFile(uintptr(3+i), want)}
+	for i, want := range []string{wantListener(0), wantDisk(0), wantStore(0), wantRing(boxName)} {
+		h := plugin.Handle{Name: want, ID: "test", File: os.NewFile(uintptr(3+i), want)}
+		if want == wantRing(boxName) {
+			h.Size = boxRing
+		}
+		handles[want] = h
 	}
 	if err := f.Start(stop, &plugin.Session{Handles: handles, Report: func(plugin.Event) {}, Log: slog.New(slog.DiscardHandler)}); err != nil {
 		return err
@@ -54,17 +60,65 @@ func child(section []byte) error {
 	return f.Stop(context.Background())
 }
 
-// box is the hardware of one gateway: a disk, a store's directory and a listening socket that, as in
-// core, outlive the process.
+// box is the hardware of one gateway: a disk, a store's directory, a listening socket and the memory of
+// the acknowledgement ring that, as in core, outlive the process.
 type box struct {
 	t        *testing.T
 	section  []byte
 	disk     string
 	store    string
 	listener *net.UnixListener
+	ring     *os.File
+	tenants  int       // volumes on the disk; 0 is one
+	host     *fakeHost // nil for none
+}
+
+// fakeHost is core's key-value space.
+type fakeHost struct {
+	plugin.Host
+	mu   sync.Mutex
+	keys map[string][]byte
+}
+
+func newHost() *fakeHost { return &fakeHost{keys: map[string][]byte{}} }
+
+func (h *fakeHost) Get(_ context.Context, key string) ([]byte, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.keys[key], nil
+}
+
+func (h *fakeHost) Put(_ context.Context, key string, value []byte) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.keys[key] = value
+	return nil
+}
+
+// grow makes the disk larger.
+func (b *box) grow(size int64) {
+	b.t.Helper()
+	if err := os.Truncate(b.disk, size); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// export connects to an export that is not the box's own volume.
+func (b *box) export(name string) *nbdtest.Client {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.t.Context(), 10*time.Second)
+	defer cancel()
+	c, err := nbdtest.Dial(ctx, "unix", b.listener.Addr().String(), name, nbdtest.Options{})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(c.Abandon)
+	return c
 }
 
 const (
+	boxName   = "demo"
+	boxRing   = 8<<20 + log.BlockSize // its first page is the header
 	boxVolume = 16 << 20
 	boxDisk   = 40 << 20
 )
@@ -83,9 +137,18 @@ func newBox(t *testing.T, store string) *box {
 	}
 	t.Cleanup(func() { l.Close() })
 	b.listener = l
+	fd, err := unix.MemfdCreate("ring", unix.MFD_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.ring = os.NewFile(uintptr(fd), "ring")
+	t.Cleanup(func() { b.ring.Close() })
+	if err := b.ring.Truncate(boxRing); err != nil {
+		t.Fatal(err)
+	}
 	b.section = section(t, map[string]any{
 		"volumes": []any{map[string]any{
-			"name": "demo", "size": boxVolume, "disk": "file:" + b.disk,
+			"name": boxName, "ring": 8 << 20, "size": boxVolume, "disk": "file:" + b.disk,
 			"store":  map[string]any{"driver": "dir", "path": store},
 			"upload": map[string]any{"max_age": "20ms"},
 		}},
@@ -118,6 +181,16 @@ func (b *box) files() (listener, disk, store *os.File) {
 	return listener, disk, store
 }
 
+// ringFile is a descriptor of the ring for a gateway to keep.
+func (b *box) ringFile() *os.File {
+	b.t.Helper()
+	fd, err := unix.FcntlInt(b.ring.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return os.NewFile(uintptr(fd), "ring")
+}
+
 // spawn starts a gateway process on the box.
 func (b *box) spawn() *exec.Cmd {
 	b.t.Helper()
@@ -127,7 +200,7 @@ func (b *box) spawn() *exec.Cmd {
 	defer s.Close()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), childConfig+"="+string(b.section))
-	cmd.ExtraFiles = []*os.File{l, d, s}
+	cmd.ExtraFiles = []*os.File{l, d, s, b.ring}
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		b.t.Fatal(err)
@@ -148,8 +221,18 @@ func (b *box) startWith(f *Feature) *Feature {
 	}
 	l, d, s := b.files()
 	events := make(chan *pluginpb.Event, 1)
-	err := f.Start(b.t.Context(), &plugin.Session{
-		Handles: map[string]plugin.Handle{wantListener(0): {File: l}, wantDisk(0): {File: d, ID: "serial:test"}, wantStore(0): {File: s}},
+	handles := map[string]plugin.Handle{
+		wantListener(0): {File: l}, wantDisk(0): {File: d, ID: "serial:test"}, wantStore(0): {File: s}, wantRing(boxName): {File: b.ringFile(), Size: boxRing},
+	}
+	for i := 1; i < b.tenants; i++ {
+		dir, err := os.Open(b.store)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		handles[wantStore(i)] = plugin.Handle{File: dir}
+	}
+	session := &plugin.Session{
+		Handles: handles,
 		Log:     slog.New(slog.DiscardHandler),
 		Report: func(e plugin.Event) {
 			select {
@@ -157,8 +240,11 @@ func (b *box) startWith(f *Feature) *Feature {
 			default:
 			}
 		},
-	})
-	if err != nil {
+	}
+	if b.host != nil {
+		session.Host = b.host
+	}
+	if err := f.Start(b.t.Context(), session); err != nil {
 		b.t.Fatal(err)
 	}
 	b.t.Cleanup(func() { _ = f.Stop(context.Background()) })

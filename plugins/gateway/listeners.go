@@ -86,9 +86,9 @@ func (f *Feature) serveNBD(ctx context.Context, c NBDConfig, handles map[string]
 		return err
 	}
 	for i, listen := range c.Listen {
-		server := &nbd.Server{Exports: arriving{&f.faces.network, ctx, f.runners}, TLS: conf}
+		server := &nbd.Server{Exports: f.keeper.Exports(arriving{&f.faces.network, ctx, f.runners}, ""), TLS: conf}
 		if isLocal(listen) {
-			server.Exports, server.TLS = arriving{&f.faces.local, ctx, f.runners}, nil
+			server.Exports, server.TLS = f.keeper.Exports(arriving{&f.faces.local, ctx, f.runners}, ""), nil
 		}
 		if err := f.serve(ctx, listen, handles[wantListener(i)], server); err != nil {
 			return err

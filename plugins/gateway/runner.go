@@ -3,19 +3,19 @@ package gateway
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
 
+	"github.com/ratchetos/ratchet/core/pipeline"
 	"github.com/ratchetos/ratchet/core/plugin"
-	"github.com/ratchetos/ratchet/hw/disk"
+	"github.com/ratchetos/ratchet/plugins/gateway/attach"
 	"github.com/ratchetos/ratchet/plugins/gateway/nbd"
 	"github.com/ratchetos/ratchet/plugins/gateway/remote"
 	"github.com/ratchetos/ratchet/plugins/gateway/volume"
 	"github.com/ratchetos/ratchet/plugins/internal/log"
-	"github.com/ratchetos/ratchet/plugins/internal/log/filedisk"
 	"github.com/ratchetos/ratchet/plugins/internal/log/ring"
+	"github.com/ratchetos/ratchet/plugins/internal/log/slice"
 	"github.com/ratchetos/ratchet/plugins/internal/objstore"
 	"github.com/ratchetos/ratchet/plugins/internal/objstore/driver"
 )
@@ -35,15 +35,18 @@ const (
 
 // runner brings one volume up and keeps it exported.
 type runner struct {
-	config  VolumeConfig
-	disk    plugin.Handle
-	cached  plugin.Handle // the disk once more, for reads through the page cache
-	ring    plugin.Handle // memory that outlives the process
-	dir     plugin.Handle // of a dir store
-	key     []byte        // of encryption, nil for none
-	faces   *faces
-	log     *slog.Logger
-	changed func() // something worth reporting happened
+	name      string
+	config    VolumeConfig // under mu; changes with Configure
+	disk      *localDisk
+	ring      plugin.Handle // memory that outlives the process
+	dir       plugin.Handle // of a dir store
+	key       []byte        // of encryption, nil for none
+	pipelines *pipeline.Scheduler
+	faces     *faces
+	keeper    *attach.Keeper
+	log       *slog.Logger
+	pace      pace
+	changed   func() // something worth reporting happened
 
 	mu      sync.Mutex
 	state   string // before volume is set
@@ -54,13 +57,6 @@ type runner struct {
 	volume  *volume.Volume
 	exports []*nbd.Export
 	moved   chan struct{} // closed after a try, for those who wait for the volume
-}
-
-// errForeign is a disk with content that is not ours.
-type errForeign struct{ kind, id string }
-
-func (e *errForeign) Error() string {
-	return fmt.Sprintf("disk holds %s and is left alone: to erase it run  ratchetctl hw claim %s --erase", e.kind, e.id)
 }
 
 // run tries until the volume is up, ctx ends, or trying again cannot help.
@@ -81,7 +77,7 @@ func (r *runner) run(ctx context.Context) {
 }
 
 func hopeless(err error) bool {
-	for _, e := range []error{volume.ErrOtherVolume, remote.ErrSize, log.ErrMediaCorrupt, log.ErrTooNew, log.ErrOldFormat, log.ErrTooLarge, volume.ErrShrink} {
+	for _, e := range []error{volume.ErrOtherVolume, remote.ErrSize, log.ErrMediaCorrupt, log.ErrTooNew, log.ErrOldFormat, log.ErrTooLarge, volume.ErrShrink, slice.ErrTooNew, slice.ErrDamaged, slice.ErrForeign, slice.ErrNoRoom} {
 		if errors.Is(err, e) {
 			return true
 		}
@@ -100,6 +96,7 @@ func (r *runner) open(ctx context.Context) error {
 	switch {
 	case err == nil:
 		r.volume, r.took = v, time.Since(start)
+		r.keeper.Serve(r.name, v)
 		r.exports, err = r.faces.add(r.config, v, r.window != nil)
 	case errors.As(err, &foreign):
 		r.state = stateNeedsClaim
@@ -116,26 +113,23 @@ func (r *runner) open(ctx context.Context) error {
 	r.mu.Unlock()
 	switch {
 	case err == nil:
-		r.log.Info("volume serves", "volume", r.config.Name, "took", time.Since(start))
+		r.log.Info("volume serves", "volume", r.name, "took", time.Since(start))
 	case first && ctx.Err() == nil:
-		r.log.Warn("volume is not up", "volume", r.config.Name, "state", state, "error", err)
+		r.log.Warn("volume is not up", "volume", r.name, "state", state, "error", err)
 	}
 	r.changed()
 	return err
 }
 
 func (r *runner) bringUp(ctx context.Context) (*volume.Volume, error) {
-	d, err := filedisk.New(r.disk.File, filedisk.Options{Cached: r.cached.File})
+	c := r.settings()
+	r.pace.set(c.Upload.Bandwidth)
+	d, err := r.disk.slice(r.name)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := log.Probe(d); errors.Is(err, log.ErrNotFormatted) {
-		if err := blank(d, r.disk.ID); err != nil {
-			return nil, err
-		}
-	}
 	if r.store == nil {
-		c := r.config.Store
+		c := c.Store
 		c.Root = r.dir.File
 		if r.store, err = driver.Open(ctx, c); err != nil {
 			return nil, err
@@ -146,9 +140,10 @@ func (r *runner) bringUp(ctx context.Context) (*volume.Volume, error) {
 		return nil, err
 	}
 	return volume.Open(ctx, volume.Options{
-		Name: r.config.Name, Size: int64(r.config.Size), Disk: d, Store: r.store, Log: r.log,
-		Window: window, Secret: r.key, ReadAhead: r.readAhead(), MaxAge: time.Duration(r.config.Upload.MaxAge),
-		MaxBatch: int64(r.config.Upload.MaxBatch), ReadTimeout: time.Duration(r.config.ReadTimeout), Hold: r.config.Upload.Hold,
+		Name: r.name, Size: int64(c.Size), Disk: d, Store: r.store, Log: r.log,
+		Window: window, Secret: r.key, ReadAhead: c.readAhead(), MaxAge: time.Duration(c.Upload.MaxAge),
+		MaxBatch: int64(c.Upload.MaxBatch), ReadTimeout: time.Duration(c.ReadTimeout), Hold: c.Upload.Hold, Pace: r.pace.wait,
+		Pipelines: r.pipelines,
 	})
 }
 
@@ -167,8 +162,8 @@ func (r *runner) mapRing() ([]byte, error) {
 }
 
 // readAhead is the volume's option: configured nothing means the default, 0 means none.
-func (r *runner) readAhead() int64 {
-	switch n := r.config.ReadAhead; {
+func (c VolumeConfig) readAhead() int64 {
+	switch n := c.ReadAhead; {
 	case n == nil:
 		return 0
 	case *n == 0:
@@ -178,44 +173,11 @@ func (r *runner) readAhead() int64 {
 	}
 }
 
-// blankProbe is what must be zero at both ends of a disk that nobody has a known format on.
-const blankProbe = 1 << 20
-
-// blank returns nil for a disk that nobody uses.
-func blank(d *filedisk.Disk, id string) error {
-	if ours, err := log.Unfinished(d); ours || err != nil {
-		return err
-	}
-	kind, err := disk.Signature(d, d.Size())
-	if err != nil {
-		return err
-	}
-	if kind != "" {
-		return &errForeign{kind, id}
-	}
-	n := min(blankProbe, d.Size()) &^ (log.BlockSize - 1)
-	p := log.AlignedBuffer(int(n))
-	for _, off := range []int64{0, (d.Size() - n) &^ (log.BlockSize - 1)} {
-		if _, err := d.ReadAt(p, off); err != nil {
-			return fmt.Errorf("read disk: %w", err)
-		}
-		for _, b := range p {
-			if b != 0 {
-				return &errForeign{"unknown data", id}
-			}
-		}
-	}
-	return nil
-}
-
-// formatted reports whether the disk is ours already, so that opening it needs no store.
-func (r *runner) formatted() bool {
-	d, err := filedisk.New(r.disk.File, filedisk.Options{Cached: r.cached.File})
-	if err != nil {
-		return false
-	}
-	_, err = log.Probe(d)
-	return err == nil
+// settings are the volume's as they are now.
+func (r *runner) settings() VolumeConfig {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.config
 }
 
 // current returns the open volume, or nil and what is to be said instead.
@@ -231,7 +193,8 @@ func (r *runner) close() error {
 	defer r.mu.Unlock()
 	var errs []error
 	if r.volume != nil {
-		r.faces.remove(r.config.Name)
+		r.faces.remove(r.name)
+		r.keeper.Leave(r.name)
 		errs = append(errs, r.volume.Close())
 	}
 	if r.store != nil {

@@ -21,7 +21,10 @@ func (f *Feature) show(ctx context.Context) {
 	tick := time.NewTicker(showEvery)
 	defer tick.Stop()
 	for {
-		f.session.Report(event(f.runners))
+		e := event(f.runners, f.disks)
+		pipelines := f.pipelines.Snapshot()
+		e.Tables, e.Gauges = append(e.Tables, pipelineTable(pipelines)), append(e.Gauges, pipelineGauges(pipelines)...)
+		f.session.Report(e)
 		select {
 		case <-tick.C:
 		case <-f.changed:
@@ -36,7 +39,7 @@ func (r *runner) show() api.Volume {
 	r.mu.Lock()
 	v := r.volume
 	out := api.Volume{
-		Name: r.config.Name, State: r.state, Disk: r.config.Disk, Size: uint64(r.config.Size), Remote: "unknown",
+		Name: r.name, State: r.state, Disk: r.config.Disk, Size: uint64(r.config.Size), Remote: "unknown",
 		WarnAt: r.config.WarnAt, Held: r.config.Upload.Hold,
 		OpenDurationUS: r.took.Microseconds(),
 	}
@@ -88,7 +91,7 @@ func explain(s volume.Status) string {
 }
 
 // event is what the plugin shows of itself.
-func event(runners []*runner) *pluginpb.Event {
+func event(runners []*runner, disks []*localDisk) *pluginpb.Event {
 	e := &pluginpb.Event{Message: fmt.Sprintf("%d volumes", len(runners))}
 	table := &pluginpb.Table{Name: "volumes", Columns: []string{"volume", "state", "size", "dirty", "cached", "hits", "misses", "store", "message"}}
 	var all []alert
@@ -103,6 +106,9 @@ func event(runners []*runner) *pluginpb.Event {
 		if v.DirtyBytes > 0 {
 			e.Jobs = append(e.Jobs, &pluginpb.Job{Name: "upload " + v.Name, Done: v.UploadedBytes, Total: v.UploadedBytes + v.DirtyBytes, Unit: "bytes"})
 		}
+	}
+	for _, d := range disks {
+		all = append(all, d.alerts()...)
 	}
 	e.Tables = []*pluginpb.Table{table}
 	if len(all) > 0 {

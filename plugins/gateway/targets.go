@@ -48,5 +48,5 @@ func (f *Feature) serveTargets(ctx context.Context, handles map[string]plugin.Ha
 	if err := loopback.Harden(); err != nil {
 		f.session.Log.Warn("this process is not protected against a shortage of memory that its own block devices cause", "error", err)
 	}
-	return f.serve(ctx, wantTargets, handles[wantTargets], &nbd.Server{Exports: arriving{&f.faces.target, ctx, f.runners}})
+	return f.serve(ctx, wantTargets, handles[wantTargets], &nbd.Server{Exports: f.keeper.Exports(arriving{&f.faces.target, ctx, f.runners}, asTarget)})
 }

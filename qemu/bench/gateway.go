@@ -2,7 +2,9 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,6 +24,9 @@ func gatewayAreas() []area {
 	}
 }
 
+// memoryDir is a tmpfs on every Linux that systemd has started, and in containers.
+const memoryDir = "/dev/shm"
+
 const (
 	gib = 1 << 30
 )
@@ -30,6 +35,7 @@ const (
 type gatewayConfig struct {
 	size   int64  // of the volume
 	disk   int64  // for its log and cache
+	memory bool   // the disk is in memory
 	store  string // the section, as YAML flow
 	hold   bool   // nothing is uploaded
 	maxAge string // of a write before its upload begins
@@ -43,6 +49,15 @@ func dirStore(dir string) string {
 // gateway starts the appliance with one volume on a disk file in dir and returns it with its export.
 func (s *session) gateway(ctx context.Context, dir string, c gatewayConfig) (*workstation, *target, error) {
 	disk := filepath.Join(dir, "disk.img")
+	if c.memory {
+		disk = filepath.Join(memoryDir, "ratchet-bench-"+filepath.Base(dir)+".img")
+		defer func() {
+			// The gateway holds it open; nothing is left when it ends.
+			if err := os.Remove(disk); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				s.note("%v", err)
+			}
+		}()
+	}
 	if err := prewritten(disk, c.disk); err != nil {
 		return nil, nil, err
 	}

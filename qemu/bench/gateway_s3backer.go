@@ -2,7 +2,6 @@ package bench
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -86,8 +85,12 @@ func (s *session) mountS3backer(ctx context.Context, dir string, srv *s3server.S
 	if err := cmd.Start(); err != nil {
 		return "", nil, fmt.Errorf("start s3backer: %w (make bench installs it)", err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	var why error // of its end, once that is closed
+	ended := make(chan struct{})
+	go func() {
+		why = cmd.Wait()
+		close(ended)
+	}()
 	unmount = func() {
 		_ = unix.Unmount(at, unix.MNT_DETACH)
 		// It writes back what it holds; nobody needs that any more.
@@ -104,8 +107,8 @@ func (s *session) mountS3backer(ctx context.Context, dir string, srv *s3server.S
 			return file, unmount, nil
 		}
 		select {
-		case err := <-ended:
-			return "", nil, fmt.Errorf("s3backer ended: %w\n%s", errors.Join(err, errors.New("no mount")), log.String())
+		case <-ended:
+			return "", nil, fmt.Errorf("s3backer ended without a mount: %w\n%s", why, log.String())
 		case <-limit.C:
 			unmount()
 			return "", nil, fmt.Errorf("s3backer has not mounted after %s\n%s", startLimit, log.String())

@@ -61,6 +61,7 @@ func TestSystemSecureCounter(t *testing.T) {
 	long(t, "recovery", s.recovery)
 	long(t, "matrix", s.matrix)
 	long(t, "boots from", s.bootsFrom)
+	long(t, "flashed", s.flashed)
 }
 
 type counterSuite struct {

@@ -55,9 +55,9 @@ type volumeSuite struct {
 	random *rand.ChaCha8
 }
 
-func newVolumeSuite(t *testing.T) *volumeSuite {
+func newVolumeSuite(t *testing.T, name string) *volumeSuite {
 	t.Helper()
-	dir, image := workspace(t, "cached-volume", "full")
+	dir, image := workspace(t, name, "full")
 	v := &volumeSuite{dir: dir, image: image, want: make([]byte, volumeSize), random: rand.NewChaCha8([32]byte{1})}
 	var err error
 	v.s3, err = s3server.Start(t.Context(), s3server.Options{Dir: filepath.Join(dir, "s3")})

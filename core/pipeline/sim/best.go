@@ -57,7 +57,7 @@ func Score(w Workload, r Result) float64 {
 	return math.Exp(sum / weight)
 }
 
-// Jain's index of how evenly something was shared, in relation to the weights: 1 is exactly, 1/n is all to one.
+// Jain is the index of how evenly something was shared, in relation to the weights: 1 is exactly, 1/n is all to one.
 func Jain(shares []float64, w Workload) float64 {
 	var sum, squares float64
 	for i, x := range shares {

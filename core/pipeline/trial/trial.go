@@ -96,7 +96,6 @@ func fill(dir string) (*os.File, error) {
 	return f, nil
 }
 
-
 type block []byte
 
 func (b block) Bytes() int64 { return int64(len(b)) }

@@ -9,6 +9,7 @@ const (
 	MethodAttach  = "volumes.attach"  // request VolumeRequest, reply Attach
 	MethodFlush   = "volumes.flush"   // request FlushRequest, reply Volume: returns when everything written before is uploaded
 	MethodEvict   = "volumes.evict"   // request EvictRequest, reply EvictReply
+	MethodShrink  = "volumes.shrink"  // request ShrinkRequest, reply Volume: what is behind the new size is lost
 	MethodRelease = "volumes.release" // request VolumeRequest, reply ReleaseReply: gives the disk space of a volume back that is not configured any more
 )
 
@@ -29,6 +30,12 @@ type EvictRequest struct {
 	Name string `json:"name"`
 	// Bytes is how much at most; 0 means all of it.
 	Bytes uint64 `json:"bytes,omitempty"`
+}
+
+// ShrinkRequest makes a volume smaller; growing is a matter of the configuration alone.
+type ShrinkRequest struct {
+	Name string `json:"name"`
+	Size uint64 `json:"size"` // in bytes, a multiple of 4096
 }
 
 // EvictReply says how much that was.
@@ -105,6 +112,7 @@ type Attach struct {
 	Size      uint64     `json:"size"`
 	Listeners []Listener `json:"listeners"`
 	Targets   []Target   `json:"targets,omitempty"`
+	Token     bool       `json:"token,omitempty"` // NBD clients need one in the export's name
 }
 
 // Target is the volume as the kernel exports it.

@@ -87,6 +87,13 @@ func (k *Keeper) List(volume string) []Token {
 	return k.registry.List(volume)
 }
 
+// Closed reports whether a volume wants a token.
+func (k *Keeper) Closed(volume string) bool {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return k.registry.Closed(volume)
+}
+
 // change makes a new registry, keeps it, and only then goes by it.
 func (k *Keeper) change(do func(*Registry) error) error {
 	k.mu.Lock()

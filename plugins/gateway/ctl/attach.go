@@ -52,6 +52,9 @@ func attachInfo(app App) *cobra.Command {
 // waysTo lists what works, listener by listener.
 func waysTo(a api.Attach, host string) []way {
 	var ways []way
+	if a.Token {
+		a.Export += "@TOKEN" // ratchetctl volume token make shows the secret, once
+	}
 	for _, l := range a.Listeners {
 		switch {
 		case l.Network == "unix":
@@ -76,13 +79,19 @@ func hostFor(listen, host string) string {
 	if err != nil {
 		return listen
 	}
-	if ip := net.ParseIP(own); own != "" && !(ip != nil && ip.IsUnspecified()) {
+	if ip := net.ParseIP(own); own != "" && (ip == nil || !ip.IsUnspecified()) {
 		host = own
 	}
 	if host == "" {
 		host = "BOX"
 	}
 	return net.JoinHostPort(host, port)
+}
+
+// node is what QEMU calls it, where no token fits.
+func node(export string) string {
+	volume, _, _ := strings.Cut(export, "@")
+	return volume
 }
 
 func plainWays(export, address string) []way {
@@ -94,7 +103,7 @@ func plainWays(export, address string) []way {
 		}},
 		{"Linux, to let go", []string{"sudo nbd-client -d /dev/nbd0"}},
 		{"QEMU", []string{
-			fmt.Sprintf("-blockdev driver=nbd,node-name=%[1]s,server.type=inet,server.host=%[2]s,server.port=%[3]s,export=%[1]s,reconnect-delay=30,discard=unmap -device virtio-blk-pci,drive=%[1]s", export, host, port),
+			fmt.Sprintf("-blockdev driver=nbd,node-name=%[4]s,server.type=inet,server.host=%[2]s,server.port=%[3]s,export=%[1]s,reconnect-delay=30,discard=unmap -device virtio-blk-pci,drive=%[4]s", export, host, port, node(export)),
 		}},
 		{"copy in and out", copies("nbd://" + address + "/" + export)},
 	}
@@ -120,8 +129,8 @@ func tlsWays(export string, l api.Listener, address string) []way {
 			fmt.Sprintf("sudo nbd-client %s %s /dev/nbd0 -N %s -connections 4 -persist %s", host, port, export, files),
 		}},
 		{"QEMU with TLS; the directory tls holds " + strings.Join(qemuFiles(l), ", "), []string{
-			fmt.Sprintf("-object tls-creds-x509,id=tls0,%[4]s -blockdev driver=nbd,node-name=%[1]s,server.type=inet,server.host=%[2]s,server.port=%[3]s,export=%[1]s,tls-creds=tls0,reconnect-delay=30,discard=unmap -device virtio-blk-pci,drive=%[1]s",
-				export, host, port, creds),
+			fmt.Sprintf("-object tls-creds-x509,id=tls0,%[5]s -blockdev driver=nbd,node-name=%[4]s,server.type=inet,server.host=%[2]s,server.port=%[3]s,export=%[1]s,tls-creds=tls0,reconnect-delay=30,discard=unmap -device virtio-blk-pci,drive=%[4]s",
+				export, host, port, node(export), creds),
 		}},
 		{"copy in and out; the directory tls as above", copies("nbds://" + address + "/" + export + "?tls-certificates=tls")},
 	}
@@ -142,7 +151,7 @@ func localWays(export string, l api.Listener) []way {
 			fmt.Sprintf("sudo nbd-client -unix %s /dev/nbd0 -N %s -connections 4 -persist", l.Address, export),
 		}},
 		{"QEMU on the box itself", []string{
-			fmt.Sprintf("-blockdev driver=nbd,node-name=%[1]s,server.type=unix,server.path=%[2]s,export=%[1]s,reconnect-delay=30,discard=unmap -device virtio-blk-pci,drive=%[1]s", export, l.Address),
+			fmt.Sprintf("-blockdev driver=nbd,node-name=%[3]s,server.type=unix,server.path=%[2]s,export=%[1]s,reconnect-delay=30,discard=unmap -device virtio-blk-pci,drive=%[3]s", export, l.Address, node(export)),
 		}},
 		{"copy in and out, on the box itself", copies("nbd+unix:///" + export + "?socket=" + l.Address)},
 	}

@@ -205,6 +205,13 @@ func resize(app App) *cobra.Command {
 			if size < old && !shrink {
 				return fmt.Errorf("%s is smaller than %s: shrink the filesystem on it first, then say --shrink; what is behind is lost", size, old)
 			}
+			if size < old && !preview {
+				// The volume first: what the configuration says afterwards is then true whatever happens in between.
+				request := api.ShrinkRequest{Name: args[0], Size: uint64(size)}
+				if err := app.Invoke(cmd.Context(), plugin, api.MethodShrink, request, &api.Volume{}); err != nil {
+					return err
+				}
+			}
 			return app.Edit(cmd.Context(), plugin, "set", fmt.Sprintf("volumes[%d].size", i), size.String(), preview)
 		},
 	}

@@ -37,12 +37,16 @@ func targetWays(t api.Target, portal string) []way {
 		vmware = append(vmware, fmt.Sprintf("esxcli iscsi adapter target portal auth chap set -A vmhba64 -a %s -n %s -d uni -l required -N USER -S SECRET", portal, t.Name))
 	}
 	return []way{
-		{"Linux over iSCSI (apt-get install open-iscsi); " + clients(t, "the initiator is known by /etc/iscsi/initiatorname.iscsi"),
-			append(linux, fmt.Sprintf("sudo iscsiadm -m node -T %s -p %s --login", t.Name, portal))},
+		{
+			"Linux over iSCSI (apt-get install open-iscsi); " + clients(t, "the initiator is known by /etc/iscsi/initiatorname.iscsi"),
+			append(linux, fmt.Sprintf("sudo iscsiadm -m node -T %s -p %s --login", t.Name, portal)),
+		},
 		{"Linux over iSCSI, to let go", []string{fmt.Sprintf("sudo iscsiadm -m node -T %s -p %s --logout", t.Name, portal)}},
 		{"Windows (PowerShell as administrator); " + clients(t, "the initiator is known by (Get-InitiatorPort).NodeAddress"), append(windows, connect)},
-		{"VMware ESXi, with the software adapter vmhba64; " + clients(t, "the initiator is known by its IQN there"),
-			append(vmware, "esxcli storage core adapter rescan -A vmhba64")},
+		{
+			"VMware ESXi, with the software adapter vmhba64; " + clients(t, "the initiator is known by its IQN there"),
+			append(vmware, "esxcli storage core adapter rescan -A vmhba64"),
+		},
 	}
 }
 

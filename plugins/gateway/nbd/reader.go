@@ -63,7 +63,7 @@ func (rd *reader) fill(n int) error {
 		rd.w += k
 		rd.burst = rd.burst || rd.w == len(rd.buf) && len(rd.buf) >= readerFirst
 		if err != nil && rd.w < n {
-			if err == io.EOF && rd.w > 0 {
+			if errors.Is(err, io.EOF) && rd.w > 0 {
 				err = io.ErrUnexpectedEOF
 			}
 			return err

@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"net"
@@ -114,7 +115,7 @@ func refused(t *testing.T, name string, args ...string) {
 	if err == nil {
 		t.Errorf("%s %s was served:\n%s", name, strings.Join(args, " "), out)
 	}
-	if _, ran := err.(*exec.ExitError); err != nil && !ran {
+	if err != nil && !errors.As(err, new(*exec.ExitError)) {
 		t.Fatal(err)
 	}
 }

@@ -52,11 +52,19 @@ func (r *Remote) bury(graves []manifest.ID) {
 }
 
 // Tidy does one bounded piece of housekeeping, if there is any to do, and reports whether there may be
-// more. It is meant to be called while there is nothing to commit. It keeps trying while the store is down, until
-// ctx ends. ErrFenced and ErrDiverged are for good; other errors leave everything as it was.
+// more. It is meant to be called while there is nothing to commit; with nothing to do it costs next to
+// nothing. It keeps trying while the store is down, until ctx ends. ErrFenced and ErrDiverged are for good; other
+// errors leave everything as it was.
 func (r *Remote) Tidy(ctx context.Context) (more bool, err error) {
 	r.lastTidied = r.o.Now()
-	for _, piece := range []func(context.Context) (bool, error){r.fold, r.sweep, r.evacuate, r.collect} {
+	if r.tidyAt == r.etag { // looked over since the last commit, but for what time brings
+		return r.collect(ctx)
+	}
+	pieces := [...]func(context.Context) (bool, error){r.collect, r.fold, r.sweep, r.evacuate}
+	for range pieces {
+		// In turns, so that one that always finds something does not starve the others.
+		piece := pieces[r.turn%len(pieces)]
+		r.turn++
 		done, err := piece(ctx)
 		if err != nil {
 			return false, fmt.Errorf("tidy up: %w", err)
@@ -65,7 +73,8 @@ func (r *Remote) Tidy(ctx context.Context) (more bool, err error) {
 			return true, nil
 		}
 	}
-	r.spare = nil // nothing to do: it may stay so
+	r.tidyAt = r.etag
+	r.keep(nil) // nothing goes on: no memory is held for it
 	return false, nil
 }
 

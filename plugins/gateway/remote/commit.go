@@ -40,6 +40,15 @@ func (r *Remote) NewObject() *manifest.Writer {
 	return w
 }
 
+// keep keeps the memory of an object that is in the store for the next one.
+func (r *Remote) keep(data []byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if cap(data) <= maxSpare {
+		r.spare = data
+	}
+}
+
 // reserve gives out a number. One that is never committed stays unused in this epoch.
 func (r *Remote) reserve(kind manifest.Kind) *manifest.Writer {
 	w := manifest.NewWriter(kind, uint32(r.head.Epoch), r.next, r.sealer)
@@ -100,10 +109,9 @@ func (r *Remote) Commit(ctx context.Context, b *Batch) error {
 	if err := r.publish(ctx, &next, func() error { return r.blocks.Apply(d) }); err != nil {
 		return fmt.Errorf("commit batch %d: %w", b.Seq, err)
 	}
-	if cap(data) <= maxSpare {
-		r.spare = data
-	}
-	if r.o.Now().Sub(r.lastTidied) > tidyEvery {
+	r.keep(data)
+	// Under constant load nobody finds time to tidy up; garbage must not grow without bound for that.
+	if s := r.blocks.Stats(); s.Bytes-s.Live > s.Live+minGarbage || r.o.Now().Sub(r.lastTidied) > tidyEvery {
 		// A failure that matters will show at the next commit; this one has succeeded.
 		_, _ = r.Tidy(ctx)
 	}

@@ -171,7 +171,7 @@ func (h *history) objects() (n int, bytes int64) {
 
 // TestCompaction runs batches, compaction, tidying and restarts in random order, plain and encrypted.
 func TestCompaction(t *testing.T) {
-	for seed := range uint64(6) {
+	for seed := range uint64(4) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			o := Options{LeafCache: 1} // leaves are fetched again and again
 			if seed%2 == 1 {
@@ -265,6 +265,30 @@ func TestGarbage(t *testing.T) {
 	})
 }
 
+// TestGarbageUnderLoad overwrites the same cells all the time, with nobody who tidies up.
+func TestGarbageUnderLoad(t *testing.T) {
+	h := newHistory(t, 7, Options{})
+	noise := make([]byte, manifest.CellSize)
+	for i := range 60 {
+		b := &Batch{Seq: h.seq + 1, Object: h.r.NewObject()}
+		for k := range 16 {
+			_, _ = rand.NewChaCha8([32]byte{byte(i), byte(k)}).Read(noise) // never fails
+			cell := h.rng.Uint64N(64)
+			if k == 0 {
+				cell = 1000 + uint64(i) // one in each object stays
+			}
+			f, err := b.Object.Add(cell, 0xffff, noise)
+			h.must(err)
+			b.Frames = append(b.Frames, f)
+		}
+		h.must(h.r.Commit(t.Context(), b))
+		h.seq++
+		if s := h.r.Stats(); s.Bytes > 3*s.Live+2*minGarbage {
+			t.Fatalf("after %d batches: %v", i+1, s)
+		}
+	}
+}
+
 // TestEvacuation leaves one live frame in each of many objects.
 func TestEvacuation(t *testing.T) {
 	h := newHistory(t, 6, Options{})
@@ -284,13 +308,11 @@ func TestEvacuation(t *testing.T) {
 		h.must(h.r.Commit(t.Context(), b))
 		h.seq++
 	}
-	before := h.r.Stats()
 	h.must(h.tidy(t.Context()))
 	h.clock = h.clock.Add(2 * time.Minute)
 	h.must(h.tidy(t.Context()))
-	after := h.r.Stats()
-	if after.Bytes > before.Bytes/2 || after.Bytes-after.Live > minGarbage+after.Live {
-		t.Errorf("before: %v\nafter: %v", before, after)
+	if s := h.r.Stats(); s.Bytes-s.Live > minGarbage { // of the 50 MiB that were written
+		t.Errorf("%v", s)
 	}
 	for i := range uint64(20) {
 		_, _ = rand.NewChaCha8([32]byte{byte(i), 0}).Read(noise)

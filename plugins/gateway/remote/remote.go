@@ -72,16 +72,18 @@ type Remote struct {
 	gets            chan struct{}
 	leaves          leafCache
 	maxPending      int
-	spare           []byte // memory of the object before
 
 	etag       string // of the head; this and what follows only the committing goroutine uses
 	yards      []yard
 	swept      bool // orphans of earlier epochs have been looked for
 	lastTidied time.Time
+	tidyAt     string // the head at which there was nothing to tidy up
+	turn       int    // of the pieces of tidying
 
 	mu     sync.RWMutex
 	head   manifest.Head
 	next   uint32 // number of the next object
+	spare  []byte // memory of the object before
 	sealer *manifest.Sealer
 	blocks *manifest.Map // nil until loaded
 	loaded chan struct{}

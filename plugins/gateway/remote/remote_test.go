@@ -55,7 +55,7 @@ func batch(t testing.TB, r *Remote, seq uint64, fill byte, cells ...uint64) *Bat
 func TestDeltas(t *testing.T) {
 	s := testStore(t)
 	r := attach(t, s, "us", Local{})
-	const n = 2*manifest.MaxDeltas + 5
+	const n = manifest.MaxDeltas + 5
 	for seq := uint64(1); seq <= n; seq++ {
 		if err := r.Commit(t.Context(), batch(t, r, seq, byte(seq), seq%16)); err != nil {
 			t.Fatal(err)

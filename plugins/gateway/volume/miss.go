@@ -19,16 +19,23 @@ type flights struct {
 	group sync.WaitGroup
 }
 
-// flight is one fetch. Its fields but ahead are set when done is closed and do not change.
+// flight is one fetch. Its results are set when done is closed and do not change.
 type flight struct {
+	cell       uint64
 	done       chan struct{}
 	data       []byte
 	mask       uint16 // blocks that the store holds; the others are zero
 	generation uint64
 	empty      bool // data was not needed and is zeroes: only blocks outside mask are what they seem
 	err        error
-	ahead      bool // under flights.mu
+
+	// under flights.mu
+	ahead  bool // nobody has asked for it
+	queued bool // it stands in the queue of the read-ahead
 }
+
+// Bytes implements pipeline.Sized.
+func (f *flight) Bytes() int64 { return cellSize }
 
 // wait returns when no fetch is under way. The volume has failed before, so none starts any more
 // once the lock has been free.
@@ -48,29 +55,47 @@ func (f *flight) landed() bool {
 	}
 }
 
-// begin fetches a cell unless that is under way. It returns nil once the volume has failed.
+// begin fetches a cell unless that is under way. It returns nil once the volume has failed, and when what is only
+// fetched ahead has to stand back.
 func (v *Volume) begin(cell uint64, ahead bool) *flight {
 	v.flights.mu.Lock()
 	defer v.flights.mu.Unlock()
 	f := v.flights.cells[cell]
 	switch {
-	case f != nil && !(f.landed() && (f.empty || v.remote.Generation(cell) != f.generation)):
+	case f != nil && (!f.landed() || !f.empty && v.remote.Generation(cell) == f.generation):
 		if f.ahead && !ahead {
 			f.ahead = false
 			v.flights.ahead--
 			v.ahead.used(1)
+			if f.queued { // it does not wait for its turn any more
+				v.start(f)
+			}
 		}
 		return f
 	case v.Err() != nil:
 		return nil
 	}
-	f = &flight{done: make(chan struct{}), ahead: ahead}
-	if ahead {
+	f = &flight{cell: cell, done: make(chan struct{}), ahead: ahead, queued: ahead}
+	switch {
+	case !ahead:
+		v.start(f)
+	case v.fetches.Offer(f):
 		v.flights.ahead++
+	default:
+		return nil
 	}
 	v.flights.cells[cell] = f
-	v.flights.group.Go(func() { v.fly(f, cell) })
 	return f
+}
+
+// start takes off, on a goroutine of its own. The caller holds flights.mu.
+func (v *Volume) start(f *flight) {
+	f.queued = false
+	v.flights.group.Go(func() {
+		v.fly(f)
+		v.keepCell(f)
+		v.land(f)
+	})
 }
 
 // fetch returns a cell from the store, joining a fetch that is under way. ctx ends only this
@@ -88,29 +113,32 @@ func (v *Volume) fetch(ctx context.Context, cell uint64) (*flight, error) {
 	return f, f.err
 }
 
-func (v *Volume) fly(f *flight, cell uint64) {
+// fly fetches. The client has its data before the log has.
+func (v *Volume) fly(f *flight) {
 	ctx, cancel := context.WithTimeout(v.ctx, v.o.ReadTimeout)
 	defer cancel()
-	v.load(ctx, f, cell)
+	v.load(ctx, f)
 	if errors.Is(f.err, context.DeadlineExceeded) {
 		f.err = fmt.Errorf("store does not answer: %w", f.err)
 	}
-	close(f.done) // the client first, the cache after
-	if f.err == nil {
-		v.keepCell(f, cell)
-	}
+	close(f.done)
+}
+
+// land forgets a flight.
+func (v *Volume) land(f *flight) {
 	v.flights.mu.Lock()
+	defer v.flights.mu.Unlock()
 	if f.ahead {
 		v.flights.ahead--
 	}
-	if v.flights.cells[cell] == f {
-		delete(v.flights.cells, cell)
+	if v.flights.cells[f.cell] == f {
+		delete(v.flights.cells, f.cell)
 	}
-	v.flights.mu.Unlock()
 }
 
 // load gets a cell's data, unless nothing of what the store has of it is missing here.
-func (v *Volume) load(ctx context.Context, f *flight, cell uint64) {
+func (v *Volume) load(ctx context.Context, f *flight) {
+	cell := f.cell
 	f.generation = v.remote.Generation(cell)
 	if f.mask, f.err = v.remote.Mask(ctx, cell); f.err != nil {
 		return
@@ -137,7 +165,11 @@ func (v *Volume) missing(cell uint64) (mask uint16) {
 }
 
 // keepCell keeps what was fetched in the log, and merges the blocks with patches.
-func (v *Volume) keepCell(f *flight, cell uint64) {
+func (v *Volume) keepCell(f *flight) {
+	if f.err != nil {
+		return
+	}
+	cell := f.cell
 	s := v.scrap.Get().(*scratch)
 	defer v.scrap.Put(s)
 	if err := v.fill(f, cell, s); err != nil {

@@ -131,34 +131,3 @@ func (a *readAhead) efficiency() (fetched, read uint64) {
 	defer a.mu.Unlock()
 	return a.fetched, a.read
 }
-
-// readAhead starts what the policy wants after a miss of cells first to last.
-func (v *Volume) readAhead(first, last uint64) {
-	from, n := v.ahead.miss(first, last)
-	v.fetchAhead(from, n)
-}
-
-// used notes the first read of a block that was fetched ahead.
-func (v *Volume) used(block uint64) {
-	cell := block / cellBlocks
-	if block%cellBlocks == 0 { // one block speaks for its cell
-		v.ahead.used(1)
-	}
-	from, n := v.ahead.hit(cell)
-	v.fetchAhead(from, n)
-}
-
-func (v *Volume) fetchAhead(from, n uint64) {
-	cells := uint64(v.Size()+cellSize-1) / cellSize
-	for c := from; c < from+n && c < cells; c++ {
-		v.flights.mu.Lock()
-		busy := uint64(v.flights.ahead) >= v.ahead.limit
-		v.flights.mu.Unlock()
-		if busy {
-			return
-		}
-		if v.wanted(c, c*cellBlocks, min(c*cellBlocks+cellBlocks, v.index.Blocks())-1) {
-			v.begin(c, true)
-		}
-	}
-}

@@ -6,26 +6,28 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/ratchetos/ratchet/core/pipeline"
 	"github.com/ratchetos/ratchet/plugins/gateway/remote"
-	"github.com/ratchetos/ratchet/plugins/gateway/upload"
+	"github.com/ratchetos/ratchet/plugins/gateway/upload/line"
 	"github.com/ratchetos/ratchet/plugins/internal/log"
 	"github.com/ratchetos/ratchet/plugins/internal/manifest"
 	"github.com/ratchetos/ratchet/plugins/internal/objstore"
 )
-
-// maxBatchRecords bounds a batch of very small or very long records.
-const maxBatchRecords = 8192
 
 const (
 	firstRetry = 50 * time.Millisecond
 	longRetry  = 10 * time.Second
 )
 
+// batchesHeld is how much is held in memory at once for the upload, in batches: while one is on its way to the store the
+// next one is made.
+const batchesHeld = 2
+
 // upload meets the store and then keeps it up to date, until the volume closes or fails.
 func (v *Volume) upload(attached bool) {
 	err := v.attach(attached)
-	for err == nil {
-		err = v.uploadNext()
+	if err == nil {
+		err = line.Run(v.ctx, v.o.Pipelines, v.o.Name, pipeline.Options{Memory: batchesHeld * v.o.MaxBatch}, v.newCutter(), patient{v})
 	}
 	if v.ctx.Err() == nil {
 		v.fail(err)
@@ -91,129 +93,6 @@ func (v *Volume) takeover() error {
 	}
 }
 
-// uploadNext waits until a batch is due, builds it and commits it.
-func (v *Volume) uploadNext() error {
-	due, err := v.waitDue()
-	if err != nil {
-		return err
-	}
-	if err := v.insist(v.resizeStore); err != nil {
-		return err
-	}
-	if !due {
-		return v.tidyStore()
-	}
-	if v.skipClean() {
-		return nil
-	}
-	// Only what is durable may leave: the store must never be ahead of the disk (S8).
-	if err := v.log.Flush(v.ctx); err != nil {
-		return v.explain(err)
-	}
-	from, _ := v.up.snapshot()
-	c := collector{v: v, batch: upload.New()}
-	defer c.batch.Free()
-	next, err := v.log.Scan(from, log.ScanOptions{Headers: true}, c.take)
-	if err != nil || c.batch.Last() == 0 {
-		return err
-	}
-	if early := v.early.Load(); early != nil {
-		c.batch.Add(&log.Group{Seq: c.batch.Last(), Records: []log.Record{*early}})
-	}
-	head := v.remote.Head()
-	if c.dirty > 0 {
-		if head, err = v.commit(c.batch); err != nil {
-			return err
-		}
-	}
-	if c.oldest == 0 && v.dirty.Load() > next.Pos {
-		c.oldest = time.Now().UnixNano() // what the scan has not seen is younger
-	}
-	if err := v.confirmed(next, head.Seq, head.Epoch, c.batch.Bytes(), c.oldest); err != nil {
-		return err
-	}
-	if v.batches++; v.batches%tidyAfter == 0 {
-		return v.tidyStore()
-	}
-	return nil
-}
-
-// skipClean moves the cursor to the end of the durable log if nothing behind it has to be uploaded.
-func (v *Volume) skipClean() bool {
-	end := v.log.Durable()
-	c, _ := v.up.snapshot()
-	if v.dirty.Load() > c.Pos {
-		return false
-	}
-	if end.Pos > c.Pos {
-		head := v.remote.Head()
-		if err := v.confirmed(end, head.Seq, head.Epoch, 0, 0); err != nil {
-			v.o.Log.Debug("cannot note that nothing is dirty", "volume", v.o.Name, "error", err)
-		}
-	}
-	return true
-}
-
-// waitDue returns true when there is a batch to cut, or clean data to pass, and false when there has been
-// nothing to do for a while.
-func (v *Volume) waitDue() (bool, error) {
-	idle := time.NewTimer(tidyEvery)
-	defer idle.Stop()
-	for {
-		c, wanted := v.up.snapshot()
-		dirty := v.dirty.Load()
-		var timer <-chan time.Time
-		if !v.hold.Load() {
-			age := time.Since(time.Unix(0, v.up.oldestTime()))
-			switch {
-			case dirty <= c.Pos && v.head.Load()-c.Pos >= v.o.MaxBatch && v.log.Durable().Pos > c.Pos:
-				return true, nil // the tail may want to go there
-			case dirty <= c.Pos:
-			case dirty-c.Pos >= min(v.o.MaxBatch, v.log.Size()/4), wanted > c.Pos, age >= v.o.MaxAge:
-				return true, nil
-			default:
-				timer = time.After(v.o.MaxAge - age)
-			}
-		}
-		if timer == nil {
-			// Writes do not wake us one by one.
-			timer = time.After(min(v.o.MaxAge, time.Second))
-		}
-		if v.storeResizes() {
-			return false, nil
-		}
-		select {
-		case <-v.cut:
-		case <-timer:
-		case <-idle.C:
-			return false, nil
-		case <-v.ctx.Done():
-			return false, v.ctx.Err()
-		}
-	}
-}
-
-// commit publishes a batch and returns the head that has it. It tries until the head has moved or never
-// will. An error that retrying does not obviously help, such as a refused key, does not end the volume:
-// an operator may be repairing it.
-func (v *Volume) commit(b *upload.Batch) (manifest.Head, error) {
-	for _, block := range b.Unresolved() {
-		base, err := v.stored(block)
-		if err != nil {
-			return manifest.Head{}, err
-		}
-		b.Resolve(block, base)
-	}
-	packed, err := b.Pack(v.remote.NewObject())
-	if err != nil {
-		return manifest.Head{}, err
-	}
-	if err := v.insist(func() error { return v.remote.Commit(v.ctx, packed) }); err != nil {
-		return manifest.Head{}, err
-	}
-	return v.remote.Head(), nil
-}
-
 // insist repeats what the store refuses for reasons that may pass.
 func (v *Volume) insist(do func() error) error {
 	for pause := firstRetry; ; pause = min(2*pause, longRetry) {
@@ -234,6 +113,21 @@ func (v *Volume) hopeless(err error) bool {
 	return v.ctx.Err() != nil || errors.Is(err, remote.ErrFenced) || errors.Is(err, remote.ErrDiverged) || errors.Is(err, manifest.ErrInvalid)
 }
 
+// patient is the store for the upload: it goes on trying for as long as there is a point in it.
+type patient struct{ v *Volume }
+
+var _ line.Store = patient{}
+
+func (p patient) NewObject() *manifest.Writer { return p.v.remote.NewObject() }
+
+func (p patient) Put(ctx context.Context, b *remote.Batch) error {
+	return p.v.insist(func() error { return p.v.remote.Put(ctx, b) })
+}
+
+func (p patient) Commit(ctx context.Context, b *remote.Batch) error {
+	return p.v.insist(func() error { return p.v.remote.Commit(ctx, b) })
+}
+
 // stored returns a block as the store has it at the confirmed head. It waits for the store however long
 // that takes: nothing can be uploaded without.
 func (v *Volume) stored(block uint64) ([]byte, error) {
@@ -247,23 +141,6 @@ func (v *Volume) stored(block uint64) ([]byte, error) {
 		return nil, fmt.Errorf("merge block %d: %w", block, err)
 	}
 	return data[in*blockSize : (in+1)*blockSize], nil
-}
-
-// tidyEvery is how often the store is looked after while there is nothing to upload, and tidyAfter after how many batches
-// when there always is.
-const (
-	tidyEvery = time.Second
-	tidyAfter = 32
-)
-
-// tidyStore does a piece of housekeeping in the store.
-func (v *Volume) tidyStore() error {
-	_, err := v.remote.Tidy(v.ctx)
-	if err == nil || v.hopeless(err) {
-		return err
-	}
-	v.o.Log.Warn("cannot tidy up the store", "volume", v.o.Name, "error", err)
-	return nil
 }
 
 // confirmed tells everybody that a head covers everything before c.

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/ratchetos/ratchet/core/pipeline"
 	"github.com/ratchetos/ratchet/plugins/gateway/remote"
 	"github.com/ratchetos/ratchet/plugins/gateway/volume/index"
 	"github.com/ratchetos/ratchet/plugins/internal/log"
@@ -49,11 +50,15 @@ type Options struct {
 	MaxBatch int64
 	// ReadTimeout bounds how long a miss waits for the store; default 30 s.
 	ReadTimeout time.Duration
+	// Pace holds uploads to a schedule; see remote.Options.
+	Pace func(ctx context.Context, n int64) error
 	// Hold keeps back the upload until HoldUpload(false).
 	Hold bool
 	// ReadAhead is the most that is fetched ahead of a sequential reader, in bytes; default 8 MiB, negative
 	// for none.
 	ReadAhead int64
+	// Pipelines runs the upload and the read-ahead, with those of other volumes; default is one of the volume's own.
+	Pipelines *pipeline.Scheduler
 
 	mutant     mutant
 	segment    int64         // of the log; tests use small ones
@@ -101,6 +106,9 @@ func (o *Options) setDefaults() {
 	if o.ReadAhead == 0 {
 		o.ReadAhead = defaultReadAhead
 	}
+	if o.Pipelines == nil {
+		o.Pipelines = pipeline.NewScheduler(pipeline.Limits{})
+	}
 }
 
 // Volume is an open cached volume.
@@ -121,6 +129,7 @@ type Volume struct {
 
 	flights  flights
 	ahead    readAhead
+	fetches  *pipeline.In[*flight] // what is fetched ahead
 	count    counters
 	scrap    sync.Pool // *scratch
 	resizing sync.Mutex
@@ -133,12 +142,11 @@ type Volume struct {
 	admitted  chan struct{} // closed when they are
 	admitOnce sync.Once
 
-	up      progress
-	hold    atomic.Bool
-	batches int           // of the uploader
-	cut     chan struct{} // pokes the uploader
-	tidy    chan struct{} // pokes the cleaner
-	clean   cleaner
+	up    progress
+	hold  atomic.Bool
+	cut   chan struct{} // pokes the uploader
+	tidy  chan struct{} // pokes the cleaner
+	clean cleaner
 
 	ctx        context.Context // of everything in the background but the log's writer
 	stop       context.CancelFunc
@@ -231,7 +239,7 @@ func (o *Options) segmentSize() int64 {
 }
 
 func (o *Options) remote(uuid [16]byte, size int64) *remote.Remote {
-	return remote.New(remote.Options{Store: o.Store, Volume: o.Name, Size: size, Owner: hex.EncodeToString(uuid[:]), Secret: o.Secret, FirstPause: o.firstPause})
+	return remote.New(remote.Options{Store: o.Store, Volume: o.Name, Size: size, Owner: hex.EncodeToString(uuid[:]), Secret: o.Secret, Pace: o.Pace, FirstPause: o.firstPause})
 }
 
 // open replays the log of a formatted disk and starts the workers. attached is the remote that
@@ -266,6 +274,8 @@ func open(o Options, attached *remote.Remote) (*Volume, error) {
 			v.fail(err)
 		}
 	})
+	reads := v.newReadAhead()
+	v.workers.Go(func() { v.runReadAhead(reads) })
 	v.workers.Go(func() { v.upload(attached != nil) })
 	v.workers.Go(v.keep)
 	return v, nil

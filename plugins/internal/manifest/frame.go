@@ -17,7 +17,8 @@ const (
 )
 
 // The coders are made on first use: other applets of the same binary never need them. They
-// are safe for concurrent use and keep no data between calls.
+// are safe for concurrent use and keep no data between calls. The level is the fastest: the next one takes half as much
+// time again for a tenth less data (package upload has the figures), and time is what a busy gateway lacks.
 var (
 	encoder = sync.OnceValues(func() (*zstd.Encoder, error) {
 		return zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(CellSize),

@@ -4,7 +4,8 @@
 // # Drivers
 //
 // Package dir keeps objects as files of a directory, fsynced; it is the embedded default.
-// Package s3 talks to any service that speaks S3 and honours If-None-Match and If-Match.
+// Package s3 talks to any service that speaks S3 and honours If-None-Match and If-Match; s3/s3test behaves, in tests, as
+// providers do where they differ.
 // Package driver opens either from one configuration. Package objstoretest holds the
 // conformance suite all of them run, and a store in memory for tests of callers.
 //

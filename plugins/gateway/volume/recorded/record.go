@@ -51,6 +51,7 @@ func Run(ctx context.Context, d Devices, seed uint64, ops int, mark func(string)
 	if err != nil {
 		return err
 	}
+	defer disk.Close()
 	j, err := os.OpenFile(d.Journal, os.O_WRONLY, 0)
 	if err != nil {
 		return err

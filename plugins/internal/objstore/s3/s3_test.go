@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -67,17 +68,21 @@ func TestServiceThatFails(t *testing.T) {
 		status    int
 		code      string
 		transient bool
+		hint      string // of what to do, in the message
 	}{
-		{500, "InternalError", true},
-		{503, "SlowDown", true},
-		{429, "TooManyRequests", true},
-		{409, "ConditionalRequestConflict", true},
-		{403, "AccessDenied", false},
-		{403, "RequestTimeTooSkewed", false},
-		{400, "RequestTimeout", true},
-		{400, "BadDigest", true},
-		{400, "MalformedPolicy", false},
-		{501, "NotImplemented", false},
+		{500, "InternalError", true, ""},
+		{503, "SlowDown", true, ""},
+		{429, "TooManyRequests", true, ""},
+		{409, "ConditionalRequestConflict", true, ""},
+		{403, "AccessDenied", false, "give it read, write"},
+		{403, "RequestTimeTooSkewed", false, "check time synchronisation"},
+		{403, "SignatureDoesNotMatch", false, "correct it"},
+		{403, "InvalidAccessKeyId", false, "correct it"},
+		{404, "NoSuchBucket", false, "create it"},
+		{400, "RequestTimeout", true, ""},
+		{400, "BadDigest", true, ""},
+		{400, "MalformedPolicy", false, ""},
+		{501, "NotImplemented", false, ""},
 	} {
 		t.Run(fmt.Sprint(tc.status, tc.code), func(t *testing.T) {
 			var calls atomic.Int32
@@ -95,6 +100,9 @@ func TestServiceThatFails(t *testing.T) {
 			}
 			if n := calls.Load(); n != 1 {
 				t.Errorf("%d requests for one call", n)
+			}
+			if tc.hint != "" && !strings.Contains(fmt.Sprint(err), tc.hint) {
+				t.Errorf("put: %v; it should say %q", err, tc.hint)
 			}
 		})
 	}
