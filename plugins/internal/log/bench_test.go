@@ -18,6 +18,12 @@ import (
 // must be on a disk: set RATCHET_BENCH_DIR where the default is not.
 func benchLog(tb testing.TB, size int64) *log.Log {
 	tb.Helper()
+	return benchOpen(tb, benchFile(tb, size))
+}
+
+// benchFile is a pre-written file.
+func benchFile(tb testing.TB, size int64) string {
+	tb.Helper()
 	dir := os.Getenv("RATCHET_BENCH_DIR")
 	if dir == "" {
 		dir = "/var/tmp"
@@ -31,7 +37,7 @@ func benchLog(tb testing.TB, size int64) *log.Log {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(func() { _ = f.Close() })
+	defer f.Close()
 	piece := make([]byte, 4<<20)
 	for range size / int64(len(piece)) {
 		if _, err := f.Write(piece); err != nil {
@@ -41,11 +47,28 @@ func benchLog(tb testing.TB, size int64) *log.Log {
 	if err := f.Sync(); err != nil {
 		tb.Fatal(err)
 	}
+	return f.Name()
+}
+
+func benchDisk(tb testing.TB, path string) *filedisk.Disk {
+	tb.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = f.Close() })
 	d, err := filedisk.New(f, filedisk.Options{})
 	if err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { _ = d.Close() })
+	return d
+}
+
+// benchOpen formats the file and runs a log on it.
+func benchOpen(tb testing.TB, path string) *log.Log {
+	tb.Helper()
+	d := benchDisk(tb, path)
 	if _, err := log.Format(d, log.FormatOptions{UUID: [16]byte{1}}); err != nil {
 		tb.Fatal(err)
 	}
