@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"time"
 )
 
 // Flush returns when everything appended before the call, by whom it may be, and the newest
@@ -25,81 +26,69 @@ func (l *Log) FlushTo(ctx context.Context, pos int64) error {
 }
 
 func (l *Log) flush(ctx context.Context, pos, mark int64) error {
-	for {
-		if err := l.Err(); err != nil {
-			return err
-		}
-		if l.isDurable(pos, mark) {
-			return nil
-		}
-		l.turn.Lock()
-		flying := l.flying
-		if flying == nil {
-			l.turn.Unlock()
-			if done, err := l.lead(pos, mark); done || err != nil {
-				return err
-			}
-			continue
-		}
-		l.turn.Unlock()
-		// The flush under way may not cover this one: let Run write while it syncs.
-		l.poke(orderAll)
+	if err := l.Err(); err != nil || l.isDurable(pos, mark) {
+		return err
+	}
+	w, lead := l.crowd.join(pos, mark)
+	if !lead {
 		select {
-		case <-flying:
+		case v := <-w.verdict:
+			lead = v.lead
+			if !lead {
+				return v.err
+			}
 		case <-ctx.Done():
+			if v, told := l.crowd.desert(w); told && v.lead {
+				l.crowd.over(func(*waiter) (bool, error) { return false, nil }) // somebody else's turn
+			}
 			return ctx.Err()
 		}
 	}
+	l.crowd.gather()
+	return l.lead(pos, mark)
 }
 
 func (l *Log) isDurable(pos, mark int64) bool {
 	return l.durablePos.Load() >= pos && l.durableMarks.Load() >= mark
 }
 
-// lead carries out one flush for everybody, unless one is under way. done means that pos and
-// mark are durable.
-func (l *Log) lead(pos, mark int64) (done bool, err error) {
-	flying := make(chan struct{})
-	l.turn.Lock()
-	if l.flying != nil {
-		l.turn.Unlock()
-		return false, nil
-	}
-	l.flying = flying
-	l.turn.Unlock()
-	if !l.isDurable(pos, mark) { // or another one has just ended
+// lead carries out one flush for everybody. The caller has the turn.
+func (l *Log) lead(pos, mark int64) error {
+	var err error
+	if !l.isDurable(pos, mark) { // a turn that was waited for may have been in vain
 		err = l.writeOut(true)
 		if err == nil || errors.Is(err, ErrLogFull) { // no room for the mark is no reason to lose the rest
+			began := time.Now()
 			err = cmp.Or(l.syncWritten(), err)
+			l.crowd.took(time.Since(began))
 		}
 	}
-	l.turn.Lock()
-	l.flying = nil
-	l.turn.Unlock()
-	close(flying)
+	l.crowd.over(func(w *waiter) (bool, error) {
+		switch {
+		case l.isDurable(w.pos, w.mark):
+			return true, nil
+		case errors.Is(err, ErrLogFull): // but for the mark, and only to those that were served
+			return l.durablePos.Load() >= w.pos, err
+		default:
+			return err != nil, err
+		}
+	})
 	if l.isDurable(pos, mark) {
-		return true, nil
+		return nil
 	}
-	return false, err
+	return err
 }
 
-// ahead flushes what nobody has asked to be flushed yet. While another flush is under way it only
-// writes, so that the next one has less to do.
+// ahead flushes what nobody has asked to be flushed yet. While others do, it only writes, so that
+// the next flush has less to do.
 func (l *Log) ahead() error {
-	l.turn.Lock()
-	busy := l.flying != nil
-	l.turn.Unlock()
-	if busy {
+	if !l.crowd.idle() {
 		return l.writeOut(true)
 	}
 	l.mu.Lock()
 	pos := l.head()
 	l.mu.Unlock()
-	if l.isDurable(pos, 0) {
-		return nil
-	}
-	_, err := l.lead(pos, 0)
-	return err
+	return l.lead(pos, 0)
 }
 
 // predictor finds out whether flushes come at a fixed number of records, as a database's or a

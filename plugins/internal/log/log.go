@@ -79,8 +79,7 @@ type Log struct {
 	durableSeq               atomic.Uint64
 	lost                     atomic.Int64 // positions before may have been overwritten
 
-	turn   sync.Mutex
-	flying chan struct{} // closed when the flush under way is over; nil without one
+	crowd crowd // who flushes
 
 	wake   chan struct{}
 	orders atomic.Uint32
@@ -109,7 +108,7 @@ func Open(d Disk, o Options) (*Log, error) {
 	}
 	w.young.Store(math.MaxInt64)
 	l := &Log{
-		disk: d, sb: sb, win: w, now: o.Now, maxAge: o.MaxAge, mutant: o.mutant, checkpoints: cs,
+		disk: d, sb: sb, win: w, now: o.Now, maxAge: o.MaxAge, mutant: o.mutant, checkpoints: cs, crowd: newCrowd(),
 		room: make(chan struct{}), wake: make(chan struct{}, 1),
 	}
 	l.cached, _ = d.(CachedReader)
@@ -123,7 +122,11 @@ func Open(d Disk, o Options) (*Log, error) {
 }
 
 // Superblock describes the disk.
-func (l *Log) Superblock() Superblock { return *l.sb }
+func (l *Log) Superblock() Superblock {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return *l.sb
+}
 
 // Epoch of this opening.
 func (l *Log) Epoch() uint64 { return l.sb.Epoch }
@@ -178,7 +181,9 @@ func (l *Log) SetUserSize(n int64) error {
 	if err := next.write(syncer{l}); err != nil {
 		return l.poison(err)
 	}
+	l.mu.Lock()
 	l.sb.UserSize, l.sb.Generation = next.UserSize, next.Generation
+	l.mu.Unlock()
 	return nil
 }
 

@@ -206,6 +206,7 @@ func (l *Log) drain(apply func(*Group) error) error {
 		l.closeGroup()
 		l.claimed = l.end
 		l.mu.Unlock()
+		l.count.drained.Add(1)
 	}
 	if open := l.win.ring.open(); l.end < open {
 		return fmt.Errorf("ring ends at position %d, appended was to %d at least: %w", l.end, open, ErrMediaCorrupt)

@@ -92,19 +92,37 @@ func (s *scanner) payload(g *Group) error {
 }
 
 // brokenBelow reports whether a group behind the break at c says that c was durable. What a
-// writer left unsynced is bounded, and so is the search.
+// writer left unsynced is bounded, and so is the search. In the segment of the break groups may
+// begin anywhere; the ones after it begin with a group, and are walked.
 func (s *scanner) brokenBelow(c Cursor) (bool, error) {
 	var g Group
-	s.ahead = readAhead
-	end := min(s.limit, c.Pos+(maxUnsynced+1)*s.l.sb.Segment)
-	for pos := c.Pos + BlockSize; pos < end; pos += BlockSize {
+	segment := s.l.sb.Segment
+	group := func(pos int64) (found, broken bool, err error) {
 		p, err := s.bytes(pos, BlockSize)
-		if err != nil || len(p) < BlockSize {
-			return false, err
+		if err != nil || g.parseHeader(p, s.l.sb.tag(), segment) != nil || g.Pos != pos {
+			return false, false, err
 		}
-		if g.parseHeader(p, s.l.sb.tag(), s.l.sb.Segment) == nil && g.Pos == pos && g.Durable >= c.Seq {
-			return true, nil
+		return true, g.Durable >= c.Seq, nil
+	}
+	s.ahead = readAhead
+	next := c.Pos - c.Pos%segment + segment
+	for pos := c.Pos + BlockSize; pos < next; pos += BlockSize {
+		if _, broken, err := group(pos); broken || err != nil {
+			return broken, err
 		}
+	}
+	s.ahead = BlockSize
+	for range maxUnsynced {
+		for pos := next; pos < next+segment; pos += g.Len {
+			found, broken, err := group(pos)
+			if broken || err != nil {
+				return broken, err
+			}
+			if !found {
+				break
+			}
+		}
+		next += segment
 	}
 	return false, nil
 }

@@ -3,7 +3,7 @@ package log
 import "sync/atomic"
 
 type counters struct {
-	groups, writes, bytes, syncs, flushes atomic.Int64
+	groups, writes, bytes, syncs, flushes, drained atomic.Int64
 }
 
 // Stats count since the log was opened.
@@ -13,6 +13,7 @@ type Stats struct {
 	Bytes           int64 // in them
 	Syncs           int64
 	Flushes         int64 // asked for
+	Drained         int64 // groups that Recover found in the window only
 }
 
 // Stats may be called at any time.
@@ -22,6 +23,6 @@ func (l *Log) Stats() Stats {
 	l.mu.Unlock()
 	return Stats{
 		Records: records, Groups: l.count.groups.Load(), Writes: l.count.writes.Load(),
-		Bytes: l.count.bytes.Load(), Syncs: l.count.syncs.Load(), Flushes: l.count.flushes.Load(),
+		Bytes: l.count.bytes.Load(), Syncs: l.count.syncs.Load(), Flushes: l.count.flushes.Load(), Drained: l.count.drained.Load(),
 	}
 }
