@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/ratchetos/ratchet/core/plugin"
@@ -158,6 +159,7 @@ func (d *localDisk) release(volume string) (bytes int64, found bool, err error) 
 	if d.open(false) != nil {
 		return 0, false, nil // nothing of ours is there
 	}
+	d.tenants = slices.DeleteFunc(d.tenants, func(t VolumeConfig) bool { return t.Name == volume })
 	for _, s := range d.set.Slices() {
 		if s.Name == volume {
 			return s.Size, true, d.set.Remove(volume)

@@ -88,7 +88,7 @@ func TestSeveralVolumesOnOneDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := invoke[api.ReleaseReply](t, f, api.MethodRelease, api.VolumeRequest{Name: "one"}); err == nil {
+	if _, err := invoke[api.ReleaseReply](t, f, api.MethodRelease, api.ReleaseRequest{Name: "one"}); err == nil {
 		t.Error("the disk space of a configured volume was given back")
 	}
 	if err := f.Stop(t.Context()); err != nil {
@@ -108,7 +108,7 @@ func TestSeveralVolumesOnOneDisk(t *testing.T) {
 	if text := fmt.Sprint(alerts); !strings.Contains(text, "ratchetctl volume release one") {
 		t.Errorf("alerts: %s", text)
 	}
-	r, err := invoke[api.ReleaseReply](t, f, api.MethodRelease, api.VolumeRequest{Name: "one"})
+	r, err := invoke[api.ReleaseReply](t, f, api.MethodRelease, api.ReleaseRequest{Name: "one"})
 	if err != nil || r.Bytes != 64<<20 {
 		t.Errorf("release: %+v, %v", r, err)
 	}
@@ -126,15 +126,30 @@ func TestSeveralVolumesOnOneDisk(t *testing.T) {
 	one["cache_size"] = "32MiB"
 	b.section = tenantsOf(t, b, store, two, one)
 	f = b.start()
-	if _, err := invoke[api.ReleaseReply](t, f, api.MethodRelease, api.VolumeRequest{Name: "three"}); err != nil {
+	if _, err := invoke[api.ReleaseReply](t, f, api.MethodRelease, api.ReleaseRequest{Name: "three"}); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	b.start()
+	f = b.start()
 	reads("one", 1)
 	reads("two", 2)
+
+	// A configured volume that is deleted is closed at once, and its neighbour goes on.
+	c := b.export("one")
+	for range 2 {
+		if _, err := invoke[api.ReleaseReply](t, f, api.MethodRelease, api.ReleaseRequest{Name: "one", Configured: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := c.Read(0, 4096); err == nil {
+		t.Error("a deleted volume is read")
+	}
+	reads("two", 2)
+	if v, err := invoke[api.Volume](t, f, api.MethodShow, api.VolumeRequest{Name: "one"}); err != nil || v.State != "failed" || !strings.Contains(v.Message, "deleted") {
+		t.Errorf("the deleted volume: %+v, %v", v, err)
+	}
 }
 
 func tenantsOf(t *testing.T, b *box, store string, volumes ...map[string]any) []byte {

@@ -77,7 +77,7 @@ func (r *runner) run(ctx context.Context) {
 }
 
 func hopeless(err error) bool {
-	for _, e := range []error{volume.ErrOtherVolume, remote.ErrSize, log.ErrMediaCorrupt, log.ErrTooNew, log.ErrOldFormat, log.ErrTooLarge, volume.ErrShrink, slice.ErrTooNew, slice.ErrDamaged, slice.ErrForeign, slice.ErrNoRoom} {
+	for _, e := range []error{volume.ErrOtherVolume, remote.ErrSize, log.ErrMediaCorrupt, log.ErrTooNew, log.ErrOldFormat, log.ErrTooLarge, volume.ErrShrink, slice.ErrTooNew, slice.ErrDamaged, slice.ErrForeign, slice.ErrNoRoom, errRetired} {
 		if errors.Is(err, e) {
 			return true
 		}
@@ -191,6 +191,11 @@ func (r *runner) current() (v *volume.Volume, state string, err error) {
 func (r *runner) close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.end()
+}
+
+// end closes what is open. It needs mu.
+func (r *runner) end() error {
 	var errs []error
 	if r.volume != nil {
 		r.faces.remove(r.name)

@@ -2,10 +2,12 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 
 	"github.com/ratchetos/ratchet/plugins/gateway/api"
+	"github.com/ratchetos/ratchet/plugins/gateway/volume"
 )
 
 func (f *Feature) evict(ctx context.Context, request []byte) (any, error) {
@@ -53,18 +55,24 @@ func (f *Feature) shrink(ctx context.Context, request []byte) (any, error) {
 	return r.show(), nil
 }
 
-// release gives back the disk space of a volume that is not configured any more. It says so if there is none: the
-// volume may have been on a disk that is gone.
+// release gives back the disk space of a volume. It says so if there is none: the volume may have been on a disk that
+// is gone.
 func (f *Feature) release(_ context.Context, request []byte) (any, error) {
-	var q api.VolumeRequest
+	var q api.ReleaseRequest
 	if err := decode(request, &q); err != nil {
 		return nil, err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, r := range f.runners {
-		if r.name == q.Name {
-			return nil, fmt.Errorf("volume %s is configured: take it out first, with ratchetctl volume delete", q.Name)
+		switch {
+		case r.name != q.Name:
+		case !q.Configured:
+			return nil, fmt.Errorf("volume %s is configured: take it out with ratchetctl volume delete", q.Name)
+		default:
+			if err := r.retire(); err != nil {
+				return nil, err
+			}
 		}
 	}
 	for _, d := range f.disks {
@@ -77,4 +85,26 @@ func (f *Feature) release(_ context.Context, request []byte) (any, error) {
 		}
 	}
 	return api.ReleaseReply{}, nil
+}
+
+// errRetired is a volume that was deleted and is still configured.
+var errRetired = errors.New("deleted; it comes back when the gateway restarts, unless it is taken out of the configuration")
+
+// retire ends the volume for good, so that nothing uses its part of the disk any more.
+func (r *runner) retire() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case errors.Is(r.err, errRetired):
+		return nil
+	case r.volume == nil && !hopeless(r.err) && r.state != stateNeedsClaim:
+		return fmt.Errorf("volume %s is %s and may come up at any moment: try again when it has, or when it has failed", r.name, r.state)
+	}
+	err := r.end()
+	r.volume, r.store, r.exports = nil, nil, nil
+	r.state, r.err = string(volume.Failed), errRetired
+	if err != nil {
+		r.log.Warn("volume did not close in order", "volume", r.name, "error", err)
+	}
+	return nil
 }

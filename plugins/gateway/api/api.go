@@ -10,7 +10,7 @@ const (
 	MethodFlush   = "volumes.flush"   // request FlushRequest, reply Volume: returns when everything written before is uploaded
 	MethodEvict   = "volumes.evict"   // request EvictRequest, reply EvictReply
 	MethodShrink  = "volumes.shrink"  // request ShrinkRequest, reply Volume: what is behind the new size is lost
-	MethodRelease = "volumes.release" // request VolumeRequest, reply ReleaseReply: gives the disk space of a volume back that is not configured any more
+	MethodRelease = "volumes.release" // request ReleaseRequest, reply ReleaseReply: gives the disk space of a volume back
 )
 
 // VolumeRequest names a volume.
@@ -42,6 +42,13 @@ type ShrinkRequest struct {
 type EvictReply struct {
 	Bytes  uint64 `json:"bytes"`
 	Volume Volume `json:"volume"`
+}
+
+// ReleaseRequest gives the disk space of a volume back, and with it what is not uploaded.
+type ReleaseRequest struct {
+	Name string `json:"name"`
+	// Configured allows it for a volume that still is; it does not come up again before it is configured anew.
+	Configured bool `json:"configured,omitempty"`
 }
 
 // ReleaseReply says what was given back.

@@ -244,14 +244,14 @@ func remove(app App) *cobra.Command {
 					return err
 				}
 			}
-			if err := app.Edit(cmd.Context(), plugin, "remove", fmt.Sprintf("volumes[%d]", i), nil, preview); err != nil || preview {
-				return err
+			// The space first: without the volume in its configuration the gateway may not have the disk any more.
+			if !preview {
+				request := api.ReleaseRequest{Name: args[0], Configured: true}
+				if err := app.Invoke(cmd.Context(), plugin, api.MethodRelease, request, &api.ReleaseReply{}); err != nil {
+					return fmt.Errorf("give the disk space of volume %s back: %w", args[0], err)
+				}
 			}
-			var reply api.ReleaseReply
-			if err := app.Invoke(cmd.Context(), plugin, api.MethodRelease, api.VolumeRequest{Name: args[0]}, &reply); err != nil {
-				return fmt.Errorf("the volume is out of the configuration, its disk space is not free: %w", err)
-			}
-			return nil
+			return app.Edit(cmd.Context(), plugin, "remove", fmt.Sprintf("volumes[%d]", i), nil, preview)
 		},
 	}
 	c.Flags().BoolVar(&force, "force", false, "also with clients connected or data that is not uploaded")

@@ -151,7 +151,7 @@ func release(app App) *cobra.Command {
 		Example: "  ratchetctl volume release scratch",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var reply api.ReleaseReply
-			if err := app.Invoke(cmd.Context(), plugin, api.MethodRelease, api.VolumeRequest{Name: args[0]}, &reply); err != nil {
+			if err := app.Invoke(cmd.Context(), plugin, api.MethodRelease, api.ReleaseRequest{Name: args[0]}, &reply); err != nil {
 				return err
 			}
 			if reply.Disk == "" {

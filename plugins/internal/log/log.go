@@ -57,7 +57,6 @@ type Log struct {
 	// io is held by who writes groups; next is where the chain goes on.
 	io   sync.Mutex
 	next Cursor
-	seal Group // scratch
 
 	mu          sync.Mutex // everything from here to room; never held over I/O
 	closed      bool

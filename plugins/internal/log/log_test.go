@@ -259,9 +259,14 @@ func TestTailLimits(t *testing.T) {
 func TestAppendRefuses(t *testing.T) {
 	l, _ := newLog(t, Options{})
 	for _, r := range []Record{
-		{}, {Kind: Write, Len: BlockSize}, {Kind: Write, Len: 5, Data: make([]byte, 5)}, {Kind: 77, Len: 1, Data: []byte{1}},
-		{Kind: Patch, Off: BlockSize - 1, Len: 2, Data: []byte{1, 2}}, {Kind: Zero, Off: 1, Len: BlockSize},
-		{Kind: Zero, Len: 0}, {Kind: Write, Off: -BlockSize, Len: BlockSize, Data: make([]byte, BlockSize)},
+		{},
+		{Kind: Write, Len: BlockSize},
+		{Kind: Write, Len: 5, Data: make([]byte, 5)},
+		{Kind: 77, Len: 1, Data: []byte{1}},
+		{Kind: Patch, Off: BlockSize - 1, Len: 2, Data: []byte{1, 2}},
+		{Kind: Zero, Off: 1, Len: BlockSize},
+		{Kind: Zero, Len: 0},
+		{Kind: Write, Off: -BlockSize, Len: BlockSize, Data: make([]byte, BlockSize)},
 		{Kind: Write, Len: 2 * BlockSize, Data: make([]byte, 2*BlockSize), Sums: []uint32{1}},
 	} {
 		if _, _, err := l.Append(r); err == nil {

@@ -33,7 +33,6 @@ type owner struct {
 	disk  *simdisk.Disk
 	log   *Log
 	index map[int64]version
-	dead  func() bool
 
 	*past
 }
