@@ -20,6 +20,9 @@ func (d *document) edit(op Op, n ast.Node, keys []any, text node) error {
 			return d.remove(n, key)
 		}
 		next, entry := child(n, key)
+		if s, ok := next.(*ast.SequenceNode); ok && op == Add && i == len(keys)-1 && len(s.Values) == 0 && d.unfold(entry, s) {
+			return d.fill(entry, missing(nil, text))
+		}
 		if next == nil || next.Type() == ast.NullType {
 			if op != Add {
 				return fmt.Errorf("%s has no value of its own: %w", pathOf(keys[:i+1]), ErrByHand)
@@ -214,7 +217,13 @@ func (d *document) addFlow(end *token.Token, more bool, text string) error {
 func (d *document) remove(n ast.Node, key any) error {
 	s, ok := n.(*ast.SequenceNode)
 	i, isIndex := key.(int)
-	if !ok || !isIndex || i >= len(s.Values) || s.IsFlowStyle || i >= len(s.Entries) {
+	if !ok || !isIndex || i >= len(s.Values) {
+		return ErrByHand
+	}
+	if s.IsFlowStyle {
+		return d.removeFlow(s, i)
+	}
+	if i >= len(s.Entries) {
 		return ErrByHand
 	}
 	line, column := place(s.Entries[i].Start)
@@ -235,4 +244,56 @@ func (d *document) remove(n ast.Node, key any) error {
 		}
 	}
 	return nil
+}
+
+// removeFlow takes an element out of a list between brackets on one line, with the comma that goes with it.
+func (d *document) removeFlow(s *ast.SequenceNode, i int) error {
+	begin := func(n ast.Node) (line, column int) {
+		if m, ok := n.(*ast.MappingNode); ok {
+			return place(m.Start) // its own token is the colon of the first pair
+		}
+		return place(n.GetToken())
+	}
+	if s.End == nil {
+		return ErrByHand
+	}
+	line, from := begin(s.Values[i])
+	last, to := place(s.End)
+	if i+1 < len(s.Values) {
+		last, to = begin(s.Values[i+1])
+	} else if before := strings.TrimRight(d.before(line, from), " "); i > 0 && strings.HasSuffix(before, ",") {
+		from = len([]rune(before)) - 1
+	}
+	if last != line {
+		return ErrByHand
+	}
+	return d.put(line, from, to, "")
+}
+
+// before is what stands on a line left of a column.
+func (d *document) before(line, column int) string {
+	if line < 0 || line >= len(d.lines) {
+		return ""
+	}
+	runes := []rune(d.lines[line])
+	return string(runes[:min(max(column, 0), len(runes))])
+}
+
+// unfold takes the empty brackets behind a key of a group in block style away, so that elements can stand below it.
+func (d *document) unfold(pair *ast.MappingValueNode, s *ast.SequenceNode) bool {
+	if pair == nil || !s.IsFlowStyle || pair.IsFlowStyle || s.Start == nil || s.End == nil {
+		return false
+	}
+	line, from := place(s.Start)
+	last, to := place(s.End)
+	key, _ := place(pair.Key.GetToken())
+	if line != last || line != key || !strings.HasSuffix(strings.TrimRight(d.before(line, from), " "), ":") {
+		return false
+	}
+	// In a group between braces there is no line of its own for the key.
+	if strings.ContainsAny(d.before(line, from), "{[") {
+		return false
+	}
+	from = len([]rune(strings.TrimRight(d.before(line, from), " ")))
+	return d.put(line, from, to+1, "") == nil
 }

@@ -27,12 +27,20 @@ func (s *session) gatewayS3backer(ctx context.Context) error {
 		return err
 	}
 	defer srv.Stop()
-	w, own, err := s.gateway(ctx, dir, gatewayConfig{size: size, disk: 2 * gib, store: s3Store(srv, srv.Address, "ratchet"), maxAge: "1s"})
+	// Each has its own way to the server, so that one can see when both have nothing more to say.
+	var ways [2]*delayProxy
+	for i := range ways {
+		if ways[i], err = startDelay(srv.Address); err != nil {
+			return err
+		}
+		defer ways[i].stop()
+	}
+	w, own, err := s.gateway(ctx, dir, gatewayConfig{size: size, disk: 2 * gib, store: s3Store(srv, ways[0].Address, "ratchet"), maxAge: "1s"})
 	if err != nil {
 		return err
 	}
 	defer w.stop()
-	file, unmount, err := s.mountS3backer(ctx, dir, srv, size)
+	file, unmount, err := s.mountS3backer(ctx, dir, srv, ways[1].Address, size)
 	if err != nil {
 		return err
 	}
@@ -49,8 +57,14 @@ func (s *session) gatewayS3backer(ctx context.Context) error {
 		job := fioJob{rw: "randwrite", block: "4k", depth: 1, fsync: c.fsync, runtime: runtime, size: size, extra: []string{"--refill_buffers"}}
 		var ours, theirs, ratios []float64
 		for i := range s.alternations() {
+			if err := quiet(ctx, ways[:]); err != nil {
+				return err
+			}
 			a, err := own.run(ctx, job)
 			if err != nil {
+				return err
+			}
+			if err := quiet(ctx, ways[:]); err != nil {
 				return err
 			}
 			b, err := job.fio(ctx, "--ioengine=psync", "--filename="+file)
@@ -68,16 +82,45 @@ func (s *session) gatewayS3backer(ctx context.Context) error {
 	return nil
 }
 
+const (
+	quietFor   = time.Second
+	quietLimit = 2 * time.Minute
+)
+
+// quiet returns when nothing has been sent to the store for a while: what one leaves behind to be uploaded is not done
+// at the other's expense.
+func quiet(ctx context.Context, ways []*delayProxy) error {
+	ctx, cancel := context.WithTimeout(ctx, quietLimit)
+	defer cancel()
+	tick := time.NewTicker(quietFor)
+	defer tick.Stop()
+	for last := int64(-1); ; {
+		var sent int64
+		for _, w := range ways {
+			sent += w.sent.Load()
+		}
+		if sent == last {
+			return nil
+		}
+		last = sent
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for uploads to end: %w", ctx.Err())
+		}
+	}
+}
+
 // mountS3backer mounts a volume with s3backer's defaults, 4 KiB blocks and a write-back cache of 1000 of them, and
 // returns the file that is the volume. Naming the region, which is s3backer's default, would make it put the bucket into
 // the host's name.
-func (s *session) mountS3backer(ctx context.Context, dir string, srv *s3server.Server, size int64) (file string, unmount func(), err error) {
+func (s *session) mountS3backer(ctx context.Context, dir string, srv *s3server.Server, address string, size int64) (file string, unmount func(), err error) {
 	at := filepath.Join(dir, "s3backer")
 	if err := os.MkdirAll(at, 0o755); err != nil {
 		return "", nil, err
 	}
 	cmd := exec.CommandContext(ctx, "s3backer", "-f", "--quiet", fmt.Sprintf("--size=%d", size), "--blockSize=4k", "--prefix=s3backer/",
-		"--baseURL="+srv.Endpoint+"/", "--accessId="+srv.AccessKey, "--accessKey="+srv.SecretKey, "--filename=volume", srv.Bucket, at)
+		"--baseURL=http://"+address+"/", "--accessId="+srv.AccessKey, "--accessKey="+srv.SecretKey, "--filename=volume", srv.Bucket, at)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	cmd.WaitDelay = stopLimit
 	var log tail

@@ -275,7 +275,7 @@ func (t *tail) String() string {
 func (w *workstation) ctl(ctx context.Context, args ...string) error {
 	out, err := exec.CommandContext(ctx, w.binary, append([]string{"ctl", "--address", w.address}, args...)...).CombinedOutput()
 	if err != nil {
-		return fmt.Errorf("ratchetctl %s: %w: %s", strings.Join(args, " "), err, tailText(out))
+		return fmt.Errorf("ratchetctl %s: %w: %s\n%s", strings.Join(args, " "), err, tailText(out), w.log.String())
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 // goes away: the store, space in the log, the power, the machine itself. Nothing that was acknowledged may be missing.
 func TestSystemCachedVolume(t *testing.T) {
 	t.Run("plugin killed", pluginKilled)
+	t.Run("administration", volumeAdmin)
 	v := newVolumeSuite(t, "cached-volume")
 	ext4 := v.foreignDisk("first")
 	must(t, os.MkdirAll(filepath.Dir(ext4), 0o755))

@@ -41,7 +41,7 @@ type workstation struct {
 func pluginKilled(t *testing.T) {
 	_, image := workspace(t, "plugin-killed", "full")
 	w := startWorkstation(t, filepath.Join(image, builder.ApplianceFile))
-	client := w.client()
+	client := w.client(60)
 	const kills = 3
 	var slowest time.Duration
 	for i := range kills {
@@ -63,7 +63,29 @@ func pluginKilled(t *testing.T) {
 			t.Fatal("the plugin was not killed")
 		}
 	}
+	w.restarted(t, client)
 	seen(t, "gateway killed %d times under QEMU's NBD client: the same client flushes and reads its data, at most %d ms later", kills, slowest.Milliseconds())
+}
+
+// restarted changes the gateway's process on purpose, under a client that does not reconnect: it must not notice.
+func (w *workstation) restarted(t *testing.T, other *qemuIO) {
+	client := w.client(0)
+	client.does("write -P 77 60M 1M", "wrote 1048576/1048576")
+	for i := range 3 {
+		pid := w.pid()
+		for j := range 4 {
+			client.does(fmt.Sprintf("aio_write -P %d %dM 2M", i+201, 48+2*j), "")
+		}
+		w.ctl("plugin", "restart", "gateway")
+		client.does("aio_flush", "")
+		client.does(fmt.Sprintf("read -P %d 48M 8M", i+201), "read 8388608/8388608")
+		client.does("read -P 77 60M 1M", "read 1048576/1048576")
+		other.does("read -P 77 60M 1M", "read 1048576/1048576")
+		if w.pid() == pid {
+			t.Fatal("the process was not replaced")
+		}
+	}
+	seen(t, "gateway restarted 3 times on purpose, with writes under way: clients keep their connections")
 }
 
 func startWorkstation(t *testing.T, ratchet string) *workstation {
@@ -157,10 +179,11 @@ type qemuIO struct {
 	said   string // since the last prompt
 }
 
-func (w *workstation) client() *qemuIO {
+// client connects one that tries to reconnect for so many seconds.
+func (w *workstation) client(reconnect int) *qemuIO {
 	w.t.Helper()
 	cmd := command(w.t.Context(), nil, "qemu-io", "--image-opts",
-		"driver=raw,file.driver=nbd,file.server.type=unix,file.server.path="+filepath.Join(w.dir, "nbd.sock")+",file.export=demo,file.reconnect-delay=60")
+		fmt.Sprintf("driver=raw,file.driver=nbd,file.server.type=unix,file.server.path=%s/nbd.sock,file.export=demo,file.reconnect-delay=%d", w.dir, reconnect))
 	in, err := cmd.StdinPipe()
 	must(w.t, err)
 	out, err := cmd.StdoutPipe()

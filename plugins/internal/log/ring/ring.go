@@ -51,7 +51,8 @@ func Map(f *os.File) (*Ring, error) {
 	if n <= log.BlockSize || n%log.BlockSize != 0 || n != int64(int(n)) {
 		return nil, fmt.Errorf("map ring %s: %d bytes are no ring", f.Name(), n)
 	}
-	mem, err := unix.Mmap(int(f.Fd()), 0, int(n), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE)
+	// Not populated: a volume that nobody writes to takes none of its memory.
+	mem, err := unix.Mmap(int(f.Fd()), 0, int(n), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		return nil, fmt.Errorf("map ring %s of %d bytes: %w", f.Name(), n, err)
 	}
