@@ -1,13 +1,19 @@
 package systems
 
 import (
+	"fmt"
 	"math"
+	"net"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/ratchetos/ratchet/core/pipeline"
 	"github.com/ratchetos/ratchet/core/pipeline/sim"
 	"github.com/ratchetos/ratchet/core/pipeline/trial"
+	"github.com/ratchetos/ratchet/qemu/box"
+	"github.com/ratchetos/ratchet/qemu/vm"
 )
 
 // TestSystemPipeline holds the allocator of pipelines against every fixed split, the simulator that does so against real work, and
@@ -16,7 +22,7 @@ func TestSystemPipeline(t *testing.T) {
 	t.Run("every split", everySplit)
 	t.Run("real work", realWork)
 	v := newVolumeSuite(t, "pipeline")
-	v.boot(t, "first")
+	v.bootAlone(t, "first")
 	v.m.released("provisioned")
 	v.m.login()
 	v.attached(t, "main")
@@ -35,7 +41,7 @@ func TestSystemPipeline(t *testing.T) {
 	seen(t, "upload of 24 MiB on a booted box: %d batches through cut, merge, pack, put, commit, as ratchetctl pipeline show tells", pack.Items)
 	v.m.off()
 
-	v.boot(t, "second")
+	v.bootAlone(t, "second")
 	v.m.released("provisioned")
 	v.m.login()
 	v.attached(t, "main")
@@ -46,6 +52,37 @@ func TestSystemPipeline(t *testing.T) {
 	}
 	seen(t, "second box, blank disk: %d cells fetched ahead by the pipeline, all 48 MiB right", ahead.Items)
 	v.m.off()
+}
+
+// pipelineConfig has one volume on a disk with room for all of it.
+const pipelineConfig = `version: 1
+hostname: pipeline
+network: {management: {nic: "mac:52:54:00:72:61:01", dhcp: true}}
+time: {ntp: []}
+plugins:
+  gateway:
+    volumes:
+      - name: main
+        size: 48MiB
+        disk: serial:ratchet-data
+        upload: {max_age: 500ms}
+        store: {driver: s3, endpoint: "http://10.0.2.2:%s", region: us-east-1, bucket: %s, access_key: %s, secret_key: %s}
+    nbd: {listen: ["tcp::10809"]}
+`
+
+// bootAlone powers a machine on that has main and nothing else.
+func (v *volumeSuite) bootAlone(t *testing.T, name string) {
+	t.Helper()
+	dir := filepath.Join(v.dir, name)
+	must(t, os.MkdirAll(dir, 0o755))
+	disk := filepath.Join(dir, "data.img")
+	must(t, box.Sparse(disk, 128<<20))
+	_, port, err := net.SplitHostPort(v.s3.Address)
+	must(t, err)
+	v.m = boot(t, box.Options{
+		Image: v.image, Dir: dir, Disks: []vm.Disk{{Path: disk, Serial: "ratchet-data"}},
+		Config: fmt.Appendf(nil, pipelineConfig, port, v.s3.Bucket, v.s3.AccessKey, v.s3.SecretKey),
+	})
 }
 
 // stage asks the box what a stage of a pipeline has done.
