@@ -21,14 +21,10 @@ func openFile(b *testing.B, path string, flags int) *os.File {
 	return f
 }
 
-// fileDisk is a pre-written file. The directory for it, RATCHET_BENCH_DIR, should not be in memory.
+// fileDisk is a pre-written file below TMPDIR, which must be on a disk for the figures to mean anything.
 func fileDisk(b *testing.B, size int) log.Disk {
 	b.Helper()
-	dir, err := os.MkdirTemp(os.Getenv("RATCHET_BENCH_DIR"), "volume")
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { os.RemoveAll(dir) })
+	dir := b.TempDir()
 	path := filepath.Join(dir, "disk")
 	if err := os.WriteFile(path, make([]byte, size), 0o600); err != nil {
 		b.Fatal(err)

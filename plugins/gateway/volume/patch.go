@@ -1,7 +1,6 @@
 package volume
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -175,14 +174,14 @@ func (v *Volume) writePart(ctx context.Context, s *scratch, p []byte, off int64)
 				return 0, err
 			}
 			r := record(log.Patch, p, off, nil)
-			if end, err = v.put(ctx, r, still); err != errChanged {
+			if end, err = v.put(ctx, r, still); !errors.Is(err, errChanged) {
 				return end, err
 			}
 			continue
 		}
 		copy(base[in:], p)
 		end, err = v.put(ctx, record(log.Write, base, int64(block)*blockSize, s.sums.of(base)), still)
-		if err != errChanged {
+		if !errors.Is(err, errChanged) {
 			return end, err
 		}
 	}
@@ -262,6 +261,3 @@ func (v *Volume) merge(f *flight, block uint64, s *scratch) error {
 	})
 	return err
 }
-
-// isZero reports whether p is all zeroes.
-func isZero(p []byte) bool { return bytes.Equal(p, zeroes[:len(p)]) }

@@ -84,8 +84,8 @@ func (r *recovery) apply(g *log.Group) error {
 	}
 	for i := range g.Records {
 		rec := &g.Records[i]
-		if rec.Off > int64(v.index.Blocks())*blockSize-rec.Len {
-			return fmt.Errorf("record %d+%d: %w", rec.Off, rec.Len, ErrRange)
+		if err := r.reach(rec.Off + rec.Len); err != nil {
+			return fmt.Errorf("record %d+%d: %w", rec.Off, rec.Len, err)
 		}
 		if r.oldest == 0 && rec.Kind != log.Fill {
 			r.oldest = g.Time
@@ -96,6 +96,22 @@ func (r *recovery) apply(g *log.Group) error {
 		v.publish(rec.Kind, rec.Off, rec.Len, rec.Pos, rec.Sums)
 	}
 	return nil
+}
+
+// maxVolume bounds what a record can make the index grow to, in bytes.
+const maxVolume = 1 << 50
+
+// reach makes the index as large as the volume was when a record that ends at end was written: it may have become
+// smaller since.
+func (r *recovery) reach(end int64) error {
+	x := r.v.index
+	switch {
+	case end <= int64(x.Blocks())*blockSize:
+		return nil
+	case end > maxVolume:
+		return ErrRange
+	}
+	return x.Resize(uint64(end+blockSize-1) / blockSize)
 }
 
 // drop forgets what lies before tail, in a log that ends at head.

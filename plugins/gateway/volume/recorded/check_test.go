@@ -2,6 +2,7 @@ package recorded
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"sync"
 	"testing"
@@ -59,7 +60,7 @@ func check(t *testing.T, d *recorder) Result {
 	r, err := Check(t.Context(), seed, bytes.NewReader(written(d.entries...)), &journal, 4, func(entry int, err error) {
 		t.Logf("at entry %d: %v", entry, err)
 	})
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		t.Fatal(err)
 	}
 	return r
