@@ -93,7 +93,7 @@ func (o *owner) live() error {
 			}
 		default:
 			b := o.r.Int64N(testBlocks)
-			err = o.write(b, 1+o.r.IntN(min(12, int(testBlocks-b))))
+			err = o.write(b, 1+o.r.IntN(min(maxRun, int(testBlocks-b))))
 		}
 		if err == nil && o.r.IntN(40) == 0 {
 			err = o.check()

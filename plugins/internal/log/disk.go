@@ -74,4 +74,9 @@ func AlignedBuffer(n int) []byte {
 	return b[skip : skip+n : skip+n]
 }
 
+// aligned reports whether p may be given to a Disk.
+func aligned(p []byte) bool {
+	return len(p) > 0 && len(p)%BlockSize == 0 && uintptr(unsafe.Pointer(&p[0]))%BlockSize == 0
+}
+
 func roundUp(n int64) int64 { return (n + BlockSize - 1) &^ (BlockSize - 1) }

@@ -400,7 +400,7 @@ func TestReadersWithoutLocks(t *testing.T) {
 			}
 		})
 	}
-	for n := uint64(0); n < 6000 || reads.Load() < 1000; n++ {
+	for n := uint64(0); (n < 6000 || reads.Load() < 1000) && !t.Failed(); n++ {
 		b := int64(n % testBlocks)
 		pos, _, err := l.Append(Record{Kind: Write, Off: b * BlockSize, Len: BlockSize, Data: payload(b, n)})
 		switch {

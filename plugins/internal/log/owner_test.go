@@ -15,6 +15,7 @@ import (
 const (
 	testSegment = minSegment
 	testBlocks  = 48
+	maxRun      = 12 // blocks in one write
 	testDisk    = headArea + 2*(2*BlockSize) + 12*testSegment
 	testWindow  = BlockSize + 3*testSegment
 )
@@ -33,6 +34,8 @@ type owner struct {
 	disk  *simdisk.Disk
 	log   *Log
 	index map[int64]version
+	data  []byte // scratch of write
+	read  []byte // scratch of check
 
 	*past
 }
@@ -58,10 +61,15 @@ type written struct {
 	sum   uint32
 }
 
-func payload(block int64, n uint64) []byte {
-	p := bytes.Repeat([]byte{byte(n), byte(block)}, BlockSize/2)
+// payload is the content of a block by write n.
+func payload(block int64, n uint64) []byte { return fill(make([]byte, BlockSize), block, n) }
+
+func fill(p []byte, block int64, n uint64) []byte {
 	binary.LittleEndian.PutUint64(p, n)
 	binary.LittleEndian.PutUint64(p[8:], uint64(block))
+	for i := 16; i < BlockSize; i += 8 {
+		binary.LittleEndian.PutUint64(p[i:], n<<32|uint64(block))
+	}
 	return p
 }
 
@@ -74,7 +82,7 @@ func formatted() (*simdisk.Disk, error) {
 // open recovers the log and checks what it finds against the past: at least the writes up to
 // least, and a prefix of all of them.
 func openOwner(r *rand.Rand, d *simdisk.Disk, p *past, least uint64, m mutant) (*owner, error) {
-	o := &owner{r: r, disk: d, past: p, index: map[int64]version{}}
+	o := &owner{r: r, disk: d, past: p, index: map[int64]version{}, data: make([]byte, maxRun*BlockSize), read: AlignedBuffer(2 * BlockSize)}
 	var err error
 	if o.log, err = Open(d, Options{Window: p.window, MaxAge: -1, mutant: m}); err != nil {
 		return nil, err
@@ -136,7 +144,7 @@ func (o *owner) check() error {
 		want[w.block] = uint64(i + 1)
 	}
 	tail := o.log.Tail().Pos
-	p := AlignedBuffer(BlockSize)
+	p := o.read[:BlockSize]
 	for b, n := range want {
 		v := o.index[b]
 		if v.n != n {
@@ -151,7 +159,7 @@ func (o *owner) check() error {
 		if err := o.log.Read(p, v.pos); err != nil {
 			return err
 		}
-		if !bytes.Equal(p, payload(b, n)) {
+		if !bytes.Equal(p, fill(o.read[BlockSize:], b, n)) {
 			return fmt.Errorf("block %d at %d does not hold write %d", b, v.pos, n)
 		}
 		if back := o.log.Pos(uint32(v.pos % o.log.Size() / BlockSize)); back != v.pos {
@@ -164,9 +172,9 @@ func (o *owner) check() error {
 // write appends a run of blocks, each a write of its own.
 func (o *owner) write(block int64, n int) error {
 	for n > 0 {
-		var data []byte
+		data := o.data[:n*BlockSize]
 		for i := range n {
-			data = append(data, payload(block+int64(i), uint64(len(o.writes)+1+i))...)
+			fill(data[i*BlockSize:], block+int64(i), uint64(len(o.writes)+1+i))
 		}
 		pos, took, err := o.log.Append(Record{Kind: Write, Off: block * BlockSize, Len: int64(len(data)), Data: data})
 		switch {
@@ -184,7 +192,7 @@ func (o *owner) write(block int64, n int) error {
 			return err
 		}
 		for i := range took / BlockSize {
-			o.writes = append(o.writes, written{block, Checksum(payload(block, uint64(len(o.writes)+1)))})
+			o.writes = append(o.writes, written{block, Checksum(data[i*BlockSize:][:BlockSize])})
 			o.index[block] = version{uint64(len(o.writes)), pos + i*BlockSize}
 			block++
 			n--

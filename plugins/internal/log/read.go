@@ -41,6 +41,10 @@ func (l *Log) offset(pos int64) int64 { return l.sb.Log.Off + pos%l.sb.Log.Len }
 
 // readAligned reads any bytes of the disk with whole blocks.
 func (l *Log) readAligned(p []byte, off int64) error {
+	if off%BlockSize == 0 && aligned(p) {
+		_, err := l.disk.ReadAt(p, off)
+		return err
+	}
 	in := off % BlockSize
 	buf := AlignedBuffer(int(roundUp(in + int64(len(p)))))
 	if _, err := l.disk.ReadAt(buf, off-in); err != nil {
