@@ -133,6 +133,9 @@ func (f *Feature) Start(_ context.Context, s *plugin.Session) error {
 		if err := os.MkdirAll(filepath.Join(kept, dir), 0o700); err != nil {
 			return fmt.Errorf("make directory for reservations: %w", err)
 		}
+		if err := synchronous(filepath.Join(kept, dir)); err != nil {
+			return err
+		}
 	}
 	tree, err := configfs.Open(filepath.Dir(iscsi.ID), filepath.Base(iscsi.ID), filepath.Base(nvme.ID))
 	if err != nil {

@@ -1,8 +1,12 @@
 package target
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/ratchetos/ratchet/core/plugin"
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
@@ -51,6 +55,26 @@ func TestPlaces(t *testing.T) {
 		if list[i].UUID != exports.VolumeUUID(p) {
 			t.Errorf("%s has another identity than its place", list[i].Volume)
 		}
+	}
+}
+
+// TestSynchronous: a file that is made in the directory has the flag as well.
+func TestSynchronous(t *testing.T) {
+	dir := t.TempDir()
+	if err := synchronous(dir); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(filepath.Join(dir, "f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	flags, err := unix.IoctlGetUint32(int(f.Fd()), unix.FS_IOC_GETFLAGS)
+	if err == nil && flags&flagSync == 0 {
+		t.Errorf("flags %#x", flags)
+	}
+	if err := synchronous(filepath.Join(dir, "none")); err == nil {
+		t.Error("a directory that does not exist")
 	}
 }
 
