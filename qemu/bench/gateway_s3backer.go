@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -14,8 +15,27 @@ import (
 	"github.com/ratchetos/ratchet/qemu/s3server"
 )
 
-// gatewayS3backer compares us with s3backer, a block device over S3 on FUSE, over the same S3 server. Its FLUSH need
-// not mean that anything is durable; ours does.
+// s3backerModes are the ways in which s3backer is measured.
+var s3backerModes = []struct {
+	name string
+	args []string
+}{
+	{"default", nil}, // 1000 blocks are written back from memory; fsync promises nothing
+	{"sync", []string{"--blockCacheSync", "--blockCacheWriteDelay=0"}}, // a write is in the store when it returns: what is durable with s3backer
+}
+
+// s3backerFigures hold a load of ours against a mode: acknowledged writes against its cache, and what is durable
+// against what is durable. The FLUSH of its cache is there to be watched.
+var s3backerFigures = []struct {
+	name, mode, goal string
+	fsync            bool
+}{
+	{"write", "default", ">= 20", false},
+	{"flush", "sync", ">= 4", true},
+	{"flush_undurable", "default", "", true},
+}
+
+// gatewayS3backer compares us with s3backer, a block device over S3 on FUSE, over the same S3 server.
 func (s *session) gatewayS3backer(ctx context.Context) error {
 	const size = 256 * mib
 	dir, err := s.folder("gateway-s3backer")
@@ -27,64 +47,83 @@ func (s *session) gatewayS3backer(ctx context.Context) error {
 		return err
 	}
 	defer srv.Stop()
-	// Each has its own way to the server, so that one can see when both have nothing more to say.
-	var ways [2]*delayProxy
-	for i := range ways {
-		if ways[i], err = startDelay(srv.Address); err != nil {
-			return err
+	// Each has its own way to the server, so that one can see when none has more to say.
+	var ways []*delayProxy
+	way := func() (string, error) {
+		p, err := startDelay(srv.Address)
+		if err != nil {
+			return "", err
 		}
-		defer ways[i].stop()
+		ways = append(ways, p)
+		return p.Address, nil
 	}
-	w, own, err := s.gateway(ctx, dir, gatewayConfig{size: size, disk: 2 * gib, store: s3Store(srv, ways[0].Address, "ratchet"), maxAge: "1s"})
+	defer func() {
+		for _, p := range ways {
+			p.stop()
+		}
+	}()
+	address, err := way()
+	if err != nil {
+		return err
+	}
+	w, own, err := s.gateway(ctx, dir, gatewayConfig{size: size, disk: 2 * gib, store: s3Store(srv, address, "ratchet"), maxAge: "1s"})
 	if err != nil {
 		return err
 	}
 	defer w.stop()
-	file, unmount, err := s.mountS3backer(ctx, dir, srv, ways[1].Address, size)
-	if err != nil {
-		return err
-	}
-	defer unmount()
-
-	runtime := 3 * time.Second
-	if s.Quick {
-		runtime = time.Second
-	}
-	for _, c := range []struct {
-		name, goal string
-		fsync      bool
-	}{{"write", ">= 20", false}, {"flush", ">= 4", true}} {
-		job := fioJob{rw: "randwrite", block: "4k", depth: 1, fsync: c.fsync, runtime: runtime, size: size, extra: []string{"--refill_buffers"}}
-		var ours, theirs, ratios []float64
-		for i := range s.alternations() {
-			if err := quiet(ctx, ways[:]); err != nil {
-				return err
-			}
-			a, err := own.run(ctx, job)
-			if err != nil {
-				return err
-			}
-			if err := quiet(ctx, ways[:]); err != nil {
-				return err
-			}
-			b, err := job.fio(ctx, "--ioengine=psync", "--filename="+file)
-			if err != nil {
-				return err
-			}
-			s.note("s3backer %s %d: ratchet %.0f/s, s3backer %.0f/s", c.name, i+1, a.iops, b.iops)
-			ours, theirs, ratios = append(ours, a.iops), append(theirs, b.iops), append(ratios, a.iops/b.iops)
+	files := make(map[string]string)
+	for _, m := range s3backerModes {
+		if address, err = way(); err != nil {
+			return err
 		}
-		n := s.alternations()
-		s.figures.Record("gateway.s3backer_"+c.name+"_ratio", Figure{Value: Median(ratios), Unit: "x", Goal: c.goal, Peer: "s3backer, same S3 server", N: n})
-		s.figures.Record("gateway.s3_"+c.name+".ratchet", Figure{Value: Median(ours), Unit: "op/s", N: n})
-		s.figures.Record("gateway.s3_"+c.name+".s3backer", Figure{Value: Median(theirs), Unit: "op/s", N: n})
+		m.args = append(m.args, "--baseURL=http://"+address+"/", "--accessId="+srv.AccessKey, "--accessKey="+srv.SecretKey, "--prefix="+m.name+"/")
+		file, unmount, err := mountS3backer(ctx, filepath.Join(dir, m.name), srv.Bucket, size, m.args...)
+		if err != nil {
+			return err
+		}
+		defer unmount()
+		files[m.name] = file
 	}
+	var failed []error
+	for _, f := range s3backerFigures {
+		// Several times what s3backer's cache holds, and little enough to be uploaded between two runs.
+		job := fioJob{rw: "randwrite", block: "4k", depth: 1, fsync: f.fsync, ops: s.scaled(8000), size: size, extra: []string{"--refill_buffers"}}
+		failed = append(failed, s.againstS3backer(ctx, f.name, f.mode, f.goal, job, own, files[f.mode], ways))
+	}
+	return errors.Join(failed...)
+}
+
+// againstS3backer lets both take turns with one job.
+func (s *session) againstS3backer(ctx context.Context, name, mode, goal string, job fioJob, own *target, file string, ways []*delayProxy) error {
+	var ours, theirs, ratios []float64
+	for i := range s.alternations() {
+		if err := quiet(ctx, ways); err != nil {
+			return err
+		}
+		a, err := own.run(ctx, job)
+		if err != nil {
+			return err
+		}
+		if err := quiet(ctx, ways); err != nil {
+			return err
+		}
+		b, err := job.fio(ctx, "--ioengine=psync", "--filename="+file)
+		if err != nil {
+			return err
+		}
+		s.note("s3backer (%s) %s %d: ratchet %.0f/s, s3backer %.0f/s", mode, name, i+1, a.iops, b.iops)
+		ours, theirs, ratios = append(ours, a.iops), append(theirs, b.iops), append(ratios, a.iops/b.iops)
+	}
+	n := s.alternations()
+	s.figures.Record("gateway.s3backer_"+name+"_ratio", Figure{Value: Median(ratios), Unit: "x", Goal: goal, Peer: "s3backer, " + mode + ", same S3 server", N: n})
+	s.figures.Record("gateway.s3_"+name+".ratchet", Figure{Value: Median(ours), Unit: "op/s", N: n})
+	s.figures.Record("gateway.s3_"+name+".s3backer", Figure{Value: Median(theirs), Unit: "op/s", N: n})
 	return nil
 }
 
 const (
 	quietFor   = time.Second
-	quietLimit = 2 * time.Minute
+	quietLimit = 5 * time.Minute
 )
 
 // quiet returns when nothing has been sent to the store for a while: what one leaves behind to be uploaded is not done
@@ -111,16 +150,14 @@ func quiet(ctx context.Context, ways []*delayProxy) error {
 	}
 }
 
-// mountS3backer mounts a volume with s3backer's defaults, 4 KiB blocks and a write-back cache of 1000 of them, and
-// returns the file that is the volume. Naming the region, which is s3backer's default, would make it put the bucket into
-// the host's name.
-func (s *session) mountS3backer(ctx context.Context, dir string, srv *s3server.Server, address string, size int64) (file string, unmount func(), err error) {
-	at := filepath.Join(dir, "s3backer")
+// mountS3backer mounts a volume of 4 KiB blocks and returns the file that is the volume. Naming the region, which is
+// s3backer's default, would make it put the bucket into the host's name.
+func mountS3backer(ctx context.Context, at, bucket string, size int64, args ...string) (file string, unmount func(), err error) {
 	if err := os.MkdirAll(at, 0o755); err != nil {
 		return "", nil, err
 	}
-	cmd := exec.CommandContext(ctx, "s3backer", "-f", "--quiet", fmt.Sprintf("--size=%d", size), "--blockSize=4k", "--prefix=s3backer/",
-		"--baseURL=http://"+address+"/", "--accessId="+srv.AccessKey, "--accessKey="+srv.SecretKey, "--filename=volume", srv.Bucket, at)
+	args = append([]string{"-f", "--quiet", fmt.Sprintf("--size=%d", size), "--blockSize=4k", "--filename=volume"}, args...)
+	cmd := exec.CommandContext(ctx, "s3backer", append(args, bucket, at)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	cmd.WaitDelay = stopLimit
 	var log tail
