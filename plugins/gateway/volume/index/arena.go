@@ -129,7 +129,10 @@ func (a *arena) release(ref uint32, class int) {
 
 // mappings is every piece of memory that an index has mapped. It outlives the index by a garbage collection: readers
 // hold the index, so what they stand on cannot be unmapped under them.
-type mappings struct{ list [][]byte }
+type mappings struct {
+	list [][]byte
+	size atomic.Int64 // of all; read by whoever wants to know
+}
 
 func (m *mappings) words(bytes int) ([]byte, error) {
 	p, err := unix.Mmap(-1, 0, bytes, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
@@ -137,15 +140,11 @@ func (m *mappings) words(bytes int) ([]byte, error) {
 		return nil, fmt.Errorf("map %d bytes for the index: %w", bytes, err)
 	}
 	m.list = append(m.list, p)
+	m.size.Add(int64(bytes))
 	return p, nil
 }
 
-func (m *mappings) bytes() (n int64) {
-	for _, p := range m.list {
-		n += int64(len(p))
-	}
-	return n
-}
+func (m *mappings) bytes() int64 { return m.size.Load() }
 
 func (m *mappings) unmap() {
 	for _, p := range m.list {
