@@ -171,7 +171,7 @@ func (w *workstation) pid() (pid int) {
 // prompt is what qemu-io ends a command with.
 const prompt = "qemu-io> "
 
-// qemuIO is one long-lived NBD client.
+// qemuIO is one long-lived client.
 type qemuIO struct {
 	t      *testing.T
 	in     io.Writer
@@ -182,14 +182,20 @@ type qemuIO struct {
 // client connects one that tries to reconnect for so many seconds.
 func (w *workstation) client(reconnect int) *qemuIO {
 	w.t.Helper()
-	cmd := command(w.t.Context(), nil, "qemu-io", "--image-opts",
-		fmt.Sprintf("driver=raw,file.driver=nbd,file.server.type=unix,file.server.path=%s/nbd.sock,file.export=demo,file.reconnect-delay=%d", w.dir, reconnect))
+	return openQemuIO(w.t, fmt.Sprintf(
+		"driver=raw,file.driver=nbd,file.server.type=unix,file.server.path=%s/nbd.sock,file.export=demo,file.reconnect-delay=%d", w.dir, reconnect))
+}
+
+// openQemuIO starts a client that stays until the test ends.
+func openQemuIO(t *testing.T, options string) *qemuIO {
+	t.Helper()
+	cmd := command(t.Context(), nil, "qemu-io", "--image-opts", options)
 	in, err := cmd.StdinPipe()
-	must(w.t, err)
+	must(t, err)
 	out, err := cmd.StdoutPipe()
-	must(w.t, err)
+	must(t, err)
 	cmd.Stderr = cmd.Stdout
-	must(w.t, cmd.Start())
+	must(t, cmd.Start())
 	output := make(chan string, 64)
 	go func() {
 		defer close(output)
@@ -202,8 +208,8 @@ func (w *workstation) client(reconnect int) *qemuIO {
 			output <- string(b[:n])
 		}
 	}()
-	q := &qemuIO{t: w.t, in: in, output: output}
-	w.t.Cleanup(func() {
+	q := &qemuIO{t: t, in: in, output: output}
+	t.Cleanup(func() {
 		_ = in.Close() // the end of its input ends it
 		for range output {
 		}
