@@ -76,7 +76,7 @@ func targets(t *testing.T) {
 
 func newTargetSuite(t *testing.T) *targetSuite {
 	t.Helper()
-	dir, image := workspace(t, "targets", "cloud")
+	dir, image := workspace(t, "targets", "full")
 	s := &targetSuite{dir: dir, image: image}
 	var err error
 	s.s3, err = s3server.Start(t.Context(), s3server.Options{Dir: filepath.Join(dir, "s3")})
@@ -358,7 +358,7 @@ func (s *targetSuite) reservations(t *testing.T) {
 	i.persistent(prReserve, writeExclusive, key, 0, 0)
 	s.m.Kill()
 	s.boot(t)
-	s.m.released("clean")
+	s.m.released("closing") // of the attempts that two volumes grew with
 	s.exported(t)
 	i = logIn(t, s.m.Forward(iscsiPort), hostName, target)
 	i.ready()
