@@ -98,7 +98,7 @@ func TestMemoryIsSharedAndReclaimed(t *testing.T) {
 	const greedy = 4
 	var wg sync.WaitGroup
 	for range greedy {
-		c := srv.dial(t, nbdtest.Options{Timeout: 10 * time.Second})
+		c := srv.dial(t, nbdtest.Options{Timeout: 30 * time.Second})
 		wg.Go(func() {
 			var err error
 			for i := 0; i < 1<<12 && err == nil; i++ {
@@ -110,7 +110,7 @@ func TestMemoryIsSharedAndReclaimed(t *testing.T) {
 			}
 		})
 	}
-	good := srv.dial(t, nbdtest.Options{Timeout: 10 * time.Second})
+	good := srv.dial(t, nbdtest.Options{Timeout: 30 * time.Second})
 	for range 20 {
 		if got := must[[]byte](t)(good.Read(0, mib)); len(got) != mib {
 			t.Fatalf("%d bytes", len(got))

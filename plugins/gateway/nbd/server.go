@@ -49,7 +49,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	defer cancel()
 	r := &run{server: s, conns: make(map[net.Conn]struct{}), log: s.Log}
 	r.memory = newMemory(orDefault(s.MaxMemory, allParkedBytes), r.press)
-	r.sessions = make(map[*session]uint64)
+	r.sessions = make(map[*session]sending)
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
