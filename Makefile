@@ -13,7 +13,7 @@ RUN_TOOLS   := qemu-system-x86_64:qemu-system-x86 swtpm:swtpm /usr/share/OVMF/OV
                /usr/lib/systemd/boot/efi/linuxx64.efi.stub:systemd-boot-efi nbdcopy:libnbd-bin xz:xz-utils
 TEST_TOOLS  := $(RUN_TOOLS) gcc:gcc /usr/include/openssl/bio.h:libssl-dev /usr/include/stdlib.h:libc6-dev \
                qemu-img:qemu-utils tpm2_nvread:tpm2-tools sbverify:sbsigntool mcopy:mtools fsck.fat:dosfstools \
-               sgdisk:gdisk e2fsck:e2fsprogs mkfs.ext4:e2fsprogs mkswap:util-linux losetup:mount ip:iproute2 fio:fio openssl:openssl \
+               sgdisk:gdisk e2fsck:e2fsprogs mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkswap:util-linux losetup:mount ip:iproute2 fio:fio openssl:openssl \
                pkcs11-tool:opensc softhsm2-util:softhsm2 cryptsetup:cryptsetup-bin \
                nbdsh:python3-libnbd nbd-client:nbd-client \
                iscsi-test-cu:libiscsi-bin /usr/lib/x86_64-linux-gnu/qemu/block-iscsi.so:qemu-block-extra

@@ -15,6 +15,8 @@ import (
 func TestSystemCachedVolume(t *testing.T) {
 	t.Run("plugin killed", pluginKilled)
 	t.Run("administration", volumeAdmin)
+	t.Run("targets", targets)
+	t.Run("filesystems", filesystems)
 	v := newVolumeSuite(t, "cached-volume")
 	ext4 := v.foreignDisk("first")
 	must(t, os.MkdirAll(filepath.Dir(ext4), 0o755))
