@@ -20,7 +20,7 @@ func TestMachine(t *testing.T) {
 			var out strings.Builder
 			switch d.Cmd {
 			case "new":
-				p := Policy{Spare: d.HasArg("spare")}
+				p := Policy{Spare: d.HasArg("spare"), Silence: 5 * time.Second, Watchdog: 10 * time.Second}
 				if d.HasArg("burst") {
 					d.ScanArgs(t, "burst", &p.Burst)
 				}

@@ -40,8 +40,8 @@ func (p Policy) WithDefaults() Policy {
 	set(&p.SpareAfter, 3*time.Second)
 	set(&p.ResetAfter, time.Minute)
 	set(&p.StartTimeout, time.Minute)
-	set(&p.Silence, 5*time.Second)
-	set(&p.Watchdog, 10*time.Second)
+	set(&p.Silence, 15*time.Second)
+	set(&p.Watchdog, 20*time.Second)
 	set(&p.StopTimeout, 15*time.Second)
 	return p
 }
