@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"math/rand/v2"
+	"slices"
 	"sync"
 )
 
@@ -16,11 +17,11 @@ type tracker struct {
 
 	mu      sync.Mutex
 	hash    uint64
-	seq     int            // of data
-	states  map[uint64]int // newest sequence number of each state
-	acked   int            // the newest one that was acknowledged
-	durable int            // the newest one that a flush has covered
-	stored  int            // the newest one that the store is known to have
+	seq     int              // of data
+	states  map[uint64][]int // when it was in each state, oldest first: a state can come back
+	acked   int              // the newest one that was acknowledged
+	durable int              // the newest one that a flush has covered
+	stored  int              // the newest one that the store is known to have
 }
 
 // hashSeed is one for all trackers, whose sums are compared.
@@ -29,7 +30,7 @@ var hashSeed = maphash.MakeSeed()
 func newTracker(off, n int64) *tracker {
 	t := &tracker{off: off, n: n, data: make([]byte, n)}
 	t.hash = t.sum(t.data)
-	t.states = map[uint64]int{t.hash: 0}
+	t.states = map[uint64][]int{t.hash: {0}}
 	return t
 }
 
@@ -66,7 +67,7 @@ func (t *tracker) change(off int64, p []byte, whole bool) {
 		p, off = p[n:], off+n
 		if !whole || len(p) == 0 {
 			t.seq++
-			t.states[t.hash] = t.seq
+			t.states[t.hash] = append(t.states[t.hash], t.seq)
 		}
 	}
 }
@@ -86,7 +87,8 @@ const (
 	anyStored               // all that the store was known to have
 )
 
-// find holds found to the states there have been, and returns which it is.
+// find holds found to the states there have been, and returns which it is: the newest that looks like it, or, for a
+// look at the store, the oldest that can be, since later looks will be held to it.
 func (t *tracker) find(found []byte, b bound) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -97,14 +99,18 @@ func (t *tracker) find(found []byte, b bound) (int, error) {
 	case anyDurable:
 		least = max(least, t.durable)
 	}
-	seq, ok := t.states[t.sum(found)]
-	switch {
-	case !ok:
+	when := t.states[t.sum(found)]
+	if len(when) == 0 {
 		return 0, fmt.Errorf("range at %d is in none of the %d states it was in", t.off, t.seq)
-	case seq < least:
-		return 0, fmt.Errorf("range at %d is in state %d, must be in %d at least", t.off, seq, least)
 	}
-	return seq, nil
+	newest := when[len(when)-1]
+	if newest < least {
+		return 0, fmt.Errorf("range at %d is in state %d, must be in %d at least", t.off, newest, least)
+	}
+	if i, _ := slices.BinarySearch(when, least); b == anyStored {
+		return when[i], nil
+	}
+	return newest, nil
 }
 
 // resume goes on from a state that was found: what came after never was.
@@ -113,8 +119,9 @@ func (t *tracker) resume(found []byte, seq int) {
 	defer t.mu.Unlock()
 	copy(t.data, found)
 	t.hash = t.sum(found)
-	for h, s := range t.states {
-		if s > seq {
+	for h, when := range t.states {
+		i, _ := slices.BinarySearch(when, seq+1)
+		if t.states[h] = when[:i]; i == 0 {
 			delete(t.states, h)
 		}
 	}
