@@ -3,10 +3,30 @@ package gateway
 import (
 	"bytes"
 	"testing"
+	"time"
 
 	"github.com/ratchetos/ratchet/core/pipeline"
 	"github.com/ratchetos/ratchet/plugins/gateway/api"
 )
+
+func showPipelines(t *testing.T, f *Feature) pipeline.Snapshot {
+	t.Helper()
+	s, err := invoke[pipeline.Snapshot](t, f, pipeline.MethodShow, struct{}{})
+	if err != nil || s.Workers < 1 {
+		t.Fatalf("%v, %+v", err, s)
+	}
+	return s
+}
+
+// committed reports whether the upload's last stage has counted something.
+func committed(s pipeline.Snapshot) bool {
+	for _, p := range s.Pipelines {
+		if p.Name == "upload demo" {
+			return p.Stages[len(p.Stages)-1].Items > 0
+		}
+	}
+	return false
+}
 
 // TestPipelinesAreShown writes, has it uploaded, and finds the way it took.
 func TestPipelinesAreShown(t *testing.T) {
@@ -20,9 +40,10 @@ func TestPipelinesAreShown(t *testing.T) {
 	if _, err := invoke[api.Volume](t, f, api.MethodFlush, api.FlushRequest{Name: "demo", TimeoutMS: 20000}); err != nil {
 		t.Fatal(err)
 	}
-	s, err := invoke[pipeline.Snapshot](t, f, pipeline.MethodShow, struct{}{})
-	if err != nil || s.Workers < 1 {
-		t.Fatalf("%v, %+v", err, s)
+	s := showPipelines(t, f)
+	// A commit is told of before it is over.
+	for deadline := time.Now().Add(10 * time.Second); !committed(s) && time.Now().Before(deadline); {
+		s = showPipelines(t, f)
 	}
 	for _, p := range s.Pipelines {
 		if p.Name != "upload demo" {

@@ -66,7 +66,7 @@ func (d *disk) write(by Writer) {
 }
 
 // race lets two identities write as fast as they can while the volume goes to and fro between them, and returns how
-// many writes landed that were not the writer's.
+// many writes landed that were not the writer's, and epochs were written by two.
 func race(t *testing.T, skipDrain bool) int64 {
 	d := new(disk)
 	g := NewGate(d)
@@ -112,12 +112,14 @@ func race(t *testing.T, skipDrain bool) int64 {
 	}
 	close(stop)
 	wg.Wait()
+	n := d.strangers.Load()
 	for _, term := range g.Terms() {
 		if len(term.Writes) > 1 {
-			t.Errorf("epoch %d was written by %v", term.Epoch, term.Writes)
+			t.Logf("epoch %d was written by %v", term.Epoch, term.Writes)
+			n++
 		}
 	}
-	return d.strangers.Load()
+	return n
 }
 
 // TestTwoWritersNeverBothSucceed is S15.
