@@ -11,7 +11,8 @@ import (
 )
 
 const (
-	// maxStep ends a step that has written this many bytes of leaves or of gathered frames.
+	// maxStep ends a step that has written this many bytes of leaves or of gathered frames. What one has written
+	// therefore fits in one object of each kind.
 	maxStep = 4 << 20
 	// maxLeaves bounds the leaves of one step.
 	maxLeaves = 4096
@@ -44,13 +45,23 @@ func (r *Remote) compact(ctx context.Context, j job) error {
 	r.mu.Lock()
 	pack, data := r.reserve(manifest.KindLeaf), r.reserve(manifest.KindData)
 	r.mu.Unlock()
+waves:
 	for wave := range slices.Chunk(j.leaves, maxGets) {
-		olds, err := r.decodeLeaves(ctx, wave)
+		olds, err := r.fetchLeaves(ctx, wave)
 		if err != nil {
 			return fmt.Errorf("compact: %w", err)
 		}
 		for i, no := range wave {
-			next := step.Fold(no, olds[i], r.o.Account)
+			if pack.Len() >= maxStep || data.Len() >= maxStep {
+				break waves
+			}
+			var old *manifest.Leaf
+			if olds[i] != nil {
+				if old, err = manifest.DecodeLeaf(olds[i]); err != nil {
+					return fmt.Errorf("compact leaf %d: %w", no, err)
+				}
+			}
+			next := step.Fold(no, old, r.o.Account)
 			if err := r.gather(ctx, next, data, &j); err != nil {
 				return fmt.Errorf("compact leaf %d: %w", no, err)
 			}
@@ -58,10 +69,7 @@ func (r *Remote) compact(ctx context.Context, j job) error {
 			if next.Mask() != 0 {
 				ref = pack.AddLeaf(next.Encode())
 			}
-			step.Place(olds[i], next, ref)
-		}
-		if pack.Len() >= maxStep || data.Len() >= maxStep {
-			break
+			step.Place(old, next, ref)
 		}
 	}
 	var objects []manifest.Published
@@ -103,9 +111,9 @@ func (r *Remote) settle(ctx context.Context, step *manifest.Step, objects []mani
 	return nil
 }
 
-// decodeLeaves returns the leaves of the given numbers, nil where there is none.
-func (r *Remote) decodeLeaves(ctx context.Context, numbers []uint64) ([]*manifest.Leaf, error) {
-	list := make([]*manifest.Leaf, len(numbers))
+// fetchLeaves returns the leaves of the given numbers as they are encoded, nil where there is none.
+func (r *Remote) fetchLeaves(ctx context.Context, numbers []uint64) ([][]byte, error) {
+	list := make([][]byte, len(numbers))
 	g, ctx := errgroup.WithContext(ctx)
 	for i, no := range numbers {
 		ref, ok := r.blocks.Ref(no)
@@ -116,11 +124,8 @@ func (r *Remote) decodeLeaves(ctx context.Context, numbers []uint64) ([]*manifes
 		if err != nil {
 			return nil, err
 		}
-		g.Go(func() error {
-			p, err := r.leaf(ctx, &ref, home)
-			if err == nil {
-				list[i], err = manifest.DecodeLeaf(p)
-			}
+		g.Go(func() (err error) {
+			list[i], err = r.leaf(ctx, &ref, home)
 			return err
 		})
 	}

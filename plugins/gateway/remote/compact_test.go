@@ -265,6 +265,66 @@ func TestGarbage(t *testing.T) {
 	})
 }
 
+// TestFullLeaf gathers a leaf full of random data in small frames, which is more than an object can hold. Each step
+// is bounded, a crash in the middle loses nothing, and no garbage stays.
+func TestFullLeaf(t *testing.T) {
+	h := newHistory(t, 9, Options{})
+	noise := make([]byte, manifest.LeafSize)
+	_, _ = rand.NewChaCha8([32]byte{9}).Read(noise) // never fails
+	for _, mask := range []uint16{0x000f, 0x00f0, 0x0f00, 0x7000, 0x8000} {
+		b := &Batch{Seq: h.seq + 1, Object: h.r.NewObject()}
+		for _, cell := range h.rng.Perm(manifest.CellsPerLeaf) {
+			first, n := bits.TrailingZeros16(mask), bits.OnesCount16(mask)
+			at := cell*manifest.CellSize + first*manifest.BlockSize
+			f, err := b.Object.Add(uint64(cell), mask, noise[at:at+n*manifest.BlockSize])
+			h.must(err)
+			b.Frames = append(b.Frames, f)
+		}
+		h.must(h.r.Commit(t.Context(), b))
+		h.seq++
+	}
+	check := func(every int) {
+		for cell := 0; cell < manifest.CellsPerLeaf; cell += every {
+			data, mask, _, err := h.r.Cell(t.Context(), uint64(cell))
+			if err != nil || mask != 0xffff || !bytes.Equal(data, noise[cell*manifest.CellSize:(cell+1)*manifest.CellSize]) {
+				t.Fatalf("cell %d: mask %#x, %v", cell, mask, err)
+			}
+		}
+	}
+	step := func() error { // of Tidy and Compact
+		leaves := h.r.blocks.Busiest(maxLeaves)
+		if len(leaves) == 0 {
+			leaves = h.r.blocks.Untidy(maxLeaves, true)
+		}
+		_, before := h.objects()
+		err := h.r.compact(t.Context(), job{leaves: leaves, gather: true})
+		if _, after := h.objects(); after-before > 3*maxStep {
+			t.Fatalf("a step wrote %d bytes", after-before)
+		}
+		return err
+	}
+	h.must(step(), step())
+	h.store.Inject(faults.PutIfMatch, "v/head", 1, faults.Fault{Err: errors.New("crash")})
+	if step() == nil {
+		t.Fatal("a step survived the crash")
+	}
+	h.open()
+	check(7)
+	h.must(h.r.Compact(t.Context()))
+	check(1)
+	if leaves := h.r.blocks.Untidy(maxLeaves, true); len(leaves) != 0 {
+		t.Errorf("leaves %v are still untidy", leaves)
+	}
+	for range 3 {
+		h.clock = h.clock.Add(2 * time.Minute)
+		h.must(h.tidy(t.Context()), h.r.Compact(t.Context()))
+	}
+	if _, size := h.objects(); size > manifest.LeafSize+manifest.LeafSize/32 {
+		t.Errorf("%d bytes in the store", size)
+	}
+	check(5)
+}
+
 // TestGarbageUnderLoad overwrites the same cells all the time, with nobody who tidies up.
 func TestGarbageUnderLoad(t *testing.T) {
 	h := newHistory(t, 7, Options{})

@@ -13,9 +13,9 @@
 // # Compaction
 //
 // Deltas are folded into leaves, cells that lie in many frames are gathered into one, and what still lives in
-// objects that are mostly dead is moved out of them. Each step is a commit of its own, bounded in bytes, and
-// changes no content. Readers of the old objects are not disturbed: those stay until nobody can
-// be reading them any more.
+// objects that are mostly dead is moved out of them. Each step is a commit of its own, bounded in bytes: one may
+// gather a part of a leaf only and leave the rest to the next. It changes no content. Readers of the old objects are
+// not disturbed: those stay until nobody can be reading them any more.
 //
 // # Deletion
 //
@@ -28,7 +28,7 @@
 // # Memory
 //
 // Bounded for any size of volume, see package manifest; leaves are fetched on demand into a cache of
-// 8 bytes for each chunk, 2 MiB at least and 64 MiB at most.
+// 8 bytes for each chunk, 8 MiB at least and 64 MiB at most.
 //
 // # Lifetime
 //

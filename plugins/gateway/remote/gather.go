@@ -23,13 +23,18 @@ type target struct {
 	mask   uint16
 }
 
-// gather packs cells of a leaf anew: those in too many frames, and those that are to move.
+// gather packs cells of a leaf anew: those in too many frames, and those that are to move. It ends when w has what one step
+// may write: the cells of one leaf alone can be more than an object holds. The others stay in their
+// frames, which the leaf goes on to name, and a later step takes them; each takes some.
 func (r *Remote) gather(ctx context.Context, l *manifest.Leaf, w *manifest.Writer, j *job) error {
 	list, err := r.targets(l, j)
 	if err != nil {
 		return err
 	}
 	for some := range slices.Chunk(list, gatherAtOnce) {
+		if w.Len() >= maxStep {
+			break
+		}
 		g, gctx := errgroup.WithContext(ctx)
 		g.SetLimit(maxGets)
 		for i := range some {

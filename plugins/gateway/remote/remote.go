@@ -57,7 +57,7 @@ const (
 const (
 	defaultFirstPause = 100 * time.Millisecond
 	defaultGrace      = time.Hour
-	minLeafCache      = 2 << 20
+	minLeafCache      = 8 << 20 // as many leaves as a step fetches at once, however ragged
 	maxLeafCache      = 64 << 20
 	// More cells over the leaves than these are folded before the next commit.
 	minPending = 16 << 10
