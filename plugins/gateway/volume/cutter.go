@@ -83,8 +83,7 @@ func (c *cutter) cut(b *upload.Batch, then func() error) *line.Cut {
 // next collects a batch, or passes over what needs no upload. It returns nil when there is neither.
 func (c *cutter) next() (*line.Cut, error) {
 	v := c.v
-	if v.dirty.Load() <= c.at.Pos {
-		end := v.log.Durable()
+	if end, clean := v.cleanUpTo(c.at.Pos); clean {
 		if end.Pos <= c.at.Pos {
 			return nil, nil
 		}
@@ -129,6 +128,14 @@ func (c *cutter) next() (*line.Cut, error) {
 		head := v.remote.Head()
 		return v.confirmed(next, head.Seq, head.Epoch, bytes, oldest)
 	}), nil
+}
+
+// cleanUpTo returns the end of what is durable, and whether nothing between at and there changes the volume. Only under mu
+// do the two belong together: a record may be durable before the append that made it has said that it is dirty.
+func (v *Volume) cleanUpTo(at int64) (end log.Cursor, clean bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.log.Durable(), v.dirty.Load() <= at
 }
 
 // collector makes a batch of groups.
