@@ -3,6 +3,7 @@ package volume
 import (
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/ratchetos/ratchet/plugins/internal/log"
@@ -17,6 +18,7 @@ func TestNothingDirtyIsPassedOver(t *testing.T) {
 	v := mustOpen(t, o)
 	const writes = 150 // as many as the log holds
 	var client sync.WaitGroup
+	var looks atomic.Int64
 	done := make(chan struct{})
 	client.Go(func() {
 		defer close(done)
@@ -24,6 +26,10 @@ func TestNothingDirtyIsPassedOver(t *testing.T) {
 			if err := v.WriteAt(t.Context(), pattern(byte(i), blockSize), int64(i%16)*blockSize, true); err != nil {
 				t.Error(err)
 				return
+			}
+			// Neither outruns the other.
+			for seen := looks.Load(); i%10 == 9 && looks.Load() == seen && t.Context().Err() == nil; {
+				runtime.Gosched()
 			}
 		}
 	})
@@ -35,6 +41,7 @@ func TestNothingDirtyIsPassedOver(t *testing.T) {
 		default:
 		}
 		end, clean := v.cleanUpTo(at.Pos)
+		looks.Add(1)
 		if end.Pos <= at.Pos {
 			runtime.Gosched()
 			continue
