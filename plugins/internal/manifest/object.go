@@ -29,8 +29,10 @@ const trailerSize = 8
 
 // NewWriter starts the object of the given kind, epoch and number.
 func NewWriter(kind Kind, epoch, number uint32, s *Sealer) *Writer {
-	return &Writer{sealer: s, object: Object{Number: number, Epoch: epoch, Kind: kind}, sum: sha256.New(),
-		hashes: make([]byte, 0, 64*sha256.Size), buf: make([]byte, 0, bindingSize)}
+	return &Writer{
+		sealer: s, object: Object{Number: number, Epoch: epoch, Kind: kind}, sum: sha256.New(),
+		hashes: make([]byte, 0, 64*sha256.Size), buf: make([]byte, 0, bindingSize),
+	}
 }
 
 // Reuse takes over buf's memory for the data.
