@@ -89,7 +89,16 @@ func (v *Volume) run(s *scratch, block uint64, first index.Entry, limit int) []i
 		}
 		s.run[n] = e
 	}
-	return s.run[:n]
+	return s.run[:v.oneSource(v.pos(first), n)]
+}
+
+// oneSource cuts a run of n blocks from pos where the window begins: one read takes all from the window or all from the
+// disk, and what is young may not have reached the disk yet.
+func (v *Volume) oneSource(pos int64, n int) int {
+	if young := v.log.YoungFrom(); pos < young {
+		return min(n, int((young-pos+blockSize-1)/blockSize))
+	}
+	return n
 }
 
 // tryData fills p with the blocks of a run from window or page cache.

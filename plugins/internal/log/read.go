@@ -33,6 +33,9 @@ func (l *Log) TryRead(p []byte, pos int64) bool {
 // Young reports whether the window holds pos.
 func (l *Log) Young(pos int64) bool { return pos >= l.win.young.Load() }
 
+// YoungFrom is the position from which on the window holds the log. It only grows, and what is before it is on the disk.
+func (l *Log) YoungFrom() int64 { return l.win.young.Load() }
+
 // Holds reports whether the disk still holds what was at pos when it was written. A reader asks
 // after reading.
 func (l *Log) Holds(pos int64) bool { return pos >= l.lost.Load() }
