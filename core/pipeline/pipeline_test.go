@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 )
 
 // numbers is a source of 0 to n-1.
@@ -101,7 +101,7 @@ func TestOrderedKeepsOrder(t *testing.T) {
 	in := From(p, Stage{Name: "count"}, numbers(1000))
 	// The later ones of each four are done first.
 	mixed := Map(in, Stage{Name: "mix", Ordered: true, Waits: true, Limit: 4}, func(_ context.Context, n int) (int, error) {
-		time.Sleep(time.Duration(4-n%4) * 20 * time.Microsecond)
+		yield((4 - n%4) * 20)
 		return n, nil
 	})
 	var out collect[int]
@@ -227,6 +227,13 @@ func TestGraphErrors(t *testing.T) {
 	}
 }
 
+// yield lets the others go first, n times.
+func yield(n int) {
+	for range n {
+		runtime.Gosched()
+	}
+}
+
 func TestNoMoreWorkersThanAllowed(t *testing.T) {
 	s := NewScheduler(Limits{Workers: 3})
 	var now, most atomic.Int32
@@ -234,7 +241,7 @@ func TestNoMoreWorkersThanAllowed(t *testing.T) {
 		m := now.Add(1)
 		for old := most.Load(); m > old && !most.CompareAndSwap(old, m); old = most.Load() {
 		}
-		time.Sleep(50 * time.Microsecond)
+		yield(50)
 		now.Add(-1)
 		return n, nil
 	}

@@ -108,6 +108,16 @@ func (f *Feature) find(name string) (*runner, error) {
 	return nil, fmt.Errorf("there is no volume %q: see ratchetctl volume list", name)
 }
 
+// open finds a volume that is up.
+func (f *Feature) open(name string) (*runner, *volume.Volume, error) {
+	r, err := f.find(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	v, err := r.up()
+	return r, v, err
+}
+
 // up returns the volume, or why it is not up.
 func (r *runner) up() (*volume.Volume, error) {
 	v, state, err := r.current()
@@ -125,11 +135,7 @@ func (f *Feature) flush(ctx context.Context, request []byte) (any, error) {
 	if err := decode(request, &q); err != nil {
 		return nil, err
 	}
-	r, err := f.find(q.Name)
-	if err != nil {
-		return nil, err
-	}
-	v, err := r.up()
+	r, v, err := f.open(q.Name)
 	if err != nil {
 		return nil, err
 	}

@@ -15,11 +15,7 @@ func (f *Feature) evict(ctx context.Context, request []byte) (any, error) {
 	if err := decode(request, &q); err != nil {
 		return nil, err
 	}
-	r, err := f.find(q.Name)
-	if err != nil {
-		return nil, err
-	}
-	v, err := r.up()
+	r, v, err := f.open(q.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -38,11 +34,7 @@ func (f *Feature) shrink(ctx context.Context, request []byte) (any, error) {
 	if err := decode(request, &q); err != nil {
 		return nil, err
 	}
-	r, err := f.find(q.Name)
-	if err != nil {
-		return nil, err
-	}
-	v, err := r.up()
+	r, v, err := f.open(q.Name)
 	if err != nil {
 		return nil, err
 	}

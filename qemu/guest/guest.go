@@ -12,7 +12,6 @@ import (
 
 	"github.com/ratchetos/ratchet/image/kernel"
 	"github.com/ratchetos/ratchet/qemu/guest/inside"
-	"github.com/ratchetos/ratchet/qemu/vm"
 )
 
 // Options of Build.
@@ -27,13 +26,16 @@ type Options struct {
 	Dir string
 }
 
+// Image is what a machine starts from (vm.Direct).
+type Image struct{ Kernel, Initrd string } // files
+
 // Build makes a guest.
-func Build(ctx context.Context, o Options) (vm.Direct, error) {
+func Build(ctx context.Context, o Options) (Image, error) {
 	if o.Flavour == "" {
 		o.Flavour = "cloud"
 	}
-	fail := func(err error) (vm.Direct, error) {
-		return vm.Direct{}, fmt.Errorf("build guest %s: %w", filepath.Base(o.Program), err)
+	fail := func(err error) (Image, error) {
+		return Image{}, fmt.Errorf("build guest %s: %w", filepath.Base(o.Program), err)
 	}
 	k, err := kernel.Fetch(ctx, o.Flavour)
 	if err != nil {
@@ -56,7 +58,7 @@ func Build(ctx context.Context, o Options) (vm.Direct, error) {
 	if err := os.WriteFile(path, initrd, 0o644); err != nil {
 		return fail(err)
 	}
-	return vm.Direct{Kernel: k.Vmlinuz, Initrd: path}, nil
+	return Image{Kernel: k.Vmlinuz, Initrd: path}, nil
 }
 
 func archive(bin string, k *kernel.Kernel, modules []string) ([]byte, error) {

@@ -40,7 +40,8 @@ func Record(ctx context.Context, o Options) (Recording, error) {
 	if err != nil {
 		return fail(err)
 	}
-	g.Cmdline = fmt.Sprintf("console=ttyS0 quiet panic=-1 no_timer_check recorder.seed=%d recorder.ops=%d", o.Seed, o.Ops)
+	start := vm.Direct{Kernel: g.Kernel, Initrd: g.Initrd}
+	start.Cmdline = fmt.Sprintf("console=ttyS0 quiet panic=-1 no_timer_check recorder.seed=%d recorder.ops=%d", o.Seed, o.Ops)
 	r := Recording{Log: filepath.Join(o.Dir, "log.img"), Journal: filepath.Join(o.Dir, "journal.img")}
 	disks := []vm.Disk{{Path: filepath.Join(o.Dir, "disk.img")}, {Path: r.Log}, {Path: r.Journal}}
 	for i, size := range []int64{recorded.DiskSize, recordingSize, journalSize} {
@@ -48,7 +49,7 @@ func Record(ctx context.Context, o Options) (Recording, error) {
 			return fail(err)
 		}
 	}
-	m, err := vm.Start(ctx, vm.Config{Name: "recorder", Memory: "512M", Firmware: g, Disks: disks, Dir: o.Dir, NoReboot: true, Limit: runLimit})
+	m, err := vm.Start(ctx, vm.Config{Name: "recorder", Memory: "512M", Firmware: start, Disks: disks, Dir: o.Dir, NoReboot: true, Limit: runLimit})
 	if err != nil {
 		return fail(err)
 	}

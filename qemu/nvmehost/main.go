@@ -115,7 +115,11 @@ func exists(path string) error {
 
 // basics: data, flush, and discarded blocks that read as zeroes.
 func basics(f *os.File) error {
-	p, q := aligned(1<<20), aligned(1<<20)
+	both, err := aligned(2 << 20)
+	if err != nil {
+		return err
+	}
+	p, q := both[:1<<20], both[1<<20:]
 	for i := range p {
 		p[i] = byte(i >> 8)
 	}
@@ -151,7 +155,10 @@ func endure(f *os.File) error {
 	var pending [span]uint64
 	var worst time.Duration
 	flushes := 0
-	p := aligned(block)
+	p, err := aligned(block)
+	if err != nil {
+		return err
+	}
 	for n := uint64(1); time.Since(start) < limit; n++ {
 		i := n * 7 % span
 		binary.LittleEndian.PutUint64(p, n)
@@ -186,12 +193,12 @@ func endure(f *os.File) error {
 	return nil
 }
 
-func aligned(n int) []byte {
+func aligned(n int) ([]byte, error) {
 	p, err := unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
 	if err != nil {
-		panic(err) // no memory: the guest is of no use
+		return nil, fmt.Errorf("map %d bytes: %w", n, err)
 	}
-	return p
+	return p, nil
 }
 
 func attribute(name string) string {

@@ -54,11 +54,12 @@ func filesystems(t *testing.T) {
 	t.Cleanup(func() { store.Stop() })
 	_, port, err := net.SplitHostPort(store.Address)
 	must(t, err)
-	client, err := guest.Build(t.Context(), guest.Options{
+	built, err := guest.Build(t.Context(), guest.Options{
 		Program: "github.com/ratchetos/ratchet/qemu/systems/fsclient", Dir: filepath.Join(dir, "client"),
 		Modules: []string{"virtio_pci", "virtio_blk", "crc32c_generic", "ext4", "xfs"},
 	})
 	must(t, err)
+	client := vm.Direct{Kernel: built.Kernel, Initrd: built.Initrd}
 	data := filepath.Join(dir, "data.img")
 	must(t, box.Sparse(data, 192<<20))
 	options := box.Options{

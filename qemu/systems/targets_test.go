@@ -392,7 +392,7 @@ func (s *targetSuite) fabric(t *testing.T) {
 	_, port, err := net.SplitHostPort(s.m.Forward(nvmePort))
 	must(t, err)
 	host := func(nqn string, d time.Duration) *vm.VM {
-		direct := g
+		direct := vm.Direct{Kernel: g.Kernel, Initrd: g.Initrd}
 		direct.Cmdline = fmt.Sprintf("console=ttyS0 quiet panic=-1 no_timer_check nvme.traddr=10.0.2.2 nvme.trsvcid=%s nvme.nqn=%s:fabric nvme.hostnqn=%s nvme.time=%s",
 			port, exports.DefaultNVMeBase, nqn, d)
 		m, err := vm.Start(t.Context(), vm.Config{
