@@ -16,6 +16,7 @@ import (
 type crowd struct {
 	mu      sync.Mutex
 	taken   bool // somebody has the turn
+	ahead   bool // it is nobody's who flushes
 	waiters []*waiter
 	wanted  int           // as many as the last flush served
 	come    chan struct{} // they are there
@@ -71,7 +72,7 @@ func (c *crowd) idle() bool {
 	if c.taken || c.wanted > 1 {
 		return false
 	}
-	c.taken = true
+	c.taken, c.ahead = true, true
 	return true
 }
 
@@ -119,7 +120,11 @@ func (c *crowd) over(served func(*waiter) (bool, error)) {
 			rest = append(rest, w)
 		}
 	}
-	c.wanted = len(c.waiters) - len(rest) + 1
+	c.wanted = len(c.waiters) - len(rest)
+	if !c.ahead {
+		c.wanted++ // who had the turn
+	}
+	c.ahead = false
 	clear(c.waiters[len(rest):])
 	c.waiters = rest
 	if c.taken = len(rest) > 0; c.taken {
