@@ -21,6 +21,7 @@ var (
 	_ nbd.Cacher        = backend{}
 	_ nbd.StateReporter = backend{}
 	_ nbd.FastWriter    = ringBackend{}
+	_ nbd.LoneWriter    = ringBackend{}
 )
 
 const (
@@ -57,6 +58,12 @@ func (b backend) WriteZeroes(ctx context.Context, off, n uint64, _ nbd.ZeroFlags
 }
 
 func (b ringBackend) TryWriteAt(p []byte, off uint64) bool { return b.v.TryWriteAt(p, int64(off)) }
+
+func (b ringBackend) TryWriteAlone(p []byte, off uint64) (done, due bool) {
+	return b.v.TryWriteAlone(p, int64(off))
+}
+
+func (b ringBackend) FlushAhead() { b.v.FlushAhead() }
 
 func (b ringBackend) WriteAt(ctx context.Context, p []byte, off uint64, fua bool) error {
 	return translate(b.v.WriteAt(ctx, p, int64(off), fua))

@@ -56,6 +56,16 @@ type FastWriter interface {
 	TryWriteAt(p []byte, off uint64) bool
 }
 
+// LoneWriter is implemented by fast writers that know when a client is about to flush.
+type LoneWriter interface {
+	// TryWriteAlone is TryWriteAt for a client that sends no request before it has the reply to the last. With due set
+	// it has flushed so regularly that its next request should be a FLUSH.
+	TryWriteAlone(p []byte, off uint64) (done, due bool)
+	// FlushAhead begins that FLUSH. The server calls it when the reply to the write has left, on the connection's reader;
+	// it may wait for the disk, not for anything slower.
+	FlushAhead()
+}
+
 // Cacher is implemented by backends that can fetch a range ahead of its use (NBD_CMD_CACHE).
 type Cacher interface {
 	// Cache returns when the range is local or fetching it has failed; it is a hint.

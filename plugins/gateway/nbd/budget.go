@@ -66,6 +66,13 @@ func (b *budget) release(ops, bytes int) {
 	b.shared.release(bytes)
 }
 
+// busy reports whether a parked request has not been answered.
+func (b *budget) busy() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.ops > 0
+}
+
 // waitIdle returns when every parked request has been answered.
 func (b *budget) waitIdle() {
 	b.mu.Lock()

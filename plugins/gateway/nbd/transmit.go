@@ -36,6 +36,7 @@ type session struct {
 	admission Admission  // nil if all may write
 	fastRead  FastReader // nil if the backend has none
 	fastWrite FastWriter
+	loneWrite LoneWriter
 	lim       limits
 	stopping  *atomic.Bool
 
@@ -45,6 +46,7 @@ type session struct {
 	extended bool    // late has given more time once
 	batch    *buffer // replies of inline work, not yet sent; nil when there are none
 	tally    tally
+	lone     lone
 	workers  int
 
 	out    outbox
@@ -69,8 +71,10 @@ func newSession(nc net.Conn, rd *reader, h *handshake, stopping *atomic.Bool, sh
 	s.lim.structured, s.lim.selected = h.structured, h.selected
 	s.fastRead, _ = s.backend.(FastReader)
 	s.fastWrite, _ = s.backend.(FastWriter)
+	s.loneWrite, _ = s.backend.(LoneWriter)
 	rd.grow(readerFirst)
 	rd.late = s.late
+	s.lone.init(nc)
 	s.parked.init(maxParked, maxParkedBytes, shared)
 	// A connection that cannot be written to is of no use to read from: closing it wakes the reader.
 	s.out.init(nc, &s.parked, func(error) { nc.Close() })
@@ -148,6 +152,7 @@ func (s *session) ended(err error) error {
 // serve does one request inline or parks it.
 func (s *session) serve(ctx context.Context, req request) error {
 	start := s.tally.arrived()
+	s.lone.arrived(req.cmd, s.batch != nil || s.parked.busy())
 	data, err := s.lim.payload(req)
 	if err != nil {
 		return err
@@ -168,6 +173,8 @@ func (s *session) serve(ctx context.Context, req request) error {
 		return s.inlineDone(req) // nothing to do is done
 	case req.cmd == CmdRead:
 		return s.readData(ctx, req, start)
+	case req.cmd == CmdFlush && s.lone.is() && s.rd.buffered() == 0:
+		return s.flushLone(ctx, req, start)
 	}
 	s.park(ctx, task{req: req, start: start})
 	return nil
@@ -278,7 +285,7 @@ func (s *session) write(ctx context.Context, req request, start time.Time) error
 		if done, err := s.tryWrite(data, req.off); err != nil {
 			return s.refuse(req, errno(err), err.Error())
 		} else if done {
-			return s.inlineDone(req)
+			return s.written(req)
 		}
 		s.acquire(int(req.n))
 		buf := getBuffer(int(req.n))
@@ -307,7 +314,7 @@ func (s *session) write(ctx context.Context, req request, start time.Time) error
 			return s.refuse(req, errno(err), err.Error())
 		}
 		if done {
-			return s.inlineDone(req)
+			return s.written(req)
 		}
 	}
 	s.start(ctx, task{req: req, buf: buf, cost: int(req.n), start: start})
@@ -323,7 +330,12 @@ func (s *session) tryWrite(data []byte, off uint64) (bool, error) {
 		return false, err
 	}
 	defer s.end()
-	return s.fastWrite.TryWriteAt(data, off), nil
+	if s.loneWrite == nil || !s.lone.is() || s.rd.buffered() > 0 {
+		return s.fastWrite.TryWriteAt(data, off), nil
+	}
+	done, due := s.loneWrite.TryWriteAlone(data, off)
+	s.lone.ahead = done && due
+	return done, nil
 }
 
 // room returns the batch with space for n more bytes.

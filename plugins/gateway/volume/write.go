@@ -34,7 +34,19 @@ func (s *sums) of(p []byte) []uint32 {
 
 // TryWriteAt acknowledges a write in the ring, or returns false without waiting. After false part
 // of it may have been written.
-func (v *Volume) TryWriteAt(p []byte, off int64) bool {
+func (v *Volume) TryWriteAt(p []byte, off int64) bool { return v.tryWrite(p, off, false) }
+
+// TryWriteAlone is TryWriteAt for a client that sends nothing before it has its answer. With due its next request is
+// likely to be a flush, and FlushAhead, called when the client has been answered, begins it.
+func (v *Volume) TryWriteAlone(p []byte, off int64) (done, due bool) {
+	done = v.tryWrite(p, off, true)
+	return done, v.log.FlushDue()
+}
+
+// FlushAhead makes durable what has been acknowledged, unless others do. Errors are those of the next Flush.
+func (v *Volume) FlushAhead() { v.log.FlushAhead() }
+
+func (v *Volume) tryWrite(p []byte, off int64, alone bool) bool {
 	n := int64(len(p))
 	if off < 0 || off > v.Size()-n || !v.open.Load() || v.failure.Load() != nil || n > pieceBlocks*blockSize {
 		return false
@@ -43,7 +55,9 @@ func (v *Volume) TryWriteAt(p []byte, off int64) bool {
 		return v.tryPart(p, off)
 	}
 	s := v.scrap.Get().(*scratch)
-	_, err := v.append(record(log.Write, p, off, s.sums.of(p)), nil)
+	r := record(log.Write, p, off, s.sums.of(p))
+	r.Alone = alone
+	_, err := v.append(r, nil)
 	v.scrap.Put(s)
 	if err != nil {
 		return false

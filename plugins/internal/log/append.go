@@ -47,7 +47,7 @@ func (l *Log) Append(r Record) (pos, n int64, err error) {
 		l.openGroup()
 	}
 	l.add(&r, at, n)
-	l.appended()
+	l.appended(r.Alone)
 	return l.open.pos + at, n, nil
 }
 

@@ -91,6 +91,14 @@ func (l *Log) ahead() error {
 	return l.lead(pos, 0)
 }
 
+// FlushDue reports, once, that flushes came so regularly that one should follow the record that was just appended with
+// Alone. The caller begins it with FlushAhead as soon as it has nothing better to do.
+func (l *Log) FlushDue() bool { return l.due.Load() && l.due.CompareAndSwap(true, false) }
+
+// FlushAhead makes durable what has been appended, so that the flush that is expected finds it done. It leaves the
+// rest to others that flush. An error is kept: it is that of the next Flush.
+func (l *Log) FlushAhead() { _ = l.ahead() }
+
 // predictor finds out whether flushes come at a fixed number of records, as a database's or a
 // journal's do: then the flush can begin with the record that one will follow. The zero value
 // expects none.

@@ -78,7 +78,8 @@ type Log struct {
 	durableSeq               atomic.Uint64
 	lost                     atomic.Int64 // positions before may have been overwritten
 
-	crowd crowd // who flushes
+	crowd crowd       // who flushes
+	due   atomic.Bool // a flush is expected, and who appended the last record knows
 
 	wake   chan struct{}
 	orders atomic.Uint32

@@ -27,8 +27,10 @@ type Record struct {
 	Kind Kind
 	// Reserve lets Append use the last part of the log, which is kept for the work that frees it.
 	Reserve bool
-	Off     int64 // in bytes, in the volume
-	Len     int64 // in bytes
+	// Alone says that whoever appends it begins the flush that may be expected after it: see FlushDue.
+	Alone bool
+	Off   int64 // in bytes, in the volume
+	Len   int64 // in bytes
 	// Data is the payload of all but Zero, Len bytes.
 	Data []byte
 	// Sums are CRC-32C sums of the payload: one for each block of Write and Fill, one for a Patch.

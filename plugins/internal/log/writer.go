@@ -33,10 +33,13 @@ func (l *Log) poke(order uint32) {
 	}
 }
 
-// appended decides after each record whether Run has something to do. Called with mu held.
-func (l *Log) appended() {
+// appended decides after each record whether Run has something to do. alone leaves a flush that is expected to the
+// caller. Called with mu held.
+func (l *Log) appended(alone bool) {
 	var order uint32
-	if l.flushes.appended() {
+	if due := l.flushes.appended(); due && alone {
+		l.due.Store(true)
+	} else if due {
 		order = orderFlush
 	} else if l.end-l.written.Pos >= min(writeAhead, l.win.size()/4) {
 		order = orderWrite

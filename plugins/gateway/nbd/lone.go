@@ -1,0 +1,94 @@
+package nbd
+
+import (
+	"context"
+	"net"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// loneAfter is how many requests in a row must have come one at a time before the client is taken at its word.
+	loneAfter = 8
+	// lonePenalty is added to that when the client was taken wrongly: the requests that a wrong guess delays become rare.
+	lonePenalty = 256
+)
+
+// lone finds out whether a client has one request under way at a time: a database's commits, dd, a journal. Nobody waits
+// behind a FLUSH of such a client, so the reader carries it out itself. Handing it to another goroutine
+// and the reply back costs several wake-ups of threads, which is more than the disk takes when the machine is busy.
+type lone struct {
+	row   int // requests that came one at a time, minus penalties
+	asked syscall.RawConn
+	look  func(fd uintptr) // one method value, not one for each look
+	more  bool             // what it saw
+	ahead bool             // a FLUSH was begun before the client asked for it
+}
+
+func (l *lone) init(nc net.Conn) {
+	c, ok := nc.(syscall.Conn)
+	if !ok {
+		return // TLS: what the client has sent cannot be told without reading it
+	}
+	if rc, err := c.SyscallConn(); err == nil {
+		l.asked, l.look = rc, l.pending
+	}
+}
+
+// arrived counts a request. among says that it came before the reply to another had been sent.
+func (l *lone) arrived(cmd Command, among bool) {
+	switch {
+	case among:
+		l.row = min(l.row, 0)
+	case l.ahead && cmd != CmdFlush:
+		l.row = -lonePenalty
+	default:
+		l.row++
+	}
+	l.ahead = false
+}
+
+// is reports whether the client waits for each reply.
+func (l *lone) is() bool { return l.row >= loneAfter && l.asked != nil }
+
+// check takes the client for what it is if it has sent more while its request was carried out.
+func (l *lone) check() {
+	l.more = true // of a connection that is closed
+	_ = l.asked.Control(l.look)
+	if l.more {
+		l.row = -lonePenalty
+	}
+}
+
+func (l *lone) pending(fd uintptr) {
+	n, err := unix.IoctlGetInt(int(fd), unix.SIOCINQ)
+	l.more = err != nil || n > 0
+}
+
+// flushLone carries out a FLUSH of a client that waits for it.
+func (s *session) flushLone(ctx context.Context, req request, start time.Time) error {
+	s.stats.parked.Add(1)
+	err := s.backend.Flush(ctx)
+	s.stats.parked.Add(-1)
+	s.lone.check()
+	s.count(req, start, err != nil)
+	var message string
+	if err != nil {
+		message = err.Error()
+	}
+	b := s.room(structuredLen + 6 + maxErrorMessage)
+	b.b = appendDone(b.b, s.lim.structured, req, errno(err), message)
+	return nil
+}
+
+// written answers a write that was acknowledged at once, and begins the FLUSH that is expected after it.
+func (s *session) written(req request) error {
+	if err := s.inlineDone(req); err != nil || !s.lone.ahead {
+		return err
+	}
+	s.flush()
+	s.loneWrite.FlushAhead()
+	return nil
+}
