@@ -3,6 +3,7 @@ package volume
 import (
 	"context"
 	"fmt"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -226,8 +227,14 @@ func (c *cutter) waitDue(ctx context.Context) (bool, error) {
 	v := c.v
 	idle := time.NewTimer(tidyEvery)
 	defer idle.Stop()
+	batch := min(v.o.MaxBatch, v.log.Size()/4)
 	for {
 		_, wanted := v.up.snapshot()
+		wake := int64(math.MaxInt64)
+		if !v.hold.Load() {
+			wake = c.at.Pos + batch
+		}
+		v.cutAt.Store(wake) // before the look: a write that it does not see wakes us
 		dirty := v.dirty.Load()
 		var timer <-chan time.Time
 		if !v.hold.Load() {
@@ -236,7 +243,7 @@ func (c *cutter) waitDue(ctx context.Context) (bool, error) {
 			case dirty <= c.at.Pos && v.head.Load()-c.at.Pos >= v.o.MaxBatch && v.log.Durable().Pos > c.at.Pos:
 				return true, nil // the tail may want to go there
 			case dirty <= c.at.Pos:
-			case dirty-c.at.Pos >= min(v.o.MaxBatch, v.log.Size()/4), wanted > c.at.Pos, age >= v.o.MaxAge:
+			case dirty-c.at.Pos >= batch, wanted > c.at.Pos, age >= v.o.MaxAge:
 				return true, nil
 			default:
 				timer = time.After(v.o.MaxAge - age)

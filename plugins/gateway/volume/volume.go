@@ -145,6 +145,7 @@ type Volume struct {
 	up    progress
 	hold  atomic.Bool
 	cut   chan struct{} // pokes the uploader
+	cutAt atomic.Int64  // head at which it wants to be poked
 	tidy  chan struct{} // pokes the cleaner
 	clean cleaner
 

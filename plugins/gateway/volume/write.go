@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/ratchetos/ratchet/plugins/gateway/volume/index"
@@ -206,7 +207,8 @@ func (v *Volume) appendLocked(r log.Record, entry func(place, sum uint32) index.
 
 // appended wakes those who have work once enough was written.
 func (v *Volume) appended(end int64) {
-	if end-v.up.at.Load() >= v.o.MaxBatch {
+	if end >= v.cutAt.Load() {
+		v.cutAt.Store(math.MaxInt64) // once
 		poke(v.cut)
 	}
 	if end-v.poked >= v.clean.stride {
