@@ -24,8 +24,12 @@ type Batch struct {
 	put bool // the object is in the store
 }
 
-// maxSpare bounds the memory that is kept from one object for the next.
-const maxSpare = 16 << 20
+// maxSpares is how many objects' memory is kept for the next ones: one is sent while another is made. maxSpare
+// bounds each, in bytes.
+const (
+	maxSpares = 2
+	maxSpare  = 16 << 20
+)
 
 // tidyEvery is how often Commit tidies up when nobody else does.
 const tidyEvery = time.Minute
@@ -35,8 +39,10 @@ func (r *Remote) NewObject() *manifest.Writer {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	w := r.reserve(manifest.KindData)
-	w.Reuse(r.spare)
-	r.spare = nil
+	if n := len(r.spares); n > 0 {
+		w.Reuse(r.spares[n-1])
+		r.spares = r.spares[:n-1]
+	}
 	return w
 }
 
@@ -44,9 +50,16 @@ func (r *Remote) NewObject() *manifest.Writer {
 func (r *Remote) keep(data []byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if cap(data) <= maxSpare {
-		r.spare = data
+	if cap(data) <= maxSpare && len(r.spares) < maxSpares {
+		r.spares = append(r.spares, data)
 	}
+}
+
+// Rest lets the memory go that is kept for the next objects: there will be none soon.
+func (r *Remote) Rest() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.spares = nil
 }
 
 // reserve gives out a number. One that is never committed stays unused in this epoch.

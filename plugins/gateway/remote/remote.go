@@ -82,8 +82,8 @@ type Remote struct {
 
 	mu     sync.RWMutex
 	head   manifest.Head
-	next   uint32 // number of the next object
-	spare  []byte // memory of the object before
+	next   uint32   // number of the next object
+	spares [][]byte // memory of objects that are in the store
 	sealer *manifest.Sealer
 	blocks *manifest.Map // nil until loaded
 	loaded chan struct{}

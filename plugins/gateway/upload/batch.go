@@ -2,7 +2,6 @@ package upload
 
 import (
 	"slices"
-	"sync"
 
 	"github.com/ratchetos/ratchet/plugins/internal/log"
 	"github.com/ratchetos/ratchet/plugins/internal/manifest"
@@ -17,6 +16,7 @@ const smallZero = 16
 // entries point into them, so that a batch of thousands of blocks costs a handful of allocations, and the
 // next one none.
 type Batch struct {
+	home    *Pool // nil if nobody wants its memory back
 	last    uint64
 	bytes   int64
 	records int
@@ -52,22 +52,17 @@ type patch struct {
 
 const noPatch = -1
 
-// maxPooled is the largest buffer that is kept for the next batch.
-const maxPooled = 16 << 20
-
-var pool = sync.Pool{New: func() any { return &Batch{index: make(map[uint64]int32)} }}
-
 // New returns an empty batch.
-func New() *Batch { return pool.Get().(*Batch) }
+func New() *Batch { return &Batch{index: make(map[uint64]int32)} }
 
-// Free gives the batch's memory to a later one. Nothing of the batch may be used afterwards.
+// Free gives the batch's memory back to the pool that it is from. Nothing of the batch may be used afterwards.
 func (b *Batch) Free() {
-	if cap(b.blocks) > maxPooled {
-		b.blocks = nil
+	if b.home == nil {
+		return
 	}
 	clear(b.index)
-	*b = Batch{index: b.index, entries: b.entries[:0], blocks: b.blocks[:0], patches: b.patches[:0], ranges: b.ranges[:0]}
-	pool.Put(b)
+	*b = Batch{home: b.home, index: b.index, entries: b.entries[:0], blocks: b.blocks[:0], patches: b.patches[:0], ranges: b.ranges[:0]}
+	b.home.put(b)
 }
 
 // Bytes is the length of the groups added, as they are in the log.

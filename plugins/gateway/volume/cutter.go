@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -22,12 +23,21 @@ const (
 	tidyAfter = 32
 )
 
+// After so many bytes have been uploaded, and a moment in which nothing was written, memory is given back.
+const (
+	restAfter = 4 << 20
+	restSoon  = 100 * time.Millisecond
+)
+
 // cutter cuts the log into batches for the upload. It is ahead of the confirmed cursor by what is on its way.
 type cutter struct {
 	v       *Volume
 	at      log.Cursor // everything before it has been cut
 	oldest  int64      // when the first write behind it was acknowledged, at the latest, while something is on its way
 	batches int
+	worn    int64        // bytes cut since it has rested
+	pool    upload.Pool  // of batches
+	buf     []byte       // of what is read from the disk for one
 	flying  atomic.Int32 // cuts on their way
 	chores  atomic.Bool  // one of them is housekeeping
 }
@@ -102,11 +112,14 @@ func (c *cutter) next() (*line.Cut, error) {
 		return nil, v.explain(err)
 	}
 	now := time.Now().UnixNano()
-	col := collector{v: v, batch: upload.New()}
+	col := collector{v: v, batch: c.pool.New(min(v.head.Load()-c.at.Pos, v.o.MaxBatch)), buf: c.buf}
 	next, err := v.log.Scan(c.at, log.ScanOptions{Headers: true}, col.take)
+	c.buf = col.buf
 	if err != nil || col.batch.Last() == 0 {
+		col.batch.Free()
 		return nil, err
 	}
+	c.worn += next.Pos - c.at.Pos
 	if early := v.early.Load(); early != nil {
 		col.batch.Add(&log.Group{Seq: col.batch.Last(), Records: []log.Record{*early}})
 	}
@@ -256,15 +269,30 @@ func (c *cutter) waitDue(ctx context.Context) (bool, error) {
 		if v.storeResizes() && !c.chores.Load() {
 			return false, nil
 		}
+		tired := c.worn >= restAfter && dirty <= c.at.Pos
+		if tired {
+			timer = time.After(restSoon)
+		}
 		select {
 		case <-v.cut:
 		case <-timer:
+			if tired && c.flying.Load() == 0 && v.dirty.Load() == dirty {
+				c.rest()
+			}
 		case <-idle.C:
 			return false, nil
 		case <-ctx.Done():
 			return false, ctx.Err()
 		}
 	}
+}
+
+// rest gives back what uploads have used. Left alone, an idle heap would keep it for minutes.
+func (c *cutter) rest() {
+	c.worn, c.buf = 0, nil
+	c.pool.Drop()
+	c.v.remote.Rest()
+	debug.FreeOSMemory()
 }
 
 // oldestTime is about when the oldest write that has not been cut was acknowledged.
