@@ -50,7 +50,7 @@ func (v *Volume) newCutter() *cutter {
 }
 
 // Base implements line.Source.
-func (c *cutter) Base(_ context.Context, block uint64) ([]byte, error) { return c.v.stored(block) }
+func (c *cutter) Base(ctx context.Context, block uint64) ([]byte, error) { return c.v.stored(ctx, block) }
 
 // Cut implements line.Source.
 func (c *cutter) Cut(ctx context.Context) (*line.Cut, error) {
@@ -61,7 +61,7 @@ func (c *cutter) Cut(ctx context.Context) (*line.Cut, error) {
 		}
 		switch {
 		case c.v.storeResizes() && !c.chores.Load():
-			return c.chore(func() error { return c.v.insist(c.v.resizeStore) }), nil
+			return c.chore(func() error { return c.v.insist(c.v.ctx, c.v.resizeStore) }), nil
 		case (!due || c.batches >= tidyAfter) && !c.chores.Load():
 			c.batches = 0
 			return c.chore(c.v.tidyStore), nil

@@ -93,18 +93,19 @@ func (v *Volume) takeover() error {
 	}
 }
 
-// insist repeats what the store refuses for reasons that may pass.
-func (v *Volume) insist(do func() error) error {
+// insist repeats what the store refuses for reasons that may pass. ctx ends it: when one stage of the upload has found
+// out that it is for good, as one that is fenced does, the others must not go on.
+func (v *Volume) insist(ctx context.Context, do func() error) error {
 	for pause := firstRetry; ; pause = min(2*pause, longRetry) {
 		err := do()
-		if err == nil || v.hopeless(err) {
+		if err == nil || ctx.Err() != nil || v.hopeless(err) {
 			return err
 		}
 		v.o.Log.Warn("upload failed, trying again", "volume", v.o.Name, "error", err, "in", pause)
 		select {
 		case <-time.After(pause):
-		case <-v.ctx.Done():
-			return v.ctx.Err()
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 }
@@ -121,20 +122,28 @@ var _ line.Store = patient{}
 func (p patient) NewObject() *manifest.Writer { return p.v.remote.NewObject() }
 
 func (p patient) Put(ctx context.Context, b *remote.Batch) error {
-	return p.v.insist(func() error { return p.v.remote.Put(ctx, b) })
+	return p.v.insist(ctx, func() error { return p.v.remote.Put(ctx, b) })
 }
 
 func (p patient) Commit(ctx context.Context, b *remote.Batch) error {
-	return p.v.insist(func() error { return p.v.remote.Commit(ctx, b) })
+	return p.v.insist(ctx, func() error {
+		// A batch that was being cut while the volume grew may hold what is beyond the store's end.
+		if p.v.remote.Head().Size < p.v.Size() {
+			if err := p.v.resizeStore(); err != nil {
+				return err
+			}
+		}
+		return p.v.remote.Commit(ctx, b)
+	})
 }
 
 // stored returns a block as the store has it at the confirmed head. It waits for the store however long
 // that takes: nothing can be uploaded without.
-func (v *Volume) stored(block uint64) ([]byte, error) {
+func (v *Volume) stored(ctx context.Context, block uint64) ([]byte, error) {
 	cell, in := block/cellBlocks, block%cellBlocks
 	var data []byte
-	err := v.insist(func() (err error) {
-		data, _, _, err = v.remote.Cell(v.ctx, cell)
+	err := v.insist(ctx, func() (err error) {
+		data, _, _, err = v.remote.Cell(ctx, cell)
 		return err
 	})
 	if err != nil {

@@ -256,7 +256,15 @@ func TestFencing(t *testing.T) {
 	mustWrite(t, old, pattern(2, 8192), 0) // stays behind
 	store.set(nil)
 
-	next := mustOpen(t, testOptions(simdisk.New(testDisk), store))
+	// The old one's upload may get in the way of the takeover, which is then tried again.
+	next, err := Open(t.Context(), testOptions(simdisk.New(testDisk), store))
+	for tries := 0; errors.Is(err, objstore.ErrUnavailable) && tries < 10; tries++ {
+		next, err = Open(t.Context(), testOptions(simdisk.New(testDisk), store))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = next.Close() })
 	// Which of the two states the new gateway found depends on how far the old one's upload had come.
 	got := mustRead(t, next, 0, 8192)
 	if !bytes.Equal(got, pattern(1, 8192)) && !bytes.Equal(got, pattern(2, 8192)) {

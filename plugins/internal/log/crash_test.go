@@ -81,7 +81,12 @@ func (o *owner) live() error {
 		case 0, 1:
 			err = o.flush()
 		case 2:
-			err = o.log.writeOut(o.r.IntN(2) == 0)
+			if o.r.IntN(3) == 0 {
+				o.log.FlushAhead()
+				err = o.log.Err()
+			} else {
+				err = o.log.writeOut(o.r.IntN(2) == 0)
+			}
 		case 3:
 			if o.r.IntN(4) == 0 {
 				err = o.checkpoint()

@@ -486,6 +486,37 @@ func TestPredictor(t *testing.T) {
 	}
 }
 
+// TestFlushAhead has a single client write and flush by turns: it is told to begin its flush with the record, which
+// then finds it done, and with all of the log's groups that is one sync a turn.
+func TestFlushAhead(t *testing.T) {
+	l, _ := newLog(t, Options{})
+	ahead := 0
+	for i := range uint64(20) {
+		r := block(i)
+		r.Alone = true
+		appendAll(t, l, r)
+		if l.FlushDue() {
+			if l.FlushDue() {
+				t.Fatal("the same flush is due twice")
+			}
+			l.FlushAhead()
+			ahead++
+			if d := l.Durable().Pos; d != l.Head() {
+				t.Errorf("durable up to %d after a flush ahead, appended up to %d", d, l.Head())
+			}
+		}
+		flush(t, l)
+	}
+	if s := l.Stats(); ahead < 15 || s.Syncs != s.Flushes {
+		t.Errorf("%d of 20 flushes begun ahead; %d syncs for %d flushes", ahead, s.Syncs, s.Flushes)
+	}
+	// Without a reason to expect one nothing is due, and what others append is their own affair.
+	appendAll(t, l, block(1), block(2))
+	if l.FlushDue() {
+		t.Error("a flush is due after records of those who did not ask")
+	}
+}
+
 func TestAppendAllocates(t *testing.T) {
 	l, _ := newLog(t, Options{})
 	r := block(1)
