@@ -50,7 +50,9 @@ func (v *Volume) newCutter() *cutter {
 }
 
 // Base implements line.Source.
-func (c *cutter) Base(ctx context.Context, block uint64) ([]byte, error) { return c.v.stored(ctx, block) }
+func (c *cutter) Base(ctx context.Context, block uint64) ([]byte, error) {
+	return c.v.stored(ctx, block)
+}
 
 // Cut implements line.Source.
 func (c *cutter) Cut(ctx context.Context) (*line.Cut, error) {
