@@ -146,10 +146,7 @@ func (f *Feature) runnersOf(c Config) error {
 		if r.disk.handle.File == nil {
 			return fmt.Errorf("core handed out no disk for volume %s", vc.Name)
 		}
-		var err error
-		if r.key, err = vc.Encryption.open(handles[wantKey(i)]); err != nil {
-			return fmt.Errorf("encryption key of volume %s: %w", vc.Name, err)
-		}
+		r.key, r.keyErr = vc.Encryption.open(handles[wantKey(i)])
 		f.runners = append(f.runners, r)
 	}
 	return nil
