@@ -6,7 +6,7 @@
 // next report's Accepted is taken from. Times are durations: the clocks of a host and a box have nothing to do with
 // each other.
 //
-//	report  1 version, 1 flags, 2 entries, 8 incarnation, 8 sequence, then entries
+//	report  1 version, 1 flags, 2 entries, 8 incarnation, 8 sequence, 8 balancer's incarnation, then entries
 //	entry   1 length of name, name, 1 flags, 4 limit, 8 accepted
 //	reply   1 version, 1 flags, 2 entries, 8 incarnation, 8 sequence, 4 TTL in ms, then entries
 //	entry   1 length of name, name, 1 status, 8 dispatched
@@ -31,7 +31,7 @@ const (
 	// MaxTTL is the longest time for which a report can hold.
 	MaxTTL = 10 * time.Minute
 
-	reportHeader, replyHeader = 20, 24
+	header, reportHeader, replyHeader = 20, 28, 24
 )
 
 // Report is a host's word to one balancer.
@@ -39,7 +39,9 @@ type Report struct {
 	// Incarnation is drawn at random by each start of the reporter.
 	Incarnation uint64
 	// Sequence grows with each report of an incarnation.
-	Sequence   uint64
+	Sequence uint64
+	// Balancer is the Incarnation of the balancer that the counts below belong to; 0 before its first reply.
+	Balancer   uint64
 	Components []Component
 }
 
@@ -103,11 +105,12 @@ var errTruncated = errors.New("truncated")
 
 // Append writes the report behind b.
 func (r Report) Append(b []byte) ([]byte, error) {
-	b = appendHeader(b, len(r.Components), r.Incarnation, r.Sequence)
-	var err error
-	if err = checkCount(len(r.Components)); err != nil {
+	if err := checkCount(len(r.Components)); err != nil {
 		return nil, fmt.Errorf("encode report: %w", err)
 	}
+	b = appendHeader(b, len(r.Components), r.Incarnation, r.Sequence)
+	b = binary.BigEndian.AppendUint64(b, r.Balancer)
+	var err error
 	for _, c := range r.Components {
 		if b, err = appendName(b, c.Name); err != nil {
 			return nil, fmt.Errorf("encode report: %w", err)
@@ -130,6 +133,10 @@ func Parse(b []byte) (Report, error) {
 	if err != nil {
 		return Report{}, fmt.Errorf("parse report: %w", err)
 	}
+	if len(b) < reportHeader-header {
+		return Report{}, fmt.Errorf("parse report: %w", errTruncated)
+	}
+	r.Balancer, b = binary.BigEndian.Uint64(b), b[reportHeader-header:]
 	r.Components = make([]Component, 0, n)
 	for range n {
 		var c Component
@@ -178,14 +185,14 @@ func ParseReply(b []byte) (Reply, error) {
 	if err != nil {
 		return Reply{}, fmt.Errorf("parse reply: %w", err)
 	}
-	if len(b) < replyHeader-reportHeader {
+	if len(b) < replyHeader-header {
 		return Reply{}, fmt.Errorf("parse reply: %w", errTruncated)
 	}
 	r.TTL = time.Duration(binary.BigEndian.Uint32(b)) * time.Millisecond
 	if r.TTL > MaxTTL {
 		return Reply{}, fmt.Errorf("parse reply: TTL %v is above %v", r.TTL, MaxTTL)
 	}
-	b = b[replyHeader-reportHeader:]
+	b = b[replyHeader-header:]
 	r.Components = make([]Dispatched, 0, n)
 	for range n {
 		var c Dispatched
@@ -212,7 +219,7 @@ func ParseReply(b []byte) (Reply, error) {
 func EntrySize(name string) int { return 1 + len(name) + 13 }
 
 // Room is how many bytes of entries fit into a payload of size bytes.
-func Room(size int) int { return size - replyHeader }
+func Room(size int) int { return size - reportHeader }
 
 func appendHeader(b []byte, entries int, incarnation, sequence uint64) []byte {
 	b = append(b, Version, 0)
@@ -222,7 +229,7 @@ func appendHeader(b []byte, entries int, incarnation, sequence uint64) []byte {
 }
 
 func parseHeader(b []byte, incarnation, sequence *uint64) (entries int, rest []byte, err error) {
-	if len(b) < reportHeader {
+	if len(b) < header {
 		return 0, nil, errTruncated
 	}
 	if b[0] != Version || b[1] != 0 {
@@ -230,7 +237,7 @@ func parseHeader(b []byte, incarnation, sequence *uint64) (entries int, rest []b
 	}
 	entries = int(binary.BigEndian.Uint16(b[2:]))
 	*incarnation, *sequence = binary.BigEndian.Uint64(b[4:]), binary.BigEndian.Uint64(b[12:])
-	return entries, b[reportHeader:], checkCount(entries)
+	return entries, b[header:], checkCount(entries)
 }
 
 func checkCount(entries int) error {

@@ -9,7 +9,7 @@ import (
 )
 
 var (
-	someReport = Report{Incarnation: 7, Sequence: 1 << 40, Components: []Component{
+	someReport = Report{Incarnation: 7, Sequence: 1 << 40, Balancer: 9, Components: []Component{
 		{Name: "web", Known: true, Limit: 5, Accepted: 1<<32 + 1}, {Name: "a-first-word"},
 	}}
 	someReply = Reply{Incarnation: 9, Sequence: 3, TTL: 2 * time.Second, Components: []Dispatched{
