@@ -39,6 +39,7 @@ func commands() []command {
 		{&pluginpb.Method{Name: api.MethodHandover, Summary: "give the right to write to another identity"}, (*Feature).handover},
 		{&pluginpb.Method{Name: api.MethodShrink, Summary: "make one volume smaller"}, (*Feature).shrink},
 		{&pluginpb.Method{Name: api.MethodEvict, Summary: "forget local copies of what the store holds"}, (*Feature).evict},
+		{&pluginpb.Method{Name: api.MethodScrub, Summary: "read the local part of one volume through and check it"}, (*Feature).scrubVolume},
 		{&pluginpb.Method{Name: api.MethodRelease, Summary: "give the disk space of a volume back that is not configured"}, (*Feature).release},
 		{&pluginpb.Method{Name: api.MethodFlush, Summary: "upload what has been written and wait for it"}, (*Feature).flush},
 	}

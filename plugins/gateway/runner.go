@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ratchetos/ratchet/core/pipeline"
@@ -48,6 +49,10 @@ type runner struct {
 	log       *slog.Logger
 	pace      pace
 	changed   func() // something worth reporting happened
+	scrubs    *scrubs
+	scrubNow  chan scrubOrder // has room for one
+	// scrubAsked counts the orders that are not carried out yet.
+	scrubAsked atomic.Int32
 
 	mu      sync.Mutex
 	state   string // before volume is set

@@ -70,6 +70,11 @@ func (r *runner) show() api.Volume {
 	out.DurableSeq, out.UploadedSeq, out.Epoch = s.DurableSeq, s.UploadedSeq, s.Epoch
 	out.Hits, out.Misses, out.CorruptBlocks = s.Hits, s.Misses, s.Rotten
 	out.UploadedBytes, out.UploadBatches = s.Uploaded, s.Batches
+	out.LostReads = s.Lost
+	out.Scrub = api.Scrub{
+		Running: s.Scrub.Running || r.scrubAsked.Load() > 0, Done: uint64(s.Scrub.Done), Passes: s.Scrub.Passes, Bytes: uint64(s.Scrub.Bytes),
+		Repaired: s.Scrub.Repaired, Lost: s.Scrub.Lost, Last: r.scrubs.of(r.name),
+	}
 	return out
 }
 
