@@ -55,6 +55,7 @@ type Splitter struct {
 // balancer is what is known of one of them.
 type balancer struct {
 	known       bool
+	hello       uint64 // sequence of the first report that claimed nothing
 	incarnation uint64
 	dispatched  uint64
 	heard       time.Duration // last reply
@@ -131,6 +132,9 @@ func (s *Splitter) accounted(now time.Duration) int64 {
 // Report makes the entry for one balancer and remembers what it grants. The name is the caller's.
 func (s *Splitter) Report(now time.Duration, which int, sequence uint64) report.Component {
 	b := &s.balancers[which]
+	if !b.known && b.hello == 0 {
+		b.hello = sequence
+	}
 	if !b.known || !s.measured {
 		return report.Component{}
 	}
@@ -191,16 +195,20 @@ func (s *Splitter) share(now time.Duration, which int, free int64) int64 {
 // Reply takes a balancer's answer. Answers may be lost, late, doubled or out of order.
 func (s *Splitter) Reply(now time.Duration, which int, r report.Reply, d report.Dispatched) {
 	b := &s.balancers[which]
-	if d.Status == report.Unused {
+	if d.Status != report.Applied || b.known && b.incarnation != r.Incarnation {
 		s.forget(b)
 		return
 	}
-	if !b.known || b.incarnation != r.Incarnation || d.Status == report.Rebase {
-		s.forget(b)
+	if !b.known {
+		// Only an answer to a report that claimed nothing tells where the count begins: an older one may be of
+		// a life that is over.
+		if b.hello == 0 || r.Sequence < b.hello {
+			return
+		}
 		*b = balancer{known: true, incarnation: r.Incarnation, dispatched: d.Dispatched, heard: now, joined: now, ttl: r.TTL, generation: s.generation}
 		b.trail.note(now, 0, d.Dispatched)
-		// Its count begins somewhere: what it dispatched before is in the account already.
 		s.account += int64(d.Dispatched)
+		s.lost.running = false
 		return
 	}
 	if !b.confirm(r.Sequence) {
