@@ -66,11 +66,15 @@ type EvictReply struct {
 	Volume Volume `json:"volume"`
 }
 
-// ReleaseRequest gives the disk space of a volume back, and with it what is not uploaded.
+// ReleaseRequest gives the disk space of a volume back.
 type ReleaseRequest struct {
 	Name string `json:"name"`
-	// Configured allows it for a volume that still is; it does not come up again before it is configured anew.
+	// Configured allows it for a volume that still is; it does not come up again before it is configured anew, or the
+	// gateway starts again.
 	Configured bool `json:"configured,omitempty"`
+	// Force gives up what is not uploaded and cuts clients off. Without it a volume that is configured is closed to
+	// clients first, and given back when all of it is in the store; one that is not configured has nobody to upload it.
+	Force bool `json:"force,omitempty"`
 }
 
 // ReleaseReply says what was given back.

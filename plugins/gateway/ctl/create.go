@@ -244,9 +244,10 @@ func remove(app App) *cobra.Command {
 					return err
 				}
 			}
-			// The space first: without the volume in its configuration the gateway may not have the disk any more.
+			// The space first: without the volume in its configuration the gateway may not have the disk any more. If
+			// nothing comes of the rest, the volume is there again at the next start, from the store.
 			if !preview {
-				request := api.ReleaseRequest{Name: args[0], Configured: true}
+				request := api.ReleaseRequest{Name: args[0], Configured: true, Force: force}
 				if err := app.Invoke(cmd.Context(), plugin, api.MethodRelease, request, &api.ReleaseReply{}); err != nil {
 					return fmt.Errorf("give the disk space of volume %s back: %w", args[0], err)
 				}
