@@ -1,0 +1,106 @@
+package group
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+)
+
+// ErrOlder is an answer of a control plane that has been overtaken.
+var ErrOlder = errors.New("control plane is older than one this host has followed")
+
+// Follower is a client's picture of the groups. It follows the highest term it has seen and never goes back: with
+// two control planes at work, everything it shows is of one of them. Pure; stepped by its owner.
+type Follower struct {
+	version Version // of the last finished walk
+	highest uint64  // term
+	groups  map[uint32]*Group
+
+	walk    uint64 // the term whose log cursor is a place in
+	cursor  Cursor
+	pending map[uint32]*Group // what a full walk has gathered; nil in a delta
+}
+
+// NewFollower begins at what the host has applied before, so that an overtaken control plane cannot lead it back.
+func NewFollower(applied Version) *Follower {
+	return &Follower{highest: applied.Term, groups: map[uint32]*Group{}}
+}
+
+// Version is what has been applied in full.
+func (f *Follower) Version() Version { return f.version }
+
+// Request is what to ask next.
+func (f *Follower) Request() Request {
+	r := Request{Have: f.version, Walk: f.walk, Cursor: f.cursor}
+	if f.version.Term < f.highest {
+		r.Have = Version{Term: f.highest} // fences who is older, although nothing of the newer is known yet
+	}
+	return r
+}
+
+// Step takes an answer to a Request and lists which groups are to be programmed anew and which to be taken out. A
+// group is in the answer as a whole: there is nothing between its old state and the new one.
+func (f *Follower) Step(asked Request, u Update) (changed []*Group, removed []uint32, err error) {
+	if u.Version.Term < f.highest {
+		return nil, nil, fmt.Errorf("term %d after %d: %w", u.Version.Term>>32, f.highest>>32, ErrOlder)
+	}
+	if asked.Walk != f.walk || asked.Cursor != f.cursor {
+		return nil, nil, nil // an answer to a walk that was given up: asked of the other control plane meanwhile
+	}
+	f.highest = u.Version.Term
+	if u.Full {
+		f.pending = map[uint32]*Group{}
+	} else if u.Version.Term != f.walk {
+		return nil, nil, fmt.Errorf("a part of term %d's log without its beginning: %w", u.Version.Term>>32, errCodec)
+	}
+	f.walk, f.cursor = u.Version.Term, u.Cursor
+	for _, g := range u.Groups {
+		if old := f.groups[g.ID]; old == nil || f.version.Term != u.Version.Term || old.Changed != g.Changed {
+			changed = append(changed, g)
+		}
+		f.groups[g.ID] = g
+		if f.pending != nil {
+			f.pending[g.ID] = g
+		}
+	}
+	for _, d := range u.Gone {
+		if f.groups[d.ID] != nil {
+			removed = append(removed, d.ID)
+		}
+		delete(f.groups, d.ID)
+		delete(f.pending, d.ID)
+	}
+	if u.More {
+		return changed, removed, nil
+	}
+	if f.pending != nil {
+		for _, id := range slices.Sorted(maps.Keys(f.groups)) {
+			if f.pending[id] == nil {
+				removed = append(removed, id)
+			}
+		}
+		f.groups, f.pending = f.pending, nil
+	}
+	f.version = u.Version
+	return changed, removed, nil
+}
+
+// Groups lists all groups by id.
+func (f *Follower) Groups() []*Group {
+	var all []*Group
+	for _, id := range slices.Sorted(maps.Keys(f.groups)) {
+		all = append(all, f.groups[id])
+	}
+	return all
+}
+
+// Addresses lists whose traffic is this host's to spread.
+func (f *Follower) Addresses() []netip.Addr {
+	var all []netip.Addr
+	for _, g := range f.Groups() {
+		all = append(all, g.Addresses...)
+	}
+	return all
+}
