@@ -44,6 +44,7 @@ require (
 )
 
 require (
+	github.com/gopacket/gopacket v1.7.7 // indirect
 	github.com/osrg/gobgp/v4 v4.8.0 // indirect
 )
 
