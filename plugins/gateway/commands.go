@@ -51,6 +51,9 @@ func (f *Feature) Invoke(ctx context.Context, method string, request []byte) ([]
 		if c.method.GetName() != method {
 			continue
 		}
+		if !f.started() {
+			return nil, errors.New("the gateway has not started")
+		}
 		reply, err := c.run(f, ctx, request)
 		if err != nil {
 			return nil, err
@@ -58,6 +61,12 @@ func (f *Feature) Invoke(ctx context.Context, method string, request []byte) ([]
 		return json.Marshal(reply)
 	}
 	return nil, fmt.Errorf("method %q is not known", method)
+}
+
+func (f *Feature) started() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.session != nil
 }
 
 func decode(p []byte, into any) error {
