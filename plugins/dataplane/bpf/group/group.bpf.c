@@ -181,12 +181,12 @@ struct flow {
 	u8 tos;
 };
 
-static inline void note(enum outcome what)
+static inline void note(u32 what)
 {
 	u32 zero = 0;
 	struct outcomes *o = bpf_map_lookup_elem(&group_outcomes, &zero);
 
-	if (o)
+	if (o && what < OUTCOME_COUNT)
 		o->n[what]++;
 }
 
@@ -341,91 +341,131 @@ static inline struct line *line_at(u32 i)
 	return bpf_map_lookup_elem(&group_flows, &i);
 }
 
-/* Looks for the flow in a line, and for the entry that would give way to it: 3 empty, 2 idle, 1 half-open. */
-static inline u64 *search(struct line *l, u64 h, u32 stamp, u64 **victim, int *rank)
-{
-	u32 print = h >> 32;
+/* The functions that are not inline are verified once, by themselves, whatever their callers know. */
 
+/* The flow's entry in a line, or -1. */
+noinline int flow_find(u32 line, u32 print)
+{
+	struct line *l = line_at(line);
+
+	if (!l)
+		return -1;
 #pragma unroll
 	for (int i = 0; i < LINE; i++) {
 		u64 e = READ_ONCE(l->entry[i]);
-		int r;
 
 		if ((u32)e == print && e & PRESENT)
-			return &l->entry[i];
-		if (!(e & PRESENT))
-			r = 3;
-		else if (((stamp - (u32)(e >> 53)) & STAMP_MASK) > IDLE)
-			r = 2;
-		else
-			r = !(e & ESTABLISHED);
-		if (r > *rank) {
-			*rank = r;
-			*victim = &l->entry[i];
-		}
+			return i;
 	}
-	return NULL;
+	return -1;
 }
 
-/* The member of the flow under this membership: the slot, or NO_MEMBER. */
-static inline u32 pick(struct half *half, struct flow *f, u64 h, u64 now, int *how)
+/* The entry of a line that gives way first: its rank (3 empty, 2 idle, 1 half-open, 0 none does), then its index. */
+noinline u32 flow_victim(u32 line, u32 stamp)
+{
+	struct line *l = line_at(line);
+	u32 best = 0;
+
+	if (!l)
+		return 0;
+#pragma unroll
+	for (int i = 0; i < LINE; i++) {
+		u64 e = READ_ONCE(l->entry[i]);
+		u32 rank = !(e & ESTABLISHED);
+
+		if (((stamp - (u32)(e >> 53)) & STAMP_MASK) > IDLE)
+			rank = 2;
+		if (!(e & PRESENT))
+			rank = 3;
+		if (rank > best >> 3)
+			best = rank << 3 | i;
+	}
+	return best;
+}
+
+/* What was decided about a packet. */
+struct decision {
+	struct member member;
+	u32 slot;
+	u32 opened; /* 1: the flow was bound to the member now */
+	u32 outcome;
+	u32 unused;
+};
+
+/* The member of the flow under this membership: its slot, or NO_MEMBER. */
+static inline u32 pick(struct half *half, const struct flow *f, u64 h, u64 now, struct decision *d)
 {
 	bool opens = f->protocol != IP_TCP || (f->tcp & (TCP_SYN | TCP_ACK)) == TCP_SYN;
-	u64 established = f->protocol == IP_TCP ? (f->tcp & (TCP_SYN | TCP_FIN | TCP_RST) ? 0 : ESTABLISHED) : ESTABLISHED;
-	u32 stamp = now >> STAMP_SHIFT & STAMP_MASK, slot;
-	u64 *victim = NULL, *entry, e, fresh;
-	int rank = 0;
-	struct line *l;
-
+	bool ends = f->protocol == IP_TCP && f->tcp & (TCP_FIN | TCP_RST);
+	u32 stamp = now >> STAMP_SHIFT & STAMP_MASK, print = h >> 32, slot;
 	/* Two lines may hold the flow: the second is the first's place turned by the fingerprint. */
-	l = line_at(h);
-	if (!l)
-		return NO_MEMBER;
-	entry = search(l, h, stamp, &victim, &rank);
-	if (!entry) {
-		l = line_at((u32)h ^ ((u32)(h >> 32) * 0x9e3779b1));
+	u32 first = h, second = (u32)h ^ (print * 0x9e3779b1), line = first, best, other;
+	u64 established = ends ? 0 : ESTABLISHED, e, fresh;
+	struct line *l;
+	int i;
+
+	i = flow_find(first, print);
+	if (i < 0) {
+		line = second;
+		i = flow_find(second, print);
+	}
+	if (likely(i >= 0)) {
+		l = line_at(line);
 		if (!l)
 			return NO_MEMBER;
-		entry = search(l, h, stamp, &victim, &rank);
-	}
-	if (entry) {
-		e = READ_ONCE(*entry);
+		i &= LINE - 1;
+		e = READ_ONCE(l->entry[i]);
 		slot = e >> 32 & 0xff;
 		struct member *m = &half->members[slot];
+		if (f->protocol == IP_TCP && f->tcp & TCP_SYN)
+			established = e & ESTABLISHED; /* a repeated or forged SYN changes nothing */
 		if (likely(m->usable && (m->bound & BOUND_MASK) == (e >> 40 & BOUND_MASK))) {
-			if (f->protocol == IP_TCP && f->tcp & TCP_SYN)
-				established = e & ESTABLISHED; /* a repeated or forged SYN changes nothing */
 			fresh = make_entry(h, slot, m->bound, stamp, established);
 			if (fresh != e)
-				__sync_val_compare_and_swap(entry, e, fresh);
+				__sync_val_compare_and_swap(&l->entry[i], e, fresh);
 			return slot;
 		}
-		*how = OUTCOME_REBOUND;
-		victim = entry;
+		d->outcome = OUTCOME_REBOUND;
 	} else {
-		/* Packets in the middle of a connection that nobody knows take room, never somebody's place. */
-		if (rank == 0 || (rank == 1 && !opens)) {
-			*how = OUTCOME_UNCACHED;
-			victim = NULL;
+		best = flow_victim(first, stamp);
+		other = flow_victim(second, stamp);
+		line = first;
+		if (other >> 3 > best >> 3) {
+			best = other;
+			line = second;
 		}
+		l = line_at(line);
+		if (!l)
+			return NO_MEMBER;
+		/* Packets in the middle of a connection that nobody knows take room, never somebody's place. */
+		if (best < 8 || (best < 16 && !opens))
+			l = NULL;
+		i = best & (LINE - 1);
 		if (opens)
 			established = 0;
 	}
 	slot = half->ring[(u32)h >> 20 & (RING - 1)];
 	if (slot >= MEMBERS)
 		return NO_MEMBER;
-	if (victim) {
-		e = READ_ONCE(*victim);
-		fresh = make_entry(h, slot, half->members[slot].bound, stamp, established);
-		if (__sync_val_compare_and_swap(victim, e, fresh) != e)
-			*how = OUTCOME_UNCACHED; /* another CPU was faster; the next packet tries again */
+	d->opened = 1;
+	if (!l) {
+		d->outcome = OUTCOME_UNCACHED;
+		return slot;
 	}
-	return slot | 0x10000; /* bound now */
+	e = READ_ONCE(l->entry[i]);
+	fresh = make_entry(h, slot, half->members[slot].bound, stamp, established);
+	if (__sync_val_compare_and_swap(&l->entry[i], e, fresh) != e)
+		d->outcome = OUTCOME_UNCACHED; /* another CPU was faster; the next packet tries again */
+	return slot;
 }
 
-/* Takes the member out of whichever half is in use, whole. */
-static inline u32 choose(struct row *row, u32 index, struct flow *f, u64 h, u64 now, struct member *m, int *how)
+/* Takes the member out of whichever half is in use, whole: 0, or the outcome that ends the packet. */
+noinline int choose(u32 index, const struct flow *f, u64 h, u64 now, struct decision *d)
 {
+	struct row *row = bpf_map_lookup_elem(&group_rows, &index);
+
+	if (!row || !f || !d)
+		return OUTCOME_NO_MEMBER;
 	for (int i = 0; i < 3; i++) {
 		u64 word = READ_ONCE(row->word);
 		u32 at = index * 2 + (word & 1), slot;
@@ -433,16 +473,17 @@ static inline u32 choose(struct row *row, u32 index, struct flow *f, u64 h, u64 
 
 		half = bpf_map_lookup_elem(&group_halves, &at);
 		if (!word || !half)
-			break;
-		slot = pick(half, f, h, now, how);
-		if (slot != NO_MEMBER)
-			*m = half->members[slot & (MEMBERS - 1)];
+			return OUTCOME_NO_MEMBER;
+		slot = pick(half, f, h, now, d);
+		if (slot < MEMBERS)
+			d->member = half->members[slot];
 		barrier();
-		if (likely(READ_ONCE(row->word) == word))
-			return slot;
-		*how = OUTCOME_UNSETTLED;
+		if (likely(READ_ONCE(row->word) == word)) {
+			d->slot = slot;
+			return slot < MEMBERS && d->member.family ? 0 : OUTCOME_NO_MEMBER;
+		}
 	}
-	return NO_MEMBER;
+	return OUTCOME_UNSETTLED;
 }
 
 static inline int encapsulate(struct __sk_buff *skb, const struct member *m, u64 h, u8 tos)
@@ -493,19 +534,19 @@ static inline int encapsulate(struct __sk_buff *skb, const struct member *m, u64
 SEC("tc")
 int group_egress(struct __sk_buff *skb)
 {
-	int how = OUTCOME_SENT, parsed;
+	struct decision d = {};
 	struct flow f = {};
-	struct member m;
 	struct lease *lease;
 	struct count *c;
-	u32 *index, zero = 0, slot, at, len = skb->len;
+	u32 *index, zero = 0, at, len = skb->len;
 	struct row *row;
 	u64 now, h;
+	int r;
 
-	parsed = parse_network(skb, &f);
-	if (parsed > 0)
+	r = parse_network(skb, &f);
+	if (r > 0)
 		return TC_ACT_UNSPEC;
-	if (parsed < 0)
+	if (r < 0)
 		goto malformed;
 	index = bpf_map_lookup_elem(&group_addresses, f.group);
 	if (!index)
@@ -530,24 +571,24 @@ int group_egress(struct __sk_buff *skb)
 		note(OUTCOME_FRAGMENT);
 		return TC_ACT_SHOT;
 	}
-	slot = choose(row, at, &f, h, now, &m, &how);
-	if (slot == NO_MEMBER || !m.family) {
-		note(how == OUTCOME_UNSETTLED ? how : OUTCOME_NO_MEMBER);
+	r = choose(at, &f, h, now, &d);
+	if (r) {
+		note(r);
 		return TC_ACT_SHOT;
 	}
-	if (encapsulate(skb, &m, h, f.tos)) {
+	if (encapsulate(skb, &d.member, h, f.tos)) {
 		note(OUTCOME_NO_ROOM);
 		return TC_ACT_SHOT;
 	}
-	note(how);
-	at = at * MEMBERS + (slot & (MEMBERS - 1));
+	note(d.outcome);
+	at = at * MEMBERS + d.slot;
 	c = bpf_map_lookup_elem(&group_counts, &at);
 	if (c) {
 		c->packets++;
 		c->bytes += len;
-		c->flows += slot >> 16;
+		c->flows += d.opened;
 	}
-	return bpf_redirect_neigh(m.link, NULL, 0, 0);
+	return bpf_redirect_neigh(d.member.link, NULL, 0, 0);
 
 malformed:
 	note(OUTCOME_MALFORMED);
