@@ -30,7 +30,7 @@ func (c *Client) Exchange(ctx context.Context, kind uint8, payload []byte) ([]by
 	if err != nil {
 		return nil, err
 	}
-	seq := j.sent.Add(1) + 1
+	seq := j.sent.Add(1)
 	token := exchangeToken(j, seq)
 	answer := make(chan []byte, 1)
 	c.mu.Lock()

@@ -157,6 +157,43 @@ func TestExchangeAndSend(t *testing.T) {
 	}
 }
 
+// The sequence number is the cipher's nonce: whoever sends, none is used twice.
+func TestNoNonceTwice(t *testing.T) {
+	b := controltest.Server(t, controltest.Options{})
+	echo(b)
+	b.Serve()
+	tap := &tap{}
+	c := b.Client("web-1", control.ClientOptions{ListenPacket: tap.listen})
+	b.Run(c)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 50 {
+				if err := c.Send(control.KindGroupAck, nil); err != nil {
+					t.Error(err)
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+				if _, err := c.Exchange(ctx, control.KindBeat, nil); err != nil {
+					t.Error(err)
+				}
+				cancel()
+			}
+		})
+	}
+	wg.Wait()
+	seen := map[string]bool{}
+	for _, d := range tap.taken() {
+		if key := string(d[4:20]); seen[key] { // key id and sequence number
+			t.Fatalf("number %x was used twice", key)
+		} else {
+			seen[key] = true
+		}
+	}
+	if len(seen) < 800 {
+		t.Errorf("%d datagrams were sent", len(seen))
+	}
+}
+
 func TestRestartedBoxIsJoinedAgain(t *testing.T) {
 	b := controltest.Server(t, controltest.Options{})
 	echo(b)

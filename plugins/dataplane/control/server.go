@@ -149,7 +149,8 @@ func (s *Server) Hosts() []HostStatus {
 		h := HostStatus{Name: name, Silent: -1}
 		if ses := s.byHost[name]; ses != nil {
 			h.Joined, h.Silent = ses.connected.Load(), s.since(ses)
-			h.Address = ses.from()
+			at := ses.from()
+			h.Address = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
 		}
 		if st := s.stats[name]; st != nil {
 			h.Sessions, h.Calls, h.Datagrams = st.sessions.Load(), st.calls.Load(), st.datagrams.Load()
