@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
-/* From bytes to what a program decides on. Every length is checked against the frame and against the
+/* From bytes to what an XDP program decides on. Every length is checked against the frame and against the
  * other lengths before it is believed. */
 #pragma once
 
 #include "csum.h"
+#include "helpers.h"
 #include "net.h"
 #include "reason.h"
 
@@ -23,8 +24,25 @@ struct packet {
 	bool df;
 };
 
+/* Checksum of an IPv4 header of any length: 0 if it is intact. */
+separate int checksum_options(struct xdp_md *ctx, u32 l3, u32 header)
+{
+	u64 sum = 0;
+
+	for (u32 i = 0; i < 60; i += 4) {
+		u32 word;
+
+		if (i >= header)
+			break;
+		if (bpf_xdp_load_bytes(ctx, l3 + i, &word, sizeof(word)))
+			return 1;
+		sum += word;
+	}
+	return csum_fold(sum);
+}
+
 /* IPv4 at offset l3. 0 or a reason. */
-static inline int parse_ipv4(struct packet *p)
+static inline int parse_ipv4(struct packet *p, struct xdp_md *ctx)
 {
 	struct iphdr *ip = p->data + p->l3;
 	u32 header, len, frag;
@@ -37,19 +55,7 @@ static inline int parse_ipv4(struct packet *p)
 		return REASON_BAD_IP;
 	if ((void *)ip + len > p->end)
 		return REASON_TRUNCATED;
-	u64 sum = csum_ipv4(ip);
-	if (unlikely(header > sizeof(*ip))) {
-		u32 *option = (void *)(ip + 1);
-
-		for (int i = 0; i < 10; i++, option++) {
-			if (20 + 4 * i >= (int)header)
-				break;
-			if ((void *)(option + 1) > p->end)
-				return REASON_TRUNCATED;
-			sum += *option;
-		}
-	}
-	if (csum_fold(sum))
+	if (likely(header == sizeof(*ip)) ? csum_fold(csum_ipv4(ip)) : checksum_options(ctx, p->l3, header))
 		return REASON_BAD_CHECKSUM;
 	p->family = 4;
 	p->protocol = ip->protocol;
@@ -66,15 +72,64 @@ static inline int parse_ipv4(struct packet *p)
 	return 0;
 }
 
-#define IP6_EXTENSIONS 4 /* more in a row is nobody's honest packet */
+#define IP6_EXTENSIONS 4     /* more in a row is nobody's honest packet */
+#define IP6_EXTENSION_BYTES 512
 
-/* IPv6 at offset l3, over at most IP6_EXTENSIONS extension headers. 0 or a reason. */
-static inline int parse_ipv6(struct packet *p)
+struct extensions {
+	u32 l4; /* in: where the first one stands; out: what follows the last */
+	u32 end;
+	u32 id;
+	u32 protocol; /* in and out */
+	u32 fragment;
+};
+
+/* 0 or a reason. */
+separate int skip_extensions(struct xdp_md *ctx, struct extensions *x)
+{
+	u32 l4, next, limit;
+
+	if (!x)
+		return REASON_BAD_EXTENSION;
+	l4 = x->l4;
+	next = x->protocol;
+	limit = l4 + IP6_EXTENSION_BYTES;
+	for (int i = 0; i <= IP6_EXTENSIONS; i++) {
+		struct ip6ext ext;
+
+		if (next != IP_HOPOPTS && next != IP_DSTOPTS && next != IP_FRAGMENT && next != IP_ROUTING)
+			break;
+		/* Routing headers of type 0 were withdrawn (RFC 5095); the others are no traffic of a service. */
+		if (i == IP6_EXTENSIONS || next == IP_ROUTING)
+			return REASON_BAD_EXTENSION;
+		if (l4 + sizeof(ext) > x->end || bpf_xdp_load_bytes(ctx, l4, &ext, sizeof(ext)))
+			return REASON_TRUNCATED;
+		l4 += next == IP_FRAGMENT ? 8 : 8 + ext.len * 8;
+		if (next == IP_FRAGMENT && ext.frag & htons(0xfff9)) {
+			x->fragment = ext.frag & htons(0xfff8) ? FRAG_LATER : FRAG_FIRST;
+			x->id = ext.id;
+		}
+		next = ext.next;
+		if (l4 > x->end)
+			return REASON_TRUNCATED;
+		if (l4 > limit)
+			return REASON_BAD_EXTENSION;
+		if (x->fragment == FRAG_LATER)
+			break;
+	}
+	x->protocol = next;
+	x->l4 = l4;
+	return 0;
+}
+
+static inline bool is_extension(u8 next)
+{
+	return next == IP_HOPOPTS || next == IP_DSTOPTS || next == IP_FRAGMENT || next == IP_ROUTING;
+}
+
+/* IPv6 at offset l3, and its extension headers. 0 or a reason. */
+static inline int parse_ipv6(struct packet *p, struct xdp_md *ctx)
 {
 	struct ip6hdr *ip = p->data + p->l3;
-	struct ip6ext *ext;
-	u32 l4, end;
-	u8 next;
 
 	if ((void *)(ip + 1) > p->end)
 		return REASON_TRUNCATED;
@@ -87,53 +142,37 @@ static inline int parse_ipv6(struct packet *p)
 	p->tos = ntohl(ip->flow) >> 20;
 	p->df = true;
 	p->fragment = FRAG_NONE;
-	next = ip->next;
-	l4 = p->l3 + sizeof(*ip);
-	end = p->l3 + p->len;
-	for (int i = 0; i <= IP6_EXTENSIONS; i++) {
-		if (likely(next == IP_TCP || next == IP_UDP))
-			break;
-		if (next != IP_HOPOPTS && next != IP_DSTOPTS && next != IP_FRAGMENT && next != IP_ROUTING)
-			break;
-		/* Routing headers of type 0 were withdrawn (RFC 5095); the others are no traffic of a service. */
-		if (i == IP6_EXTENSIONS || next == IP_ROUTING)
+	p->protocol = ip->next;
+	p->l4 = p->l3 + sizeof(*ip);
+	if (unlikely(is_extension(p->protocol))) {
+		struct extensions x = { .l4 = p->l4, .end = p->l3 + p->len, .protocol = p->protocol };
+		int r = skip_extensions(ctx, &x);
+
+		if (r)
+			return r;
+		p->protocol = x.protocol;
+		p->fragment = x.fragment;
+		p->id = x.id;
+		if (x.l4 > p->l4 + IP6_EXTENSION_BYTES)
 			return REASON_BAD_EXTENSION;
-		ext = p->data + l4;
-		if ((void *)(ext + 1) > p->end || l4 + sizeof(*ext) > end)
-			return REASON_TRUNCATED;
-		if (next == IP_FRAGMENT) {
-			if (ext->frag & htons(0xfff9)) {
-				p->fragment = ext->frag & htons(0xfff8) ? FRAG_LATER : FRAG_FIRST;
-				p->id = ext->id;
-			}
-			l4 += sizeof(*ext);
-		} else {
-			l4 += 8 + ext->len * 8;
-		}
-		next = ext->next;
-		if (l4 > end)
-			return REASON_TRUNCATED;
-		if (p->fragment == FRAG_LATER)
-			break;
+		p->l4 = x.l4;
 	}
-	p->protocol = next;
-	p->l4 = l4;
 	return 0;
 }
 
 /* Ethernet, then IP. 0 or a reason; REASON_PASS_NOT_IP for everything that is not IP, tagged frames among it. */
-static inline int parse_frame(struct packet *p, void *data, void *end)
+static inline int parse_frame(struct packet *p, struct xdp_md *ctx)
 {
-	struct ethhdr *eth = data;
+	struct ethhdr *eth = (void *)(long)ctx->data;
 
-	p->data = data;
-	p->end = end;
+	p->data = eth;
+	p->end = (void *)(long)ctx->data_end;
 	p->l3 = sizeof(*eth);
-	if ((void *)(eth + 1) > end)
+	if ((void *)(eth + 1) > p->end)
 		return REASON_TRUNCATED;
 	if (likely(eth->type == htons(ETH_IPV4)))
-		return parse_ipv4(p);
+		return parse_ipv4(p, ctx);
 	if (eth->type == htons(ETH_IPV6))
-		return parse_ipv6(p);
+		return parse_ipv6(p, ctx);
 	return REASON_PASS_NOT_IP;
 }

@@ -7,6 +7,5 @@
 #include "net.h"
 #include "reason.h"
 #include "csum.h"
-#include "parse.h"
 #include "hash.h"
 #include "encap.h"

@@ -17,8 +17,11 @@ typedef u8 bool;
 #define NULL ((void *)0)
 
 #define SEC(name) __attribute__((section(name), used))
-#define inline __inline__ __attribute__((always_inline))
-#define noinline __attribute__((noinline))
+#define inline __inline__ __attribute__((__always_inline__))
+#define noinline __attribute__((__noinline__))
+/* A function that the verifier checks once, by itself, not anew on each way that leads to it. Its arguments are
+ * scalars, the context, or pointers to whole structs, which may be NULL; it returns a number. */
+#define separate __attribute__((__noinline__))
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 #define offsetof(type, member) __builtin_offsetof(type, member)
