@@ -192,28 +192,31 @@ func (s *Splitter) share(now time.Duration, which int, free int64) int64 {
 	return 1 + int64(high*float64(rest)+0.5) - int64(low*float64(rest)+0.5)
 }
 
-// Reply takes a balancer's answer. Answers may be lost, late, doubled or out of order.
-func (s *Splitter) Reply(now time.Duration, which int, r report.Reply, d report.Dispatched) {
+// Reply takes a balancer's answer and says whether it told something new. Answers may be lost, late, doubled or out of
+// order.
+func (s *Splitter) Reply(now time.Duration, which int, r report.Reply, d report.Dispatched) (news bool) {
 	b := &s.balancers[which]
 	if d.Status != report.Applied || b.known && b.incarnation != r.Incarnation {
+		news = b.known
 		s.forget(b)
-		return
+		return news
 	}
 	if !b.known {
 		// Only an answer to a report that claimed nothing tells where the count begins: an older one may be of
 		// a life that is over.
 		if b.hello == 0 || r.Sequence < b.hello {
-			return
+			return false
 		}
 		*b = balancer{known: true, incarnation: r.Incarnation, dispatched: d.Dispatched, heard: now, joined: now, ttl: r.TTL, generation: s.generation}
 		b.trail.note(now, 0, d.Dispatched)
 		s.account += int64(d.Dispatched)
 		s.lost.running = false
-		return
+		return true
 	}
 	if !b.confirm(r.Sequence) {
-		return
+		return false
 	}
+	news = d.Dispatched != b.dispatched
 	if d.Dispatched > b.dispatched {
 		b.rate += float64(d.Dispatched - b.dispatched)
 	}
@@ -223,6 +226,7 @@ func (s *Splitter) Reply(now time.Duration, which int, r report.Reply, d report.
 	if s.last.Counted {
 		s.findStrays()
 	}
+	return news
 }
 
 // Forget makes a balancer unknown: its counts began anew.
