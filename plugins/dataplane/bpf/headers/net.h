@@ -47,6 +47,8 @@ struct iphdr {
 #define IP_MF 0x2000
 #define IP_OFFSET 0x1fff
 
+enum fragment { FRAG_NONE = 0, FRAG_FIRST, FRAG_LATER };
+
 struct ip6hdr {
 	be32 flow; /* version 4, class 8, label 20 */
 	be16 len;

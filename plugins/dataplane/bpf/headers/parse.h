@@ -8,8 +8,6 @@
 #include "net.h"
 #include "reason.h"
 
-enum fragment { FRAG_NONE = 0, FRAG_FIRST, FRAG_LATER };
-
 struct packet {
 	void *data;
 	void *end;
