@@ -18,7 +18,8 @@
 // known. 0 is skipped when counting up (Next).
 //
 // The inner destination is MAC, the same on every host, when the packet is for the host's own stack; else it is the
-// instance's. The outer source port comes from the inner flow's hash, so that paths spread. The outer UDP checksum is
+// instance's. The inner source must be another address: the receiving device drops what seems to come from itself. The
+// outer source port comes from the inner flow's hash, so that paths spread. The outer UDP checksum is
 // zero with IPv4 and, as RFC 6935 allows for tunnels, with IPv6.
 //
 // # Sending

@@ -6,7 +6,7 @@
 #include "encap.h"
 #include "hash.h"
 #include "helpers.h"
-#include "parse.h"
+#include "net.h"
 
 struct flow {
 	be32 source[4];
@@ -218,6 +218,7 @@ static inline int encapsulate(struct __sk_buff *skb, const struct path *p, u64 h
 		vxlan->flags = htonl(0x88000000 | p->epoch);
 	inner = (void *)(vxlan + 1);
 	from = eth->src;
+	from.w[2] ^= 0x0100; /* the device's own address as a source is taken for an echo, and dropped, at the other end */
 	write_eth(inner, &p->mac, &from, type);
 	return 0;
 }

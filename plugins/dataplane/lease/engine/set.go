@@ -66,6 +66,11 @@ func NewSet(o SetOptions) *Set {
 	return &Set{o: o, agents: make([]supplier, o.Agents), failed: map[string]time.Duration{}}
 }
 
+// Restore gives the set the leases that an earlier process used and still may use: the first Wants will show them.
+func (s *Set) Restore(left []Using) {
+	s.leases = slices.Clone(left[:min(len(left), MaxLeases)])
+}
+
 // Leases lists what is in use. Entries whose time is over stay until the next Step.
 func (s *Set) Leases() []Using { return s.leases }
 
@@ -150,8 +155,8 @@ func (s *Set) spread(now time.Duration) []int {
 		switch a := &s.agents[i]; {
 		case !a.known && (a.seq == 0 || now < a.first+patience):
 			// Its part is left to it for a moment, or the fastest agent would get all.
-			wants[i] = a.wanted
-			counted += a.wanted
+			wants[i] = max(wants[i], a.wanted)
+			counted += wants[i]
 			able = append(able, i)
 		case !a.known:
 			unknown = append(unknown, i)
