@@ -8,12 +8,14 @@ import (
 
 	"github.com/ratchetos/ratchet/core/plugin"
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
+	"github.com/ratchetos/ratchet/plugins/dataplane/group"
 )
 
 // Config is the section plugins.dataplane.
 type Config struct {
 	Links  []LinkConfig  `json:"links,omitempty" jsonschema:"description=NICs that this plugin takes into its own network namespace"`
 	Agents *AgentsConfig `json:"agents,omitempty" jsonschema:"description=hosts that talk to this box; enrol them with ratchetctl dataplane agent enroll"`
+	Groups *group.Config `json:"groups,omitempty" jsonschema:"description=this box keeps interface groups; needs agents"`
 }
 
 // AgentsConfig is how hosts reach the box.
@@ -25,6 +27,7 @@ type AgentsConfig struct {
 type desired struct {
 	links  []configured
 	agents bool
+	groups *group.Desired
 }
 
 // shape says what only a new process can change: the NICs and which parts there are.
@@ -52,7 +55,19 @@ func parse(section plugin.Section) (*desired, plugin.Validation) {
 		d.agents = true
 		parseListen(&v, c.Agents.Listen)
 	}
+	if c.Groups != nil {
+		groups := group.Parse("groups", *c.Groups, &v)
+		d.groups = &groups
+		needsAgents(&v, d, "groups")
+	}
 	return d, v
+}
+
+// needsAgents is for parts that are nothing without hosts.
+func needsAgents(v *plugin.Validation, d *desired, at string) {
+	if !d.agents {
+		v.Errorf(at, "%s work through agents on hosts: set plugins.dataplane.agents.listen", at)
+	}
 }
 
 func parseListen(v *plugin.Validation, listen string) {

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 
 	"github.com/ratchetos/ratchet/plugins/dataplane/control"
+	"github.com/ratchetos/ratchet/plugins/dataplane/group"
 )
 
 // resources is what the parts of one process share.
@@ -19,7 +20,17 @@ type resources struct {
 	changed func()
 }
 
-// modules are all parts there can be.
+// modules are all parts there can be, in the order of their start.
 func modules() []module {
-	return nil
+	return []module{
+		{name: "groups", methods: group.Methods, wanted: func(d *desired) bool { return d.groups != nil }, make: makeGroups},
+	}
+}
+
+func makeGroups(m module, r resources) *running {
+	o := group.Options{Log: r.log, State: r.state, Changed: r.changed}
+	if r.server != nil { // an interface that holds a nil pointer would not be nil
+		o.Control = r.server
+	}
+	return adapt(m, group.New(o), func(d *desired) group.Desired { return *d.groups })
 }

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 
 	"github.com/ratchetos/ratchet/core/config"
+	"github.com/ratchetos/ratchet/plugins/dataplane/capacity"
+	"github.com/ratchetos/ratchet/plugins/dataplane/group"
 )
 
 // maxBoxes bounds how many boxes one host talks to.
@@ -19,6 +21,9 @@ const defaultPins = "/sys/fs/bpf/ratchet-agent"
 type Config struct {
 	Boxes []BoxConfig `json:"boxes" config:"required" jsonschema:"description=boxes that this host talks to"`
 	Pins  string      `json:"pins,omitempty" jsonschema:"description=directory on a bpffs for programs that outlive the agent; /sys/fs/bpf/ratchet-agent when empty"`
+
+	Capacity *capacity.Config   `json:"capacity,omitempty" jsonschema:"description=how many more connections each component of this host can take, for the boxes' balancers"`
+	Groups   *group.AgentConfig `json:"groups,omitempty" jsonschema:"description=this host has clients of interface groups"`
 }
 
 // BoxConfig is one box.
@@ -58,6 +63,9 @@ func (c *Config) check(errorf func(path, format string, args ...any)) {
 		if b.Identity != "" && !filepath.IsAbs(b.Identity) {
 			errorf(at+".identity", "%q is not an absolute path", b.Identity)
 		}
+	}
+	if c.Capacity != nil {
+		c.Capacity.Check("capacity", errorf)
 	}
 	if c.Pins != "" && !filepath.IsAbs(c.Pins) {
 		errorf("pins", "%q is not an absolute path", c.Pins)
