@@ -280,7 +280,9 @@ func TestProgramKeepsFlows(t *testing.T) {
 		t.Errorf("%d flows moved, %d onto the slot's next owner; %d were its last's", n, onto[777], want)
 	}
 	// The same VNI elsewhere keeps its flows.
-	change(func(g *Group) { g.Members[7].Underlay, g.Members[7].Location.Epoch = netip.MustParseAddr("192.0.2.99"), 9 })
+	change(func(g *Group) {
+		g.Members[7].Underlay, g.Members[7].Location.Epoch = netip.MustParseAddr("192.0.2.99"), 9
+	})
 	if n, _ := moved(); n != 0 {
 		t.Errorf("%d flows moved with a fail-over", n)
 	}

@@ -167,7 +167,6 @@ func checkAddress(what string, a netip.Addr) error {
 	return nil
 }
 
-
 func checkMember(m Member) error {
 	if err := checkName("member", m.Name); err != nil {
 		return err

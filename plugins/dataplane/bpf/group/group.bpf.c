@@ -526,7 +526,9 @@ static inline int encapsulate(struct __sk_buff *skb, const struct member *m, u64
 	if (m->epoch) /* VXLAN-GBP: see overlay/doc.go */
 		vxlan->flags = htonl(0x88000000 | m->epoch);
 	inner = (void *)(vxlan + 1);
+	/* All overlay devices have one address, and one drops what seems to come from itself (vxlan_set_mac). */
 	from = eth->src;
+	from.w[0] ^= htons(0x0400);
 	write_eth(inner, &m->mac, &from, type);
 	return 0;
 }
