@@ -42,7 +42,10 @@ func New() *Feature { return &Feature{} }
 
 // Describe implements plugin.Feature.
 func (f *Feature) Describe() plugin.Descriptor {
-	methods := []*pluginpb.Method{{Name: api.MethodLinks, Summary: "links with their state and counters", ReadOnly: true}}
+	methods := []*pluginpb.Method{
+		{Name: api.MethodLinks, Summary: "links with their state and counters", ReadOnly: true},
+		{Name: api.MethodProbe, Summary: "load every BPF program once, to see that the kernel takes it"},
+	}
 	methods = append(methods, agentMethods()...)
 	for _, m := range modules() {
 		methods = append(methods, m.methods()...)
@@ -117,6 +120,8 @@ func (f *Feature) Invoke(ctx context.Context, method string, request []byte) ([]
 	switch method {
 	case api.MethodLinks:
 		return json.Marshal(api.LinksReply{Links: r.links()})
+	case api.MethodProbe:
+		return probe()
 	case api.MethodAgents, api.MethodEnroll, api.MethodRevoke:
 		return r.agents.invoke(ctx, method, request)
 	}

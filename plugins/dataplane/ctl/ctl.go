@@ -25,7 +25,7 @@ const plugin = "dataplane"
 // Command is `ratchetctl dataplane`.
 func Command(app App) *cobra.Command {
 	c := &cobra.Command{Use: "dataplane", Short: "NICs apart from the management network, balancer, interface groups, leases"}
-	c.AddCommand(links(app), agent(app))
+	c.AddCommand(links(app), agent(app), probe(app))
 	return c
 }
 
