@@ -67,7 +67,7 @@ systems: tools ## the fifteen systems, each by its own end-to-end test (ONLY=nam
 	@$(GO) run ./qemu systems --only "$(ONLY)"
 
 SYSTEM      ?= secure-counter
-soak: tools ## interrupt updates and attempts: 10,000 times in the engines, 24 in QEMU (SOAK_FLAGS=--help)
+soak: tools ## interrupt a system 10,000 times and more, in its engines, processes and in QEMU (SYSTEM=cached-volume; SOAK_FLAGS=--help)
 	@$(GO) run ./qemu soak --system $(SYSTEM) $(SOAK_FLAGS)
 
 bench: tools ## figures and their goals (AREA=name,…; BENCH_FLAGS=--quick), also in build/bench.json
