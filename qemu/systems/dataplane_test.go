@@ -161,4 +161,6 @@ func TestDataplaneBed(t *testing.T) {
 	d.joined(h)
 	t.Log(d.m.ctl("dataplane", "agent", "list"))
 	t.Log(d.m.ctl("dataplane", "links"))
+	out, err := d.m.Ctl(within(t, 120*time.Second), "dataplane", "probe")
+	t.Log(string(out), err)
 }
