@@ -159,6 +159,9 @@ func (a *Agent) pullOnce(ctx context.Context, c *control.Client) error {
 	if err != nil {
 		return err
 	}
+	if update.Version == (Version{}) {
+		return nil // a box that does not lead
+	}
 	asked.WaitMillis = 0
 	b := answer{asked: asked, update: update, taken: make(chan error, 1)}
 	select {

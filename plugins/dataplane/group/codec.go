@@ -11,7 +11,7 @@ import (
 // The messages between client and control plane: little-endian, no padding, counts before what they count. A message
 // with anything behind its end, or of another format, is refused.
 //
-//	request  format 1, 3 zero, wait 4, have {term 8, epoch 8}, walk 8, cursor {epoch 8, id 4}
+//	request  format 1, 3 zero, wait 4, have {term 8, epoch 8}, walk 8, cursor {epoch 8, id 4}, known 8
 //	update   format 1, flags 1, groups 2, gone 2, 2 zero, version {8, 8}, cursor {8, 4}, groups, gone {id 4, epoch 8}
 //	group    id 4, changed 8, policy 1, addresses 1, members 2, name, addresses 16 each, members
 //	member   slot 2, generation 4, weight 2, state 1, epoch 2, vni 4, mac 6, underlay 16, name
@@ -20,7 +20,7 @@ import (
 //	word     version, lease 4 in ms: the answer to it
 const (
 	format      = 1
-	requestSize = 44
+	requestSize = 52
 	updateSize  = 36
 	versionSize = 16
 
@@ -35,7 +35,7 @@ func (r Request) Append(b []byte) []byte {
 	b = binary.LittleEndian.AppendUint32(b, r.WaitMillis)
 	b = r.Have.Append(b)
 	b = binary.LittleEndian.AppendUint64(b, r.Walk)
-	return r.Cursor.append(b)
+	return binary.LittleEndian.AppendUint64(r.Cursor.append(b), r.Known)
 }
 
 // ParseRequest decodes what a client sent.
@@ -45,7 +45,7 @@ func ParseRequest(b []byte) (Request, error) {
 	}
 	d := decoder{b: b}
 	d.header()
-	r := Request{WaitMillis: d.u32(), Have: d.version(), Walk: d.u64(), Cursor: d.cursor()}
+	r := Request{WaitMillis: d.u32(), Have: d.version(), Walk: d.u64(), Cursor: d.cursor(), Known: d.u64()}
 	return r, d.end("request")
 }
 

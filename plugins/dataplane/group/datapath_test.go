@@ -488,6 +488,10 @@ func mixed(t *testing.T, d *Datapath, d2 time.Duration) (mixed, packets, version
 			continue
 		}
 		s := parse(t, r.Packet)
+		if !s.to.Is4() {
+			mixed++
+			continue
+		}
 		at := s.to.As4()
 		member, version := int(s.vxlan.VNI)-1000, binary.BigEndian.Uint16(at[2:])
 		if int(at[1]) != member || s.vxlan.Epoch != version || member != int(version%2) {

@@ -2,7 +2,6 @@ package group
 
 import (
 	"context"
-	"errors"
 	"time"
 )
 
@@ -12,10 +11,8 @@ const (
 	maxWait = 25 * time.Second
 )
 
-// errNotLeading is what a client of an overtaken or empty control plane gets. It asks its other boxes.
-var errNotLeading = errors.New("this box does not lead the groups")
-
-// pull answers a client: at once if there is news for it, else when there is, or when its patience ends.
+// pull answers a client: at once if there is news for it, else when there is, or when its patience ends. A box that does
+// not lead has none, and says so by an update without a version.
 func (p *Part) pull(ctx context.Context, host string, request []byte) ([]byte, error) {
 	r, err := ParseRequest(request)
 	if err != nil {
@@ -27,18 +24,18 @@ func (p *Part) pull(ctx context.Context, host string, request []byte) ([]byte, e
 		p.mu.Lock()
 		if p.store == nil {
 			p.mu.Unlock()
-			return nil, errNotLeading
+			return nil, errStopped
 		}
 		p.heard(host, r.Have)
 		if p.store.Leads() && (waited || p.store.News(r)) {
 			u := p.store.Since(r)
 			p.mu.Unlock()
-			return u.Append(nil), nil
+			return u.Append(nil), nil // outside the lock: what is committed is never written again
 		}
-		leads, news := p.store.Leads(), p.news
+		news := p.news
 		p.mu.Unlock()
-		if !leads {
-			return nil, errNotLeading
+		if waited {
+			return Update{}.Append(nil), nil
 		}
 		select {
 		case <-news:

@@ -20,6 +20,7 @@ type Follower struct {
 
 	walk    uint64 // the term whose log cursor is a place in
 	cursor  Cursor
+	known   uint64            // epoch: of every deletion up to it
 	pending map[uint32]*Group // what a full walk has gathered; nil in a delta
 }
 
@@ -33,7 +34,7 @@ func (f *Follower) Version() Version { return f.version }
 
 // Request is what to ask next.
 func (f *Follower) Request() Request {
-	r := Request{Have: f.version, Walk: f.walk, Cursor: f.cursor}
+	r := Request{Have: f.version, Walk: f.walk, Cursor: f.cursor, Known: f.known}
 	if f.version.Term < f.highest {
 		r.Have = Version{Term: f.highest} // fences who is older, although nothing of the newer is known yet
 	}
@@ -46,7 +47,7 @@ func (f *Follower) Step(asked Request, u Update) (changed []*Group, removed []ui
 	if u.Version.Term < f.highest {
 		return nil, nil, fmt.Errorf("term %d after %d: %w", u.Version.Term>>32, f.highest>>32, ErrOlder)
 	}
-	if asked.Walk != f.walk || asked.Cursor != f.cursor {
+	if asked.Walk != f.walk || asked.Cursor != f.cursor || asked.Known != f.known {
 		return nil, nil, nil // an answer to a walk that was given up: asked of the other control plane meanwhile
 	}
 	f.highest = u.Version.Term
@@ -55,7 +56,7 @@ func (f *Follower) Step(asked Request, u Update) (changed []*Group, removed []ui
 	} else if u.Version.Term != f.walk {
 		return nil, nil, fmt.Errorf("a part of term %d's log without its beginning: %w", u.Version.Term>>32, errCodec)
 	}
-	f.walk, f.cursor = u.Version.Term, u.Cursor
+	f.walk, f.cursor, f.known = u.Version.Term, u.Cursor, u.Version.Epoch
 	for _, g := range u.Groups {
 		if old := f.groups[g.ID]; old == nil || f.version.Term != u.Version.Term || old.Changed != g.Changed {
 			changed = append(changed, g)

@@ -106,11 +106,11 @@ func (p *Part) Gauges() []*pluginpb.Gauge {
 	}
 }
 
-// Health is bad when another control plane leads.
+// Health is bad when another control plane leads groups that this one has too. A box that never led stands by.
 func (p *Part) Health() (pluginpb.Event_Health, string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.store != nil && p.store.Fenced() {
+	if p.store != nil && p.store.Fenced() && p.store.Version() != (Version{}) {
 		return pluginpb.Event_DEGRADED, fmt.Sprintf("groups: host %s follows %s of another control plane, this box is at %s; "+
 			"to lead from here: ratchetctl dataplane group promote", p.fencer, p.store.seen, p.store.Version())
 	}

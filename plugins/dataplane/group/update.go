@@ -22,6 +22,8 @@ type Request struct {
 	// Walk is the term whose log the cursor is a place in; 0 begins anew.
 	Walk   uint64
 	Cursor Cursor
+	// Known is the epoch up to which the client has heard of every deletion.
+	Known uint64
 	// WaitMillis is for how long the client would wait for news.
 	WaitMillis uint32
 }
@@ -48,7 +50,7 @@ func (s *Store) News(r Request) bool { return r.Have != s.version }
 func (s *Store) Since(r Request) Update {
 	u := Update{Version: s.version}
 	from := r.Cursor
-	if r.Walk != s.version.Term || from.Epoch > s.version.Epoch || from.Epoch < s.floor && from != (Cursor{}) {
+	if r.Walk != s.version.Term || from.Epoch > s.version.Epoch || r.Known < s.floor {
 		from = Cursor{}
 	}
 	u.Full = from == (Cursor{})
@@ -73,7 +75,7 @@ func (s *Store) Since(r Request) Update {
 		u.Cursor = Cursor{last.Changed, last.ID}
 	}
 	for _, d := range s.gone { // maxGone of them are fewer bytes than one page
-		if at := (Cursor{d.Epoch, d.ID}); from.compare(at) < 0 && at.compare(u.Cursor) <= 0 && !u.Full {
+		if d.Epoch > r.Known && !u.Full {
 			u.Gone = append(u.Gone, d)
 		}
 	}
