@@ -1,0 +1,135 @@
+package vni
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ratchetos/ratchet/plugins/dataplane/overlay"
+)
+
+// stream sends a numbered datagram to the VNI every millisecond from the client, over VXLAN, to where where says it
+// is. It stands for a client's group program, which is told of moves by the groups' own channel.
+type stream struct {
+	sent atomic.Uint64
+	when map[uint64]time.Time
+	stop func()
+}
+
+func (w *world) stream(where func() Location) *stream {
+	w.t.Helper()
+	c := w.client.ListenPacket("udp4", "10.8.0.100:0")
+	s := &stream{when: map[uint64]time.Time{}}
+	s.stop = w.client.Go(func(ctx context.Context) {
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for seq := uint64(1); ctx.Err() == nil; seq++ {
+			<-tick.C
+			l := where()
+			s.when[seq] = time.Now()
+			s.sent.Store(seq)
+			if l.Underlay.IsValid() {
+				_, _ = c.WriteTo(overlayPacket(l, seq), net.UDPAddrFromAddrPort(netip.AddrPortFrom(l.Underlay, overlay.Port)))
+			}
+		}
+	})
+	return s
+}
+
+// told is where the VNI is as far as clients know; where it was, while it is down.
+func (w *world) told() Location {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.at
+}
+
+func overlayPacket(l Location, seq uint64) []byte {
+	payload := fmt.Sprint(seq)
+	b := overlay.Header{VNI: l.Interface.ID, Epoch: overlay.Wire(l.Epoch)}.Append(nil)
+	b = append(append(b, l.Interface.MAC[:]...), 2, 0, 0, 0, 0, 0x50, 8, 0)
+	ip := len(b)
+	b = append(b, 0x45, 0, 0, byte(28+len(payload)), 0, 0, 0x40, 0, 64, unix.IPPROTO_UDP, 0, 0)
+	b = append(b, 10, 1, 0, 50)
+	b = append(b, l.Interface.Addresses[0].AsSlice()...)
+	sum := uint32(0)
+	for i := ip; i < len(b); i += 2 {
+		sum += uint32(b[i])<<8 | uint32(b[i+1])
+	}
+	sum = sum>>16 + sum&0xffff
+	sum = ^(sum>>16 + sum)
+	b[ip+10], b[ip+11] = byte(sum>>8), byte(sum)
+	b = append(b, 0x30, 0x39, 9000>>8, 9000&0xff, 0, byte(8+len(payload)), 0, 0)
+	return append(b, payload...)
+}
+
+// until waits until a receiver has seen a datagram that was sent after the given number.
+func (r *receiver) until(t *testing.T, after uint64) {
+	t.Helper()
+	for deadline := time.Now().Add(wait); ; {
+		r.mu.Lock()
+		for seq := range r.seen {
+			if seq > after {
+				r.mu.Unlock()
+				return
+			}
+		}
+		r.mu.Unlock()
+		if time.Now().After(deadline) {
+			t.Fatalf("%s got nothing after datagram %d", r.name, after)
+		}
+		time.Sleep(time.Millisecond) // nothing else tells of the kernel's delivery
+	}
+}
+
+// lost counts the datagrams from first to last that nobody got.
+func (s *stream) lost(first, last uint64, rs ...*instance) (n int) {
+	for seq := first; seq <= last; seq++ {
+		got := false
+		for _, r := range rs {
+			r.mu.Lock()
+			_, here := r.seen[seq]
+			r.mu.Unlock()
+			got = got || here
+		}
+		if !got {
+			n++
+		}
+	}
+	return n
+}
+
+func TestInstanceKilled(t *testing.T) {
+	w := newWorld(t, 2, 1)
+	ra := w.hosts[0].instance("a")
+	rb := w.hosts[1].instance("b")
+	w.define("h1/a", "h2/b")
+	w.serve(0, Config{})
+	for _, h := range w.hosts {
+		h.run()
+	}
+	w.await("VNI at h1/a", upAt("h1/a"))
+	s := w.stream(w.told)
+	ra.until(t, 100)
+	killed := s.sent.Load()
+	at := time.Now()
+	if err := ra.holder.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	w.await("VNI at h2/b", upAt("h2/b"))
+	moved := time.Since(at)
+	rb.until(t, killed)
+	last := s.sent.Load()
+	rb.until(t, last)
+	s.stop()
+	lost := s.lost(killed, last, ra, rb)
+	t.Logf("moved in %v, %d of a 1 kHz stream lost", moved, lost)
+	if lost > 200 {
+		t.Errorf("%d datagrams lost, 200 is the limit", lost)
+	}
+}
