@@ -10,6 +10,7 @@ import (
 
 // TestHosts: three members, a client, real connections.
 func TestHosts(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	b := w.box(1, 2*time.Second)
 	members := []*member{w.member(1), w.member(2), w.member(3)}

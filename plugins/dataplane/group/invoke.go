@@ -144,7 +144,7 @@ func (p *Part) look(method string) ([]byte, error) {
 	case api.MethodClients:
 		reply := api.ClientsReply{Version: version, Clients: []api.Client{}}
 		for _, c := range p.clients.List(p.now()) {
-			reply.Clients = append(reply.Clients, api.Client{Host: c.Host, Applied: c.Applied.String(), Confirmed: c.Behind, Lapsed: c.Lapsed})
+			reply.Clients = append(reply.Clients, shownClient(c))
 		}
 		return json.Marshal(reply)
 	}

@@ -2,8 +2,6 @@ package group
 
 import (
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
@@ -21,47 +19,21 @@ func (p *Part) Tables() []*pluginpb.Table {
 		return nil
 	}
 	p.clients.Prune(p.now(), forget)
-	members := &pluginpb.Table{Name: "members", Columns: []string{"GROUP", "ADDRESSES", "MEMBER", "STATE", "SHARE", "VNI", "HOST"}}
+	members := &pluginpb.Table{Name: "members", Columns: api.MemberColumns()}
 	for _, g := range p.store.Groups() {
-		for _, row := range MemberRows(shown(g)) {
+		for _, row := range shown(g).Rows() {
 			members.Rows = append(members.Rows, &pluginpb.Row{Cells: row})
 		}
 	}
-	clients := &pluginpb.Table{Name: "clients", Columns: []string{"HOST", "VERSION", "CONFIRMED", "PROBLEM"}}
+	clients := &pluginpb.Table{Name: "clients", Columns: api.ClientColumns()}
 	for _, c := range p.clients.List(p.now()) {
-		clients.Rows = append(clients.Rows, &pluginpb.Row{Cells: []string{c.Host, c.Applied.String(), ago(c), problem(c)}})
+		clients.Rows = append(clients.Rows, &pluginpb.Row{Cells: shownClient(c).Cells()})
 	}
 	return []*pluginpb.Table{members, clients}
 }
 
-// MemberRows are a group's lines in the table of members.
-func MemberRows(g api.Group) [][]string {
-	var addresses []string
-	for _, a := range g.Addresses {
-		addresses = append(addresses, a.String())
-	}
-	at := strings.Join(addresses, " ")
-	if len(g.Members) == 0 {
-		return [][]string{{g.Name, at, "-", "", "", "", ""}}
-	}
-	var out [][]string
-	for _, m := range g.Members {
-		host := ""
-		if m.Host.IsValid() {
-			host = m.Host.String()
-		}
-		out = append(out, []string{g.Name, at, m.Name, m.State, fmt.Sprintf("%.1f%%", 100*m.Share), strconv.FormatUint(uint64(m.VNI), 10), host})
-	}
-	return out
-}
-
-func ago(s Status) string { return s.Behind.Truncate(100*time.Millisecond).String() + " ago" }
-
-func problem(s Status) string {
-	if s.Lapsed {
-		return "its lease has run out: it sends nothing to closed groups"
-	}
-	return ""
+func shownClient(s Status) api.Client {
+	return api.Client{Host: s.Host, Applied: s.Applied.String(), Confirmed: s.Behind, Lapsed: s.Lapsed}
 }
 
 // Gauges are the metrics.
