@@ -17,7 +17,7 @@ enum flow_state {
 	FLOW_OPENING = 0,   /* SYN seen; half-open */
 	FLOW_TENTATIVE = 1, /* one packet seen, of UDP or in the middle of a TCP flow; half-open too */
 	FLOW_ESTABLISHED = 2,
-	FLOW_CLOSING = 3,
+	FLOW_BRIEF = 3, /* closing, or of UDP: forgotten sooner */
 };
 
 #define BACKEND_OF(e) ((u32)((e) & 0xffff))

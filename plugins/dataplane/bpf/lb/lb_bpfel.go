@@ -75,8 +75,9 @@ type lbCredit struct {
 	Expires    uint64
 	Returned   uint64
 	Sequence   uint64
+	Accepted   uint64
 	Base       uint64
-	Reserved   [2]uint64
+	Reserved   uint64
 }
 
 type lbEncapsulation uint32

@@ -162,8 +162,9 @@ struct credit {
 	u64 expires;    /* CLOCK_MONOTONIC; 0: never. Past it the backend counts as full */
 	u64 returned;
 	u64 sequence; /* user space's, of the last report */
+	u64 accepted; /* user space's: what the host said last */
 	u64 base;     /* user space's: what `accepted` is off by */
-	u64 reserved[2];
+	u64 reserved;
 };
 
 struct {

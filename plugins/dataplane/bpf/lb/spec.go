@@ -43,3 +43,11 @@ const ReasonCount = int(lbReasonREASON_COUNT)
 
 // Spec parses the embedded object.
 func Spec() (*ebpf.CollectionSpec, error) { return loadLb() }
+
+// Reasons between which packets are dropped.
+const (
+	FirstDrop   = uint16(lbReasonREASON_TRUNCATED)
+	LastDrop    = uint16(lbReasonREASON_NO_ROOM)
+	FirstTunnel = uint16(lbReasonREASON_BAD_TUNNEL)
+	LastTunnel  = uint16(lbReasonREASON_BAD_INNER)
+)

@@ -29,10 +29,16 @@ separate int tell(const struct query *q, u32 backend, u32 kind)
 	return 0;
 }
 
+/* What a flow is once both sides have spoken. */
+static inline u32 settled(const struct query *q)
+{
+	return q->protocol == IP_TCP ? FLOW_ESTABLISHED : FLOW_BRIEF;
+}
+
 /* Nothing to write: the packet says nothing new. Most packets of established flows end here. */
 static inline bool unchanged(const struct query *q, u64 e)
 {
-	return STATE_OF(e) == FLOW_ESTABLISHED && SEEN_OF(e) == seen_now(FLOW_ESTABLISHED, q->now) &&
+	return STATE_OF(e) == settled(q) && SEEN_OF(e) == seen_now(FLOW_ESTABLISHED, q->now) &&
 	       !(q->flags & (TCP_SYN | TCP_FIN | TCP_RST));
 }
 
@@ -42,18 +48,20 @@ static inline u64 next_entry(const struct query *q, u64 e)
 	u64 now = q->now;
 
 	if (q->flags & (TCP_FIN | TCP_RST))
-		return with_state(e, FLOW_CLOSING, now);
+		return with_state(e, FLOW_BRIEF, now);
 	switch (STATE_OF(e)) {
-	case FLOW_OPENING:
-		return with_state(e, FLOW_ESTABLISHED, now);
 	case FLOW_TENTATIVE:
 		/* One packet, or a burst of them, proves nothing: a flood sends those too. */
-		return seen_now(FLOW_TENTATIVE, now) == SEEN_OF(e) ? e : with_state(e, FLOW_ESTABLISHED, now);
-	case FLOW_CLOSING:
+		if (seen_now(FLOW_TENTATIVE, now) == SEEN_OF(e))
+			return e;
+		break;
+	case FLOW_BRIEF:
 		/* After its FIN a client only acknowledges; data means that the reset was not the client's. */
-		return with_state(e, q->data ? FLOW_ESTABLISHED : FLOW_CLOSING, now);
+		if (!q->data)
+			return with_state(e, FLOW_BRIEF, now);
+		break;
 	}
-	return with_state(e, FLOW_ESTABLISHED, now);
+	return with_state(e, settled(q), now);
 }
 
 /* The flow has an entry. True: it keeps its backend. False: this SYN opens a new connection after all. */
@@ -68,7 +76,7 @@ separate int known(const struct query *q, u64 *slot, u64 e)
 			return false;
 		/* A repetition, or somebody's guess at a live flow: nothing changes. A client that has closed
 		 * may use its port again: that takes a credit like every new connection. */
-		if (STATE_OF(e) != FLOW_CLOSING)
+		if (STATE_OF(e) != FLOW_BRIEF)
 			return true;
 		if (!take_credit(BACKEND_OF(e), q->now))
 			return false;
@@ -77,18 +85,14 @@ separate int known(const struct query *q, u64 *slot, u64 e)
 		return true;
 	}
 	next = next_entry(q, e);
-	if (STATE_OF(next) == FLOW_CLOSING && STATE_OF(e) == FLOW_OPENING && (q->flags & TCP_RST))
+	if (STATE_OF(e) == FLOW_OPENING && q->flags & TCP_RST)
 		next &= ~CREDITED; /* given up before it was a connection: the credit goes back, once */
 	if (next == e || !swap_entry(slot, e, next))
 		return true;
 	if ((e ^ next) & CREDITED)
 		return_credit(BACKEND_OF(e));
-	if (STATE_OF(next) == STATE_OF(e))
-		return true;
-	if (STATE_OF(next) == FLOW_ESTABLISHED)
-		tell(q, BACKEND_OF(e), EVENT_ESTABLISHED);
-	else if (STATE_OF(next) == FLOW_CLOSING)
-		tell(q, BACKEND_OF(e), EVENT_CLOSING);
+	if (STATE_OF(next) != STATE_OF(e))
+		tell(q, BACKEND_OF(e), STATE_OF(next) == settled(q) ? EVENT_ESTABLISHED : EVENT_CLOSING);
 	return true;
 }
 
