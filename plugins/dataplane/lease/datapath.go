@@ -82,7 +82,7 @@ type datapath struct {
 
 // openDatapath takes over what is pinned, or loads the program; either way it is on the device's egress afterwards.
 // Leases of an earlier process pass what they still may: nothing is renewed before its service is set.
-func openDatapath(root string, device *overlay.Device, vars map[string]any) (*datapath, error) {
+func openDatapath(root string, device *overlay.Device, flows int, vars map[string]any) (*datapath, error) {
 	spec, err := program.Spec()
 	if err != nil {
 		return nil, fmt.Errorf("read the program of leases: %w", err)
@@ -96,9 +96,13 @@ func openDatapath(root string, device *overlay.Device, vars map[string]any) (*da
 			}
 		}
 	}
+	sizes := map[string]uint32{}
+	if flows > 0 {
+		sizes["lease_flows"] = uint32(flows)
+	}
 	d := &datapath{}
 	if d.loaded, err = bpf.Load(spec, bpf.LoadOptions{
-		Pins: pins, Vars: vars,
+		Pins: pins, Vars: vars, Sizes: sizes,
 		Pin: []string{"lease_addresses", "lease_rows", "lease_slots", "lease_key", "lease_flows", "lease_fragments", "lease_counts"},
 	}); err != nil {
 		return nil, err
@@ -142,6 +146,32 @@ func (d *datapath) makeKey() error {
 	return nil
 }
 
+// rowsOf gives each service the row it had, or one that nobody needs any more.
+func (d *datapath) rowsOf(services []string) ([]int, error) {
+	out := make([]int, len(services))
+	tags, used := map[uint32]string{}, map[int]bool{}
+	for i, name := range services {
+		tag := tagOf(name)
+		if other, twice := tags[tag]; twice {
+			return nil, fmt.Errorf("services %s and %s have the same tag: rename one of them", other, name)
+		}
+		tags[tag] = name
+		out[i] = slices.IndexFunc(d.rows.Elems, func(r cRow) bool { return r.Tag == tag })
+		used[out[i]] = true
+	}
+	for i := range out {
+		for at := 0; out[i] < 0 && at < maxServices; at++ {
+			if !used[at] {
+				out[i], used[at] = at, true
+			}
+		}
+		if out[i] < 0 {
+			return nil, fmt.Errorf("%d services: a host leases at most %d", len(services), maxServices)
+		}
+	}
+	return out, nil
+}
+
 // begin takes a row for a service and returns the leases that an earlier process left in it. A row of another service
 // is emptied. agents are the identities (agentID) of those that this process talks to, in its order.
 func (d *datapath) begin(index int, service string, agents []uint32) (left []engine.Using) {
@@ -183,28 +213,46 @@ func tagOf(service string) uint32 {
 	return h.Sum32() | 1
 }
 
-// setAddresses routes addresses to rows; those that are not named any more are forgotten.
-func (d *datapath) setAddresses(rows map[netip.Addr]int) error {
-	m := d.loaded.Maps["lease_addresses"]
+// addresses lists the services' addresses that the program knows, and their rows.
+func (d *datapath) addresses() (map[netip.Addr]int, error) {
+	out := map[netip.Addr]int{}
 	var key [16]byte
 	var at uint32
-	var gone [][16]byte
-	for it := m.Iterate(); it.Next(&key, &at); {
-		if index, ok := rows[netip.AddrFrom16(key).Unmap()]; !ok || uint32(index) != at {
-			gone = append(gone, key)
-		}
+	it := d.loaded.Maps["lease_addresses"].Iterate()
+	for it.Next(&key, &at) {
+		out[netip.AddrFrom16(key).Unmap()] = int(at)
 	}
-	for _, k := range gone {
-		if err := m.Delete(k); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return fmt.Errorf("forget an address: %w", err)
+	if err := it.Err(); err != nil {
+		return nil, fmt.Errorf("read the services' addresses: %w", err)
+	}
+	return out, nil
+}
+
+// setAddresses makes the program know these addresses and no others; gone are those it knew before.
+func (d *datapath) setAddresses(rows map[netip.Addr]int) (gone []netip.Addr, err error) {
+	have, err := d.addresses()
+	if err != nil {
+		return nil, err
+	}
+	m := d.loaded.Maps["lease_addresses"]
+	for a := range have {
+		if _, wanted := rows[a]; wanted {
+			continue
 		}
+		if err := m.Delete(a.As16()); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return nil, fmt.Errorf("forget address %s: %w", a, err)
+		}
+		gone = append(gone, a)
 	}
 	for a, index := range rows {
+		if at, known := have[a]; known && at == index {
+			continue
+		}
 		if err := m.Put(a.As16(), uint32(index)); err != nil {
-			return fmt.Errorf("set address %s: %w", a, err)
+			return nil, fmt.Errorf("set address %s: %w", a, err)
 		}
 	}
-	return nil
+	return gone, nil
 }
 
 func (d *datapath) row(index int) []cSlot {

@@ -62,13 +62,13 @@ func newLab(t *testing.T, producers int, vars map[string]any) *lab {
 				t.Fatal(err)
 			}
 		}
-		if l.data, err = openDatapath("", l.device, vars); err != nil {
+		if l.data, err = openDatapath("", l.device, 0, vars); err != nil {
 			t.Fatal(err)
 		}
 	})
 	t.Cleanup(l.data.close)
 	l.data.begin(0, "s", nil)
-	if err := l.data.setAddresses(map[netip.Addr]int{netip.MustParseAddr(service4): 0, netip.MustParseAddr(service6): 0}); err != nil {
+	if _, err := l.data.setAddresses(map[netip.Addr]int{netip.MustParseAddr(service4): 0, netip.MustParseAddr(service6): 0}); err != nil {
 		t.Fatal(err)
 	}
 	return l

@@ -28,6 +28,7 @@ type Service struct {
 type Allowed struct {
 	Hosts []string // empty: any enrolled host
 	Quota uint32   // 0: what the host says
+	Drain bool     // as if the host had said Draining
 }
 
 // HoldTTL is how long an agent holds a share of a service's producers: long enough that leases have their full TTL
@@ -169,13 +170,19 @@ func (b *Book) Want(now time.Duration, host string, w Want) (g Grant, ok bool) {
 		}
 	}
 	g.Leases = kept
+	missing := int(w.Leases)
+	for _, l := range kept {
+		if !l.Draining {
+			missing--
+		}
+	}
 	if now < b.o.Recovering {
-		if len(g.Leases) < int(w.Leases) {
+		if missing > 0 {
 			g.Status = Wait
 		}
 		return g, true
 	}
-	for len(g.Leases) < int(min(w.Leases, MaxLeases)) {
+	for ; missing > 0 && len(g.Leases) < MaxLeases; missing-- {
 		p := s.choose(now, c, w.Held)
 		if p == nil {
 			s.denied++
@@ -209,7 +216,7 @@ func (b *Book) renew(now time.Duration, s *service, c *consumer, h Held) (_ Leas
 		if p == nil || p.expires <= now {
 			return Lease{Producer: h.Producer, Token: h.Token, Target: Target{Host: netip.IPv4Unspecified()}}, true
 		}
-		if p.state != Serving || p.leased >= p.share && b.mutant != mutantNoQuota {
+		if p.state == Gone || p.leased >= p.share && b.mutant != mutantNoQuota {
 			return Lease{}, false
 		}
 		return s.describe(now, s.add(now, c, p, h.Token)), true
@@ -218,7 +225,7 @@ func (b *Book) renew(now time.Duration, s *service, c *consumer, h Held) (_ Leas
 		return Lease{}, false
 	}
 	// A share that shrank below what is leased of it sheds leases as they come to be renewed.
-	if p.state != Serving || p.expires <= now || l.epoch != p.claim.Epoch || p.active > p.share {
+	if p.state == Gone || p.expires <= now || l.epoch != p.claim.Epoch || p.active > p.share {
 		l.end()
 		return Lease{}, false
 	}
@@ -237,7 +244,7 @@ func (s *service) choose(now time.Duration, c *consumer, held []Held) (best *pro
 	seen := 0
 	for i := 0; i < n && seen < candidates; i++ {
 		p := s.order[(start+i)%n]
-		if p.state != Serving || p.expires <= now || p.leased >= p.share || p.doubted(now) ||
+		if p.state != Serving || s.Producers[p.name].Drain || p.expires <= now || p.leased >= p.share || p.doubted(now) ||
 			c.lease(p.name) != nil || c.avoid[p.name] > now ||
 			slices.ContainsFunc(held, func(h Held) bool { return h.Producer == p.name }) {
 			continue
@@ -275,7 +282,10 @@ func (s *service) describe(now time.Duration, l *lease) Lease {
 	if t.VNI == 0 {
 		t.VNI = s.VNI
 	}
-	return Lease{Producer: l.producer.name, Token: l.token, Epoch: l.epoch, TTL: min(s.TTL, l.expires-now), Target: t}
+	return Lease{
+		Producer: l.producer.name, Token: l.token, Epoch: l.epoch, TTL: min(s.TTL, l.expires-now),
+		Draining: l.producer.state == Draining || s.Producers[l.producer.name].Drain, Target: t,
+	}
 }
 
 // end stops renewing a lease. It counts against the share until the consumer shows that it has stopped, or expires.

@@ -132,6 +132,7 @@ func (w *writer) grant(m Grant) {
 		w.u64(l.Token)
 		w.u64(l.Epoch)
 		w.duration(l.TTL)
+		w.flag(l.Draining)
 		w.target(l.Target)
 	}
 }
@@ -142,7 +143,7 @@ func (r *reader) grant() (m Grant) {
 		m.Addresses = append(m.Addresses, r.address())
 	}
 	for range r.count(MaxLeases) {
-		m.Leases = append(m.Leases, Lease{Producer: r.name(), Token: r.u64(), Epoch: r.u64(), TTL: r.duration(), Target: r.target()})
+		m.Leases = append(m.Leases, Lease{Producer: r.name(), Token: r.u64(), Epoch: r.u64(), TTL: r.duration(), Draining: r.flag(), Target: r.target()})
 	}
 	return m
 }
@@ -175,6 +176,7 @@ func (w *writer) ack(m Ack) {
 	w.duration(m.TTL)
 	w.u64(m.Highest)
 	w.text(m.Holder)
+	w.u32(m.VNI)
 	w.u32(m.Quota)
 	w.u32(m.Share)
 	w.u32(m.Leased)
@@ -183,7 +185,7 @@ func (w *writer) ack(m Ack) {
 func (r *reader) ack() Ack {
 	return Ack{
 		Seq: r.u64(), Stamp: r.stamp(), Service: r.name(), Producer: r.name(), Status: Status(r.enum(uint8(Refused))),
-		TTL: r.duration(), Highest: r.u64(), Holder: r.text(), Quota: r.u32(), Share: r.u32(), Leased: r.u32(),
+		TTL: r.duration(), Highest: r.u64(), Holder: r.text(), VNI: r.vni(), Quota: r.u32(), Share: r.u32(), Leased: r.u32(),
 	}
 }
 
@@ -202,6 +204,14 @@ func (w *writer) fail(what string) {
 func (w *writer) u8(v uint8)   { w.b = append(w.b, v) }
 func (w *writer) u32(v uint32) { w.b = binary.BigEndian.AppendUint32(w.b, v) }
 func (w *writer) u64(v uint64) { w.b = binary.BigEndian.AppendUint64(w.b, v) }
+
+func (w *writer) flag(v bool) {
+	if v {
+		w.u8(1)
+	} else {
+		w.u8(0)
+	}
+}
 
 func (w *writer) count(n int) {
 	if n > MaxLeases {
@@ -289,6 +299,8 @@ func (r *reader) enum(last uint8) uint8 {
 	return v
 }
 
+func (r *reader) flag() bool { return r.enum(1) == 1 }
+
 func (r *reader) count(most int) int {
 	n := int(r.u8())
 	if n > most {
@@ -337,11 +349,17 @@ func (r *reader) stamp() Stamp {
 
 func (r *reader) address() netip.Addr { return netip.AddrFrom16([16]byte(r.take(16))).Unmap() }
 
-func (r *reader) target() (t Target) {
-	t.Host, t.VNI = r.address(), r.u32()
-	if t.VNI > 1<<24-1 {
+func (r *reader) vni() uint32 {
+	v := r.u32()
+	if v > 1<<24-1 {
 		r.fail("VNI")
+		return 0
 	}
+	return v
+}
+
+func (r *reader) target() (t Target) {
+	t.Host, t.VNI = r.address(), r.vni()
 	t.MAC = [6]byte(r.take(6))
 	return t
 }

@@ -24,7 +24,7 @@ func (b *Book) Hold(now time.Duration, host string, h Hold) (a Ack, nudge []stri
 		a.Status = Refused
 		return a, nil, true
 	}
-	a.Quota = allowed.Quota
+	a.Quota, a.VNI = allowed.Quota, s.VNI
 	claim := b.epochs[key]
 	a.Highest, a.Holder = claim.Epoch, claim.Host
 	p := s.producers[h.Producer]
@@ -76,7 +76,7 @@ func (b *Book) Hold(now time.Duration, host string, h Hold) (a Ack, nudge []stri
 		p.expires = 0 // the hold was the other host's
 	}
 	p.claim, p.run, p.seq, p.share, p.target = claim, h.Run, h.Seq, h.Share, h.Target
-	ended := taken || h.State != p.state && h.State != Serving
+	ended := taken || h.State != p.state && h.State == Gone
 	p.state = h.State
 	if h.Echo.Run == b.o.Run {
 		p.expires = max(p.expires, min(h.Echo.Expires, now+s.HoldTTL()))

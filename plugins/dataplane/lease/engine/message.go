@@ -68,13 +68,14 @@ type Lease struct {
 	Token    uint64
 	Epoch    uint64        // of the producer
 	TTL      time.Duration // from the sending of the Want; 0: as before, the agent has yet to learn of the producer
+	Draining bool          // for the flows it has, and no new ones; it does not count among those wanted
 	Target   Target
 }
 
 // State is a producer's.
 type State uint8
 
-// The states. Draining: no new lease and no renewal; Gone: dead, consumers must be told.
+// The states. Draining: no new leases, and no new flows on those there are; Gone: dead, consumers are told at once.
 const (
 	Serving State = iota
 	Draining
@@ -109,6 +110,7 @@ type Ack struct {
 	TTL               time.Duration // of the hold, from the sending of the Hold that echoes Stamp
 	Highest           uint64        // epoch known of the producer
 	Holder            string        // the host that has it
+	VNI               uint32        // of the service
 	Quota             uint32        // what the operator allows; 0: no limit of his
 	Share             uint32        // what the agent takes for its share
 	Leased            uint32        // leases of it that consumers may be using

@@ -186,7 +186,7 @@ func (s *Set) spread(now time.Duration) []int {
 	}
 	for surplus := counted - s.o.Leases; surplus > 0; surplus-- {
 		for k := len(s.leases) - 1; k >= 0; k-- {
-			if i := s.leases[k].Agent; slices.Contains(able, i) || slices.Contains(short, i) {
+			if i := s.leases[k].Agent; !s.leases[k].Draining && (slices.Contains(able, i) || slices.Contains(short, i)) {
 				wants[i] = max(0, wants[i]-1)
 				s.leases = slices.Delete(s.leases, k, k+1)
 				break
@@ -199,9 +199,10 @@ func (s *Set) spread(now time.Duration) []int {
 	return wants
 }
 
+// of counts an agent's leases that take new flows.
 func (s *Set) of(agent int) (n int) {
 	for _, u := range s.leases {
-		if u.Agent == agent {
+		if u.Agent == agent && !u.Draining {
 			n++
 		}
 	}
@@ -214,7 +215,7 @@ func (s *Set) request(now time.Duration, agent, want int) Want {
 	for n := s.of(agent); n > want; n-- {
 		last := -1
 		for i, u := range s.leases {
-			if u.Agent == agent {
+			if u.Agent == agent && !u.Draining {
 				last = i
 			}
 		}
@@ -251,7 +252,13 @@ func (s *Set) Granted(now time.Duration, agent int, g Grant) {
 		return
 	}
 	a.waiting, a.heard, a.known, a.status = false, now, true, g.Status
-	a.short = len(g.Leases) < a.wanted
+	given := 0
+	for _, l := range g.Leases {
+		if !l.Draining {
+			given++
+		}
+	}
+	a.short = given < a.wanted
 	from := a.asked
 	if s.mutant == mutantReceipt {
 		from = now
@@ -287,9 +294,7 @@ func (s *Set) replace(now time.Duration, agent int, from time.Duration, granted 
 		at := slices.IndexFunc(s.leases, func(have Using) bool { return have.Producer == l.Producer })
 		switch {
 		case at < 0 && l.TTL > 0 && u.Expires > now && s.failed[l.Producer] <= now:
-			if len(s.leases) == MaxLeases { // the other agents' surplus, which replaced this one's, goes
-				s.leases = slices.DeleteFunc(s.leases[:MaxLeases:MaxLeases], func(have Using) bool { return have.Agent != agent && have.Producer == s.leases[MaxLeases-1].Producer })
-			}
+			s.makeRoom(agent)
 			if len(s.leases) < MaxLeases {
 				s.leases = append(s.leases, u)
 			}
@@ -301,6 +306,28 @@ func (s *Set) replace(now time.Duration, agent int, from time.Duration, granted 
 			s.leases[at] = u
 		}
 	}
+}
+
+// makeRoom drops, of a full set, what is draining, or else another agent's youngest: the surplus that stood in for this
+// one's while it was silent.
+func (s *Set) makeRoom(agent int) {
+	if len(s.leases) < MaxLeases {
+		return
+	}
+	at := slices.IndexFunc(s.leases, func(u Using) bool { return u.Draining })
+	for i := len(s.leases) - 1; at < 0 && i >= 0; i-- {
+		if s.leases[i].Agent != agent {
+			at = i
+		}
+	}
+	if at >= 0 {
+		s.leases = slices.Delete(s.leases, at, at+1)
+	}
+}
+
+// Release gives a lease back: a draining one without flows.
+func (s *Set) Release(producer string) {
+	s.leases = slices.DeleteFunc(s.leases, func(u Using) bool { return u.Producer == producer })
 }
 
 func (s *Set) drop(now time.Duration, over func(Using) bool) {

@@ -81,6 +81,17 @@ func (s *Shares) Phase() Phase  { return s.phase }
 func (s *Shares) Epoch() uint64 { return s.epoch }
 func (s *Shares) Rival() string { return s.rival }
 
+// VNI is the producer's: its own, or the service's as the agents name it; 0 while neither is known.
+func (s *Shares) VNI() uint32 {
+	vni := s.o.Target.VNI
+	for i := range s.agents {
+		if vni == 0 {
+			vni = s.agents[i].ack.VNI
+		}
+	}
+	return vni
+}
+
 // Leased is how many leases the agents say consumers may be using, and whether all have said it of the latest offer.
 func (s *Shares) Leased() (n uint64, all bool) {
 	all = true
