@@ -104,7 +104,7 @@ func (f *Feature) Start(start context.Context, s *plugin.Session) error {
 		return fmt.Errorf("read the tokens of the volumes: %w", err)
 	}
 	f.keeper = keeper
-	if f.scrubs, err = scrubsOf(start, s.Host); err != nil {
+	if f.scrubs, err = scrubsOf(start, s.Host, c.Volumes); err != nil {
 		s.Log.Warn("when volumes were scrubbed last is not known", "error", err)
 	}
 	f.session, f.stop, f.changed, f.faces = s, cancel, make(chan struct{}, 1), &faces{exported: c.Target.Exports}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,8 +33,8 @@ type scrubs struct {
 	last map[string]time.Time
 }
 
-// scrubsOf takes up what was kept. What cannot be read costs a pass too many.
-func scrubsOf(ctx context.Context, host plugin.Host) (*scrubs, error) {
+// scrubsOf takes up what was kept of the volumes that there are. What cannot be read costs a pass too many.
+func scrubsOf(ctx context.Context, host plugin.Host, volumes []VolumeConfig) (*scrubs, error) {
 	s := &scrubs{host: host, last: map[string]time.Time{}}
 	if host == nil {
 		return s, nil
@@ -45,6 +46,9 @@ func scrubsOf(ctx context.Context, host plugin.Host) (*scrubs, error) {
 	if err != nil || s.last == nil {
 		s.last = map[string]time.Time{}
 	}
+	maps.DeleteFunc(s.last, func(name string, _ time.Time) bool {
+		return !slices.ContainsFunc(volumes, func(v VolumeConfig) bool { return v.Name == name })
+	})
 	return s, err
 }
 
