@@ -129,7 +129,9 @@ func (t *Table) SetBackends(backends []Backend) ([]BackendID, error) {
 
 func (t *Table) addBackend(id BackendID, identity backendIdentity) {
 	t.backends[identity] = id
+	t.crediting.Lock()
 	t.shared.credits.Elems[id] = lb.Credit{}
+	t.crediting.Unlock()
 	for cpu := range t.cpus {
 		t.shared.beCount.Elems[cpu*len(t.shared.backends.Elems)+int(id)] = lb.BackendCounter{}
 	}
@@ -197,11 +199,13 @@ func (t *Table) setServer(server uint16, id BackendID) {
 func (t *Table) removeBackend(identity backendIdentity, id BackendID) {
 	r := &t.shared.backends.Elems[id]
 	t.setServer(r.Server, 0)
+	t.crediting.Lock()
 	r.Used = 0
+	atomic.StoreUint64(&t.shared.credits.Elems[id].Grant, 0)
+	t.crediting.Unlock()
 	r.Generation = (r.Generation + 1) & 15
 	r.Server = 0
 	r.Key = 0
-	atomic.StoreUint64(&t.shared.credits.Elems[id].Grant, 0)
 	delete(t.backends, identity)
 	t.retiredBackends = append(t.retiredBackends, id)
 }

@@ -24,6 +24,8 @@ type Credit struct {
 	Restarted bool
 	// Unlimited lets every flow in, without reports and for ever.
 	Unlimited bool
+	// Absolute says that Accepted is in terms of Dispatched, as CreditOf gave it: nothing is rebased.
+	Absolute bool
 }
 
 // unlimited grants more than will ever be dispatched.
@@ -33,8 +35,8 @@ const unlimited = math.MaxUint64 / 2
 // report was made count against it. The program takes its credits while this runs; it loses and doubles none,
 // because what it counts and what is granted here are two words.
 func (t *Table) SetCredit(id BackendID, c Credit) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	t.crediting.Lock()
+	defer t.crediting.Unlock()
 	if int(id) >= len(t.shared.credits.Elems) || id == 0 || t.shared.backends.Elems[id].Used == 0 {
 		return fmt.Errorf("credit of backend %d: there is no such backend", id)
 	}
@@ -55,7 +57,9 @@ func (t *Table) SetCredit(id BackendID, c Credit) error {
 	dispatched := atomic.LoadUint64(&r.Dispatched)
 	// base turns the host's count into ours. It moves when the host begins anew, and when it has accepted more
 	// than we sent: flows of another balancer, or such that were believed unfinished.
-	if first || c.Accepted < r.Accepted || int64(dispatched-(c.Accepted+r.Base)) < 0 {
+	if c.Absolute {
+		r.Base = 0
+	} else if first || c.Accepted < r.Accepted || int64(dispatched-(c.Accepted+r.Base)) < 0 {
 		r.Base = dispatched - c.Accepted
 	}
 	r.Sequence = max(c.Seq, 1)

@@ -27,9 +27,10 @@ type Table struct {
 	capturing atomic.Bool
 	shared    shared
 
-	mu       sync.Mutex // whoever changes something
-	vips     map[VIP]VIPID
-	backends map[backendIdentity]BackendID
+	crediting sync.Mutex // over credits, so that a ring waiting for its grace period holds up no report; taken after mu
+	mu        sync.Mutex // whoever changes something
+	vips      map[VIP]VIPID
+	backends  map[backendIdentity]BackendID
 	// retired ids go to others only when nothing leads to them any more: VIPs after a grace period, backends
 	// after a sweep that found the rings and the flows without them.
 	retiredVIPs     []VIPID
