@@ -120,3 +120,20 @@ func TestEncryption(t *testing.T) {
 		}
 	}
 }
+
+// TestKeyOfOneVolume: a volume whose key cannot be had is no reason for its neighbours not to serve.
+func TestKeyOfOneVolume(t *testing.T) {
+	path := keyFile(t, "")
+	b := tenants(t, t.TempDir(),
+		map[string]any{"name": "locked", "size": boxVolume, "encryption": map[string]any{"key_file": path}},
+		map[string]any{"name": "open", "size": boxVolume})
+	b.secrets = map[string]string{wantKey(0): path}
+	f := b.start()
+	if err := b.export("open").Write(0, marker(), true); err != nil {
+		t.Error(err)
+	}
+	v, err := invoke[api.Volume](t, f, api.MethodShow, api.VolumeRequest{Name: "locked"})
+	if err != nil || v.State != "failed" || !strings.Contains(v.Message, "no encryption key") {
+		t.Errorf("%v, %+v", err, v)
+	}
+}
