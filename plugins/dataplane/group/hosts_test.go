@@ -55,10 +55,11 @@ type box struct {
 	state *controltest.MemoryState
 	part  *group.Part
 	lease time.Duration
+	hosts map[string]bool // whose agents were started
 }
 
 func (w *world) box(last int, lease time.Duration) *box {
-	b := &box{t: w.t, ns: w.host(last), state: controltest.NewMemoryState(), lease: lease}
+	b := &box{t: w.t, hosts: map[string]bool{}, ns: w.host(last), state: controltest.NewMemoryState(), lease: lease}
 	b.Box = controltest.Server(w.t, controltest.Options{Listen: func(at string) (net.Listener, *net.UDPConn, error) {
 		if at == "" {
 			at = fmt.Sprintf("192.0.2.%d:7400", last)
@@ -176,6 +177,7 @@ func (w *world) client(last int, boxes ...*box) *client {
 func (c *client) start() {
 	var clients []*control.Client
 	for _, b := range c.boxes {
+		b.hosts[c.name] = true
 		clients = append(clients, b.Client(c.name, control.ClientOptions{
 			Dial: func(_ context.Context, network, at string) (conn net.Conn, err error) {
 				c.Run(func() { conn, err = net.DialTimeout(network, at, time.Second) })
@@ -335,6 +337,6 @@ func (b *box) settled() {
 				return false
 			}
 		}
-		return len(r.Clients) > 0
+		return len(r.Clients) == len(b.hosts)
 	})
 }

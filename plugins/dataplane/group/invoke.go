@@ -55,7 +55,8 @@ func (p *Part) Invoke(ctx context.Context, method string, request []byte) ([]byt
 			if err != nil {
 				return nil, err
 			}
-			return p.changed(ctx, func(s *Store) (Change, error) { return s.Add(r.Group, m) })
+			v, err := p.add(ctx, r.Group, m)
+			return api.Changed{Version: v.String()}, err
 		})
 	case api.MethodRemove:
 		return with(request, func(r api.MemberRequest) (any, error) {

@@ -37,9 +37,10 @@ type Part struct {
 	mu      sync.Mutex
 	store   *Store // nil while stopped
 	clients Clients
-	fencer  string        // the host that showed a version of another control plane
-	news    chan struct{} // closed and replaced when the store changes
-	acks    chan struct{} // closed and replaced when a client has applied something
+	places  map[uint32]Location // of VNIs, as told last
+	fencer  string              // the host that showed a version of another control plane
+	news    chan struct{}       // closed and replaced when the store changes
+	acks    chan struct{}       // closed and replaced when a client has applied something
 }
 
 // New makes the part. It costs nothing until Start.
@@ -163,24 +164,45 @@ func (p *Part) promotion(s *Store) (Change, error) {
 }
 
 // Moved says where the instance of a VNI is attached now: all members with this VNI, in all groups, in one epoch.
-// It is durable when it returns. Without such a member nothing happens, and the version is zero.
+// It is durable when it returns. Without such a member the version is zero; one that is added later is there then.
 func (p *Part) Moved(ctx context.Context, vni uint32, to Location) (Version, error) {
-	return p.ofVNI(ctx, vni, func(s *Store) (Change, error) { return s.Moved(vni, to) })
+	return p.ofVNI(ctx, vni, &to, func(s *Store) (Change, error) { return s.Moved(vni, to) })
 }
 
 // SetDown takes a VNI out of use: new flows avoid it and old ones of it are dead, or back into it.
 func (p *Part) SetDown(ctx context.Context, vni uint32, down bool) (Version, error) {
-	return p.ofVNI(ctx, vni, func(s *Store) (Change, error) { return s.SetDown(vni, down) })
+	return p.ofVNI(ctx, vni, nil, func(s *Store) (Change, error) { return s.SetDown(vni, down) })
 }
 
-func (p *Part) ofVNI(ctx context.Context, vni uint32, f func(*Store) (Change, error)) (Version, error) {
+// maxPlaces bounds the VNIs whose place is remembered for members that are to come.
+const maxPlaces = 1 << 16
+
+func (p *Part) ofVNI(ctx context.Context, vni uint32, to *Location, f func(*Store) (Change, error)) (Version, error) {
 	p.mu.Lock()
+	if to == nil {
+		delete(p.places, vni)
+	} else if len(p.places) < maxPlaces {
+		if p.places == nil {
+			p.places = map[uint32]Location{}
+		}
+		p.places[vni] = *to
+	}
 	known := p.store != nil && p.store.has(vni)
 	p.mu.Unlock()
 	if !known {
 		return Version{}, nil
 	}
 	return p.change(ctx, f)
+}
+
+// add makes a member; where its VNI is attached is known already, if it was told.
+func (p *Part) add(ctx context.Context, group string, m Member) (Version, error) {
+	return p.change(ctx, func(s *Store) (Change, error) { // with mu held
+		if to, known := p.places[m.VNI]; known && !m.Underlay.IsValid() {
+			m.Location = to
+		}
+		return s.Add(group, m)
+	})
 }
 
 // Wait returns when no client uses anything older than v: each has applied it, or its lease has run out.
