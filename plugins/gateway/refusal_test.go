@@ -50,14 +50,14 @@ func TestStoreRefuses(t *testing.T) {
 	until(t, f, "attached")
 	for i, tc := range []struct {
 		refusal
-		says string
+		says, message string
 	}{
-		{refusal{403, "AccessDenied"}, "give it read, write"},
-		{refusal{403, "SignatureDoesNotMatch"}, "correct it"},
-		{refusal{403, "RequestTimeTooSkewed"}, "check time synchronisation"},
-		{refusal{404, "NoSuchBucket"}, "create it"},
-		{refusal{503, "SlowDown"}, "store unavailable"},
-		{refusal{500, "InternalError"}, "store unavailable"},
+		{refusal{403, "AccessDenied"}, "give it read, write", "refuses"},
+		{refusal{403, "SignatureDoesNotMatch"}, "correct it", "refuses"},
+		{refusal{403, "RequestTimeTooSkewed"}, "check time synchronisation", "refuses"},
+		{refusal{404, "NoSuchBucket"}, "create it", "refuses"},
+		{refusal{503, "SlowDown"}, "store unavailable", "does not answer"},
+		{refusal{500, "InternalError"}, "store unavailable", "does not answer"},
 	} {
 		t.Run(tc.code, func(t *testing.T) {
 			p := bytes.Repeat([]byte(tc.code+" "), 4096)
@@ -77,11 +77,11 @@ func TestStoreRefuses(t *testing.T) {
 				t.Helper()
 				var v api.Volume
 				for end := time.Now().Add(15 * time.Second); ; time.Sleep(time.Millisecond) {
-					if v = until(t, f, "detached"); strings.Contains(v.RemoteProblem, tc.says) {
+					if v = until(t, f, "detached"); strings.Contains(v.RemoteProblem, tc.says) && strings.Contains(v.Message, tc.message) {
 						return
 					}
 					if time.Now().After(end) {
-						t.Fatalf("the problem is %q, it should say %q", v.RemoteProblem, tc.says)
+						t.Fatalf("the problem is %q (%s), it should say %q", v.RemoteProblem, v.Message, tc.says)
 					}
 				}
 			}

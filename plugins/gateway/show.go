@@ -12,6 +12,7 @@ import (
 	"github.com/ratchetos/ratchet/plugins/gateway/remote"
 	"github.com/ratchetos/ratchet/plugins/gateway/volume"
 	"github.com/ratchetos/ratchet/plugins/internal/log"
+	"github.com/ratchetos/ratchet/plugins/internal/objstore"
 )
 
 // showEvery is how often figures are reported; changes of state are reported at once.
@@ -82,6 +83,9 @@ func (r *runner) show() api.Volume {
 func explain(s volume.Status) string {
 	switch s.State {
 	case volume.Detached:
+		if errors.Is(s.Remote.Err, objstore.ErrRefused) {
+			return "the store refuses: writes and cached reads go on, uploads resume by themselves when that is put right"
+		}
 		return "the store does not answer: writes and cached reads go on, uploads resume by themselves"
 	case volume.Fenced:
 		return fmt.Sprintf("%v; groups %d to %d were not uploaded and stay on the disk. To start over from the store here, erase the disk: ratchetctl hw claim DISK --erase",
