@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -17,22 +18,21 @@ import (
 // stream sends a numbered datagram to the VNI every millisecond from the client, over VXLAN, to where where says it
 // is. It stands for a client's group program, which is told of moves by the groups' own channel.
 type stream struct {
-	sent atomic.Uint64
-	when map[uint64]time.Time
-	stop func()
+	first uint64
+	sent  atomic.Uint64
+	stop  func()
 }
 
-func (w *world) stream(where func() Location) *stream {
+func (w *world) stream(first uint64, where func() Location) *stream {
 	w.t.Helper()
 	c := w.client.ListenPacket("udp4", "10.8.0.100:0")
-	s := &stream{when: map[uint64]time.Time{}}
+	s := &stream{first: first}
 	s.stop = w.client.Go(func(ctx context.Context) {
 		tick := time.NewTicker(time.Millisecond)
 		defer tick.Stop()
-		for seq := uint64(1); ctx.Err() == nil; seq++ {
+		for seq := first; ctx.Err() == nil; seq++ {
 			<-tick.C
 			l := where()
-			s.when[seq] = time.Now()
 			s.sent.Store(seq)
 			if l.Underlay.IsValid() {
 				_, _ = c.WriteTo(overlayPacket(l, seq), net.UDPAddrFromAddrPort(netip.AddrPortFrom(l.Underlay, overlay.Port)))
@@ -104,6 +104,20 @@ func (s *stream) lost(first, last uint64, rs ...*instance) (n int) {
 	return n
 }
 
+// accepted lists when a receiver got datagrams from first on, in order.
+func (r *receiver) accepted(first, last uint64) []time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []time.Time
+	for seq, at := range r.seen {
+		if seq >= first && seq <= last {
+			out = append(out, at)
+		}
+	}
+	slices.SortFunc(out, time.Time.Compare)
+	return out
+}
+
 func TestInstanceKilled(t *testing.T) {
 	w := newWorld(t, 2, 1)
 	ra := w.hosts[0].instance("a")
@@ -114,7 +128,7 @@ func TestInstanceKilled(t *testing.T) {
 		h.run()
 	}
 	w.await("VNI at h1/a", upAt("h1/a"))
-	s := w.stream(w.told)
+	s := w.stream(1, w.told)
 	ra.until(t, 100)
 	killed := s.sent.Load()
 	at := time.Now()

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -12,11 +13,11 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -171,28 +172,40 @@ type receiver struct {
 // read takes what the instance's process says.
 func (r *receiver) read(lines *bufio.Scanner) {
 	for lines.Scan() {
-		if seq, err := strconv.ParseUint(lines.Text(), 10, 64); err == nil {
+		var seq uint64
+		var at int64
+		if _, err := fmt.Sscan(lines.Text(), &seq, &at); err == nil {
 			r.mu.Lock()
-			r.seen[seq] = time.Now()
+			r.seen[seq] = time.Unix(0, at)
 			r.mu.Unlock()
 		}
 	}
 }
 
-// beInstance is the instance's process: it says what it gets, and nothing else keeps its namespace.
+// beInstance is the instance's process: it says what it gets, with the kernel's time of arrival, and nothing else
+// keeps its namespace.
 func beInstance() error {
 	fmt.Println("ready")
-	c, err := net.ListenPacket("udp4", ":9000")
+	l := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
+		e := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1) })
+		return errors.Join(e, err)
+	}}
+	c, err := l.ListenPacket(context.Background(), "udp4", ":9000")
 	if err != nil {
 		return err
 	}
-	b := make([]byte, 64)
+	b, oob := make([]byte, 64), make([]byte, 128)
 	for {
-		n, _, err := c.ReadFrom(b)
+		n, m, _, _, err := c.(*net.UDPConn).ReadMsgUDP(b, oob)
 		if err != nil {
 			return err
 		}
-		fmt.Println(string(b[:n]))
+		all, err := unix.ParseSocketControlMessage(oob[:m])
+		if err != nil || len(all) == 0 {
+			return fmt.Errorf("datagram without time of arrival: %w", err)
+		}
+		at := *(*unix.Timespec)(unsafe.Pointer(&all[0].Data[0]))
+		fmt.Println(string(b[:n]), at.Nano())
 	}
 }
 
@@ -234,11 +247,14 @@ func (w *world) define(candidates ...string) {
 }
 
 // run starts a host's agent.
-func (h *host) run() {
+func (h *host) run(vars ...uint32) {
 	h.w.t.Helper()
 	c := agentProcess{
 		Pins:   h.pins,
 		Config: AgentConfig{Underlay: fmt.Sprintf("10.8.0.%d", h.n), Ports: h.ports, Segment: h.w.segment, Uplink: "eth0"},
+	}
+	if len(vars) > 0 {
+		c.Vars = map[string]uint32{"fence_mutant": vars[0]}
 	}
 	for i, b := range h.w.boxes {
 		c.Boxes = append(c.Boxes, [2]string{b.Address(), h.identities[i]})
