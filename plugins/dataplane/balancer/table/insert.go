@@ -7,6 +7,7 @@ import (
 	"math/bits"
 	"net/netip"
 	"sync/atomic"
+	"time"
 
 	"github.com/cilium/ebpf"
 
@@ -54,7 +55,7 @@ func (t *Table) insert(hash uint64, b BackendID, s FlowState, now uint64) bool {
 	print := printOf(hash)
 	line := t.lineOf(hash)
 	for range insertTries {
-		done, full := t.insertPrint(line, print, b, s, now)
+		done, full := t.insertPrint(line, print, b, s, now, now)
 		if done {
 			return true
 		}
@@ -72,7 +73,7 @@ func (t *Table) insert(hash uint64, b BackendID, s FlowState, now uint64) bool {
 }
 
 // insertPrint enters a flow of which only the print is known. Not done and not full: a packet came between.
-func (t *Table) insertPrint(line uint32, print uint64, b BackendID, s FlowState, now uint64) (done, full bool) {
+func (t *Table) insertPrint(line uint32, print uint64, b BackendID, s FlowState, now, seen uint64) (done, full bool) {
 	lines := [2]*[slotsPerLine]uint64{
 		&t.shared.flows.Elems[line].Entry, &t.shared.flows.Elems[t.otherLine(line, print)].Entry,
 	}
@@ -86,13 +87,13 @@ func (t *Table) insertPrint(line uint32, print uint64, b BackendID, s FlowState,
 			case e == 0 || !t.alive(e):
 				free[i] |= 1 << slot
 			case e.print() == print:
-				return t.refresh(&l[slot], e, s, now), false
+				return t.refresh(&l[slot], e, s, seen), false
 			case e.halfOpen() && (victim == nil || e.idle(now) > victimEntry.idle(now)):
 				victim, victimEntry = &l[slot], e
 			}
 		}
 	}
-	entry := uint64(pack(print, b, t.shared.backends.Elems[b].Generation, s, s.seenAt(now)))
+	entry := uint64(pack(print, b, t.shared.backends.Elems[b].Generation, s, s.seenAt(seen)))
 	i := 0
 	if bits.OnesCount(free[1]) > bits.OnesCount(free[0]) {
 		i = 1
@@ -112,12 +113,17 @@ func (t *Table) insertPrint(line uint32, print uint64, b BackendID, s FlowState,
 	return true, false
 }
 
-// refresh marks an entry as just seen; a half-open one takes the state that the other balancer has seen.
-func (t *Table) refresh(slot *uint64, e packed, s FlowState, now uint64) bool {
+// refresh marks an entry as seen then, unless it was seen later; a half-open one takes the state that the other
+// balancer has seen.
+func (t *Table) refresh(slot *uint64, e packed, s FlowState, then uint64) bool {
 	if !e.halfOpen() && s <= Tentative {
 		s = e.state()
 	}
-	next := pack(e.print(), e.backend(), e.generation(), s, s.seenAt(now)) | e&credited
+	seen := s.seenAt(then)
+	if s.unit() == e.state().unit() && int8(seen-e.seen()) < 0 {
+		seen = e.seen()
+	}
+	next := pack(e.print(), e.backend(), e.generation(), s, seen) | e&credited
 	return atomic.CompareAndSwapUint64(slot, uint64(e), uint64(next))
 }
 
@@ -127,6 +133,7 @@ type RawFlow struct {
 	Print   uint64
 	Backend BackendID
 	State   FlowState
+	Idle    time.Duration // in units of 17 s, as Flow has it
 }
 
 // Key is the key of this table's hash.
@@ -139,7 +146,7 @@ func (t *Table) Lines() int { return len(t.shared.flows.Elems) }
 func (t *Table) Export() iter.Seq[RawFlow] {
 	return func(yield func(RawFlow) bool) {
 		for f := range t.Flows() {
-			if f.State > Tentative && !yield(RawFlow{f.Line, f.Print, f.Backend, f.State}) {
+			if f.State > Tentative && !yield(RawFlow{f.Line, f.Print, f.Backend, f.State, f.Idle}) {
 				return
 			}
 		}
@@ -158,7 +165,7 @@ func (t *Table) Import(flows []RawFlow) (n int, err error) {
 			continue
 		}
 		for range insertTries {
-			done, full := t.insertPrint(f.Line, f.Print, f.Backend, f.State, now)
+			done, full := t.insertPrint(f.Line, f.Print, f.Backend, f.State, now, now-min(now, uint64(max(f.Idle, 0))))
 			if done {
 				n++
 			}
