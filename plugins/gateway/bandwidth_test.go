@@ -13,10 +13,10 @@ import (
 
 // TestBandwidth limits the uploads of a volume by the clock on the wall, and takes the limit away while it serves.
 func TestBandwidth(t *testing.T) {
-	const rate, batch, batches = 2 << 20, 1 << 20, 3
+	const rate, batch, batches = 4 << 20, 1 << 20, 3
 	b := newBox(t, t.TempDir())
 	free := b.section
-	b.section = bytes.Replace(free, []byte(`"upload":{`), []byte(`"upload":{"max_batch":1048576,"bandwidth":[{"from":"00:00","to":"24:00","rate":2097152}],`), 1)
+	b.section = bytes.Replace(free, []byte(`"upload":{`), []byte(`"upload":{"max_batch":1048576,"bandwidth":[{"from":"00:00","to":"24:00","rate":4194304}],`), 1)
 	f := b.start()
 	c := b.mustDial()
 	data := make([]byte, batch*batches)
@@ -44,8 +44,8 @@ func TestBandwidth(t *testing.T) {
 	}
 
 	// As slow as it can be: what waits for minutes goes at once when the limit is taken away.
-	slow := bytes.Replace(b.section, []byte(`"rate":2097152`), []byte(`"rate":65536`), 1)
-	none := bytes.Replace(b.section, []byte(`"bandwidth":[{"from":"00:00","to":"24:00","rate":2097152}],`), nil, 1)
+	slow := bytes.Replace(b.section, []byte(`"rate":4194304`), []byte(`"rate":65536`), 1)
+	none := bytes.Replace(b.section, []byte(`"bandwidth":[{"from":"00:00","to":"24:00","rate":4194304}],`), nil, 1)
 	if err := f.Configure(t.Context(), plugin.Section{JSON: slow}); err != nil {
 		t.Fatal(err)
 	}
