@@ -27,21 +27,20 @@ const (
 	inFlight = 4
 )
 
-// Client is the host's end of the channel to one box; control.Client is one.
-type Client interface {
-	Box() string
+// client is the host's end of the channel to one box.
+type client interface {
 	HandleDatagram(kind uint8, h func(payload []byte))
 	Call(ctx context.Context, method string, request, reply any) error
 	Exchange(ctx context.Context, kind uint8, payload []byte) ([]byte, error)
 }
 
-var _ Client = (*control.Client)(nil)
+var _ client = (*control.Client)(nil)
 
 // AgentOptions is what an Agent is made with.
 type AgentOptions struct {
 	Log     *slog.Logger
-	Clients []Client // one for each box
-	Pins    string   // directory on a bpffs; "" in tests: nothing outlives the process
+	Clients []*control.Client // one for each box
+	Pins    string            // directory on a bpffs; "" in tests: nothing outlives the process
 	Config  AgentConfig
 
 	vars map[string]any // constants of the fence's programs: mutants
@@ -51,6 +50,7 @@ type AgentOptions struct {
 type Agent struct {
 	o        AgentOptions
 	log      *slog.Logger
+	clients  []client
 	underlay netip.Addr
 
 	incarnation uint64
@@ -102,6 +102,7 @@ func NewAgent(o AgentOptions) (*Agent, error) {
 	a.follower = failover.NewFollower(len(o.Clients))
 	for i, c := range o.Clients {
 		a.slots = append(a.slots, make(chan struct{}, inFlight))
+		a.clients = append(a.clients, c)
 		c.HandleDatagram(control.KindBeat, func(payload []byte) {
 			if r, err := parseReply(payload); err == nil {
 				a.offer(replied{box: i, Reply: r})
@@ -277,7 +278,7 @@ func now() time.Duration { return time.Duration(bpf.BootNow()) }
 
 // beat tells every box how this host is.
 func (a *Agent) beat(ctx context.Context, g *errgroup.Group) {
-	for i, c := range a.o.Clients {
+	for i, c := range a.clients {
 		select {
 		case a.slots[i] <- struct{}{}:
 		default:
@@ -318,7 +319,7 @@ func (a *Agent) replied(ctx context.Context, g *errgroup.Group, r replied) {
 		var p pulled
 		call, cancel := context.WithTimeout(ctx, pullTimeout)
 		defer cancel()
-		p.err = a.o.Clients[r.box].Call(call, methodPull, pullRequest{Known: known}, &p.Assignment)
+		p.err = a.clients[r.box].Call(call, methodPull, pullRequest{Known: known}, &p.Assignment)
 		select {
 		case a.events <- p:
 		case <-ctx.Done():

@@ -49,7 +49,8 @@ type Options struct {
 	State   State
 	Control Control
 	// Moved is told where a VNI is up, and when it is not any more, one at a time; of several changes of one VNI
-	// that came while it was busy it hears the last. An error is tried again. It may be nil.
+	// that came while it was busy it hears the last. It hears the same again once a second, as a group may have
+	// got a member since. It may be nil.
 	Moved   func(ctx context.Context, l Location) error
 	Changed func() // what is shown has changed; may be nil
 }
@@ -61,14 +62,15 @@ type Part struct {
 	mu     sync.Mutex
 	engine *failover.Engine // nil while stopped
 	store  map[uint32]failover.Record
-	term   uint64 // to be stored; 0: none
-	tell   map[uint32]Location
+	term   uint64              // to be stored; 0: none
+	tell   map[uint32]Location // what Moved has still to hear
+	told   map[uint32]Location // what it heard last
 	work   chan struct{}
 	news   chan struct{} // the same for tell
 	cancel context.CancelFunc
 	done   sync.WaitGroup
-	err    error // of the store, while it lasts
-	moves  uint64
+	err    error  // of the store, while it lasts
+	moves  uint64 // attachments
 }
 
 // New makes the part and sets its handlers. It costs nothing until Start.
@@ -103,7 +105,7 @@ func (p *Part) Start(ctx context.Context, d Desired) error {
 	p.engine = failover.New(d.Options)
 	p.engine.Define(clock(), d.Interfaces)
 	p.engine.Restore(term, records)
-	p.store, p.tell = map[uint32]failover.Record{}, map[uint32]Location{}
+	p.store, p.tell, p.told = map[uint32]failover.Record{}, map[uint32]Location{}, map[uint32]Location{}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	p.cancel = cancel
 	p.done.Go(func() { p.tick(run) })
@@ -121,6 +123,15 @@ func (p *Part) Apply(_ context.Context, d Desired) error {
 	}
 	p.engine.Define(clock(), d.Interfaces)
 	p.act()
+	listed := map[uint32]bool{}
+	for _, i := range d.Interfaces {
+		listed[i.ID] = true
+	}
+	for id := range p.told {
+		if !listed[id] {
+			delete(p.told, id)
+		}
+	}
 	return nil
 }
 
@@ -214,33 +225,44 @@ func (p *Part) tick(ctx context.Context) {
 			return
 		case <-t.C:
 		}
-		enrolled := -1
-		if n%100 == 0 && p.o.Control != nil { // once a second
-			enrolled = len(p.o.Control.Hosts())
+		if n%100 == 0 {
+			p.everySecond()
 		}
-		p.mu.Lock()
-		if p.engine != nil {
-			if enrolled >= 0 {
-				p.engine.Enrolled(enrolled)
-			}
-			p.engine.Tick(clock())
-			p.act()
-		}
-		p.mu.Unlock()
+		p.with(func(e *failover.Engine) { e.Tick(clock()) })
 	}
 }
 
-// retryEvery is how long the store and Moved are left alone after an error.
+func (p *Part) everySecond() {
+	enrolled := 0
+	if p.o.Control != nil {
+		enrolled = len(p.o.Control.Hosts())
+	}
+	p.with(func(e *failover.Engine) {
+		e.Enrolled(enrolled)
+		for id, l := range p.told {
+			if _, newer := p.tell[id]; !newer {
+				p.tell[id] = l
+			}
+		}
+		nudge(p.news)
+	})
+}
+
+// retryEvery is how long the store is left alone after an error.
 const retryEvery = 100 * time.Millisecond
 
 // write makes durable what must be before it is used.
 func (p *Part) write(ctx context.Context) {
-	for p.await(ctx, p.work) {
+	for await(ctx, p.work) {
 		p.mu.Lock()
 		term, records := p.term, p.store
 		p.term, p.store = 0, map[uint32]failover.Record{}
 		p.mu.Unlock()
-		if err := p.save(ctx, term, records); err != nil && ctx.Err() == nil {
+		err := p.save(ctx, term, records)
+		p.mu.Lock()
+		p.err = err
+		p.mu.Unlock()
+		if err != nil && ctx.Err() == nil {
 			p.o.Log.Error("VNIs cannot move: the state store refuses", "err", err)
 			p.again(ctx, term, records)
 		}
@@ -290,7 +312,7 @@ func (p *Part) with(f func(*failover.Engine)) {
 
 // inform tells Moved.
 func (p *Part) inform(ctx context.Context) {
-	for p.await(ctx, p.news) {
+	for await(ctx, p.news) {
 		p.mu.Lock()
 		all := p.tell
 		p.tell = map[uint32]Location{}
@@ -300,20 +322,16 @@ func (p *Part) inform(ctx context.Context) {
 				continue
 			}
 			if err := p.o.Moved(ctx, l); err != nil && ctx.Err() == nil {
-				p.o.Log.Warn("interface groups not told of a VNI's move; it is tried again", "vni", id, "err", err)
-				p.mu.Lock()
-				if _, newer := p.tell[id]; !newer {
-					p.tell[id] = l
-				}
-				p.mu.Unlock()
-				rest(ctx, retryEvery)
-				nudge(p.news)
+				p.o.Log.Warn("interface groups not told where a VNI is; they are in a second", "vni", id, "err", err)
 			}
+			p.mu.Lock()
+			p.told[id] = l
+			p.mu.Unlock()
 		}
 	}
 }
 
-func (p *Part) await(ctx context.Context, c chan struct{}) bool {
+func await(ctx context.Context, c chan struct{}) bool {
 	select {
 	case <-ctx.Done():
 		return false

@@ -25,6 +25,7 @@ import (
 	"github.com/ratchetos/ratchet/plugins/dataplane/control"
 	"github.com/ratchetos/ratchet/plugins/dataplane/control/controltest"
 	"github.com/ratchetos/ratchet/plugins/dataplane/nettest"
+	"github.com/ratchetos/ratchet/plugins/dataplane/vni/api"
 	"github.com/ratchetos/ratchet/plugins/dataplane/vni/failover"
 )
 
@@ -47,7 +48,8 @@ type world struct {
 	interfaces    []failover.Interface
 	mu            sync.Mutex
 	at            Location // what the groups were told last
-	moved         chan Location
+	since         time.Time
+	news          chan struct{} // closed and replaced when at changes
 }
 
 type box struct {
@@ -77,7 +79,7 @@ type instance struct {
 func newWorld(t *testing.T, hosts, boxes int) *world {
 	w := &world{
 		t: t, control: nettest.NewSwitch(t), data: nettest.NewSwitch(t), client: nettest.New(t),
-		moved: make(chan Location, 1000),
+		news: make(chan struct{}),
 	}
 	w.data.Plug(nettest.End{On: w.client, Name: "eth0", Addresses: []string{"10.8.0.100/24"}})
 	for i := range boxes {
@@ -125,11 +127,20 @@ func bpffs(t *testing.T) string {
 	return dir
 }
 
+func executable(t *testing.T) string {
+	t.Helper()
+	path, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 // instance makes a process with a network namespace of its own and the VNI's end in it. The namespace goes when the
 // process is killed, as a container's does.
 func (h *host) instance(name string) *instance {
 	h.w.t.Helper()
-	cmd := exec.Command("/proc/self/exe")
+	cmd := exec.Command(executable(h.w.t))
 	cmd.Env = append(os.Environ(), helperKey+"=instance")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.StdoutPipe()
@@ -217,9 +228,12 @@ func (w *world) serve(n int, c Config) {
 		Log: w.log("box"), State: b.state, Control: b.Server(),
 		Moved: func(_ context.Context, l Location) error {
 			w.mu.Lock()
-			w.at = l
-			w.mu.Unlock()
-			w.moved <- l
+			defer w.mu.Unlock()
+			if l.Epoch != w.at.Epoch || l.Up != w.at.Up {
+				w.at, w.since = l, time.Now()
+				close(w.news)
+				w.news = make(chan struct{})
+			}
 			return nil
 		},
 	})
@@ -263,26 +277,39 @@ func (h *host) run(vars ...uint32) {
 	if err != nil {
 		h.w.t.Fatal(err)
 	}
-	h.agent = exec.Command("/proc/self/exe")
+	// As the unit file has it: who beats every 50 ms must not wait behind everyone else.
+	h.agent = exec.Command("nice", "-n", "-15", executable(h.w.t))
 	h.agent.Env = append(os.Environ(), helperKey+"=agent", "RATCHET_VNI_AGENT="+string(text))
 	h.agent.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	h.agent.Stdout, h.agent.Stderr = h.w.t.Output(), h.w.t.Output()
 	h.ns.Start(h.agent)
 }
 
-// await takes news of moves until one is as wanted.
-func (w *world) await(what string, ok func(Location) bool) Location {
+// await waits until the groups have been told of something, and says when that was.
+func (w *world) await(what string, ok func(Location) bool) (Location, time.Time) {
 	w.t.Helper()
 	for deadline := time.After(wait); ; {
+		w.mu.Lock()
+		l, since, news := w.at, w.since, w.news
+		w.mu.Unlock()
+		if ok(l) {
+			return l, since
+		}
 		select {
-		case l := <-w.moved:
-			if ok(l) {
-				return l
-			}
+		case <-news:
 		case <-deadline:
-			w.t.Fatalf("waited %v for %s; the box says %+v", wait, what, w.boxes[0].part.Status())
+			w.t.Fatalf("waited %v for %s; the box says %+v", wait, what, w.status())
 		}
 	}
+}
+
+// status is what the first box shows.
+func (w *world) status() []api.Interface {
+	reply, err := w.boxes[0].part.list()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return reply.Interfaces
 }
 
 func upAt(holder string) func(Location) bool {
@@ -322,14 +349,12 @@ func runAgent() error {
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("who", "agent of "+p.Config.Underlay)
 	o := AgentOptions{Log: log, Pins: p.Pins, Config: p.Config}
-	var clients []*control.Client
 	for _, b := range p.Boxes {
 		id, err := control.ReadIdentity(b[1])
 		if err != nil {
 			return err
 		}
 		c := control.NewClient(control.ClientOptions{Address: b[0], Identity: id, Log: log})
-		clients = append(clients, c)
 		o.Clients = append(o.Clients, c)
 	}
 	if p.Vars != nil {
@@ -345,7 +370,7 @@ func runAgent() error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	g, ctx := errgroup.WithContext(ctx)
-	for _, c := range clients {
+	for _, c := range o.Clients {
 		g.Go(func() error { return c.Run(ctx) })
 	}
 	g.Go(func() error { return a.Run(ctx) })
