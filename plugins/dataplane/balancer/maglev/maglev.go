@@ -28,7 +28,7 @@ type Member struct {
 	// Weight is relative to the other members'; 0 takes no place.
 	Weight uint32
 	// Value is written at the member's places.
-	Value uint32
+	Value uint16
 }
 
 var errSize = errors.New("ring size is not a prime or a power of two")
@@ -55,13 +55,13 @@ type walker struct {
 	place, skip uint32
 	weight      uint64
 	turn        uint64 // grows by weight each round; a place costs the largest weight
-	value       uint32
+	value       uint16
 	key         uint64
 }
 
 // Fill writes a value at every place of ring and says how many members hold places. With none it leaves the ring
 // alone and returns 0. The ring's length is a prime or a power of two, at least the number of members, at most MaxSize.
-func Fill(ring []uint32, members []Member) (int, error) {
+func Fill[V ~uint16](ring []V, members []Member) (int, error) {
 	size := len(ring)
 	if size == 0 || size > MaxSize || !walkable(size) {
 		return 0, fmt.Errorf("fill a ring of %d: %w", size, errSize)
@@ -96,7 +96,7 @@ func Fill(ring []uint32, members []Member) (int, error) {
 }
 
 // deal lets the walkers take places by turns until none is left.
-func deal(ring []uint32, walkers []walker, cost uint64) {
+func deal[V ~uint16](ring []V, walkers []walker, cost uint64) {
 	size := uint32(len(ring))
 	taken := make([]uint64, (len(ring)+63)/64)
 	for left := len(ring); ; {
@@ -110,7 +110,7 @@ func deal(ring []uint32, walkers []walker, cost uint64) {
 				w.place = step(w.place, w.skip, size)
 			}
 			taken[w.place/64] |= 1 << (w.place % 64)
-			ring[w.place] = w.value
+			ring[w.place] = V(w.value)
 			if left--; left == 0 {
 				return
 			}

@@ -10,12 +10,12 @@ import (
 )
 
 func member(i int, weight uint32) Member {
-	return Member{Key: Key([]byte{10, 0, byte(i >> 8), byte(i)}), Weight: weight, Value: uint32(i + 1)}
+	return Member{Key: Key([]byte{10, 0, byte(i >> 8), byte(i)}), Weight: weight, Value: uint16(i + 1)}
 }
 
-func fill(t testing.TB, size int, members []Member) []uint32 {
+func fill(t testing.TB, size int, members []Member) []uint16 {
 	t.Helper()
-	ring := make([]uint32, size)
+	ring := make([]uint16, size)
 	if _, err := Fill(ring, members); err != nil {
 		t.Fatal(err)
 	}
@@ -23,9 +23,9 @@ func fill(t testing.TB, size int, members []Member) []uint32 {
 }
 
 // imbalance is the largest of places held over places deserved.
-func imbalance(ring []uint32, members []Member) float64 {
+func imbalance(ring []uint16, members []Member) float64 {
 	var sum float64
-	held := map[uint32]int{}
+	held := map[uint16]int{}
 	for _, v := range ring {
 		held[v]++
 	}
@@ -125,7 +125,7 @@ func TestRefusals(t *testing.T) {
 		{2, []Member{member(0, 1), member(1, 1), member(2, 1)}},
 		{251, []Member{{Key: 1, Weight: 1}, {Key: 1, Weight: 1}}},
 	} {
-		if _, err := Fill(make([]uint32, c.size), c.members); err == nil {
+		if _, err := Fill(make([]uint16, c.size), c.members); err == nil {
 			t.Errorf("a ring of %d for %d members was filled", c.size, len(c.members))
 		}
 	}
@@ -137,7 +137,7 @@ func FuzzFill(f *testing.F) {
 	f.Add(uint8(0), []byte{255, 255, 1, 0, 1, 0, 1, 0})
 	f.Fuzz(func(t *testing.T, which uint8, weights []byte) {
 		sizes := []int{251, 1021, 4099, 4096}
-		ring := make([]uint32, sizes[int(which)%len(sizes)])
+		ring := make([]uint16, sizes[int(which)%len(sizes)])
 		var members []Member
 		var sum float64
 		for i := 0; i+1 < len(weights) && len(members) < 200; i += 2 {
@@ -152,7 +152,7 @@ func FuzzFill(f *testing.F) {
 		if n == 0 {
 			return
 		}
-		held := map[uint32]int{}
+		held := map[uint16]int{}
 		for _, v := range ring {
 			if v == 0 {
 				t.Fatal("a place was left empty")
@@ -178,7 +178,7 @@ func BenchmarkFill(b *testing.B) {
 				for i := range n {
 					members = append(members, member(i, uint32(i+1)))
 				}
-				ring := make([]uint32, size)
+				ring := make([]uint16, size)
 				for b.Loop() {
 					if _, err := Fill(ring, members); err != nil {
 						b.Fatal(err)

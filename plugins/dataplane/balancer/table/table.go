@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -74,7 +73,7 @@ func Open(o Options) (*Table, error) {
 	}
 	t := &Table{log: o.Log, vips: make(map[VIP]VIPID), backends: make(map[backendIdentity]BackendID)}
 	if o.Pins != "" {
-		t.pins, err = bpf.OpenPins(filepath.Dir(o.Pins), filepath.Base(o.Pins), Layout)
+		t.pins, err = bpf.OpenPins(o.Pins, "lb", Layout)
 		if layout := (*bpf.LayoutError)(nil); errors.As(err, &layout) {
 			t.log.Warn("pinned tables of another version are left alone", "folder", layout.Dir, "layouts", layout.Others)
 		} else if err != nil {

@@ -103,6 +103,32 @@ func (a *Announcer) Sessions() []Status {
 	return append([]Status(nil), a.sessions...)
 }
 
+// goodbye bounds Withdraw.
+const goodbye = 2 * time.Second
+
+// Withdraw takes all routes back and returns when the neighbours have been told, or are not there to be told.
+func (a *Announcer) Withdraw() {
+	a.Announce(nil)
+	deadline := time.NewTimer(goodbye)
+	defer deadline.Stop()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		told := true
+		for _, s := range a.Sessions() {
+			told = told && s.Routes == 0
+		}
+		if told {
+			return
+		}
+		select {
+		case <-deadline.C:
+			return
+		case <-tick.C:
+		}
+	}
+}
+
 // Close ends the sessions without a word: neighbours keep the routes for the restart time.
 func (a *Announcer) Close() {
 	a.cancel()

@@ -146,7 +146,7 @@ func TestBird(t *testing.T) {
 	a = b.start(b.speaker(), true)
 	a.Announce(addresses("198.51.100.2", "2001:db8:1::2"))
 	b.until("routes of the successor", routes("198.51.100.2/32", "-198.51.100.3/32", "2001:db8:1::2/128"))
-	a.Announce(nil)
+	a.Withdraw()
 	b.until("no routes", routes("-198.51.100.2/32", "-2001:db8:1::2/128"))
 	a.Close()
 }
