@@ -69,7 +69,11 @@ func attachTC(p *Pins, hook string, prog *ebpf.Program, ifindex int, at ebpf.Att
 	if !errors.Is(err, link.ErrNotSupported) {
 		return nil, fmt.Errorf("attach to %s of interface %d: %w", hook, ifindex, err)
 	}
-	f := &filter{ifindex: uint32(ifindex), egress: hook == "egress"}
+	info, err := prog.Info()
+	if err != nil {
+		return nil, fmt.Errorf("attach to %s of interface %d: %w", hook, ifindex, err)
+	}
+	f := &filter{ifindex: uint32(ifindex), egress: hook == "egress", name: info.Name}
 	if err := f.replace(prog); err != nil {
 		return nil, fmt.Errorf("attach to %s of interface %d: %w", hook, ifindex, err)
 	}

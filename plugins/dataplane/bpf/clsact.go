@@ -3,6 +3,7 @@ package bpf
 import (
 	"errors"
 	"fmt"
+	"hash/fnv"
 
 	"github.com/cilium/ebpf"
 	"github.com/florianl/go-tc"
@@ -13,7 +14,6 @@ import (
 // Where our filters stand among those of an interface. An operator's own filters have other priorities.
 const (
 	filterPriority = 4242
-	filterHandle   = 1
 	directAction   = 1 // TCA_BPF_FLAG_ACT_DIRECT: the program's verdict is the action
 )
 
@@ -21,6 +21,8 @@ const (
 type filter struct {
 	ifindex uint32
 	egress  bool
+	// name is the program's. Two programs of ours on one hook are two filters; a newer version of a program is not.
+	name string
 }
 
 // replace puts prog in, in one step if an older one is there. The qdisc is made if it is missing and never
@@ -34,7 +36,7 @@ func (f *filter) replace(prog *ebpf.Program) error {
 		if err := c.Qdisc().Add(&qdisc); err != nil && !errors.Is(err, unix.EEXIST) {
 			return fmt.Errorf("add clsact: %w", err)
 		}
-		o, fd, flags, name := f.object(), uint32(prog.FD()), uint32(directAction), "ratchet"
+		o, fd, flags, name := f.object(), uint32(prog.FD()), uint32(directAction), "ratchet:"+f.name
 		o.Attribute = tc.Attribute{Kind: "bpf", BPF: &tc.Bpf{FD: &fd, Name: &name, Flags: &flags}}
 		if err := c.Filter().Replace(&o); err != nil {
 			return fmt.Errorf("replace filter: %w", err)
@@ -60,8 +62,10 @@ func (f *filter) object() tc.Object {
 		parent = tc.HandleMinEgress
 	}
 	const allProtocols = 0x0300 // ETH_P_ALL, big endian
+	handle := fnv.New32a()
+	_, _ = handle.Write([]byte(f.name))
 	return tc.Object{Msg: tc.Msg{
-		Family: unix.AF_UNSPEC, Ifindex: f.ifindex, Handle: filterHandle,
+		Family: unix.AF_UNSPEC, Ifindex: f.ifindex, Handle: handle.Sum32() | 1,
 		Parent: core.BuildHandle(tc.HandleRoot, parent), Info: filterPriority<<16 | allProtocols,
 	}}
 }
