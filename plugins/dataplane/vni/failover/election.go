@@ -32,7 +32,7 @@ func (e *Engine) TermStored(now time.Duration, term uint64) {
 	e.quorumUntil, e.settledAt = 0, 0
 	for _, h := range e.hosts {
 		h.forget()
-		h.want, h.entries = 0, nil
+		h.want, h.entries, h.reported = 0, nil, false
 		e.touch(h)
 	}
 	for _, v := range e.vnis {
@@ -84,7 +84,12 @@ func (e *Engine) count(now time.Duration) {
 
 // settled says that no lease of an older leader can still run.
 func (e *Engine) settled(now time.Duration) bool {
-	return e.settledAt != 0 && now >= e.settledAt && now < e.quorumUntil
+	return e.settledAt != 0 && now >= e.settledAt && e.majority(now)
+}
+
+// majority says that most hosts are known to follow this term.
+func (e *Engine) majority(now time.Duration) bool {
+	return now < e.quorumUntil || e.o.mutant == grantWithoutQuorum
 }
 
 // sure says that what a host says it has attached is not attached elsewhere too: another box may have moved it
@@ -105,5 +110,5 @@ func (e *Engine) floor() uint64 {
 
 // Leads says whether this box leads, in which term, and whether a majority follows.
 func (e *Engine) Leads(now time.Duration) (term uint64, leads, majority bool) {
-	return e.term, e.leading, now < e.quorumUntil
+	return e.term, e.leading, e.leading && e.majority(now)
 }

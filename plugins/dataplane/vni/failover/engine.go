@@ -129,6 +129,9 @@ func (e *Engine) Beat(now time.Duration, name string, b Beat) Reply {
 	if b.Incarnation == h.incarnation && b.Number <= h.number {
 		return e.reply(now, h) // overtaken by a later one: says nothing about the present
 	}
+	if b.Incarnation != h.incarnation {
+		h.reported = false
+	}
 	if b.Incarnation != h.incarnation || b.Term != h.term {
 		h.forget()
 	}
@@ -170,8 +173,7 @@ func (e *Engine) reply(now time.Duration, h *host) Reply {
 
 func (e *Engine) mayGrant(now time.Duration, h *host) bool {
 	behind := h.have != h.want && e.o.mutant != grantBehind
-	alone := now >= e.quorumUntil && e.o.mutant != grantWithoutQuorum
-	return h.have != 0 && !behind && !alone && e.sure(now)
+	return h.have != 0 && !behind && e.majority(now) && e.sure(now)
 }
 
 // Pull takes what a host knows and returns what it is to do. ok is false while this box does not lead.

@@ -18,7 +18,7 @@ type host struct {
 
 	want, have uint32
 	entries    []Entry       // of version want
-	reported   bool          // has said what it knows, to this term
+	reported   bool          // has said what it knows, in this term
 	proved     time.Duration // when the last reply was sent after which it still followed this term
 	grantEnd   time.Duration // no lease granted by this box lasts longer
 }
@@ -32,9 +32,9 @@ func (e *Engine) host(name string) *host {
 	return h
 }
 
-// forget drops what an agent's earlier process, or an earlier term, said. Its lease is not forgotten.
+// forget drops what an agent's earlier process, or an earlier term, said of its entries. Its lease is not forgotten.
 func (h *host) forget() {
-	h.have, h.reported, h.proved = 0, false, 0
+	h.have, h.proved = 0, 0
 	for _, v := range h.vnis {
 		for _, c := range v.candidates {
 			if c.host == h {
