@@ -119,6 +119,7 @@ func (a *Agent) step(w *writer, b answer) error {
 	w.keepOnly(groups)
 	w.datapath.Done(version)
 	a.mu.Lock()
+	a.follower.Done()
 	close(a.applied)
 	a.applied = make(chan struct{})
 	a.mu.Unlock()
@@ -177,7 +178,7 @@ func (a *Agent) pullOnce(ctx context.Context, c *control.Client) error {
 func (a *Agent) confirm(ctx context.Context, c *control.Client, confirmed chan<- uint64) {
 	for ctx.Err() == nil {
 		a.mu.Lock()
-		have, applied, lease := a.follower.Request().Have, a.applied, a.lease
+		have, applied, lease := a.follower.Applied(), a.applied, a.lease
 		a.mu.Unlock()
 		sent := bpf.BootNow() // the lease counts from the asking (INVARIANTS.md D5)
 		word, err := a.exchange(ctx, c, have, lease/6)

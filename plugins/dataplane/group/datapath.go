@@ -71,8 +71,10 @@ type Datapath struct {
 
 	// flipped holds the rows whose unused half may still be read by a program that began before the flip.
 	flipped map[int]bool
-	// Mutants for tests: the word is stored before the half is complete; nobody waits for a grace period.
+	// For tests: two mutants, the word is stored before the half is complete and nobody waits for a grace period; and
+	// what is called when a half is half written.
 	early, hasty bool
+	midway       func()
 }
 
 var pinnedMaps = []string{
@@ -211,55 +213,64 @@ func (d *Datapath) Left() time.Duration {
 // Way finds the link and the source address towards a member's host.
 type Way func(host netip.Addr) (overlay.Path, error)
 
-// Set programs a group: packets see its old membership or this one. Members to whose host there is no way get no new
-// flows, and the error says so.
-func (d *Datapath) Set(g *Group, way Way) error {
-	at, err := d.rowOf(g)
-	if err != nil {
-		return err
+// Set programs a group: packets see its old membership or this one. Members to whose host there is no way get no
+// flows; unreachable says which. After an error the group is not in the program at all: nothing goes where it went
+// before.
+func (d *Datapath) Set(g *Group, way Way) (unreachable, err error) {
+	if unreachable, err = d.set(g, way); err != nil {
+		err = errors.Join(err, d.Remove(g.ID))
 	}
+	return unreachable, err
+}
+
+func (d *Datapath) set(g *Group, way Way) (unreachable, err error) {
+	at := d.rowOf(g.ID)
 	if at >= 0 && (d.rows.Elems[at].policy != uint32(g.Policy) || !sameAddresses(d.addresses[uint32(at)], g.Addresses)) {
 		// Another group under the same number: the number was given by another control plane.
 		if err := d.clear(at); err != nil {
-			return err
+			return nil, err
 		}
 		at = -1
 	}
 	fresh := at < 0
 	if fresh {
 		if at, err = d.freeRow(g); err != nil {
-			return err
+			return nil, err
 		}
 		if err := d.grace(at); err != nil {
-			return err
+			return nil, err
 		}
 		d.rows.Elems[at].tag, d.rows.Elems[at].policy = g.ID, uint32(g.Policy)
 	}
 	if err := d.grace(at); err != nil {
-		return err
+		return nil, err
 	}
 	word := atomic.LoadUint64(&d.rows.Elems[at].word)
 	next := (g.Changed << 1) | (^word & 1)
 	if d.early {
 		atomic.StoreUint64(&d.rows.Elems[at].word, next)
 	}
-	problem := d.fill(&d.halves.Elems[2*at+int(next&1)], &d.halves.Elems[2*at+int(word&1)], g, way)
+	h, was := &d.halves.Elems[2*at+int(next&1)], &d.halves.Elems[2*at+int(word&1)]
+	if fresh {
+		was.forget(h)
+	}
+	unreachable = h.fill(was, g, way, d.midway)
 	atomic.StoreUint64(&d.rows.Elems[at].word, next)
 	d.flipped[at] = true
 	if fresh {
+		d.addresses[uint32(at)] = slices.Clone(g.Addresses)
 		for _, a := range g.Addresses {
 			if err := d.loaded.Maps["group_addresses"].Put(a.As16(), uint32(at)); err != nil {
-				return errors.Join(fmt.Errorf("program address %s: %w", a, err), problem)
+				return nil, fmt.Errorf("program address %s: %w", a, err)
 			}
 		}
-		d.addresses[uint32(at)] = slices.Clone(g.Addresses)
 	}
-	return problem
+	return unreachable, nil
 }
 
 // fill writes a half that no program reads. was is the half in use: a slot keeps what its flows are bound to as
 // long as the same VNI of the same generation owns it.
-func (d *Datapath) fill(h, was *half, g *Group, way Way) error {
+func (h *half) fill(was *half, g *Group, way Way, midway func()) error {
 	h.version = g.Changed
 	usable := slices.Clone(g.Members)
 	var problems []error
@@ -288,8 +299,18 @@ func (d *Datapath) fill(h, was *half, g *Group, way Way) error {
 			r.underlay, r.source = four(m.Underlay), four(path.Source)
 		}
 	}
+	if midway != nil {
+		midway()
+	}
 	h.ring = *Spread(usable)
 	return errors.Join(problems...)
+}
+
+// forget makes what a row was used for before count for nothing: no flow is bound to what comes.
+func (h *half) forget(other *half) {
+	for i := range h.members {
+		h.members[i] = memberRow{bound: max(h.members[i].bound, other.members[i].bound)}
+	}
 }
 
 func four(a netip.Addr) (b [16]byte) {
@@ -302,10 +323,8 @@ func four(a netip.Addr) (b [16]byte) {
 
 // Remove takes a group out: its addresses are nobody's any more.
 func (d *Datapath) Remove(id uint32) error {
-	for at := range d.rows.Elems {
-		if r := &d.rows.Elems[at]; r.word != 0 && r.tag == id {
-			return d.clear(at)
-		}
+	if at := d.rowOf(id); at >= 0 {
+		return d.clear(at)
 	}
 	return nil
 }
@@ -334,13 +353,9 @@ func (d *Datapath) clear(at int) error {
 	return nil
 }
 
-func (d *Datapath) rowOf(g *Group) (int, error) {
-	for at := range d.rows.Elems {
-		if r := &d.rows.Elems[at]; r.word != 0 && r.tag == g.ID {
-			return at, nil
-		}
-	}
-	return -1, nil
+// rowOf is the row of a group, -1 if it has none.
+func (d *Datapath) rowOf(id uint32) int {
+	return slices.IndexFunc(d.rows.Elems, func(r row) bool { return r.word != 0 && r.tag == id })
 }
 
 func (d *Datapath) freeRow(g *Group) (int, error) {

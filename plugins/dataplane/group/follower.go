@@ -14,6 +14,7 @@ var ErrOlder = errors.New("control plane is older than one this host has followe
 // Follower is a client's picture of the groups. It follows the highest term it has seen and never goes back: with
 // two control planes at work, everything it shows is of one of them. Pure; stepped by its owner.
 type Follower struct {
+	applied Version // what the program has, as Done said last
 	version Version // of the last finished walk
 	highest uint64  // term
 	groups  map[uint32]*Group
@@ -24,28 +25,35 @@ type Follower struct {
 	pending map[uint32]*Group // what a full walk has gathered; nil in a delta
 }
 
-// NewFollower begins at what the host has applied before, so that an overtaken control plane cannot lead it back.
+// NewFollower begins at what the host has applied before: an overtaken control plane cannot lead it back.
 func NewFollower(applied Version) *Follower {
-	return &Follower{highest: applied.Term, groups: map[uint32]*Group{}}
+	return &Follower{applied: applied, highest: applied.Term, groups: map[uint32]*Group{}}
 }
 
-// Version is what has been applied in full.
+// Version is that of the last finished walk; a part of it may still have to be programmed.
 func (f *Follower) Version() Version { return f.version }
+
+// Done says that everything up to Version is programmed. Only then is it acknowledged.
+func (f *Follower) Done() { f.applied = f.version }
+
+// Applied is what the program has, and what is to be confirmed.
+func (f *Follower) Applied() Version {
+	if f.applied.Term < f.highest {
+		return Version{Term: f.highest} // fences who is older, although nothing of the newer is applied yet
+	}
+	return f.applied
+}
 
 // Request is what to ask next.
 func (f *Follower) Request() Request {
-	r := Request{Have: f.version, Walk: f.walk, Cursor: f.cursor, Known: f.known}
-	if f.version.Term < f.highest {
-		r.Have = Version{Term: f.highest} // fences who is older, although nothing of the newer is known yet
-	}
-	return r
+	return Request{Have: f.Applied(), Walk: f.walk, Cursor: f.cursor, Known: f.known}
 }
 
 // Step takes an answer to a Request and lists which groups are to be programmed anew and which to be taken out. A
 // group is in the answer as a whole: there is nothing between its old state and the new one.
 func (f *Follower) Step(asked Request, u Update) (changed []*Group, removed []uint32, err error) {
-	if u.Version.Term < f.highest {
-		return nil, nil, fmt.Errorf("term %d after %d: %w", u.Version.Term>>32, f.highest>>32, ErrOlder)
+	if u.Version.Term < f.highest || u.Version.Compare(f.applied) < 0 || u.Version.Compare(f.version) < 0 {
+		return nil, nil, fmt.Errorf("version %s after %s: %w", u.Version, f.Applied(), ErrOlder)
 	}
 	if asked.Walk != f.walk || asked.Cursor != f.cursor || asked.Known != f.known {
 		return nil, nil, nil // an answer to a walk that was given up: asked of the other control plane meanwhile

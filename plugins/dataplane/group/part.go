@@ -146,6 +146,10 @@ func (p *Part) commit(ctx context.Context, store *Store, f func(*Store) (Change,
 		return err
 	}
 	p.mu.Lock()
+	if c.Version.Term != store.Version().Term {
+		// Clients of whoever led before have leases that nobody here knows of.
+		p.clients.Unknown = max(p.clients.Unknown, p.now()+p.clients.Lease)
+	}
 	store.Commit(c)
 	if p.store == store {
 		close(p.news)

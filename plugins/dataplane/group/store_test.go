@@ -211,7 +211,7 @@ func (w *bench) step(t *testing.T, f []string) string {
 	case "pull":
 		return w.pull(t, b, arg(2))
 	case "confirm":
-		v, err := ParseVersion(w.clients[arg(2)].Request().Have.Append(nil))
+		v, err := ParseVersion(w.clients[arg(2)].Applied().Append(nil))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -259,7 +259,9 @@ func (w *bench) pull(t *testing.T, b *box, name string) string {
 		for _, id := range removed {
 			out += fmt.Sprintf("removed %d\n", id)
 		}
-		more = u.More
+		if more = u.More; !more {
+			f.Done()
+		}
 	}
 	b.clients.Applied(name, f.Version())
 	return out + "at " + f.Version().String() + "\n"

@@ -44,7 +44,7 @@ type Update struct {
 const maxPage = 256 << 10
 
 // News says whether a client that asks has anything to learn.
-func (s *Store) News(r Request) bool { return r.Have != s.version }
+func (s *Store) News(r Request) bool { return r.Have != s.version || r.Walk != s.version.Term }
 
 // Since answers a request. Only a store that leads is asked.
 func (s *Store) Since(r Request) Update {

@@ -70,7 +70,8 @@ func (w *writer) set(g *Group) {
 		w.groups[g.ID] = p
 	}
 	p.group, p.ways = g, waysOf(g)
-	err := w.datapath.Set(g, overlay.PathTo)
+	unreachable, err := w.datapath.Set(g, overlay.PathTo)
+	err = errors.Join(unreachable, err)
 	for _, a := range g.Addresses {
 		err = errors.Join(err, w.device.Route(overlay.Route{To: netip.PrefixFrom(a, a.BitLen()), Source: source(a, p.ways)}))
 	}

@@ -303,6 +303,17 @@ static inline int parse_network(struct __sk_buff *skb, struct flow *f)
 	return 1;
 }
 
+/* Neighbouring ports make an arithmetic progression, which a sum of products maps to another one: with an unlucky key
+ * to few lines. This takes one word to one other (MurmurHash3's finalizer). */
+static inline u64 mix(u64 h)
+{
+	h ^= h >> 33;
+	h *= 0xff51afd7ed558ccdULL;
+	h ^= h >> 33;
+	h *= 0xc4ceb9fe1a85ec53ULL;
+	return h ^ h >> 33;
+}
+
 /* The flow's hash: its fingerprint above, its place in table and ring below. 0: a fragment nobody knows. */
 static inline u64 hash_of(struct flow *f, u32 tag)
 {
@@ -324,7 +335,7 @@ static inline u64 hash_of(struct flow *f, u32 tag)
 		known = bpf_map_lookup_elem(&group_fragments, &key);
 		return known ? *known : 0;
 	}
-	h = flow_hash6(k, f->source, f->ports, tag << 8 | f->protocol);
+	h = mix(flow_hash6(k, f->source, f->ports, tag << 8 | f->protocol));
 	if (f->fragment == FRAG_FIRST)
 		bpf_map_update_elem(&group_fragments, &key, &h, UPDATE_ANY);
 	return h;
@@ -360,11 +371,12 @@ noinline int flow_find(u32 line, u32 print)
 	return -1;
 }
 
-/* The entry of a line that gives way first: its rank (3 empty, 2 idle, 1 half-open, 0 none does), then its index. */
+/* The entry of a line that gives way first: its rank (3 empty, 2 idle, 1 half-open, 0 none does) from bit 8, how many
+ * are empty from bit 3, its index. Of two lines the greater one is taken, which keeps both equally full. */
 noinline u32 flow_victim(u32 line, u32 stamp)
 {
 	struct line *l = line_at(line);
-	u32 best = 0;
+	u32 best = 0, empty = 0;
 
 	if (!l)
 		return 0;
@@ -377,10 +389,11 @@ noinline u32 flow_victim(u32 line, u32 stamp)
 			rank = 2;
 		if (!(e & PRESENT))
 			rank = 3;
-		if (rank > best >> 3)
-			best = rank << 3 | i;
+		empty += rank == 3;
+		if (rank > best >> 8)
+			best = rank << 8 | i;
 	}
-	return best;
+	return best | empty << 3;
 }
 
 /* What was decided about a packet. */
@@ -438,7 +451,7 @@ static inline u32 pick(struct half *half, const struct flow *f, u64 h, u64 now, 
 		if (!l)
 			return NO_MEMBER;
 		/* Packets in the middle of a connection that nobody knows take room, never somebody's place. */
-		if (best < 8 || (best < 16 && !opens))
+		if (best >> 8 == 0 || (best >> 8 == 1 && !opens))
 			l = NULL;
 		i = best & (LINE - 1);
 		if (opens)
