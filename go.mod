@@ -10,7 +10,6 @@ require (
 	github.com/cockroachdb/datadriven v1.0.2
 	github.com/coreos/go-systemd/v22 v22.7.0
 	github.com/diskfs/go-diskfs v1.9.4
-	github.com/florianl/go-tc v0.4.5-0.20240822175159-7926c32f7299
 	github.com/goccy/go-yaml v1.19.2
 	github.com/google/go-cmp v0.7.0
 	github.com/google/go-tpm v0.9.8

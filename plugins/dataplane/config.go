@@ -3,19 +3,27 @@ package dataplane
 import (
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/ratchetos/ratchet/core/plugin"
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
+	"github.com/ratchetos/ratchet/plugins/dataplane/balancer"
 	"github.com/ratchetos/ratchet/plugins/dataplane/group"
+	"github.com/ratchetos/ratchet/plugins/dataplane/lease"
+	"github.com/ratchetos/ratchet/plugins/dataplane/vni"
 )
 
 // Config is the section plugins.dataplane.
 type Config struct {
 	Links  []LinkConfig  `json:"links,omitempty" jsonschema:"description=NICs that this plugin takes into its own network namespace"`
 	Agents *AgentsConfig `json:"agents,omitempty" jsonschema:"description=hosts that talk to this box; enrol them with ratchetctl dataplane agent enroll"`
-	Groups *group.Config `json:"groups,omitempty" jsonschema:"description=this box keeps interface groups; needs agents"`
+
+	Balancer *balancer.Config `json:"balancer,omitempty" jsonschema:"description=connections to virtual addresses go to backends with room for them"`
+	Groups   *group.Config    `json:"groups,omitempty" jsonschema:"description=this box keeps interface groups; needs agents"`
+	VNIs     *vni.Config      `json:"vnis,omitempty" jsonschema:"description=virtual network interfaces that move between instances on hosts; needs agents"`
+	Leases   *lease.Config    `json:"leases,omitempty" jsonschema:"description=this box leases producers of services to hosts; needs agents"`
 }
 
 // AgentsConfig is how hosts reach the box.
@@ -27,7 +35,11 @@ type AgentsConfig struct {
 type desired struct {
 	links  []configured
 	agents bool
-	groups *group.Desired
+	// What is nil is not configured.
+	balancer *balancer.Desired
+	groups   *group.Desired
+	vnis     *vni.Desired
+	leases   *lease.Desired
 }
 
 // shape says what only a new process can change: the NICs and which parts there are.
@@ -55,18 +67,41 @@ func parse(section plugin.Section) (*desired, plugin.Validation) {
 		d.agents = true
 		parseListen(&v, c.Agents.Listen)
 	}
-	if c.Groups != nil {
-		groups := group.Parse("groups", *c.Groups, &v)
-		d.groups = &groups
-		needsAgents(&v, d, "groups")
+	d.balancer = parsePart(&v, "balancer", c.Balancer, balancer.Parse)
+	d.groups = parsePart(&v, "groups", c.Groups, group.Parse)
+	d.vnis = parsePart(&v, "vnis", c.VNIs, vni.Parse)
+	d.leases = parsePart(&v, "leases", c.Leases, lease.Parse)
+	if d.balancer != nil {
+		checkInterface(&v, c)
+		v.Wants = append(v.Wants, &pluginpb.Want{Name: wantPins, Kind: pluginpb.Kind_DIRECTORY, Selector: "bpf", Path: "balancer"})
+	}
+	for _, m := range modules() {
+		if m.hosts && m.wanted(d) && !d.agents {
+			v.Errorf(m.name, "%s work through agents on hosts: set plugins.dataplane.agents.listen", m.name)
+		}
 	}
 	return d, v
 }
 
-// needsAgents is for parts that are nothing without hosts.
-func needsAgents(v *plugin.Validation, d *desired, at string) {
-	if !d.agents {
-		v.Errorf(at, "%s work through agents on hosts: set plugins.dataplane.agents.listen", at)
+// parsePart lets a part's own package read its section; nil when there is none.
+func parsePart[C, D any](v *plugin.Validation, at string, c *C, parse func(string, C, *plugin.Validation) D) *D {
+	if c == nil {
+		return nil
+	}
+	d := parse(at, *c, v)
+	return &d
+}
+
+// checkInterface holds the balancer to the links of this section.
+func checkInterface(v *plugin.Validation, c Config) {
+	names := make([]string, 0, len(c.Links))
+	for _, l := range c.Links {
+		if l.Name != "" {
+			names = append(names, l.Name)
+		}
+	}
+	if name := c.Balancer.Interface; name != "" && !slices.Contains(names, name) {
+		v.Errorf("balancer.interface", "there is no link %q; named links are: %s", name, strings.Join(names, ", "))
 	}
 }
 

@@ -57,7 +57,9 @@ func adapt[D any](m module, p typed[D], pick func(*desired) D) *running {
 // module is what there can be of a part.
 type module struct {
 	// name is its key in the section, and its prefix in the state store.
-	name    string
+	name string
+	// hosts says that it is nothing without agents.
+	hosts   bool
 	methods func() []*pluginpb.Method
 	wanted  func(*desired) bool
 	make    func(module, resources) *running

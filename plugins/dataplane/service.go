@@ -13,6 +13,7 @@ import (
 	"github.com/ratchetos/ratchet/core/plugin"
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
 	"github.com/ratchetos/ratchet/plugins/dataplane/api"
+	"github.com/ratchetos/ratchet/plugins/dataplane/group"
 	"github.com/ratchetos/ratchet/plugins/dataplane/link"
 )
 
@@ -133,8 +134,9 @@ type run struct {
 	session *plugin.Session
 	ns      *link.Namespace
 	pins    plugin.Handle
-	agents  *agents // nil when none are configured
-	known   links   // what the parts see of the links
+	agents  *agents     // nil when none are configured
+	groups  *group.Part // nil when none are configured
+	known   links       // what the parts see of the links
 
 	mu      sync.Mutex // held for a step, and to look at what it left
 	keeper  *keeper
@@ -209,7 +211,11 @@ func (r *run) openParts(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		r.parts = append(r.parts, m.make(m, res))
+		p := m.make(m, res)
+		if g, ok := p.part.(*group.Part); ok {
+			r.groups = g
+		}
+		r.parts = append(r.parts, p)
 	}
 	return nil
 }
@@ -218,7 +224,7 @@ func (r *run) openParts(ctx context.Context) (err error) {
 func (r *run) resources(m module) (resources, error) {
 	res := resources{
 		log: r.session.Log.With("part", m.name), state: prefixed{r.session.Host, m.name + "/"},
-		link: r.known.find, changed: r.poke,
+		link: r.known.find, changed: r.poke, groups: r.groups,
 	}
 	if r.agents != nil {
 		res.server = r.agents.server

@@ -9,6 +9,8 @@ import (
 	"github.com/ratchetos/ratchet/core/config"
 	"github.com/ratchetos/ratchet/plugins/dataplane/capacity"
 	"github.com/ratchetos/ratchet/plugins/dataplane/group"
+	"github.com/ratchetos/ratchet/plugins/dataplane/lease"
+	"github.com/ratchetos/ratchet/plugins/dataplane/vni"
 )
 
 // maxBoxes bounds how many boxes one host talks to.
@@ -24,6 +26,9 @@ type Config struct {
 
 	Capacity *capacity.Config   `json:"capacity,omitempty" jsonschema:"description=how many more connections each component of this host can take, for the boxes' balancers"`
 	Groups   *group.AgentConfig `json:"groups,omitempty" jsonschema:"description=this host has clients of interface groups"`
+
+	Attachments *vni.AgentConfig   `json:"attachments,omitempty" jsonschema:"description=ends of virtual network interfaces that instances on this host have"`
+	Leases      *lease.AgentConfig `json:"leases,omitempty" jsonschema:"description=services that this host consumes or produces"`
 }
 
 // BoxConfig is one box.
@@ -66,6 +71,12 @@ func (c *Config) check(errorf func(path, format string, args ...any)) {
 	}
 	if c.Capacity != nil {
 		c.Capacity.Check("capacity", errorf)
+	}
+	if c.Attachments != nil {
+		c.Attachments.Check("attachments", errorf)
+	}
+	if c.Leases != nil {
+		c.Leases.Check(func(path, format string, args ...any) { errorf("leases."+path, format, args...) })
 	}
 	if c.Pins != "" && !filepath.IsAbs(c.Pins) {
 		errorf("pins", "%q is not an absolute path", c.Pins)

@@ -25,19 +25,20 @@ type side interface {
 // resources are what sides are made of.
 type resources struct {
 	log     *slog.Logger
+	name    string            // this host's, as its boxes have enrolled it
 	clients []*control.Client // one for each box, in the order of the file
 	pins    string            // a directory for this side alone, on a bpffs
 }
 
 // Run does what the configuration asks for until ctx ends, which is no error.
 func Run(ctx context.Context, c *Config, log *slog.Logger) error {
-	clients, err := c.clients(log)
+	clients, name, err := c.clients(log)
 	if err != nil {
 		return err
 	}
 	var sides []side
 	for _, m := range sidesOf(c) {
-		r := resources{log: log.With("part", m.name), clients: clients, pins: filepath.Join(c.Pins, m.name)}
+		r := resources{log: log.With("part", m.name), name: name, clients: clients, pins: filepath.Join(c.Pins, m.name)}
 		if m.pins {
 			if err := makePins(c.Pins, r.pins); err != nil {
 				return err
@@ -69,16 +70,22 @@ func Run(ctx context.Context, c *Config, log *slog.Logger) error {
 	return err
 }
 
-func (c *Config) clients(log *slog.Logger) ([]*control.Client, error) {
-	var out []*control.Client
-	for _, b := range c.Boxes {
+// clients makes one client a box. All boxes must know the host by one name: it is in what they tell each other.
+func (c *Config) clients(log *slog.Logger) (clients []*control.Client, name string, err error) {
+	for i, b := range c.Boxes {
 		id, err := control.ReadIdentity(b.Identity)
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
-		out = append(out, control.NewClient(control.ClientOptions{Address: b.Address, Identity: id, Log: log}))
+		if i == 0 {
+			name = id.Name
+		}
+		if id.Name != name {
+			return nil, "", fmt.Errorf("box %s knows this host as %s, box %s as %s: enrol it under one name", c.Boxes[0].Address, name, b.Address, id.Name)
+		}
+		clients = append(clients, control.NewClient(control.ClientOptions{Address: b.Address, Identity: id, Log: log}))
 	}
-	return out, nil
+	return clients, name, nil
 }
 
 // watchdog keeps systemd's quiet, if it has one.

@@ -3,6 +3,8 @@ package agent
 import (
 	"github.com/ratchetos/ratchet/plugins/dataplane/capacity"
 	"github.com/ratchetos/ratchet/plugins/dataplane/group"
+	"github.com/ratchetos/ratchet/plugins/dataplane/lease"
+	"github.com/ratchetos/ratchet/plugins/dataplane/vni"
 )
 
 // maker makes one side.
@@ -23,6 +25,16 @@ func sidesOf(c *Config) []maker {
 	if c.Groups != nil {
 		out = append(out, maker{"groups", true, func(r resources) (side, error) {
 			return group.NewAgent(group.AgentOptions{Log: r.log, Clients: r.clients, Pins: r.pins, Config: *c.Groups}), nil
+		}})
+	}
+	if c.Attachments != nil {
+		out = append(out, maker{"attachments", true, func(r resources) (side, error) {
+			return vni.NewAgent(vni.AgentOptions{Log: r.log, Clients: r.clients, Pins: r.pins, Config: *c.Attachments})
+		}})
+	}
+	if c.Leases != nil {
+		out = append(out, maker{"leases", true, func(r resources) (side, error) {
+			return lease.NewAgent(lease.AgentOptions{Log: r.log, Clients: r.clients, Host: r.name, Pins: r.pins, Config: *c.Leases}), nil
 		}})
 	}
 	return out

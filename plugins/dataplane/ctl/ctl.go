@@ -10,6 +10,9 @@ import (
 
 	"github.com/ratchetos/ratchet/plugins/dataplane/api"
 	"github.com/ratchetos/ratchet/plugins/dataplane/ctl/live"
+	group "github.com/ratchetos/ratchet/plugins/dataplane/group/ctl"
+	lease "github.com/ratchetos/ratchet/plugins/dataplane/lease/ctl"
+	vni "github.com/ratchetos/ratchet/plugins/dataplane/vni/ctl"
 )
 
 // App is what ratchetctl offers to a plugin's commands.
@@ -26,6 +29,9 @@ const plugin = "dataplane"
 func Command(app App) *cobra.Command {
 	c := &cobra.Command{Use: "dataplane", Short: "NICs apart from the management network, balancer, interface groups, leases"}
 	c.AddCommand(links(app), agent(app), probe(app))
+	c.AddCommand(group.Command(app)...)
+	c.AddCommand(vni.Command(app)...)
+	c.AddCommand(lease.Command(app)...)
 	return c
 }
 
