@@ -21,7 +21,6 @@ import (
 )
 
 const (
-	beatEvery   = 50 * time.Millisecond
 	pullTimeout = 500 * time.Millisecond
 	// inFlight bounds the beats to one box that wait for their answers.
 	inFlight = 4

@@ -7,12 +7,15 @@ import (
 	"time"
 
 	"github.com/ratchetos/ratchet/core/plugin"
-	"github.com/ratchetos/ratchet/plugins/dataplane/overlay"
 	"github.com/ratchetos/ratchet/plugins/dataplane/vni/failover"
 )
 
-// maxLease is the longest attachment lease there is (INVARIANTS.md D4).
-const maxLease = 150 * time.Millisecond
+// Intervals are the same on all hosts and boxes: a lease is only as good as everyone's idea of it.
+const (
+	beatEvery = 50 * time.Millisecond
+	// maxLease is the longest attachment lease there is (INVARIANTS.md D4), and the only one.
+	maxLease = 150 * time.Millisecond
+)
 
 // Bounds of a section.
 const (
@@ -22,10 +25,6 @@ const (
 
 // Config is the section vnis of a box: which virtual network interfaces there are and who may hold them.
 type Config struct {
-	Beat   plugin.Duration `json:"beat,omitempty" config:"min=10ms,max=50ms" jsonschema:"description=how often a host is to be heard (default 50ms)"`
-	Misses int             `json:"misses,omitempty" config:"min=2,max=20" jsonschema:"description=after how many beats without a word a host is silent (default 3)"`
-	Lease  plugin.Duration `json:"lease,omitempty" config:"min=30ms,max=150ms" jsonschema:"description=for how long a host may use its VNIs after its last answered beat (default 150ms)"`
-
 	ID    int `json:"id,omitempty" config:"min=0,max=7" jsonschema:"description=number of this box among the control planes (needed with peers)"`
 	Peers int `json:"peers,omitempty" config:"min=0,max=7" jsonschema:"description=how many other boxes have the same VNIs; the hosts elect one and at least three hosts are needed"`
 
@@ -54,9 +53,7 @@ type Desired struct {
 
 // Parse checks the section and reports everything that is wrong with it.
 func Parse(at string, c Config, v *plugin.Validation) Desired {
-	d := Desired{Options: failover.Options{
-		Beat: time.Duration(c.Beat), Misses: c.Misses, Lease: time.Duration(c.Lease), Self: uint8(c.ID), Peers: c.Peers,
-	}}
+	d := Desired{Options: failover.Options{Beat: beatEvery, Lease: maxLease, Self: uint8(c.ID), Peers: c.Peers}}
 	if c.Peers > 0 && c.ID == 0 {
 		v.Errorf(at+".id", "is needed with peers: a number that no other control plane has, from 1")
 	}
@@ -71,7 +68,7 @@ func Parse(at string, c Config, v *plugin.Validation) Desired {
 		if first, twice := ids[f.ID]; twice {
 			v.Errorf(at+".id", "%d is already interfaces[%d]", f.ID, first)
 		}
-		if first, twice := macs[f.MAC]; twice {
+		if first, twice := macs[f.MAC]; twice && f.MAC != [6]byte{} {
 			v.Errorf(at+".mac", "%s is already interfaces[%d]'s", ic.MAC, first)
 		}
 		ids[f.ID], macs[f.MAC] = i, i
@@ -82,9 +79,6 @@ func Parse(at string, c Config, v *plugin.Validation) Desired {
 
 func (c InterfaceConfig) parse(at string, v *plugin.Validation) failover.Interface {
 	f := failover.Interface{ID: uint32(c.ID)}
-	if c.ID < 1 || c.ID > overlay.MaxVNI {
-		v.Errorf(at+".id", "%d is not in 1 to %d", c.ID, overlay.MaxVNI)
-	}
 	if mac, err := net.ParseMAC(c.MAC); err != nil || len(mac) != 6 || mac[0]&1 != 0 {
 		v.Errorf(at+".mac", "%q is not a unicast MAC, as 02:00:00:00:00:07", c.MAC)
 	} else {
