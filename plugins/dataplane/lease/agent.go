@@ -2,6 +2,7 @@ package lease
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -38,17 +39,18 @@ type AgentOptions struct {
 // Agent is a host's side of leasing: it keeps the leases of the services that the host consumes, and offers the
 // producers that are on it.
 type Agent struct {
-	o        AgentOptions
-	clients  []Client
-	agents   []uint32 // agentID of each
-	events   chan event
+	o       AgentOptions
+	clients []Client
+	agents  []uint32 // agentID of each
+	events  chan event
+	ended   chan struct{} // Run is over
 }
 
 // event is something from outside the loop.
 type event struct {
 	agent  int
-	answer any              // engine.Grant, Ack or Nudge; nil: the agent's connection stands again
-	probed *producing       // a probe's result instead
+	answer any        // engine.Grant, Ack or Nudge; nil: the agent's connection stands again
+	probed *producing // a probe's result instead
 	alive  bool
 	show   chan<- HostStatus // or a question
 }
@@ -76,7 +78,7 @@ func newAgent(o AgentOptions) *Agent {
 	if o.Dial == nil {
 		o.Dial = (&net.Dialer{}).DialContext
 	}
-	return &Agent{o: o, events: make(chan event, 64)}
+	return &Agent{o: o, events: make(chan event, 64), ended: make(chan struct{})}
 }
 
 func (a *Agent) add(c Client) {
@@ -101,6 +103,7 @@ func (a *Agent) post(e event) {
 // Run works until ctx ends. Program, routes and leases stay: what has been leased may be used until it runs out, and a
 // new process goes on with it. Everything that concerns the network namespace is done by the calling goroutine.
 func (a *Agent) Run(ctx context.Context) error {
+	defer close(a.ended)
 	device, err := overlay.Ensure(overlay.Options{MTU: a.o.Config.MTU})
 	if err != nil {
 		return fmt.Errorf("leases: %w", err)
@@ -233,17 +236,24 @@ func (l *loop) send(agent int, message any) {
 	}()
 }
 
+// errEnded is what Status says of an agent that does not run any more.
+var errEnded = errors.New("the agent has ended")
+
 // Status asks the running agent what it holds.
 func (a *Agent) Status(ctx context.Context) (HostStatus, error) {
 	reply := make(chan HostStatus, 1)
 	select {
 	case a.events <- event{show: reply}:
+	case <-a.ended:
+		return HostStatus{}, errEnded
 	case <-ctx.Done():
 		return HostStatus{}, ctx.Err()
 	}
 	select {
 	case s := <-reply:
 		return s, nil
+	case <-a.ended:
+		return HostStatus{}, errEnded
 	case <-ctx.Done():
 		return HostStatus{}, ctx.Err()
 	}

@@ -112,7 +112,7 @@ func (c *consuming) releaseIdle(l *loop, now time.Duration) {
 		}
 		if now >= have.since+c.set.TTL() {
 			delete(c.idle, u.Producer)
-			c.set.Release(u.Producer)
+			c.set.Release(now, u.Producer)
 			c.changed = true
 			return // the list has changed; the others at the next step
 		}

@@ -267,14 +267,16 @@ func (d *datapath) set(index int, leases []engine.Using, paths map[netip.Addr]ov
 	n := 0
 	for _, u := range leases {
 		way, ok := paths[u.Target.Host]
-		if !ok || n == engine.MaxLeases {
+		if !ok {
 			continue
 		}
 		at := d.place(index, generation(u), &taken)
 		d.fill(&d.row(index)[at], u, pathOf(u, way), agents[u.Agent])
 		taken[at] = true
-		order |= uint64(at) << (4 * n)
-		n++
+		if !u.Draining { // one that drains keeps its flows and gets no new ones
+			order |= uint64(at) << (4 * n)
+			n++
+		}
 	}
 	// First nobody is sent to what is over, then it is taken away.
 	atomic.StoreUint64(&d.rows.Elems[index].Order, order|uint64(n)<<32)

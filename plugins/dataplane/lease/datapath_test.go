@@ -33,6 +33,7 @@ func newLab(t *testing.T, producers int, vars map[string]any) *lab {
 	for i := range producers {
 		p := nettest.New(t)
 		sw.Plug(nettest.End{On: p, Name: "eth0", Addresses: []string{fmt.Sprintf("10.0.0.1%d/24", i), fmt.Sprintf("fd00::1%d/64", i)}})
+		p.ListenPacket("udp", "0.0.0.0:9") // nobody reads it; without it senders would get an error for every other packet
 		p.IP("address add "+service4+"/32 dev lo", "address add "+service6+"/128 dev lo nodad")
 		p.Run(func() {
 			d, err := overlay.Ensure(overlay.Options{})
@@ -156,5 +157,72 @@ func TestTrafficReachesTheLeasedHost(t *testing.T) {
 		if c, err := g.Counters(); err != nil || c.Accepted == 0 || c.Stale+c.Closed+c.Unknown > 0 {
 			t.Errorf("gate %d: %+v, %v: want only accepted", i, c, err)
 		}
+	}
+}
+
+// TestExpiredLeasePassesNothing stops renewing, as a dead or stopped agent does, and sends on. A program that leaves
+// expiry to user space is caught.
+func TestExpiredLeasePassesNothing(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		vars map[string]any
+		pass bool
+	}{
+		{"program", nil, false},
+		{"mutant: expiry checked in user space only", map[string]any{"check_expiry": false}, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			l := newLab(t, 1, tt.vars)
+			conn := l.consumer.Dial("udp", netip.AddrPortFrom(netip.MustParseAddr(service4), 9).String())
+			defer conn.Close()
+			accepted := func() uint64 {
+				c, err := l.gates[0].Counters()
+				check(t, err)
+				return c.Accepted
+			}
+			l.lend(t, "10.0.0.1%d", time.Minute, 0)
+			_, err := conn.Write([]byte("x"))
+			check(t, err)
+			until(t, "a packet passes while the lease lasts", func() bool { return accepted() == 1 })
+			l.lend(t, "10.0.0.1%d", 0, 0)
+			for range 100 {
+				_, _ = conn.Write([]byte("x")) // may say that it was dropped
+			}
+			o, err := l.data.outcomes()
+			check(t, err)
+			if passed := accepted() > 1; passed != tt.pass {
+				t.Errorf("packets after the lease's end passed: %v, want %v; outcomes %+v", passed, tt.pass, o)
+			}
+			if o.Expired != 100 && !tt.pass {
+				t.Errorf("outcomes %+v, want 100 expired", o)
+			}
+		})
+	}
+}
+
+// TestStaleEpochIsDropped raises the epoch that a producer's host accepts, as the host does that took it over.
+func TestStaleEpochIsDropped(t *testing.T) {
+	l := newLab(t, 1, nil)
+	conn := l.consumer.Dial("udp", netip.AddrPortFrom(netip.MustParseAddr(service4), 9).String())
+	defer conn.Close()
+	l.lend(t, "10.0.0.1%d", time.Minute, 0) // under epoch 1
+	for _, step := range []struct {
+		delivery overlay.Delivery
+		want     overlay.GateCounters
+	}{
+		{overlay.Delivery{Epoch: 1}, overlay.GateCounters{Accepted: 1}},
+		{overlay.Delivery{Epoch: 2}, overlay.GateCounters{Accepted: 1, Stale: 1}},
+		{overlay.Delivery{Epoch: 0xffff}, overlay.GateCounters{Accepted: 2, Stale: 1}}, // 1 is two after 65535
+		{overlay.Delivery{Closed: true}, overlay.GateCounters{Accepted: 2, Stale: 1, Closed: 1}},
+		{overlay.Delivery{}, overlay.GateCounters{Accepted: 3, Stale: 1, Closed: 1}},
+	} {
+		check(t, l.gates[0].Set(7, step.delivery))
+		_, err := conn.Write([]byte("x"))
+		check(t, err)
+		var got overlay.GateCounters
+		until(t, fmt.Sprintf("%+v counts %+v", step.delivery, step.want), func() bool {
+			got, err = l.gates[0].Counters()
+			return err == nil && got == step.want
+		})
 	}
 }

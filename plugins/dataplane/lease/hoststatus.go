@@ -2,13 +2,17 @@ package lease
 
 import (
 	"time"
+
+	"github.com/ratchetos/ratchet/plugins/dataplane/overlay"
 )
 
 // HostStatus is what a host's agent holds.
 type HostStatus struct {
 	Consumed []Consumed `json:"consumed"`
 	Produced []Produced `json:"produced"`
-	Outcomes Outcomes   `json:"outcomes"`
+	Outcomes Outcomes   `json:"outcomes"` // of packets sent
+
+	Gate overlay.GateCounters `json:"gate"` // of packets received
 }
 
 // Consumed is one lease in use.
@@ -53,6 +57,9 @@ func (l *loop) status(now time.Duration) (s HostStatus) {
 	}
 	if l.data != nil {
 		s.Outcomes, _ = l.data.outcomes()
+	}
+	if l.gate != nil {
+		s.Gate, _ = l.gate.Counters()
 	}
 	return s
 }

@@ -155,4 +155,3 @@ func external(info *rtnetlink.LinkInfo, port uint16) bool {
 	}
 	return ad.Err() == nil && metadata && gbp && samePort
 }
-

@@ -38,10 +38,10 @@ const flagClosed = 1
 
 // GateCounters count packets by what became of them.
 type GateCounters struct {
-	Accepted uint64
-	Stale    uint64 // dropped: an older epoch, or none where one is due
-	Closed   uint64 // dropped: the VNI is closed here
-	Unknown  uint64 // passed on: not a VNI of the gate's
+	Accepted uint64 `json:"accepted"`
+	Stale    uint64 `json:"stale"`   // dropped: an older epoch, or none where one is due
+	Closed   uint64 `json:"closed"`  // dropped: the VNI is closed here
+	Unknown  uint64 `json:"unknown"` // passed on: not a VNI of the gate's
 }
 
 // Gate is the program on the device's ingress and its table of VNIs.

@@ -67,4 +67,3 @@ func innerFrame(from, to netip.AddrPort, payload string) []byte {
 	f = binary.BigEndian.AppendUint16(f, uint16(8+len(payload)))
 	return append(append(f, 0, 0), payload...)
 }
-

@@ -92,8 +92,10 @@ type producer struct {
 type consumer struct {
 	host     string
 	run, seq uint64
+	asked    time.Duration
 	leases   []*lease
 	avoid    map[string]time.Duration // producers that did not answer it
+	short    bool                     // it got fewer than it wanted
 }
 
 type lease struct {
@@ -158,7 +160,7 @@ func (b *Book) Want(now time.Duration, host string, w Want) (g Grant, ok bool) {
 	if c.run == w.Run && w.Seq <= c.seq {
 		return Grant{}, false
 	}
-	c.run, c.seq = w.Run, w.Seq
+	c.run, c.seq, c.asked, c.short = w.Run, w.Seq, now, false
 	g.TTL, g.Addresses = s.TTL, s.Addresses
 
 	s.release(c, w.Held)
@@ -186,6 +188,7 @@ func (b *Book) Want(now time.Duration, host string, w Want) (g Grant, ok bool) {
 		p := s.choose(now, c, w.Held)
 		if p == nil {
 			s.denied++
+			c.short = true
 			break
 		}
 		s.granted++
@@ -330,7 +333,7 @@ func (b *Book) Tick(now time.Duration) {
 					delete(c.avoid, p)
 				}
 			}
-			if len(c.leases) == 0 {
+			if len(c.leases) == 0 && now >= c.asked+s.TTL {
 				delete(s.consumers, host)
 			}
 		}

@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// Hold answers a producer's host. nudge lists the consumers that lost their lease by it and should ask now.
+// Hold answers a producer's host. nudge lists the consumers that should ask now: they lost their lease
+// by it, or there is room for what they wanted.
 // ok is false for what is older than what was answered already.
 func (b *Book) Hold(now time.Duration, host string, h Hold) (a Ack, nudge []string, ok bool) {
 	a = Ack{Seq: h.Seq, Service: h.Service, Producer: h.Producer}
@@ -71,6 +72,7 @@ func (b *Book) Hold(now time.Duration, host string, h Hold) (a Ack, nudge []stri
 	if p.claim == claim && p.run == h.Run && h.Seq <= p.seq {
 		return Ack{}, nil, false
 	}
+	room := p.room(now)
 	taken := p.claim != claim
 	if taken {
 		p.expires = 0 // the hold was the other host's
@@ -87,10 +89,34 @@ func (b *Book) Hold(now time.Duration, host string, h Hold) (a Ack, nudge []stri
 	if ended {
 		nudge = s.endAll(p)
 	}
+	if more := p.room(now); more > room && now >= b.o.Recovering {
+		nudge = append(nudge, s.waiting(more)...)
+	}
 	if now >= b.o.Recovering {
 		a.Leased = p.leased
 	}
 	return a, nudge, true
+}
+
+// room is how many leases a producer could still have from here.
+func (p *producer) room(now time.Duration) int {
+	if p.state != Serving || p.expires <= now || p.leased >= p.share {
+		return 0
+	}
+	return int(p.share - p.leased)
+}
+
+// waiting lists at most n consumers that want more than they got.
+func (s *service) waiting(n int) (hosts []string) {
+	for host, c := range s.consumers {
+		if len(hosts) == n {
+			break
+		}
+		if c.short {
+			hosts = append(hosts, host)
+		}
+	}
+	return hosts
 }
 
 // over says whether a claim takes the producer from another one: the higher epoch, and among hosts that took the same

@@ -106,7 +106,7 @@ func (s *Set) Failed(now time.Duration, producer string) {
 	if len(s.failed) < MaxLeases {
 		s.failed[producer] = now + max(s.TTL()/2, time.Second)
 	}
-	s.drop(now, func(u Using) bool { return u.Producer == producer })
+	s.Release(now, producer)
 }
 
 // Step drops what has run out and returns the requests to be sent now, each of which counts from now, and when to
@@ -286,9 +286,16 @@ func (s *Set) Granted(now time.Duration, agent int, g Grant) {
 
 // replace makes the leases of an agent those it granted, each at its old place if it has one.
 func (s *Set) replace(now time.Duration, agent int, from time.Duration, granted []Lease) {
+	had := len(s.leases)
 	s.leases = slices.DeleteFunc(s.leases, func(u Using) bool {
 		return u.Agent == agent && !slices.ContainsFunc(granted, func(l Lease) bool { return l.Producer == u.Producer })
 	})
+	if len(s.leases) < had {
+		// Its agent waits to be shown that it is not used any more, and the others may have another one.
+		for i := range s.agents {
+			s.Nudge(now, i)
+		}
+	}
 	for _, l := range granted {
 		u := Using{Lease: l, Agent: agent, Expires: from + l.TTL}
 		at := slices.IndexFunc(s.leases, func(have Using) bool { return have.Producer == l.Producer })
@@ -326,8 +333,15 @@ func (s *Set) makeRoom(agent int) {
 }
 
 // Release gives a lease back: a draining one without flows.
-func (s *Set) Release(producer string) {
-	s.leases = slices.DeleteFunc(s.leases, func(u Using) bool { return u.Producer == producer })
+func (s *Set) Release(now time.Duration, producer string) {
+	for _, u := range s.leases {
+		if u.Producer == producer {
+			// An answer that is on its way would bring it back: it is asked for anew, without this lease.
+			a := &s.agents[u.Agent]
+			a.waiting, a.next = false, now
+		}
+	}
+	s.drop(now, func(u Using) bool { return u.Producer == producer })
 }
 
 func (s *Set) drop(now time.Duration, over func(Using) bool) {
