@@ -177,11 +177,12 @@ func (r *run) placeBackends(former bool) error {
 		return err
 	}
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.placed = entries
 	for i, b := range all {
 		r.identify(b, ids[i])
 	}
+	r.mu.Unlock()
+	r.keepHops()
 	return nil
 }
 

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/ratchetos/ratchet/plugins/dataplane/balancer/health"
+	"github.com/ratchetos/ratchet/plugins/dataplane/balancer/nexthop"
 	"github.com/ratchetos/ratchet/plugins/dataplane/balancer/steer"
 	"github.com/ratchetos/ratchet/plugins/dataplane/balancer/table"
 	"github.com/ratchetos/ratchet/plugins/dataplane/bpf"
@@ -24,8 +26,8 @@ const (
 	// lookEvery is how often credit is looked at, sweepEvery how often the flow table is swept.
 	lookEvery  = 25 * time.Millisecond
 	sweepEvery = time.Second
-	// attachRetry is the pause before the program is attached again after the link was missing.
-	attachRetry = time.Second
+	// hopsEvery is how often the ways to the backends are looked for again.
+	hopsEvery = 30 * time.Second
 )
 
 // run is a started balancer.
@@ -48,6 +50,8 @@ type run struct {
 	resolved   map[string]netip.Addr // of hosts
 	ring       []table.BackendID     // scratch
 	flushedAt  time.Duration
+	hops       *nexthop.Keeper
+	hopsDue    time.Duration
 
 	announcing announcing
 	peers      peering
@@ -73,7 +77,7 @@ type override struct{ vip, backend string }
 
 // problems are what makes the part degraded; "" when it does not.
 type problems struct {
-	link, table string
+	link, table, route string
 }
 
 // request is something for the worker to do.
@@ -128,8 +132,12 @@ func (r *run) begin(ctx context.Context, d Desired) error {
 	if err := r.loadAddresses(ctx); err != nil {
 		return fmt.Errorf("balancer: %w", err)
 	}
-	if err := r.configure(ctx, d); err != nil {
+	r.o.In(func() { r.hops, err = nexthop.Open() })
+	if err != nil {
 		return fmt.Errorf("balancer: %w", err)
+	}
+	if err := r.configure(ctx, d); err != nil {
+		return errors.Join(fmt.Errorf("balancer: %w", err), r.hops.Close())
 	}
 	r.settledIn = true
 	r.limitOpen()
@@ -153,6 +161,7 @@ func (r *run) halt() {
 	r.stopPeers()
 	r.stopAnnouncing()
 	r.monitor.Close()
+	r.hops.Close()
 }
 
 // work is the worker.
@@ -234,7 +243,29 @@ func (r *run) sweep() {
 	r.table.Sweep(table.Timeouts{})
 	r.attach()
 	r.limitOpen()
+	if r.part.now() >= r.hopsDue {
+		r.keepHops()
+	}
 	r.markAll()
+}
+
+// keepHops has the kernel keep the next hops to all backends resolved: the program cannot wait for one.
+func (r *run) keepHops() {
+	r.hopsDue = r.part.now() + hopsEvery
+	r.mu.Lock()
+	addresses := make([]netip.Addr, len(r.placed))
+	for i, b := range r.placed {
+		addresses[i] = b.Address
+	}
+	r.mu.Unlock()
+	problem := ""
+	if err := r.hops.Keep(addresses); err != nil {
+		problem, _, _ = strings.Cut(err.Error(), "\n") // one of many is enough
+		r.hopsDue = r.part.now() + sweepEvery
+	}
+	r.mu.Lock()
+	r.problems.route = problem
+	r.mu.Unlock()
 }
 
 // setProblem notes what the table refused.

@@ -1,10 +1,10 @@
 package table
 
 import (
-	"os"
-	"github.com/cilium/ebpf"
 	"fmt"
+	"github.com/cilium/ebpf"
 	"net/netip"
+	"os"
 	"slices"
 	"testing"
 	"time"

@@ -8,17 +8,18 @@ import (
 )
 
 // Key makes the flow hash unpredictable. Two balancers that exchange raw entries have the same.
-// It is the C struct hash_key: constant, ports, tag and four words of address, for line and for print.
-type Key [2][7]uint64
+// It is the C struct tuple_key: for line and for print a constant, and keys for ports, protocol and four pairs of
+// words of the client's and the local address.
+type Key [2][11]uint64
 
 // NewKey draws one.
 func NewKey() Key {
-	var b [len(Key{}) * 7 * 8]byte
+	var b [2 * 11 * 8]byte
 	_, _ = rand.Read(b[:]) // never fails: crypto/rand ends the process instead
 	var k Key
 	for i := range k {
 		for j := range k[i] {
-			k[i][j] = binary.LittleEndian.Uint64(b[(i*7+j)*8:])
+			k[i][j] = binary.LittleEndian.Uint64(b[(i*11+j)*8:])
 		}
 	}
 	return k
@@ -58,15 +59,17 @@ func ports(client, local uint16) uint32 {
 	return binary.LittleEndian.Uint32(b[:])
 }
 
-// flow is flow_hash4 and flow_hash6 of bpf/headers/hash.h.
-func (k *Key) flow(client netip.AddrPort, local uint16, tag uint32) uint64 {
-	w, n := words(client.Addr())
-	p := ports(client.Port(), local)
+// flow is tuple_hash of bpf/headers/hash.h.
+func (k *Key) flow(client, local netip.AddrPort, protocol uint8) uint64 {
+	c, n := words(client.Addr())
+	l, _ := words(local.Addr())
+	p := ports(client.Port(), local.Port())
 	var sum [2]uint64
 	for h := range sum {
-		sum[h] = k[h][0] + k[h][1]*uint64(p) + k[h][2]*uint64(tag)
+		k := &k[h]
+		sum[h] = k[0] + (k[1]+uint64(p))*(k[2]+uint64(protocol))
 		for i := range n {
-			sum[h] += k[h][3+i] * uint64(w[i])
+			sum[h] += (k[3+2*i] + uint64(c[i])) * (k[4+2*i] + uint64(l[i]))
 		}
 	}
 	return sum[0]&^0xffffffff | sum[1]>>32
@@ -80,13 +83,6 @@ func (k *Key) host(a netip.Addr, half int) uint32 {
 		sum += k[half][3+i] * uint64(w[i])
 	}
 	return uint32(sum>>32) | 1
-}
-
-// tag stands for a VIP in the hash of its flows: made of what the VIP is, so it is the same on every balancer.
-func (v VIP) tag() uint32 {
-	b := v.Address.As16()
-	sum := sha256.Sum256(append(b[:], byte(v.Protocol), byte(v.First>>8), byte(v.First), byte(v.Last>>8), byte(v.Last)))
-	return binary.LittleEndian.Uint32(sum[:])
 }
 
 // key stands for a backend in its record, to be found again after a restart.

@@ -37,7 +37,7 @@ func (t *Table) InsertFlows(records []FlowRecord) (n int, err error) {
 			errs = append(errs, fmt.Errorf("flow %v to VIP %d, backend %d: no such thing here", r.Client, r.VIP, r.Backend))
 			continue
 		}
-		hash := t.key.flow(r.Client, r.Local.Port(), t.shared.vips.Elems[r.VIP].Tag)
+		hash := t.key.flow(r.Client, r.Local, r.Protocol)
 		if t.insert(hash, r.Backend, r.State, now) {
 			n++
 		}

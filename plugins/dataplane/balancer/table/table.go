@@ -111,7 +111,7 @@ func (t *Table) load(spec *ebpf.CollectionSpec, o *Options) error {
 	source4, _ := words(orUnspecified(o.Source4, false))
 	source6, _ := words(orUnspecified(o.Source6, true))
 	vars := map[string]any{
-		"hash_key":      [2][7]uint64(t.key),
+		"hash_key":      [2][11]uint64(t.key),
 		"source4":       source4[0],
 		"source6":       source6,
 		"flow_mask":     sizes["flows"] - 1,
@@ -217,7 +217,7 @@ func (t *Table) remember() {
 	// Whoever was listening has gone.
 	atomic.StoreUint32(&c.Events, 0)
 	atomic.StoreUint32(&c.Capture, 0)
-	c.Key = *(*[14]uint64)(unsafe.Pointer(&t.key))
+	c.Key = *(*[22]uint64)(unsafe.Pointer(&t.key))
 	atomic.StoreUint64(&c.Layout[1], uint64(len(t.shared.flows.Elems)))
 	atomic.StoreUint64(&c.Layout[0], Layout)
 }

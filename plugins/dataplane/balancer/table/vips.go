@@ -80,7 +80,7 @@ func (t *Table) vipIDs(vips []VIP) (ids []VIPID, added []VIPID, err error) {
 func (t *Table) writeVIP(id VIPID, v VIP) {
 	w, _ := words(v.Address)
 	t.shared.vips.Elems[id] = lb.VIP{
-		Address: w, Tag: v.tag(), First: v.First, Last: v.Last,
+		Address: w, First: v.First, Last: v.Last,
 		Family: family(v.Address), Protocol: uint8(v.Protocol), Flags: v.flags(), Used: 1,
 	}
 	for cpu := range t.cpus {
