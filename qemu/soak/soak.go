@@ -43,8 +43,9 @@ var systems = map[string]struct {
 	machines int
 	run      func(context.Context, Options) ([]tally, error)
 }{
-	"secure-counter": {24, secureCounter},
-	"cached-volume":  {30, cachedVolume},
+	"secure-counter":  {24, secureCounter},
+	"cached-volume":   {30, cachedVolume},
+	"interface-group": {0, interfaceGroup},
 }
 
 // Systems that can be soaked, by name.

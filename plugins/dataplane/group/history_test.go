@@ -17,7 +17,7 @@ import (
 )
 
 var (
-	histories = flag.Int("histories", 300, "histories of TestHistories")
+	histories = flag.Int("histories", 150, "histories of TestHistories")
 	seed      = flag.Uint64("seed", 1, "of the first history")
 )
 
@@ -35,11 +35,15 @@ const (
 // TestHistories lets two control planes and three clients live through changes, lost, late and reordered messages,
 // crashes in the middle of a change, restarts and takeovers, and judges what every client has programmed.
 func TestHistories(t *testing.T) {
+	lost := 0
 	for i := range *histories {
 		if err := live(*seed+uint64(i), none); err != nil {
-			t.Fatalf("history %d: %v", *seed+uint64(i), err)
+			if lost++; lost <= 5 {
+				t.Errorf("history %d: %v", *seed+uint64(i), err)
+			}
 		}
 	}
+	t.Logf("soak interface-group.history %d tried, %d lost", *histories, lost)
 }
 
 func TestHistoriesFindMutants(t *testing.T) {
