@@ -74,6 +74,7 @@ func (h *host) kill(s syscall.Signal) {
 }
 
 func TestHostSilent(t *testing.T) {
+	t.Parallel()
 	for name, how := range map[string]struct{ silence, end func(*host) }{
 		"stopped": {func(h *host) { h.kill(syscall.SIGSTOP) }, func(h *host) { h.kill(syscall.SIGCONT) }},
 		"cut off": {
@@ -90,6 +91,7 @@ func TestHostSilent(t *testing.T) {
 
 // Without the lease in the program, or without the epoch, what must never be is.
 func TestHostSilentCatchesMutants(t *testing.T) {
+	t.Parallel()
 	for name, mutant := range map[string]uint32{"lease not checked": 1, "epoch not checked": 2} {
 		t.Run(name, func(t *testing.T) {
 			var err error

@@ -92,7 +92,7 @@ func (r *receiver) until(t *testing.T, after uint64) {
 }
 
 // lost counts the datagrams from first to last that nobody got.
-func (s *stream) lost(first, last uint64, rs ...*instance) (n int) {
+func (s *stream) lost(first, last uint64, rs ...*receiver) (n int) {
 	for seq := first; seq <= last; seq++ {
 		got := false
 		for _, r := range rs {
@@ -154,6 +154,7 @@ func patiently(t *testing.T, story func(t *testing.T) error) {
 }
 
 func TestInstanceKilled(t *testing.T) {
+	t.Parallel()
 	patiently(t, func(t *testing.T) error {
 		w := newWorld(t, 2, 1)
 		ra, rb := w.hosts[0].instance("a"), w.hosts[1].instance("b")
@@ -171,7 +172,7 @@ func TestInstanceKilled(t *testing.T) {
 		last := s.sent.Load()
 		rb.until(t, last)
 		s.stop()
-		lost := s.lost(killed, last, ra, rb)
+		lost := s.lost(killed, last, &ra.receiver, &rb.receiver)
 		t.Logf("moved in %v, %d of a 1 kHz stream lost", since.Sub(at), lost)
 		if lost > 200 || now.Epoch != first.Epoch+1 {
 			return fmt.Errorf("%w: %d datagrams lost, 200 is the limit; from epoch %d to %d", errDisturbed, lost, first.Epoch, now.Epoch)

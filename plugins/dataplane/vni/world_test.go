@@ -45,6 +45,8 @@ type world struct {
 	boxes         []*box
 	hosts         []*host
 	segment       bool
+	address       string // the VNI's
+	leader        int    // the box that is asked
 	interfaces    []failover.Interface
 	mu            sync.Mutex
 	at            Location // what the groups were told last
@@ -79,7 +81,7 @@ type instance struct {
 func newWorld(t *testing.T, hosts, boxes int) *world {
 	w := &world{
 		t: t, control: nettest.NewSwitch(t), data: nettest.NewSwitch(t), client: nettest.New(t),
-		news: make(chan struct{}),
+		news: make(chan struct{}), address: theAddr,
 	}
 	w.data.Plug(nettest.End{On: w.client, Name: "eth0", Addresses: []string{"10.8.0.100/24"}})
 	for i := range boxes {
@@ -253,7 +255,7 @@ func (w *world) log(who string) *slog.Logger {
 // define sets the one VNI of most tests.
 func (w *world) define(candidates ...string) {
 	mac, _ := net.ParseMAC(theMAC)
-	i := failover.Interface{ID: theVNI, MAC: [6]byte(mac), Addresses: []netip.Addr{netip.MustParseAddr(theAddr)}}
+	i := failover.Interface{ID: theVNI, MAC: [6]byte(mac), Addresses: []netip.Addr{netip.MustParseAddr(w.address)}}
 	for _, c := range candidates {
 		i.Candidates = append(i.Candidates, failover.Candidate{Host: c[:2], Instance: c[3:]})
 	}
@@ -303,9 +305,9 @@ func (w *world) await(what string, ok func(Location) bool) (Location, time.Time)
 	}
 }
 
-// status is what the first box shows.
+// status is what the leading box shows.
 func (w *world) status() []api.Interface {
-	reply, err := w.boxes[0].part.list()
+	reply, err := w.boxes[w.leader].part.list()
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -39,6 +39,12 @@ func (w *Wire) Send(frame []byte) error {
 	return err
 }
 
+// Receive waits for a frame.
+func (w *Wire) Receive(b []byte) (int, error) {
+	n, _, err := w.conn.ReadFrom(b)
+	return n, err
+}
+
 // Probe asks an instance again and again and calls f when it begins or ceases to answer, until ctx ends or the
 // link goes. Misses in a row without an answer are a failure.
 func (w *Wire) Probe(ctx context.Context, mac [6]byte, a netip.Addr, every time.Duration, misses int, f func(alive bool)) {
@@ -86,7 +92,7 @@ func (w *Wire) await(ctx context.Context, deadline time.Time, buffer []byte, a n
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		n, _, err := w.conn.ReadFrom(buffer)
+		n, err := w.Receive(buffer)
 		if err != nil {
 			return err
 		}
