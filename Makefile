@@ -15,6 +15,7 @@ TEST_TOOLS  := $(RUN_TOOLS) gcc:gcc /usr/include/openssl/bio.h:libssl-dev /usr/i
                qemu-img:qemu-utils tpm2_nvread:tpm2-tools sbverify:sbsigntool mcopy:mtools fsck.fat:dosfstools \
                sgdisk:gdisk e2fsck:e2fsprogs mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkswap:util-linux losetup:mount ip:iproute2 fio:fio openssl:openssl \
                pkcs11-tool:opensc softhsm2-util:softhsm2 cryptsetup:cryptsetup-bin \
+               clang-19:clang-19 llvm-strip-19:llvm-19 tshark:tshark bird:bird2 \
                nbdsh:python3-libnbd nbd-client:nbd-client \
                iscsi-test-cu:libiscsi-bin /usr/lib/x86_64-linux-gnu/qemu/block-iscsi.so:qemu-block-extra
 
@@ -66,7 +67,7 @@ systems: tools ## the fifteen systems, each by its own end-to-end test (ONLY=nam
 	@$(GO) run ./qemu systems --only "$(ONLY)"
 
 SYSTEM      ?= secure-counter
-soak: tools ## interrupt updates and attempts: 10,000 times in the engines, 24 in QEMU (SOAK_FLAGS=--help)
+soak: tools ## interrupt a system 10,000 times and more, in its engines, processes and in QEMU (SYSTEM=cached-volume; SOAK_FLAGS=--help)
 	@$(GO) run ./qemu soak --system $(SYSTEM) $(SOAK_FLAGS)
 
 bench: tools ## figures and their goals (AREA=name,…; BENCH_FLAGS=--quick), also in build/bench.json
@@ -79,7 +80,7 @@ fuzz: go ## every fuzz target for FUZZTIME (default 20s)
 lint: go ## golangci-lint with the floors of the house
 	@.ci/lint
 
-generate: go ## protobuf, schema, CLI reference
+generate: go ## protobuf, BPF objects, schema, CLI reference
 	@.ci/generate
 
 clean: ## remove build/

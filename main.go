@@ -3,6 +3,7 @@
 //	init        from power-on to verdict (PID 1; the kernel starts it)
 //	core        the plugin host; `ratchet core --config FILE` on a workstation
 //	ctl         ratchetctl, the operator's command
+//	agent       the dataplane's agent on a host that a box serves
 //	gateway target dataplane migration   the plugins; core starts them
 //
 // This file is the only one that knows all of them.
@@ -20,6 +21,7 @@ import (
 	"github.com/ratchetos/ratchet/core/ctl"
 	"github.com/ratchetos/ratchet/core/plugin"
 	"github.com/ratchetos/ratchet/plugins/dataplane"
+	"github.com/ratchetos/ratchet/plugins/dataplane/agent"
 	dataplanectl "github.com/ratchetos/ratchet/plugins/dataplane/ctl"
 	"github.com/ratchetos/ratchet/plugins/gateway"
 	gatewayctl "github.com/ratchetos/ratchet/plugins/gateway/ctl"
@@ -33,6 +35,7 @@ const usage = `usage: ratchet APPLET [argument ...]
 Applets:
   ctl     ratchetctl: operate an appliance (ratchet ctl --help)
   core    run the plugin host on a workstation (ratchet core --help)
+  agent   run the dataplane's agent on a host (ratchet agent --help)
 
 init, gateway, target, dataplane and migration are started by the kernel and by core.
 `
@@ -56,6 +59,8 @@ func run(args []string) int {
 		return core.Main(args[1:], features())
 	case "ctl", "ratchetctl":
 		return ctl.Main(args[1:], features(), commands()...)
+	case "agent":
+		return agent.Main(args[1:])
 	case "-h", "--help", "help":
 		fmt.Print(usage)
 		return 0

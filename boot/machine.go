@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2/transport"
 
+	"github.com/ratchetos/ratchet/boot/fetch"
 	"github.com/ratchetos/ratchet/boot/ledger"
 	"github.com/ratchetos/ratchet/boot/recovery"
 	"github.com/ratchetos/ratchet/boot/verdict"
@@ -62,6 +63,8 @@ type Machine struct {
 	// EditSlot opens one for writing, for the recovery console; Sticks finds update bundles for it.
 	EditSlot func(node string) (SlotWriter, error)
 	Sticks   Sticks
+	// Fetch brings a file over one NIC, for the recovery console; nil where there is no network.
+	Fetch func(ctx context.Context, link string, from fetch.From, limit int64, w io.Writer) error
 	// BootPart is the unique GUID of the partition that the UKI was loaded from, as the stub leaves
 	// it in LoaderDevicePartUUID; empty on a direct kernel boot.
 	BootPart string

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-tpm/tpm2/transport/linuxtpm"
 	"golang.org/x/sys/unix"
 
+	"github.com/ratchetos/ratchet/boot/fetch"
 	"github.com/ratchetos/ratchet/boot/ledger"
 	"github.com/ratchetos/ratchet/boot/recovery"
 	"github.com/ratchetos/ratchet/boot/slot"
@@ -81,6 +82,7 @@ func (c *console) boot(start time.Duration, mountErr error) {
 		Open:  openLedger,
 		Slots: sysfs{"/"}.slots, OpenSlot: openSlot, EditSlot: editSlot,
 		Sticks:   sticks{hardware.LoadModule, "/run/stick"},
+		Fetch:    fetch.Get,
 		BootPart: fw.bootPart, Controller: fw.controller, SecureBoot: fw.secureBoot,
 		SetupMode: fw.setupMode, Enrollment: firmwareEnrollment("/"),
 		Clock: bootClock, Say: c.say, Confirm: c.confirm, Console: c.operate, RecoveryAsked: why, Signed: readSigned("/"),

@@ -66,6 +66,9 @@ func ParsePolicy(b []byte) (Policy, error) {
 	if _, err := request.Keys(p.OwnerKeys); err != nil {
 		return Policy{}, fmt.Errorf("parse policy: %w", err)
 	}
+	if p.QuarantineNIC != "" && !isPlace(p.QuarantineNIC) {
+		return Policy{}, fmt.Errorf("parse policy: quarantine_nic %q is no place, as pci:0000:00:03.0", p.QuarantineNIC)
+	}
 	if p.RecoveryWait > 3600 {
 		return Policy{}, fmt.Errorf("parse policy: recovery_wait is %d s, at most an hour", p.RecoveryWait)
 	}
@@ -92,4 +95,11 @@ func readPolicy() (Policy, error) {
 		return Policy{}, fmt.Errorf("read policy: %w", err)
 	}
 	return ParsePolicy(b)
+}
+
+// isPlace says whether s is the place of a PCI function.
+func isPlace(s string) bool {
+	var domain, bus, device, function uint
+	n, err := fmt.Sscanf(s, "pci:%04x:%02x:%02x.%1x", &domain, &bus, &device, &function)
+	return err == nil && n == 4 && s == fmt.Sprintf("pci:%04x:%02x:%02x.%x", domain, bus, device, function) && device < 32 && function < 8
 }

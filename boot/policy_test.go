@@ -25,6 +25,9 @@ func TestParsePolicy(t *testing.T) {
 		{"bad_release_without_policy_keys", `{"version":"1","tpm":"required"}`, false},
 		{"bad_policy_keys", `{"tpm":"required","development":true,"policy_keys":["one"]}`, false},
 		{"bad_security_version", `{"tpm":"required","security_version":64,` + keys + `}`, false},
+		{"good_quarantine_nic", `{"tpm":"required","quarantine_nic":"pci:0000:03:00.1",` + keys + `}`, true},
+		{"bad_quarantine_nic", `{"tpm":"required","quarantine_nic":"eth0",` + keys + `}`, false},
+		{"bad_quarantine_nic_tail", `{"tpm":"required","quarantine_nic":"pci:0000:03:00.1/../..",` + keys + `}`, false},
 		{"bad_unknown", `{"tpm":"required","debug":true,` + keys + `}`, false},
 		{"bad_json", `{`, false},
 	} {

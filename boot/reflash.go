@@ -65,7 +65,7 @@ func (o *operator) slotLayout(node string) error {
 }
 
 // Reflash implements recovery.Box. Nothing is written before the image is verified and the attempt counted.
-func (o *operator) Reflash(ctx context.Context, name string) (string, error) {
+func (o *operator) Reflash(ctx context.Context, name string, from []string) (string, error) {
 	i := slices.IndexFunc(o.disk.Slots, func(d verdict.DiskSlot) bool { return d.Name == name })
 	switch {
 	case i < 0 && len(o.disk.Slots) == 0:
@@ -77,18 +77,20 @@ func (o *operator) Reflash(ctx context.Context, name string) (string, error) {
 	case o.EditSlot == nil:
 		return "", errors.New("slots cannot be written here")
 	}
-	from := o.bundleOnStick
-	if o.rescue != nil {
-		from = o.rescueImage
-	}
 	var done string
-	err := o.withSticks(ctx, func(d hw.Device) (bool, error) {
-		found, err := from(d, o.disk.Slots[i], func(img image) (err error) {
-			done, err = o.fill(ctx, o.disk.Slots[i], img)
-			return err
-		})
-		return found, err
-	})
+	write := func(img image) (err error) {
+		done, err = o.fill(ctx, o.disk.Slots[i], img)
+		return err
+	}
+	if len(from) > 0 {
+		err := o.overNetwork(ctx, from, o.disk.Slots[i], write)
+		return done, err
+	}
+	source := o.bundleOnStick
+	if o.rescue != nil {
+		source = o.rescueImage
+	}
+	err := o.withSticks(ctx, func(d hw.Device) (bool, error) { return source(d, o.disk.Slots[i], write) })
 	return done, err
 }
 
@@ -105,9 +107,14 @@ func (o *operator) bundleOnStick(d hw.Device, slot verdict.DiskSlot, use func(im
 		return true, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
+	return true, o.useBundle(f, where, slot, use)
+}
+
+// useBundle verifies all of a bundle before its image is used.
+func (o *operator) useBundle(f io.ReadSeeker, where string, slot verdict.DiskSlot, use func(image) error) error {
 	keys, err := bundle.ParseKeys(o.Policy.BundleKeys)
 	if err != nil {
-		return true, err
+		return err
 	}
 	img, err := o.openBundle(f, keys, slot)
 	if err == nil { // all of it, before anything is counted
@@ -120,10 +127,10 @@ func (o *operator) bundleOnStick(d hw.Device, slot verdict.DiskSlot, use func(im
 		img, err = o.openBundle(f, keys, slot)
 	}
 	if err != nil {
-		return true, fmt.Errorf("%s: %w", where, err)
+		return fmt.Errorf("%s: %w", where, err)
 	}
 	img.name += " from " + where
-	return true, use(img)
+	return use(img)
 }
 
 // publishedWith looks for the firmware that a device has in the signed manifest of an update on a USB stick. It

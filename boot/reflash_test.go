@@ -67,6 +67,16 @@ func fillSlot(t *testing.T, path string, v esp.Volume, uki []byte) {
 // put writes a bundle with uki onto the stick, signed by key, after change has been at its manifest.
 func (w *world) put(key *ecdsa.PrivateKey, uki []byte, change func(*bundle.Manifest)) {
 	w.t.Helper()
+	b := append(w.bundle(key, uki, change), strings.Repeat("what an earlier owner left", 100)...)
+	w.stick = filepath.Join(w.t.TempDir(), "stick")
+	if err := os.WriteFile(w.stick, b, 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// bundle is a signed update.
+func (w *world) bundle(key *ecdsa.PrivateKey, uki []byte, change func(*bundle.Manifest)) []byte {
+	w.t.Helper()
 	sbom := []byte("{}")
 	m := bundle.Manifest{
 		Format: bundle.Format, Product: bundle.Product, Flavour: "full", Arch: "x86_64", Version: "2.0", SecurityVersion: 3,
@@ -88,11 +98,7 @@ func (w *world) put(key *ecdsa.PrivateKey, uki []byte, change func(*bundle.Manif
 	if err := bundle.Write(&b, manifest, signature, sbom, bytes.NewReader(uki)); err != nil {
 		w.t.Fatal(err)
 	}
-	b.WriteString(strings.Repeat("what an earlier owner left", 100))
-	w.stick = filepath.Join(w.t.TempDir(), "stick")
-	if err := os.WriteFile(w.stick, b.Bytes(), 0o600); err != nil {
-		w.t.Fatal(err)
-	}
+	return b.Bytes()
 }
 
 func slotHolds(t *testing.T, d verdict.DiskSlot) ledger.Digest {

@@ -167,6 +167,8 @@ type world struct {
 	rescueNode string
 	// enrollment is there when the firmware takes keys.
 	enrollment Enrollment
+	// fetched is what a server gives; nil is a server that does not answer.
+	fetched []byte
 }
 
 func newWorld(t *testing.T, kind string) *world {
@@ -253,6 +255,7 @@ func (w *world) check() Result {
 		Console: w.console, RecoveryAsked: w.asked, SetupMode: w.enrollment != nil, Enrollment: w.enrollment,
 		Slots:    func(string, map[string]string) ([]verdict.DiskSlot, error) { return w.slots, nil },
 		OpenSlot: openSlot, EditSlot: w.editSlot, Sticks: shelf{w.stick},
+		Fetch: w.fetch,
 	}
 	if w.volumes != nil {
 		w.volumes.mapped = map[string]string{}

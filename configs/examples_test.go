@@ -8,6 +8,7 @@ import (
 	"github.com/ratchetos/ratchet/core/config"
 	"github.com/ratchetos/ratchet/core/plugin"
 	"github.com/ratchetos/ratchet/plugins/dataplane"
+	"github.com/ratchetos/ratchet/plugins/dataplane/agent"
 	"github.com/ratchetos/ratchet/plugins/gateway"
 	"github.com/ratchetos/ratchet/plugins/migration"
 )
@@ -21,7 +22,13 @@ func TestExamples(t *testing.T) {
 	}
 	tried := 0
 	for _, name := range names {
-		if name == "hardware.yaml" { // the catalogue, not a configuration
+		switch name {
+		case "hardware.yaml": // the catalogue, not a configuration
+			continue
+		case "agent.yaml": // of a host, not of an appliance
+			if _, found, err := agent.Load(name); err != nil || len(found) > 0 {
+				t.Errorf("%s: %v\n%s", name, err, found.Detail())
+			}
 			continue
 		}
 		data, err := os.ReadFile(name)

@@ -61,11 +61,14 @@ func newBuild() *cobra.Command {
 	f.BoolVar(&bundled, "bundle", false, "pack an update beside the image, too")
 	f.BoolVar(&o.DevelopmentKeys, "development-keys", false, "let development keys sign a release, for a rehearsal")
 	f.UintVar(&o.SecurityVersion, "security-version", 0, "security version, 0 to 63: boxes that moved on to a later one refuse the image")
+	f.StringVar(&o.QuarantineNIC, "quarantine-nic", "", quarantineUsage)
 	f.BoolVar(&o.Release, "release", false, "not a development image: it will not provision a box by itself")
 	f.Int64Var(&level, "level", int64(initramfs.DefaultLevel), "zstd level of the initramfs, 1 to 4")
 	f.StringVar(&o.Binary, "binary", "", "use this compiled appliance")
 	return cmd
 }
+
+const quarantineUsage = "place of the NIC that an isolated box keeps for its recovery, as pci:0000:00:03.0 (default none)"
 
 func printBuilt(w io.Writer, dir string, m builder.Manifest) {
 	kind := "development"

@@ -53,6 +53,7 @@ func newRelease() *cobra.Command {
 	f.StringVar(&o.Out, "out", filepath.Join("build", "release"), "folder to write, replaced as a whole")
 	f.StringVar(&o.Build.Flavour, "flavour", "full", "kernel: full (hardware) or cloud (fast tests)")
 	f.UintVar(&o.Build.SecurityVersion, "security-version", 0, "raised by a release that closes a hole, at most 63")
+	f.StringVar(&o.Build.QuarantineNIC, "quarantine-nic", "", quarantineUsage)
 	f.BoolVar(&o.Update.Revokes, "revokes", false, "boxes replace both slots at once: the release before must not run any more")
 	f.BoolVar(&o.Build.DevelopmentKeys, "development-keys", false, "sign with development keys, for a rehearsal")
 	f.BoolVar(&dirty, "allow-dirty", false, "build a tree with changes that are not committed, for a rehearsal")

@@ -30,8 +30,8 @@ type Box interface {
 	Accept(ctx context.Context, key string) (string, error)
 	// Reset destroys keys, data and configuration, and makes the box a new one.
 	Reset(ctx context.Context, key string) (string, error)
-	// Reflash writes an image slot from a signed bundle.
-	Reflash(ctx context.Context, slot string) (string, error)
+	// Reflash writes an image slot from a signed bundle: on a USB stick, or from URL [ADDRESS/LENGTH [GATEWAY]].
+	Reflash(ctx context.Context, slot string, from []string) (string, error)
 	// Request carries out a signed request.
 	Request(ctx context.Context, text string) (string, error)
 	// Enroll plans to write the image's Secure Boot keys; keep leaves the firmware's own beside them.

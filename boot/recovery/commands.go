@@ -18,7 +18,7 @@ var commands = [...]command{
 	{"provision", "provision", "make an unprovisioned box a new one", 0, 0, (*Console).provision},
 	{"validate", "validate [DEVICE]", "release what is proven good: the box, or one device", 0, 1, (*Console).validate},
 	{"recover", "recover DEVICE", "admit a device, take its firmware or forget it (recovery key)", 1, 1, (*Console).recover},
-	{"reflash", "reflash A|B", "write an image slot from a signed bundle on a USB stick", 1, 1, (*Console).reflash},
+	{"reflash", "reflash A|B", "write an image slot from a signed bundle on a USB stick", 1, 4, (*Console).reflash},
 	{"accept", "accept", "take the box as it is (recovery key)", 0, 0, (*Console).accept},
 	{"factory-reset", "factory-reset", "destroy keys, data and configuration (recovery key)", 0, 0, (*Console).reset},
 	{"request", "request TEXT", "carry out what `ratchetctl recovery sign` printed", 1, 1, (*Console).request},
@@ -34,6 +34,8 @@ func help() string {
 	for _, cmd := range commands {
 		fmt.Fprintf(&b, "  %-18s %s\n", cmd.usage, cmd.help)
 	}
+	b.WriteString("  reflash A|B URL [ADDRESS/LENGTH [GATEWAY]]\n")
+	b.WriteString("                     the same over the quarantine NIC of the image's policy; DHCP without an address\n")
 	b.WriteString("  NUMBER             run that line of the status\n")
 	return b.String()
 }
@@ -68,8 +70,9 @@ func (c *Console) recover(_ context.Context, device string) Reply {
 	})
 }
 
-func (c *Console) reflash(ctx context.Context, slot string) Reply {
-	text, err := c.box.Reflash(ctx, strings.ToUpper(slot))
+func (c *Console) reflash(ctx context.Context, arg string) Reply {
+	args := strings.Fields(arg)
+	text, err := c.box.Reflash(ctx, strings.ToUpper(args[0]), args[1:])
 	return c.done(text, err, Stay)
 }
 

@@ -53,8 +53,8 @@ func (b *bench) Recover(_ context.Context, device string) (string, error) {
 }
 func (b *bench) Accept(context.Context, string) (string, error) { return b.did("accept") }
 func (b *bench) Reset(context.Context, string) (string, error)  { return b.did("reset") }
-func (b *bench) Reflash(_ context.Context, slot string) (string, error) {
-	return b.did("reflash", slot)
+func (b *bench) Reflash(_ context.Context, slot string, from []string) (string, error) {
+	return b.did("reflash", append([]string{slot}, from...)...)
 }
 
 func (b *bench) Enroll(_ context.Context, keep bool) (Enrollment, error) {

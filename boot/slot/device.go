@@ -17,10 +17,9 @@ const window = 1 << 20
 type Device struct {
 	f      *os.File
 	size   int64
-	direct int    // descriptor for reads
-	buf    []byte // page-aligned, holds [at, at+have)
-	at     int64
-	have   int
+	direct int   // descriptor for reads
+	shown  frame // what ReadAt serves
+	ahead  frame // the window after it, once reads come in order
 }
 
 var (
@@ -47,8 +46,7 @@ func OpenDevice(node string, write bool) (*Device, error) {
 		d.direct, err = unix.Open(node, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	}
 	if err == nil {
-		// The kernel wants the memory aligned too; a mapping is.
-		d.buf, err = unix.Mmap(-1, 0, window, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+		err = errors.Join(d.shown.allocate(), d.ahead.allocate())
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open slot %s: %w", node, errors.Join(err, d.Close()))
@@ -61,20 +59,16 @@ func (d *Device) Size() int64 { return d.size }
 
 // Close implements io.Closer.
 func (d *Device) Close() error {
-	var errs []error
+	errs := []error{d.shown.free(), d.ahead.free()}
 	if d.direct >= 0 {
 		errs = append(errs, unix.Close(d.direct))
-	}
-	if d.buf != nil {
-		errs = append(errs, unix.Munmap(d.buf))
-		d.buf = nil
 	}
 	return errors.Join(append(errs, d.f.Close())...)
 }
 
 // WriteAt implements io.WriterAt.
 func (d *Device) WriteAt(b []byte, at int64) (int, error) {
-	d.have = 0
+	d.forget()
 	n, err := d.f.WriteAt(b, at)
 	if n >= window {
 		// The medium starts now, while the next piece is fetched; Sync then has little left to wait for. Advice only.
@@ -85,7 +79,7 @@ func (d *Device) WriteAt(b []byte, at int64) (int, error) {
 
 // Sync makes what was written durable and lets the cache go.
 func (d *Device) Sync() error {
-	d.have = 0
+	d.forget()
 	if err := unix.Fdatasync(int(d.f.Fd())); err != nil {
 		return fmt.Errorf("sync slot: %w", err)
 	}
@@ -94,7 +88,8 @@ func (d *Device) Sync() error {
 	return nil
 }
 
-// ReadAt implements io.ReaderAt. It is one goroutine's: it keeps the window that it read last.
+// ReadAt implements io.ReaderAt. It is one goroutine's: it keeps the window that it read last, and while that one is
+// looked at the medium already reads the next.
 func (d *Device) ReadAt(b []byte, at int64) (int, error) {
 	var n int
 	for n < len(b) {
@@ -102,30 +97,36 @@ func (d *Device) ReadAt(b []byte, at int64) (int, error) {
 		if pos < 0 || pos >= d.size {
 			return n, io.EOF
 		}
-		if pos < d.at || pos >= d.at+int64(d.have) {
-			if err := d.fill(pos / window * window); err != nil {
+		if !d.shown.holds(pos) {
+			if err := d.show(pos / window * window); err != nil {
 				return n, err
 			}
-			if pos >= d.at+int64(d.have) {
+			if !d.shown.holds(pos) {
 				return n, io.ErrUnexpectedEOF
 			}
 		}
-		n += copy(b[n:], d.buf[pos-d.at:d.have])
+		n += copy(b[n:], d.shown.buf[pos-d.shown.at:d.shown.n])
 	}
 	return n, nil
 }
 
-func (d *Device) fill(at int64) error {
-	d.have = 0
-	for {
-		n, err := unix.Pread(d.direct, d.buf, at)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("read slot at %d: %w", at, err)
-		}
-		d.at, d.have = at, n
-		return nil
+// show makes the window at the offset the one that is served.
+func (d *Device) show(at int64) error {
+	inOrder := d.shown.n > 0 && at == d.shown.at+window
+	d.ahead.wait()
+	if d.ahead.at == at && d.ahead.n > 0 {
+		d.shown, d.ahead = d.ahead, d.shown
+	} else if d.shown.fill(d.direct, at); d.shown.err != nil {
+		return fmt.Errorf("read slot at %d: %w", at, d.shown.err)
 	}
+	if next := at + window; inOrder && next < d.size {
+		d.ahead.start(d.direct, next)
+	}
+	return nil
+}
+
+// forget drops what was read, because the medium is about to hold something else.
+func (d *Device) forget() {
+	d.ahead.wait()
+	d.shown.n, d.ahead.n = 0, 0
 }

@@ -16,29 +16,52 @@ import (
 // on with; otherwise it holds whatever was right, so that Check can go on in the same pass.
 func Parse(name string, data []byte) (*Config, *Source, Diagnostics) {
 	src := newSource(name, data)
+	c := &Config{}
+	found, shaped := decode(src, data, c)
+	if !shaped {
+		return nil, src, found.sorted()
+	}
+	v := &validator{src: src, found: found}
+	v.core(c)
+	return c, src, v.found.sorted()
+}
+
+// Decode reads a YAML document of another shape than the appliance's, such as a host agent's, into the struct that out
+// points to, as strictly and as bounded as Parse does. check, which may be nil, then looks for what is wrong with the
+// values and reports it by path.
+func Decode(name string, data []byte, out any, check func(errorf func(path, format string, args ...any))) Diagnostics {
+	src := newSource(name, data)
+	found, shaped := decode(src, data, out)
+	if shaped && check != nil {
+		v := &validator{src: src, found: found}
+		check(v.errorf)
+		found = v.found
+	}
+	return found.sorted()
+}
+
+// decode fills out; shaped is false when the text has no shape to go on with.
+func decode(src *Source, data []byte, out any) (found Diagnostics, shaped bool) {
 	tree, found := readYAML(src, data)
 	if tree == nil {
-		return nil, src, found.sorted()
+		return found, false
 	}
 	document, err := json.Marshal(tree)
 	if err != nil {
-		return nil, src, append(found, src.at("", Error, "read document: %v", err)).sorted()
+		return append(found, src.at("", Error, "read document: %v", err)), false
 	}
-	c := &Config{}
 	bad := map[string]bool{}
 	for _, d := range found {
 		bad[d.Path] = true
 	}
-	for _, issue := range strict.Decode(document, c) {
+	for _, issue := range strict.Decode(document, out) {
 		// A value that YAML reading refused stands in the tree as null or 0; what strict says
 		// about that is no news.
 		if !bad[issue.Path] {
 			found = append(found, src.issue(issue))
 		}
 	}
-	v := &validator{src: src, found: found}
-	v.core(c)
-	return c, src, v.found.sorted()
+	return found, true
 }
 
 // validator collects the findings about core's own sections.

@@ -1,12 +1,16 @@
 package host
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
 	"os"
 	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
 )
@@ -39,8 +43,12 @@ func openListener(req Request) (Opened, error) {
 			return Opened{}, err
 		}
 	}
+	var lc net.ListenConfig
+	if req.NetNS != nil {
+		lc.Control = freebind
+	}
 	err = inNetNS(req.NetNS, func() (err error) {
-		l, err = net.Listen(network, addr)
+		l, err = lc.Listen(context.Background(), network, addr)
 		return err
 	})
 	if err != nil {
@@ -62,6 +70,16 @@ func openListener(req Request) (Opened, error) {
 		return Opened{}, fmt.Errorf("listen: %w", err)
 	}
 	return o, nil
+}
+
+// freebind lets a listener have an address that is not there yet: in a namespace of its own the plugin gives the links
+// their addresses itself, after core has handed it the socket.
+func freebind(network, _ string, c syscall.RawConn) (err error) {
+	if !strings.HasPrefix(network, "tcp") {
+		return nil
+	}
+	cerr := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_FREEBIND, 1) })
+	return errors.Join(err, cerr)
 }
 
 // removeStaleSocket removes a socket that nobody listens on any more, and nothing else.

@@ -16,7 +16,7 @@ import (
 // Local opens what needs no hardware:
 //
 //	LISTENER     "tcp:<host>:<port>" or "unix:<path>"
-//	DIRECTORY    "" or "state" for the plugin's own, "dir:<path>" for another
+//	DIRECTORY    "" or "state" for the plugin's own, "dir:<path>" for another, "bpf" for one that holds BPF objects
 //	MEMORY       a memfd of Want.Size bytes, private to the plugin
 //	DISK         "file:<path>": a file that stands in for a disk
 //	FILE         "file:<path>", for reading
@@ -89,12 +89,14 @@ func (l Local) Open(_ context.Context, req Request) (Opened, error) {
 func (l Local) openDirectory(req Request) (Opened, error) {
 	var path string
 	switch sel := req.Want.GetSelector(); {
+	case sel == "bpf":
+		return l.openPins(req)
 	case sel == "" || sel == "state":
 		path = filepath.Join(l.Dir, req.Plugin)
 	case strings.HasPrefix(sel, "dir:"):
 		path = filepath.Clean(strings.TrimPrefix(sel, "dir:"))
 	default:
-		return Opened{}, fmt.Errorf("open directory %q: write state, or dir:<path>", sel)
+		return Opened{}, fmt.Errorf("open directory %q: write state, bpf, or dir:<path>", sel)
 	}
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return Opened{}, fmt.Errorf("make directory: %w", err)

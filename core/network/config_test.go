@@ -10,6 +10,7 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
 	"github.com/ratchetos/ratchet/hw"
+	"github.com/ratchetos/ratchet/hw/nic/netif"
 )
 
 func TestCheck(t *testing.T) {
@@ -87,9 +88,9 @@ func TestFromACK(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []route{
-		{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParseAddr("10.0.0.2")},
-		{to: netip.MustParsePrefix("10.9.0.0/16")},
+	want := []netif.Route{
+		{To: netip.MustParsePrefix("0.0.0.0/0"), Via: netip.MustParseAddr("10.0.0.2")},
+		{To: netip.MustParsePrefix("10.9.0.0/16")},
 	}
 	if got := l.defaults(); !reflect.DeepEqual(got, want) {
 		t.Errorf("routes %v, want %v (RFC 3442: the router option is ignored)", got, want)

@@ -10,6 +10,8 @@ import (
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/insomniacslk/dhcp/dhcpv4/nclient4"
+
+	"github.com/ratchetos/ratchet/hw/nic/netif"
 )
 
 // errRefused is returned when a server says no (DHCPNAK): the address must not be used.
@@ -150,9 +152,9 @@ func fromACK(ack *dhcpv4.DHCPv4) (lease, error) {
 		if !ok || size != 32 {
 			continue
 		}
-		entry := route{to: netip.PrefixFrom(to, ones).Masked()}
+		entry := netif.Route{To: netip.PrefixFrom(to, ones).Masked()}
 		if haveVia && !via.IsUnspecified() {
-			entry.via = via
+			entry.Via = via
 		}
 		l.routes = append(l.routes, entry)
 	}
@@ -165,12 +167,12 @@ func fromACK(ack *dhcpv4.DHCPv4) (lease, error) {
 }
 
 // defaults are the routes of a lease: classless ones if there are any, else the first router.
-func (l lease) defaults() []route {
+func (l lease) defaults() []netif.Route {
 	if len(l.routes) > 0 {
 		return l.routes
 	}
 	if len(l.routers) > 0 {
-		return []route{{to: netip.PrefixFrom(netip.IPv4Unspecified(), 0), via: l.routers[0]}}
+		return []netif.Route{{To: netip.PrefixFrom(netip.IPv4Unspecified(), 0), Via: l.routers[0]}}
 	}
 	return nil
 }

@@ -1,98 +1,28 @@
 package network
 
 import (
-	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
-	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/insomniacslk/dhcp/dhcpv4/server4"
-	"golang.org/x/sys/unix"
 
 	"github.com/ratchetos/ratchet/hw"
+	"github.com/ratchetos/ratchet/hw/nic/netlab"
 )
 
-// alone runs a test in a process with network and host name of its own, and says whether this
-// is that process:
-//
-//	if !alone(t) {
-//		return
-//	}
-func alone(t *testing.T) bool {
-	t.Helper()
-	const key = "RATCHET_TEST_ALONE"
-	if os.Getenv(key) == t.Name() {
-		return true
-	}
-	t.Parallel() // the namespaces keep them apart
-	cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=60s")
-	cmd.Env = append(os.Environ(), key+"="+t.Name())
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWUTS}
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Errorf("%v\n%s", err, out)
-	}
-	return false
-}
-
-// lab is a client's link c0 in this namespace and a server's end s0 in another.
+// lab is a management network on c0.
 type lab struct {
-	t      *testing.T
-	server chan func() // run on a thread that is in the server's namespace
+	t *testing.T
+	*netlab.Lab
 }
 
-func newLab(t *testing.T) *lab {
-	t.Helper()
-	l := &lab{t: t, server: make(chan func())}
-	started := make(chan int)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			t.Errorf("new network namespace: %v", err)
-		}
-		started <- unix.Gettid()
-		for f := range l.server {
-			f()
-		}
-	}()
-	tid := <-started
-	t.Cleanup(func() { close(l.server) })
-	run(t, "ip link add c0 type veth peer name s0")
-	run(t, fmt.Sprintf("ip link set s0 netns %d", tid))
-	l.there("ip link set lo up")
-	l.there("ip addr add 10.7.0.1/24 dev s0")
-	l.there("ip link set s0 up")
-	return l
-}
-
-// on runs f on the server's side and waits for it.
-func (l *lab) on(f func()) {
-	done := make(chan struct{})
-	l.server <- func() { defer close(done); f() }
-	<-done
-}
-
-// there runs a command on the server's side.
-func (l *lab) there(command string) { l.on(func() { run(l.t, command) }) }
-
-func run(t *testing.T, command string) string {
-	t.Helper()
-	fields := strings.Fields(command)
-	out, err := exec.Command(fields[0], fields[1:]...).CombinedOutput()
-	if err != nil {
-		t.Errorf("%s: %v: %s", command, err, out)
-	}
-	return string(out)
-}
+func newLab(t *testing.T) *lab { return &lab{t, netlab.New(t)} }
 
 func (l *lab) devices() []hw.Device {
 	return []hw.Device{
@@ -164,7 +94,7 @@ type dhcpServer struct {
 func (l *lab) serveDHCP(s *dhcpServer) *dhcpServer {
 	l.t.Helper()
 	s.seen = make(chan *dhcpv4.DHCPv4, 100)
-	l.on(func() {
+	l.On(func() {
 		server, err := server4.NewServer("s0", &net.UDPAddr{Port: 67}, s.answer)
 		if err != nil {
 			l.t.Errorf("start DHCP server: %v", err)

@@ -3,6 +3,8 @@ package network
 import (
 	"net/netip"
 	"time"
+
+	"github.com/ratchetos/ratchet/hw/nic/netif"
 )
 
 // lease is what a DHCP server granted, in the terms the rest of the package works with.
@@ -10,7 +12,7 @@ type lease struct {
 	address  netip.Prefix
 	server   netip.Addr
 	routers  []netip.Addr
-	routes   []route // classless static routes; they replace routers (RFC 3442)
+	routes   []netif.Route // classless static routes; they replace routers (RFC 3442)
 	dns      []netip.Addr
 	search   []string
 	ntp      []netip.Addr

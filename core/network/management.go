@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ratchetos/ratchet/hw"
+	"github.com/ratchetos/ratchet/hw/nic/netif"
 )
 
 // Status is what the management network is at one moment.
@@ -63,7 +64,7 @@ func Up(ctx context.Context, c Config, devices []hw.Device) (*Management, error)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	m := &Management{config: c, log: c.Log, cancel: cancel, done: make(chan struct{}), ready: make(chan struct{})}
-	err := errors.Join(loopbackUp(), m.setHostname(), c.Check())
+	err := errors.Join(netif.LoopbackUp(), m.setHostname(), c.Check())
 	nic, chooseErr := c.choose(devices)
 	if err = errors.Join(err, chooseErr); chooseErr != nil {
 		m.status.Problem = err.Error()
@@ -112,7 +113,7 @@ func (m *Management) Close() {
 func (m *Management) run(ctx context.Context, name string) {
 	defer close(m.done)
 	changes := make(chan struct{}, 1)
-	if err := follow(ctx, func() {
+	if err := netif.Follow(ctx, func() {
 		select {
 		case changes <- struct{}{}:
 		default: // one pending change is as good as many
@@ -120,12 +121,12 @@ func (m *Management) run(ctx context.Context, name string) {
 	}); err != nil {
 		m.problem(err)
 	}
-	l, err := openLink(name)
+	l, err := netif.Open(name)
 	if err != nil {
 		m.problem(err)
 		return
 	}
-	defer l.close()
+	defer l.Close()
 	s := &session{Management: m, link: l, client: &dhcp{link: name, hostname: m.config.Hostname, timeout: m.config.firstWait}}
 	s.machine.jitter = func(d time.Duration) time.Duration { return d + rand.N(d/4) - d/8 }
 	for ctx.Err() == nil {

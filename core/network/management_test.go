@@ -13,10 +13,12 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"golang.org/x/net/ipv6"
 	"golang.org/x/sys/unix"
+
+	"github.com/ratchetos/ratchet/hw/nic/netlab"
 )
 
 func TestDHCP(t *testing.T) {
-	if !alone(t) {
+	if !netlab.Alone(t) {
 		return
 	}
 	l := newLab(t)
@@ -42,13 +44,13 @@ func TestDHCP(t *testing.T) {
 		t.Errorf("NTP servers %v", s.NTP)
 	}
 	// A second opinion from the kernel, and from the server's side.
-	if out := run(t, "ip -4 route show default"); !strings.Contains(out, "via 10.7.0.1 dev c0 proto dhcp") {
+	if out := netlab.Run(t, "ip -4 route show default"); !strings.Contains(out, "via 10.7.0.1 dev c0 proto dhcp") {
 		t.Errorf("default route: %s", out)
 	}
-	if out := run(t, "ip -4 addr show c0"); !strings.Contains(out, "10.7.0.50/24 brd 10.7.0.255") {
+	if out := netlab.Run(t, "ip -4 addr show c0"); !strings.Contains(out, "10.7.0.50/24 brd 10.7.0.255") {
 		t.Errorf("address: %s", out)
 	}
-	if out := run(t, "ip link show lo"); !strings.Contains(out, "LOWER_UP") {
+	if out := netlab.Run(t, "ip link show lo"); !strings.Contains(out, "LOWER_UP") {
 		t.Errorf("loopback: %s", out)
 	}
 	want := "# written by ratchet; changes are lost\nsearch lab.example\nnameserver 192.0.2.53\nnameserver 10.7.0.3\n"
@@ -62,7 +64,7 @@ func TestDHCP(t *testing.T) {
 }
 
 func TestRenewalAndNewAddress(t *testing.T) {
-	if !alone(t) {
+	if !netlab.Alone(t) {
 		return
 	}
 	l := newLab(t)
@@ -76,13 +78,13 @@ func TestRenewalAndNewAddress(t *testing.T) {
 	// The network is renumbered: the server refuses the old address and offers another.
 	server.set(func(s *dhcpServer) { s.address = "10.7.0.60" })
 	await(t, m, "the new address alone", func(s Status) bool { return has(s, "10.7.0.60/24") && !has(s, "10.7.0.50/24") })
-	if out := run(t, "ip -4 route show default"); strings.Count(out, "default") != 1 {
+	if out := netlab.Run(t, "ip -4 route show default"); strings.Count(out, "default") != 1 {
 		t.Errorf("default routes: %s", out)
 	}
 }
 
 func TestRebindsAndExpires(t *testing.T) {
-	if !alone(t) {
+	if !netlab.Alone(t) {
 		return
 	}
 	l := newLab(t)
@@ -103,26 +105,26 @@ func TestRebindsAndExpires(t *testing.T) {
 }
 
 func TestCarrier(t *testing.T) {
-	if !alone(t) {
+	if !netlab.Alone(t) {
 		return
 	}
 	l := newLab(t)
 	server := l.serveDHCP(&dhcpServer{address: "10.7.0.50", lease: time.Hour})
-	l.there("ip link set s0 down")
+	l.There("ip link set s0 down")
 	m := l.up(Config{})
 	await(t, m, "no carrier", func(s Status) bool { return strings.Contains(s.Problem, "no carrier") })
-	l.there("ip link set s0 up")
+	l.There("ip link set s0 up")
 	ready(t, m)
-	l.there("ip link set s0 down")
+	l.There("ip link set s0 down")
 	await(t, m, "no carrier", func(s Status) bool { return !s.Carrier && has(s, "10.7.0.50/24") })
 	// The cable is back, perhaps in another network: the lease is confirmed long before T1.
-	l.there("ip link set s0 up")
+	l.There("ip link set s0 up")
 	server.expect(t, "the lease being confirmed", isRenewal)
 	await(t, m, "carrier", func(s Status) bool { return s.Carrier && s.Lease.State == "bound" && s.Problem == "" })
 }
 
 func TestStatic(t *testing.T) {
-	if !alone(t) {
+	if !netlab.Alone(t) {
 		return
 	}
 	l := newLab(t)
@@ -133,19 +135,19 @@ func TestStatic(t *testing.T) {
 	})
 	ready(t, m)
 	await(t, m, "both addresses", func(s Status) bool { return has(s, "10.7.0.9/24") && has(s, "fd00:7::9/64") })
-	if out := run(t, "ip route show default") + run(t, "ip -6 route show default"); !strings.Contains(out, "via 10.7.0.1 dev c0") || !strings.Contains(out, "via fd00:7::1 dev c0") {
+	if out := netlab.Run(t, "ip route show default") + netlab.Run(t, "ip -6 route show default"); !strings.Contains(out, "via 10.7.0.1 dev c0") || !strings.Contains(out, "via fd00:7::1 dev c0") {
 		t.Errorf("default routes: %s", out)
 	}
 	// What somebody removes comes back.
-	run(t, "ip addr del 10.7.0.9/24 dev c0")
-	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(run(t, "ip -4 route show default"), "via 10.7.0.1"); {
+	netlab.Run(t, "ip addr del 10.7.0.9/24 dev c0")
+	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(netlab.Run(t, "ip -4 route show default"), "via 10.7.0.1"); {
 		if time.Now().After(deadline) {
 			t.Fatal("address and route did not come back")
 		}
 	}
-	run(t, "ip link set c0 down")
+	netlab.Run(t, "ip link set c0 down")
 	await(t, m, "the link up again", func(s Status) bool { return s.Carrier && has(s, "fd00:7::9/64") })
-	l.on(func() {
+	l.On(func() {
 		// A closed port that answers is a host that is reached.
 		if _, err := net.DialTimeout("tcp", "10.7.0.9:9", 5*time.Second); !errors.Is(err, unix.ECONNREFUSED) {
 			t.Errorf("connect from the server's side: %v", err)
@@ -154,13 +156,13 @@ func TestStatic(t *testing.T) {
 }
 
 func TestRouterAdvertisement(t *testing.T) {
-	if !alone(t) {
+	if !netlab.Alone(t) {
 		return
 	}
 	l := newLab(t)
 	m := l.up(Config{NoDHCP: true})
 	await(t, m, "carrier", func(s Status) bool { return s.Carrier })
-	l.on(func() { advertise(t) })
+	l.On(func() { advertise(t) })
 	ready(t, m)
 	await(t, m, "an address from the prefix", func(s Status) bool {
 		return len(s.Addresses) > 0 && netip.MustParsePrefix("2001:db8:7::/64").Contains(s.Addresses[0].Addr())
@@ -171,7 +173,7 @@ func TestRouterAdvertisement(t *testing.T) {
 func advertise(t *testing.T) {
 	t.Helper()
 	// Duplicate detection of the router's own address takes a second; the kernel says when it is over.
-	for deadline := time.Now().Add(10 * time.Second); strings.Contains(run(t, "ip -6 addr show dev s0"), "tentative"); {
+	for deadline := time.Now().Add(10 * time.Second); strings.Contains(netlab.Run(t, "ip -6 addr show dev s0"), "tentative"); {
 		if time.Now().After(deadline) {
 			t.Error("the router's address stays tentative")
 			return
@@ -200,7 +202,7 @@ func advertise(t *testing.T) {
 
 // A boot goes on without a network: Up gives the reason and something to ask.
 func TestNoNIC(t *testing.T) {
-	if !alone(t) {
+	if !netlab.Alone(t) {
 		return
 	}
 	for _, c := range []Config{{}, {NIC: "mac:02:00:00:00:00:77"}, {NIC: "eth0"}} {

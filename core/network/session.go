@@ -6,16 +6,18 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/ratchetos/ratchet/hw/nic/netif"
 )
 
 // session is the state of run: what was asked for, what was leased, what was applied.
 type session struct {
 	*Management
-	link    *link
+	link    *netif.Link
 	client  *dhcp
 	machine machine
 
-	was     observed
+	was     netif.State
 	applied applied
 	written string // what is in the resolver's file
 }
@@ -23,7 +25,7 @@ type session struct {
 // applied is what this package has put into the kernel.
 type applied struct {
 	lease  netip.Prefix // address of the lease, invalid when none
-	routes []route
+	routes []netif.Route
 }
 
 const (
@@ -35,36 +37,36 @@ const (
 
 // turn brings everything a step nearer to how it should be and says when to look again.
 func (s *session) turn(ctx context.Context) time.Duration {
-	now, err := s.link.observe()
+	now, err := s.link.Observe()
 	if err != nil {
 		s.problem(err)
 		return settle
 	}
 	defer func() { s.was = now }()
 	switch {
-	case !now.exists:
+	case !now.Exists:
 		s.problem(errors.New("the management NIC is gone"))
 		s.publish(now)
 		return idle
-	case !now.up:
+	case !now.Up:
 		s.applied = applied{} // the kernel has dropped the routes with the link
-		if err := errors.Join(s.link.acceptRA(), s.link.up()); err != nil {
+		if err := errors.Join(s.link.AcceptRA(), s.link.Up()); err != nil {
 			s.problem(err)
 			return settle
 		}
 		return settle // the change of state calls sooner
 	}
 	problem := s.static(now)
-	if s.was.exists && now.carrier && !s.was.carrier {
+	if s.was.Exists && now.Carrier && !s.was.Carrier {
 		s.machine.replugged(time.Now())
 	}
 	wait := idle
-	if !s.config.NoDHCP && now.carrier {
+	if !s.config.NoDHCP && now.Carrier {
 		next, err := s.lease(ctx, &now)
 		problem, wait = errors.Join(problem, err), min(wait, next)
 	}
 	problem = errors.Join(problem, s.resolver())
-	if problem == nil && !now.carrier {
+	if problem == nil && !now.Carrier {
 		problem = errors.New("no carrier: is a cable plugged in?")
 	}
 	s.problem(problem)
@@ -74,29 +76,29 @@ func (s *session) turn(ctx context.Context) time.Duration {
 
 // static applies what the configuration names; it runs on every turn, so that what somebody
 // removes comes back.
-func (s *session) static(now observed) error {
+func (s *session) static(now netif.State) error {
 	var errs []error
 	for _, a := range s.config.Addresses {
-		if !slices.Contains(now.addresses, a) {
-			errs = append(errs, s.link.addAddress(a))
+		if !slices.Contains(now.Addresses, a) {
+			errs = append(errs, s.link.AddAddress(a))
 		}
 	}
 	for _, g := range s.config.Gateway {
-		errs = append(errs, s.link.replaceRoute(defaultRoute(g), protocolStatic))
+		errs = append(errs, s.link.ReplaceRoute(defaultRoute(g), netif.ProtocolStatic))
 	}
 	return errors.Join(errs...)
 }
 
-func defaultRoute(via netip.Addr) route {
+func defaultRoute(via netip.Addr) netif.Route {
 	any4, any6 := netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 	if via.Is4() {
-		return route{any4, via}
+		return netif.Route{To: any4, Via: via}
 	}
-	return route{any6, via}
+	return netif.Route{To: any6, Via: via}
 }
 
 // lease does what the machine wants now and says when it wants something again.
-func (s *session) lease(ctx context.Context, now *observed) (time.Duration, error) {
+func (s *session) lease(ctx context.Context, now *netif.State) (time.Duration, error) {
 	for ctx.Err() == nil {
 		do, wait := s.machine.step(time.Now())
 		switch do {
@@ -123,7 +125,7 @@ func (s *session) lease(ctx context.Context, now *observed) (time.Duration, erro
 			if err := s.take(granted); err != nil {
 				return settle, err
 			}
-			*now, err = s.link.observe()
+			*now, err = s.link.Observe()
 			s.log.Info("lease", "address", granted.address, "server", granted.server, "for", s.machine.lease.duration)
 			if err != nil {
 				return settle, err
@@ -134,46 +136,46 @@ func (s *session) lease(ctx context.Context, now *observed) (time.Duration, erro
 }
 
 // keep puts the leased address back when it has gone.
-func (s *session) keep(now *observed) error {
-	if s.machine.phase == phaseInit || slices.Contains(now.addresses, s.machine.lease.address) {
+func (s *session) keep(now *netif.State) error {
+	if s.machine.phase == phaseInit || slices.Contains(now.Addresses, s.machine.lease.address) {
 		return nil
 	}
 	if err := s.take(s.machine.lease); err != nil {
 		return err
 	}
 	var err error
-	*now, err = s.link.observe()
+	*now, err = s.link.Observe()
 	return err
 }
 
 // take applies a lease; what the one before had and this one has not is removed afterwards, so
 // that a renewal never leaves the box without an address.
 func (s *session) take(l lease) error {
-	if err := s.link.addAddress(l.address); err != nil {
+	if err := s.link.AddAddress(l.address); err != nil {
 		return err
 	}
 	var errs []error
-	routes := slices.DeleteFunc(slices.Clone(l.defaults()), func(r route) bool {
-		return r.to.Bits() == 0 && slices.ContainsFunc(s.config.Gateway, netip.Addr.Is4) // the configuration's comes first
+	routes := slices.DeleteFunc(slices.Clone(l.defaults()), func(r netif.Route) bool {
+		return r.To.Bits() == 0 && slices.ContainsFunc(s.config.Gateway, netip.Addr.Is4) // the configuration's comes first
 	})
 	// A gateway outside of the leased network (a /32, as some clouds give) needs a way of its own.
 	for _, r := range routes {
-		if r.via.IsValid() && !l.address.Contains(r.via) {
-			errs = append(errs, s.link.replaceRoute(route{to: netip.PrefixFrom(r.via, r.via.BitLen())}, protocolDHCP))
+		if r.Via.IsValid() && !l.address.Contains(r.Via) {
+			errs = append(errs, s.link.ReplaceRoute(netif.Route{To: netip.PrefixFrom(r.Via, r.Via.BitLen())}, netif.ProtocolDHCP))
 		}
 	}
 	for _, r := range routes {
-		errs = append(errs, s.link.replaceRoute(r, protocolDHCP))
+		errs = append(errs, s.link.ReplaceRoute(r, netif.ProtocolDHCP))
 	}
 	old := s.applied
 	s.applied = applied{lease: l.address, routes: routes}
 	for _, r := range old.routes {
-		if !slices.Contains(routes, r) && !slices.ContainsFunc(routes, func(n route) bool { return n.to == r.to }) {
-			errs = append(errs, s.link.deleteRoute(r, protocolDHCP))
+		if !slices.Contains(routes, r) && !slices.ContainsFunc(routes, func(n netif.Route) bool { return n.To == r.To }) {
+			errs = append(errs, s.link.DeleteRoute(r, netif.ProtocolDHCP))
 		}
 	}
 	if old.lease.IsValid() && old.lease != l.address {
-		errs = append(errs, s.link.deleteAddress(old.lease))
+		errs = append(errs, s.link.DeleteAddress(old.lease))
 	}
 	return errors.Join(errs...)
 }
@@ -181,12 +183,12 @@ func (s *session) take(l lease) error {
 // drop gives the leased address up.
 func (s *session) drop() {
 	for _, r := range s.applied.routes {
-		if err := s.link.deleteRoute(r, protocolDHCP); err != nil {
+		if err := s.link.DeleteRoute(r, netif.ProtocolDHCP); err != nil {
 			s.log.Warn("give lease up", "err", err)
 		}
 	}
 	if s.applied.lease.IsValid() && !slices.Contains(s.config.Addresses, s.applied.lease) {
-		if err := s.link.deleteAddress(s.applied.lease); err != nil {
+		if err := s.link.DeleteAddress(s.applied.lease); err != nil {
 			s.log.Warn("give lease up", "err", err)
 		}
 	}
@@ -217,16 +219,16 @@ func (s *session) resolver() error {
 }
 
 // publish makes the state visible, and the network ready with its first address.
-func (s *session) publish(now observed) {
+func (s *session) publish(now netif.State) {
 	dns, search := s.servers()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := &s.status
-	st.Carrier, st.Addresses, st.DNS, st.Search = now.carrier, now.addresses, dns, search
+	st.Carrier, st.Addresses, st.DNS, st.Search = now.Carrier, now.Addresses, dns, search
 	st.Gateway = slices.Clone(s.config.Gateway)
 	for _, r := range s.applied.routes {
-		if r.to.Bits() == 0 && r.via.IsValid() {
-			st.Gateway = append(st.Gateway, r.via)
+		if r.To.Bits() == 0 && r.Via.IsValid() {
+			st.Gateway = append(st.Gateway, r.Via)
 		}
 	}
 	st.Lease, st.NTP = nil, nil
@@ -237,7 +239,7 @@ func (s *session) publish(now observed) {
 			*st.Lease = Lease{State: string(s.machine.phase), Address: l.address, Server: l.server, Expires: s.machine.since.Add(l.duration)}
 		}
 	}
-	if len(now.addresses) > 0 && now.carrier {
+	if len(now.Addresses) > 0 && now.Carrier {
 		select {
 		case <-s.ready:
 		default:

@@ -55,7 +55,7 @@ func (o Options) Build(ctx context.Context) (Manifest, error) {
 	policy := boot.Policy{
 		Version: o.Source.Version, Flavour: o.Flavour, TPM: "required",
 		Development: !o.Release, RecoveryKey: recovery, SecurityVersion: o.SecurityVersion,
-		Fault: o.Fault,
+		Fault: o.Fault, QuarantineNIC: o.QuarantineNIC,
 	}
 	if policy.Development {
 		policy.RecoveryWait = developmentWait

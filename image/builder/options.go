@@ -33,6 +33,10 @@ type Options struct {
 	// for good refuse what has a lower one.
 	SecurityVersion uint
 
+	// QuarantineNIC is the place ("pci:0000:00:03.0") of the one NIC that an isolated box keeps, and that the
+	// recovery console may fetch an update over; zero: none.
+	QuarantineNIC string
+
 	Release bool // not a development image: no recovery key inside, no self-provisioning
 	// Keys sign the image; zero: the development keys of KeyDir, which are made on first use.
 	Keys   keys.Ring

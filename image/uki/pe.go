@@ -103,7 +103,10 @@ func (f *File) readSections() error {
 			RawSize:        le.Uint32(h[16:]),
 			Offset:         le.Uint32(h[20:]),
 		}
-		if s.RawSize > 0 && uint64(s.Offset)+uint64(s.RawSize) > uint64(len(b)) {
+		if s.RawSize == 0 {
+			s.Offset = 0 // what stands there means nothing
+		}
+		if uint64(s.Offset)+uint64(s.RawSize) > uint64(len(b)) {
 			return fmt.Errorf("%w: section %s lies beyond the end of the file", ErrFormat, s.Name)
 		}
 		if uint64(s.VirtualAddress)+uint64(s.VirtualSize) > uint64(f.sizeOfImage) {

@@ -2,189 +2,121 @@ package dataplane
 
 import (
 	"fmt"
-	"net/netip"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/ratchetos/ratchet/core/plugin"
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
-	"github.com/ratchetos/ratchet/plugins/dataplane/link"
+	"github.com/ratchetos/ratchet/plugins/dataplane/balancer"
+	"github.com/ratchetos/ratchet/plugins/dataplane/group"
+	"github.com/ratchetos/ratchet/plugins/dataplane/lease"
+	"github.com/ratchetos/ratchet/plugins/dataplane/vni"
 )
 
 // Config is the section plugins.dataplane.
 type Config struct {
-	Links []LinkConfig `json:"links,omitempty" jsonschema:"description=NICs that this plugin takes into its own network namespace"`
+	Links  []LinkConfig  `json:"links,omitempty" jsonschema:"description=NICs that this plugin takes into its own network namespace"`
+	Agents *AgentsConfig `json:"agents,omitempty" jsonschema:"description=hosts that talk to this box; enrol them with ratchetctl dataplane agent enroll"`
+
+	Balancer *balancer.Config `json:"balancer,omitempty" jsonschema:"description=connections to virtual addresses go to backends with room for them"`
+	Groups   *group.Config    `json:"groups,omitempty" jsonschema:"description=this box keeps interface groups; needs agents"`
+	VNIs     *vni.Config      `json:"vnis,omitempty" jsonschema:"description=virtual network interfaces that move between instances on hosts; needs agents"`
+	Leases   *lease.Config    `json:"leases,omitempty" jsonschema:"description=this box leases producers of services to hosts; needs agents"`
 }
 
-// LinkConfig is one NIC and what it should look like inside the namespace.
-type LinkConfig struct {
-	NIC       string        `json:"nic" config:"required" jsonschema:"description=which NIC: mac:52:54:00:00:00:01 or pci:0000:00:04.0"`
-	Name      string        `json:"name,omitempty" jsonschema:"description=the link's name; the kernel's own when empty"`
-	MTU       uint32        `json:"mtu,omitempty" jsonschema:"description=bytes; the driver's own when 0"`
-	Addresses []string      `json:"addresses,omitempty" jsonschema:"description=with prefix length: 192.0.2.1/24 or 2001:db8::1/64"`
-	Routes    []RouteConfig `json:"routes,omitempty"`
+// AgentsConfig is how hosts reach the box.
+type AgentsConfig struct {
+	Listen string `json:"listen" config:"required" jsonschema:"description=address and port for TCP and UDP in the plugin's own network namespace: :7400 or 192.0.2.1:7400"`
 }
 
-// RouteConfig is one static route over the link.
-type RouteConfig struct {
-	To     string `json:"to" config:"required" jsonschema:"description=destination prefix or default"`
-	Via    string `json:"via,omitempty" jsonschema:"description=gateway; directly attached when empty"`
-	Metric uint32 `json:"metric,omitempty"`
+// desired is a valid section.
+type desired struct {
+	links  []configured
+	agents bool
+	// What is nil is not configured.
+	balancer *balancer.Desired
+	groups   *group.Desired
+	vnis     *vni.Desired
+	leases   *lease.Desired
 }
 
-// Limits of an MTU: RFC 791's least for IPv4, RFC 8200's for IPv6, and the largest the catalogue's NICs take.
-const (
-	minMTU   = 68
-	minMTUv6 = 1280
-	maxMTU   = 9216
-	maxLinks = 64
-	maxName  = 15 // IFNAMSIZ less the zero
-)
-
-// configured is one valid entry of links.
-type configured struct {
-	want     string // name of the Want, and where the entry stands
-	selector string
-	desired  link.Desired
+// shape says what only a new process can change: the NICs and which parts there are.
+func (d *desired) shape() string {
+	var b strings.Builder
+	for _, l := range d.links {
+		b.WriteString(l.selector + "\n")
+	}
+	fmt.Fprintln(&b, "agents", d.agents)
+	for _, m := range modules() {
+		fmt.Fprintln(&b, m.name, m.wanted(d))
+	}
+	return b.String()
 }
 
-// parse turns the section into desired links and lists everything that is wrong with it.
-func parse(section plugin.Section) ([]configured, plugin.Validation) {
+// wantPins is the name of the Want for the directory in which programs are pinned.
+const wantPins = "pins"
+
+// parse turns the section into what is desired and lists everything that is wrong with it.
+func parse(section plugin.Section) (*desired, plugin.Validation) {
 	var c Config
 	v := plugin.Decode(section, &c)
-	if len(c.Links) > maxLinks {
-		v.Errorf("links", "%d links: at most %d", len(c.Links), maxLinks)
-		return nil, v
+	d := &desired{links: parseLinks(&v, c.Links)}
+	if c.Agents != nil {
+		d.agents = true
+		parseListen(&v, c.Agents.Listen)
 	}
-	var all []configured
-	nics, names, addresses := map[string]string{}, map[string]string{}, map[netip.Addr]string{}
-	for i, lc := range c.Links {
-		at := fmt.Sprintf("links[%d]", i)
-		if lc.NIC != "" {
-			if first, taken := nics[lc.NIC]; taken {
-				v.Errorf(at+".nic", "NIC %s is already taken by %s", lc.NIC, first)
-			}
-			nics[lc.NIC] = at
-			v.Wants = append(v.Wants, &pluginpb.Want{Name: at, Kind: pluginpb.Kind_NIC, Selector: lc.NIC, Path: at + ".nic"})
-		}
-		if lc.Name != "" {
-			if first, taken := names[lc.Name]; taken {
-				v.Errorf(at+".name", "name %q is already used by %s", lc.Name, first)
-			}
-			names[lc.Name] = at
-			if why := badName(lc.Name); why != "" {
-				v.Errorf(at+".name", "name %q %s", lc.Name, why)
-			}
-		}
-		d := link.Desired{Name: lc.Name, MTU: lc.MTU}
-		parseAddresses(&v, at, lc, &d, addresses)
-		checkMTU(&v, at, lc, d)
-		parseRoutes(&v, at, lc, &d)
-		all = append(all, configured{want: at, selector: lc.NIC, desired: d})
+	d.balancer = parsePart(&v, "balancer", c.Balancer, balancer.Parse)
+	d.groups = parsePart(&v, "groups", c.Groups, group.Parse)
+	d.vnis = parsePart(&v, "vnis", c.VNIs, vni.Parse)
+	d.leases = parsePart(&v, "leases", c.Leases, lease.Parse)
+	if d.balancer != nil {
+		checkInterface(&v, c)
+		v.Wants = append(v.Wants, &pluginpb.Want{Name: wantPins, Kind: pluginpb.Kind_DIRECTORY, Selector: "bpf", Path: "balancer"})
 	}
-	return all, v
+	for _, m := range modules() {
+		if m.hosts && m.wanted(d) && !d.agents {
+			v.Errorf(m.name, "%s work through agents on hosts: set plugins.dataplane.agents.listen", m.name)
+		}
+	}
+	return d, v
 }
 
-func badName(name string) string {
-	if len(name) > maxName {
-		return fmt.Sprintf("is longer than %d bytes", maxName)
+// parsePart lets a part's own package read its section; nil when there is none.
+func parsePart[C, D any](v *plugin.Validation, at string, c *C, parse func(string, C, *plugin.Validation) D) *D {
+	if c == nil {
+		return nil
 	}
-	for _, r := range name {
-		if r == '/' || r == ':' || r <= ' ' || r > '~' {
-			return "holds a character the kernel refuses (space, slash, colon or not ASCII)"
-		}
-	}
-	if name == "." || name == ".." || name == "lo" {
-		return "is reserved"
-	}
-	return ""
+	d := parse(at, *c, v)
+	return &d
 }
 
-func checkMTU(v *plugin.Validation, at string, lc LinkConfig, d link.Desired) {
-	least := uint32(minMTU)
-	for _, a := range d.Addresses {
-		if a.Addr().Is6() {
-			least = minMTUv6
+// checkInterface holds the balancer to the links of this section.
+func checkInterface(v *plugin.Validation, c Config) {
+	names := make([]string, 0, len(c.Links))
+	for _, l := range c.Links {
+		if l.Name != "" {
+			names = append(names, l.Name)
 		}
 	}
-	if lc.MTU != 0 && (lc.MTU < least || lc.MTU > maxMTU) {
-		v.Errorf(at+".mtu", "mtu %d is outside %d to %d", lc.MTU, least, maxMTU)
+	if name := c.Balancer.Interface; name != "" && !slices.Contains(names, name) {
+		v.Errorf("balancer.interface", "there is no link %q; named links are: %s", name, strings.Join(names, ", "))
 	}
 }
 
-func parseAddresses(v *plugin.Validation, at string, lc LinkConfig, d *link.Desired, seen map[netip.Addr]string) {
-	for j, s := range lc.Addresses {
-		path := fmt.Sprintf("%s.addresses[%d]", at, j)
-		p, err := netip.ParsePrefix(s)
-		switch {
-		case err != nil:
-			v.Errorf(path, "address %q is not ADDRESS/PREFIX-LENGTH, as 192.0.2.1/24", s)
-			continue
-		case !p.Addr().IsValid() || p.Addr().IsUnspecified() || p.Addr().IsMulticast() || p.Addr().Is4In6():
-			v.Errorf(path, "address %s cannot be a link's own", p.Addr())
-			continue
-		}
-		if first, taken := seen[p.Addr()]; taken {
-			v.Errorf(path, "address %s is already used at %s", p.Addr(), first)
-		}
-		seen[p.Addr()] = path
-		d.Addresses = append(d.Addresses, p)
+func parseListen(v *plugin.Validation, listen string) {
+	if listen == "" {
+		return // reported as missing
 	}
-}
-
-func parseRoutes(v *plugin.Validation, at string, lc LinkConfig, d *link.Desired) {
-	for j, rc := range lc.Routes {
-		path := fmt.Sprintf("%s.routes[%d]", at, j)
-		r := link.Route{Metric: rc.Metric}
-		if rc.Via != "" {
-			via, err := netip.ParseAddr(rc.Via)
-			if err != nil {
-				v.Errorf(path+".via", "gateway %q is not an address", rc.Via)
-				continue
-			}
-			r.Via = via
-			if !onLink(via, d.Addresses) {
-				v.Errorf(path+".via", "gateway %s is not in the network of any address of this link", via)
-			}
-		}
-		switch to, err := netip.ParsePrefix(rc.To); {
-		case rc.To == "default" && r.Via.IsValid():
-			r.To = netip.PrefixFrom(unspecified(r.Via), 0)
-		case rc.To == "default":
-			v.Errorf(path+".to", "a default route needs via")
-			continue
-		case err != nil:
-			if rc.To != "" { // empty is reported as missing
-				v.Errorf(path+".to", "destination %q is not a prefix, as 198.51.100.0/24, or default", rc.To)
-			}
-			continue
-		case to != to.Masked():
-			v.Errorf(path+".to", "destination %s has host bits set; did you mean %s?", to, to.Masked())
-			continue
-		default:
-			r.To = to
-		}
-		if r.Via.IsValid() && r.Via.Is4() != r.To.Addr().Is4() {
-			v.Errorf(path, "destination %s and gateway %s are of different families", r.To, r.Via)
-			continue
-		}
-		d.Routes = append(d.Routes, r)
+	host, port, err := net.SplitHostPort(listen)
+	if err == nil && host != "" && net.ParseIP(host) == nil {
+		v.Errorf("agents.listen", "%q is not an address; write ADDRESS:PORT or :PORT", host)
+		return
 	}
-}
-
-func onLink(via netip.Addr, addresses []netip.Prefix) bool {
-	if via.IsLinkLocalUnicast() && via.Is6() {
-		return true
+	if n, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || n == 0 {
+		v.Errorf("agents.listen", "%q is not ADDRESS:PORT or :PORT, as :7400", listen)
+		return
 	}
-	for _, a := range addresses {
-		if a.Masked().Contains(via) {
-			return true
-		}
-	}
-	return false
-}
-
-func unspecified(like netip.Addr) netip.Addr {
-	if like.Is4() {
-		return netip.IPv4Unspecified()
-	}
-	return netip.IPv6Unspecified()
+	v.Wants = append(v.Wants, &pluginpb.Want{Name: wantAgents, Kind: pluginpb.Kind_LISTENER, Selector: "tcp:" + listen, Path: "agents.listen"})
 }

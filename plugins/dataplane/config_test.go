@@ -18,6 +18,12 @@ func TestValidate(t *testing.T) {
 			"routes":[{"to":"default","via":"192.0.2.254"},{"to":"198.51.100.0/24","metric":5}]}]}`, nil},
 		{"no nic", `{"links":[{"name":"a"}]}`, []string{"links[0].nic: "}},
 		{"unknown key", `{"links":[{"nic":"mac:1","adresses":[]}]}`, []string{"links[0].adresses: "}},
+		{"agents", `{"agents":{"listen":":7400"}}`, nil},
+		{"agents at an address", `{"agents":{"listen":"[2001:db8::1]:7400"}}`, nil},
+		{"agents nowhere", `{"agents":{}}`, []string{"agents.listen: "}},
+		{"agents by name", `{"agents":{"listen":"box-1:7400"}}`, []string{"agents.listen: \"box-1\" is not an address"}},
+		{"agents without a port", `{"agents":{"listen":"192.0.2.1"}}`, []string{"agents.listen: \"192.0.2.1\" is not ADDRESS:PORT"}},
+		{"agents on any port", `{"agents":{"listen":":0"}}`, []string{"agents.listen: "}},
 		{"one NIC twice", `{"links":[{"nic":"mac:1"},{"nic":"mac:1"}]}`, []string{"links[1].nic: NIC mac:1 is already taken by links[0]"}},
 		{
 			"names", `{"links":[{"nic":"mac:1","name":"a/b"},{"nic":"mac:2","name":"lo"},{"nic":"mac:3","name":"sixteen-letters!"},{"nic":"mac:4","name":"lo"}]}`,

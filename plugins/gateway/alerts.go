@@ -57,6 +57,9 @@ func alertsOf(v api.Volume) (list []alert) {
 		add(warning, fmt.Sprintf("has data that waits for its upload since %s", age(v.OldestDirtyMS)),
 			"the store is slower than the writes: look at volume_uploaded_bytes_total, at upload.bandwidth and at the network")
 	}
+	if v.LostReads > 0 {
+		add(degraded, "has damaged data on its disk that is not in the store", "reads of it fail; write it again, or restore it from elsewhere, and replace the disk; see ratchetctl plugin logs gateway")
+	}
 	if v.CorruptBlocks > 0 {
 		add(warning, fmt.Sprintf("found %d damaged blocks on its disk and fetched them again", v.CorruptBlocks), "the disk forgets what was written to it: replace it soon")
 	}

@@ -39,6 +39,7 @@ func commands() []command {
 		{&pluginpb.Method{Name: api.MethodHandover, Summary: "give the right to write to another identity"}, (*Feature).handover},
 		{&pluginpb.Method{Name: api.MethodShrink, Summary: "make one volume smaller"}, (*Feature).shrink},
 		{&pluginpb.Method{Name: api.MethodEvict, Summary: "forget local copies of what the store holds"}, (*Feature).evict},
+		{&pluginpb.Method{Name: api.MethodScrub, Summary: "read the local part of one volume through and check it"}, (*Feature).scrubVolume},
 		{&pluginpb.Method{Name: api.MethodRelease, Summary: "give the disk space of a volume back that is not configured"}, (*Feature).release},
 		{&pluginpb.Method{Name: api.MethodFlush, Summary: "upload what has been written and wait for it"}, (*Feature).flush},
 	}
@@ -50,6 +51,9 @@ func (f *Feature) Invoke(ctx context.Context, method string, request []byte) ([]
 		if c.method.GetName() != method {
 			continue
 		}
+		if !f.started() {
+			return nil, errors.New("the gateway has not started")
+		}
 		reply, err := c.run(f, ctx, request)
 		if err != nil {
 			return nil, err
@@ -57,6 +61,12 @@ func (f *Feature) Invoke(ctx context.Context, method string, request []byte) ([]
 		return json.Marshal(reply)
 	}
 	return nil, fmt.Errorf("method %q is not known", method)
+}
+
+func (f *Feature) started() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.session != nil
 }
 
 func decode(p []byte, into any) error {

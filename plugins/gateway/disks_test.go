@@ -138,8 +138,15 @@ func TestSeveralVolumesOnOneDisk(t *testing.T) {
 
 	// A configured volume that is deleted is closed at once, and its neighbour goes on.
 	c := b.export("one")
+	if _, err := invoke[api.ReleaseReply](t, f, api.MethodRelease, api.ReleaseRequest{Name: "one", Configured: true}); err == nil || !strings.Contains(err.Error(), "clients are connected") {
+		t.Errorf("a volume in use was deleted: %v", err)
+	}
+	if _, err := c.Read(0, 4096); err != nil {
+		t.Errorf("a volume that was not deleted: %v", err)
+	}
+	b.export("one").Abandon() // it is open to new clients again
 	for range 2 {
-		if _, err := invoke[api.ReleaseReply](t, f, api.MethodRelease, api.ReleaseRequest{Name: "one", Configured: true}); err != nil {
+		if _, err := invoke[api.ReleaseReply](t, f, api.MethodRelease, api.ReleaseRequest{Name: "one", Configured: true, Force: true}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -149,6 +156,41 @@ func TestSeveralVolumesOnOneDisk(t *testing.T) {
 	reads("two", 2)
 	if v, err := invoke[api.Volume](t, f, api.MethodShow, api.VolumeRequest{Name: "one"}); err != nil || v.State != "failed" || !strings.Contains(v.Message, "deleted") {
 		t.Errorf("the deleted volume: %+v, %v", v, err)
+	}
+}
+
+// TestDeleteInterrupted: the power fails after the space was given back and before the configuration was changed. The
+// volume is there again, with what was written in the last moment.
+func TestDeleteInterrupted(t *testing.T) {
+	b := newBox(t, t.TempDir())
+	f := b.start()
+	c := b.mustDial()
+	want := marker()
+	if err := c.Write(1<<20, want, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(15 * time.Second); ; time.Sleep(time.Millisecond) { // until the server has seen its end
+		r, err := invoke[api.ReleaseReply](t, f, api.MethodRelease, api.ReleaseRequest{Name: boxName, Configured: true})
+		if err == nil && r.Bytes > 0 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("release: %+v, %v", r, err)
+		}
+	}
+	if err := f.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	f = b.start()
+	until(t, f, "attached")
+	if got, err := b.mustDial().Read(1<<20, uint32(len(want))); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("after a delete that was interrupted: %v, same %t", err, bytes.Equal(got, want))
+	}
+	if v, err := invoke[api.Volume](t, f, api.MethodShow, api.VolumeRequest{Name: boxName}); err != nil || v.Misses == 0 {
+		t.Errorf("it did not come from the store: %+v, %v", v, err)
 	}
 }
 

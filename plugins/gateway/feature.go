@@ -24,6 +24,7 @@ type Feature struct {
 	disks     []*localDisk
 	faces     *faces
 	keeper    *attach.Keeper // who may attach, and who writes
+	scrubs    *scrubs
 	changed   chan struct{}
 	stop      context.CancelFunc
 	work      sync.WaitGroup
@@ -103,6 +104,9 @@ func (f *Feature) Start(start context.Context, s *plugin.Session) error {
 		return fmt.Errorf("read the tokens of the volumes: %w", err)
 	}
 	f.keeper = keeper
+	if f.scrubs, err = scrubsOf(start, s.Host, c.Volumes); err != nil {
+		s.Log.Warn("when volumes were scrubbed last is not known", "error", err)
+	}
 	f.session, f.stop, f.changed, f.faces = s, cancel, make(chan struct{}, 1), &faces{exported: c.Target.Exports}
 	err = f.runnersOf(c)
 	if err == nil {
@@ -142,14 +146,12 @@ func (f *Feature) runnersOf(c Config) error {
 		r := &runner{
 			name: vc.Name, config: vc, disk: disks[at], ring: handles[wantRing(vc.Name)],
 			dir: handles[wantStore(i)], pipelines: f.pipelines, faces: f.faces, keeper: f.keeper, log: f.session.Log, state: stateStarting, changed: f.poke,
+			scrubs: f.scrubs, scrubNow: make(chan scrubOrder, 1),
 		}
 		if r.disk.handle.File == nil {
 			return fmt.Errorf("core handed out no disk for volume %s", vc.Name)
 		}
-		var err error
-		if r.key, err = vc.Encryption.open(handles[wantKey(i)]); err != nil {
-			return fmt.Errorf("encryption key of volume %s: %w", vc.Name, err)
-		}
+		r.key, r.keyErr = vc.Encryption.open(handles[wantKey(i)])
 		f.runners = append(f.runners, r)
 	}
 	return nil

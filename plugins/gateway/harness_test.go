@@ -69,8 +69,9 @@ type box struct {
 	store    string
 	listener *net.UnixListener
 	ring     *os.File
-	tenants  int       // volumes on the disk; 0 is one
-	host     *fakeHost // nil for none
+	tenants  int               // volumes on the disk; 0 is one
+	host     *fakeHost         // nil for none
+	secrets  map[string]string // files that core hands out: path by want
 }
 
 // fakeHost is core's key-value space.
@@ -230,6 +231,13 @@ func (b *box) startWith(f *Feature) *Feature {
 			b.t.Fatal(err)
 		}
 		handles[wantStore(i)] = plugin.Handle{File: dir}
+	}
+	for want, path := range b.secrets {
+		file, err := os.Open(path)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		handles[want] = plugin.Handle{File: file, ID: path}
 	}
 	session := &plugin.Session{
 		Handles: handles,

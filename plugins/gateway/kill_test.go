@@ -99,8 +99,11 @@ func (w *writer) check(c *nbdtest.Client, i uint64) error {
 	return nil
 }
 
-// kills is made large by make soak SYSTEM=cached-volume.
-var kills = flag.Int("kills", 25, "times that TestKill kills a gateway")
+// make soak SYSTEM=cached-volume makes these large.
+var (
+	kills    = flag.Int("kills", 25, "times that TestKill kills a gateway")
+	killSeed = flag.Uint64("seed", 1, "of what TestKill writes and when it kills")
+)
 
 // TestKill kills a real gateway process under writers again and again, then loses its disk.
 func TestKill(t *testing.T) {
@@ -116,13 +119,13 @@ func TestKill(t *testing.T) {
 		w := &writer{box: b, first: i * each, n: each, acked: make([]uint64, each), sent: make([]uint64, each)}
 		all = append(all, w)
 		group.Go(func() {
-			if err := w.run(ctx, rand.New(rand.NewPCG(i, 3))); err != nil {
+			if err := w.run(ctx, rand.New(rand.NewPCG(*killSeed, i))); err != nil {
 				lost.Add(1)
 				t.Error(err)
 			}
 		})
 	}
-	r := rand.New(rand.NewPCG(1, 4))
+	r := rand.New(rand.NewPCG(*killSeed, writers))
 	var slowest time.Duration
 	for range *kills {
 		start := time.Now()

@@ -129,24 +129,27 @@ func (c TLSConfig) open(handles map[string]plugin.Handle) (*tls.Config, error) {
 	return conf, nil
 }
 
+// errNoKey means that a volume is to be encrypted and its key cannot be had.
+var errNoKey = errors.New("no encryption key")
+
 // open is the configured key, nil for none.
 func (c EncryptionConfig) open(h plugin.Handle) ([]byte, error) {
 	text := c.Key
 	if c.KeyFile != "" {
 		p, err := secret(h)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%w: key_file %s: %w", errNoKey, c.KeyFile, err)
 		}
 		text = string(p)
 	}
-	if text == "" {
+	if c == (EncryptionConfig{}) {
 		return nil, nil
 	}
-	key, err := parseKey(text)
-	if err != nil && c.KeyFile != "" {
-		err = fmt.Errorf("%s: %w", c.KeyFile, err)
+	key, err := parseKey(text) // of an empty file, too: it must not mean that nothing is encrypted
+	if err != nil {
+		return nil, fmt.Errorf("%w: key_file %s: %w", errNoKey, c.KeyFile, err)
 	}
-	return key, err
+	return key, nil
 }
 
 // secret reads a file that core handed out, from its start: the process before may have had the same descriptor.

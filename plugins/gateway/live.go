@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
-	"time"
 
 	"github.com/ratchetos/ratchet/core/plugin"
 )
@@ -50,41 +49,4 @@ func (r *runner) change(ctx context.Context, next VolumeConfig) error {
 	r.mu.Unlock()
 	r.changed()
 	return nil
-}
-
-const (
-	defaultScrubEvery = 7 * 24 * time.Hour
-	defaultScrubRate  = 16 << 20
-	// firstScrub comes soon after a start: a gateway that is restarted often is scrubbed all the same.
-	firstScrub = time.Hour
-)
-
-// scrub checks the volume's part of the disk again and again, after its neighbours and not beside them.
-func (r *runner) scrub(ctx context.Context, c ScrubConfig) {
-	every, rate := time.Duration(c.Every), int64(c.Rate)
-	if every == 0 {
-		every = defaultScrubEvery
-	}
-	if rate == 0 {
-		rate = defaultScrubRate
-	}
-	for wait := min(every, firstScrub); ; wait = every {
-		t := time.NewTimer(wait)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
-			return
-		}
-		v, _, _ := r.current()
-		if v == nil {
-			continue
-		}
-		r.disk.scrubbing.Lock()
-		err := v.Scrub(ctx, rate)
-		r.disk.scrubbing.Unlock()
-		if err != nil && ctx.Err() == nil {
-			r.log.Warn("scrub ended early", "volume", r.name, "error", err)
-		}
-	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ratchetos/ratchet/core/pipeline"
@@ -41,12 +42,17 @@ type runner struct {
 	ring      plugin.Handle // memory that outlives the process
 	dir       plugin.Handle // of a dir store
 	key       []byte        // of encryption, nil for none
+	keyErr    error         // why there is none though one is configured; only this volume is without
 	pipelines *pipeline.Scheduler
 	faces     *faces
 	keeper    *attach.Keeper
 	log       *slog.Logger
 	pace      pace
 	changed   func() // something worth reporting happened
+	scrubs    *scrubs
+	scrubNow  chan scrubOrder // has room for one
+	// scrubAsked counts the orders that are not carried out yet.
+	scrubAsked atomic.Int32
 
 	mu      sync.Mutex
 	state   string // before volume is set
@@ -77,7 +83,7 @@ func (r *runner) run(ctx context.Context) {
 }
 
 func hopeless(err error) bool {
-	for _, e := range []error{volume.ErrOtherVolume, remote.ErrSize, log.ErrMediaCorrupt, log.ErrTooNew, log.ErrOldFormat, log.ErrTooLarge, volume.ErrShrink, slice.ErrTooNew, slice.ErrDamaged, slice.ErrForeign, slice.ErrNoRoom, errRetired} {
+	for _, e := range []error{volume.ErrOtherVolume, remote.ErrSize, remote.ErrKey, errNoKey, log.ErrMediaCorrupt, log.ErrTooNew, log.ErrOldFormat, log.ErrTooLarge, volume.ErrShrink, slice.ErrTooNew, slice.ErrDamaged, slice.ErrForeign, slice.ErrNoRoom, errRetired} {
 		if errors.Is(err, e) {
 			return true
 		}
@@ -122,6 +128,9 @@ func (r *runner) open(ctx context.Context) error {
 }
 
 func (r *runner) bringUp(ctx context.Context) (*volume.Volume, error) {
+	if r.keyErr != nil {
+		return nil, r.keyErr
+	}
 	c := r.settings()
 	r.pace.set(c.Upload.Bandwidth)
 	d, err := r.disk.slice(r.name)

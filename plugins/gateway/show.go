@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"github.com/ratchetos/ratchet/plugins/gateway/remote"
 	"github.com/ratchetos/ratchet/plugins/gateway/volume"
 	"github.com/ratchetos/ratchet/plugins/internal/log"
+	"github.com/ratchetos/ratchet/plugins/internal/objstore"
 )
 
 // showEvery is how often figures are reported; changes of state are reported at once.
@@ -45,6 +47,9 @@ func (r *runner) show() api.Volume {
 	}
 	if r.err != nil {
 		out.Message = r.err.Error()
+		if do := remedy(r.err); do != "" {
+			out.Message += ": " + do
+		}
 	}
 	r.mu.Unlock()
 	if v == nil {
@@ -66,6 +71,11 @@ func (r *runner) show() api.Volume {
 	out.DurableSeq, out.UploadedSeq, out.Epoch = s.DurableSeq, s.UploadedSeq, s.Epoch
 	out.Hits, out.Misses, out.CorruptBlocks = s.Hits, s.Misses, s.Rotten
 	out.UploadedBytes, out.UploadBatches = s.Uploaded, s.Batches
+	out.LostReads = s.Lost
+	out.Scrub = api.Scrub{
+		Running: s.Scrub.Running || r.scrubAsked.Load() > 0, Done: uint64(s.Scrub.Done), Passes: s.Scrub.Passes, Bytes: uint64(s.Scrub.Bytes),
+		Repaired: s.Scrub.Repaired, Lost: s.Scrub.Lost, Last: r.scrubs.of(r.name),
+	}
 	return out
 }
 
@@ -73,19 +83,28 @@ func (r *runner) show() api.Volume {
 func explain(s volume.Status) string {
 	switch s.State {
 	case volume.Detached:
+		if errors.Is(s.Remote.Err, objstore.ErrRefused) {
+			return "the store refuses: writes and cached reads go on, uploads resume by themselves when that is put right"
+		}
 		return "the store does not answer: writes and cached reads go on, uploads resume by themselves"
 	case volume.Fenced:
 		return fmt.Sprintf("%v; groups %d to %d were not uploaded and stay on the disk. To start over from the store here, erase the disk: ratchetctl hw claim DISK --erase",
 			s.Err, s.UploadedSeq+1, s.DurableSeq)
 	case volume.Failed:
-		next := "see ratchetctl plugin logs gateway"
-		switch {
-		case errors.Is(s.Err, log.ErrPoisoned):
-			next = "check the disk, then ratchetctl plugin restart gateway"
-		case errors.Is(s.Err, log.ErrMediaCorrupt), errors.Is(s.Err, remote.ErrDiverged):
-			next = "keep the disk if what it holds matters; to start over from the store, erase it: ratchetctl hw claim DISK --erase"
-		}
-		return fmt.Sprintf("%v: %s", s.Err, next)
+		return fmt.Sprintf("%v: %s", s.Err, cmp.Or(remedy(s.Err), "see ratchetctl plugin logs gateway"))
+	}
+	return ""
+}
+
+// remedy is what to do about an error that does not pass by itself, "" where there is nothing to say.
+func remedy(err error) string {
+	switch {
+	case errors.Is(err, log.ErrPoisoned):
+		return "check the disk, then ratchetctl plugin restart gateway"
+	case errors.Is(err, log.ErrMediaCorrupt), errors.Is(err, remote.ErrDiverged):
+		return "keep the disk if what it holds matters; to start over from the store, erase it: ratchetctl hw claim DISK --erase"
+	case errors.Is(err, remote.ErrKey), errors.Is(err, errNoKey):
+		return "give the volume the key that it was made with (its encryption in the configuration), or put it into the file and  ratchetctl plugin restart gateway"
 	}
 	return ""
 }

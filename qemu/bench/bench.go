@@ -38,8 +38,21 @@ type area struct {
 
 // areas in the order they run: image leaves behind what boot needs.
 func areas() []area {
-	all := append([]area{{"image", (*session).image}, {"boot", (*session).boot}, {"core", (*session).core}}, gatewayAreas()...)
+	all := append([]area{{"image", (*session).image}, {"boot", (*session).boot}, {"core", (*session).core}, {"update", (*session).update}}, gatewayAreas()...)
 	return append(all, area{"pipeline", (*session).pipeline})
+}
+
+// Areas names every area and, before its parts, every group of areas.
+func Areas() (names []string) {
+	for _, a := range areas() {
+		group, _, _ := strings.Cut(a.name, "/")
+		for _, name := range []string{group, a.name} {
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
 }
 
 // choose returns the areas of a comma-separated list. A name without a slash stands for all areas below it as well.
@@ -48,15 +61,7 @@ func choose(list string) ([]area, error) {
 	if strings.TrimSpace(list) == "" {
 		return all, nil
 	}
-	var names []string
-	for _, a := range all {
-		group, _, _ := strings.Cut(a.name, "/")
-		for _, name := range []string{group, a.name} {
-			if !slices.Contains(names, name) {
-				names = append(names, name)
-			}
-		}
-	}
+	names := Areas()
 	wanted := make(map[string]bool)
 	for name := range strings.SplitSeq(list, ",") {
 		name = strings.TrimSpace(name)

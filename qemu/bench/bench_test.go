@@ -18,7 +18,7 @@ import (
 
 func TestChoose(t *testing.T) {
 	for _, c := range []struct{ list, want string }{
-		{"", "image boot core gateway/local gateway/sustained gateway/remote gateway/s3backer gateway/memory gateway/cut pipeline"},
+		{"", "image boot core update gateway/local gateway/sustained gateway/remote gateway/s3backer gateway/memory gateway/cut pipeline"},
 		{" gateway ", "gateway/local gateway/sustained gateway/remote gateway/s3backer gateway/memory gateway/cut"},
 		{"gateway/cut,image", "image gateway/cut"},
 		{"core", "core"},
@@ -224,5 +224,15 @@ func TestTail(t *testing.T) {
 	got := strings.Split(l.String(), "\n")
 	if len(got) != tailLines || got[0] != "line 5" || got[len(got)-1] != "line 24" {
 		t.Errorf("kept %d lines, %q to %q", len(got), got[0], got[len(got)-1])
+	}
+}
+
+func TestPerOperation(t *testing.T) {
+	out := "goos: linux\nBenchmarkSlot-2   \t      20\t  47771425 ns/op\t 548.75 MB/s\nPASS\n"
+	if ns, err := perOperation(out, "BenchmarkSlot"); ns != 47771425 || err != nil {
+		t.Errorf("%v, %v", ns, err)
+	}
+	if _, err := perOperation(out, "BenchmarkRaw"); err == nil {
+		t.Error("a benchmark that did not run has a time")
 	}
 }

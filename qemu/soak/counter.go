@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -16,6 +17,8 @@ const (
 	processes = 2
 	// apart are the seeds of two processes.
 	apart = 1_000_000
+	// engineLimit ends a process that hangs.
+	engineLimit = 2 * time.Hour
 )
 
 // secureCounter interrupts updates and attempts.
@@ -53,7 +56,7 @@ func engines(ctx context.Context, o Options) (tally, error) {
 			if i == 0 {
 				n += o.Interruptions % processes
 			}
-			parts[i], err = s.run(ctx, o, "engine", i, "TestSoak",
+			parts[i], err = s.run(ctx, o, "engine", i, engineLimit, "TestSoak",
 				"-interruptions", strconv.Itoa(n), "-seed", strconv.FormatUint(o.Seed+uint64(i)*apart, 10))
 			return err
 		})

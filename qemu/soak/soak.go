@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Options of a soak. The zero value is the whole of it.
@@ -22,10 +23,17 @@ type Options struct {
 	Machines int
 	// Seed of the first life; 1 if zero.
 	Seed uint64
+	// Budget is when nothing more is begun, from the start on; without bound if zero. What was begun ends by itself.
+	Budget time.Duration
 	// Dir keeps machines and logs; build/soak if empty.
 	Dir string
 	Out io.Writer
+
+	end time.Time // of the budget
 }
+
+// over reports whether the budget is used up.
+func (o *Options) over() bool { return !o.end.IsZero() && time.Now().After(o.end) }
 
 // ErrLost means that at least one interruption lost something.
 var ErrLost = errors.New("not everything came back after every interruption")
@@ -35,8 +43,9 @@ var systems = map[string]struct {
 	machines int
 	run      func(context.Context, Options) ([]tally, error)
 }{
-	"secure-counter": {24, secureCounter},
-	"cached-volume":  {30, cachedVolume},
+	"secure-counter":  {24, secureCounter},
+	"cached-volume":   {30, cachedVolume},
+	"interface-group": {0, interfaceGroup},
 }
 
 // Systems that can be soaked, by name.
@@ -71,6 +80,9 @@ func Run(ctx context.Context, o Options) error {
 	if o.Seed == 0 {
 		o.Seed = 1
 	}
+	if o.Budget > 0 {
+		o.end = time.Now().Add(o.Budget)
+	}
 	if o.Dir == "" {
 		o.Dir = filepath.Join("build", "soak")
 	}
@@ -83,13 +95,10 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	results, err := s.run(ctx, o)
-	if err != nil {
-		return err
-	}
 	for _, r := range results {
 		if r.lost > 0 {
-			return ErrLost
+			return errors.Join(ErrLost, err)
 		}
 	}
-	return nil
+	return err
 }

@@ -21,35 +21,45 @@ import (
 )
 
 // cachedVolume kills gateways, cuts the power of simulated disks, replays a recorded disk, and cuts a machine's power.
+// What goes wrong in one of them does not keep the others from being done.
 func cachedVolume(ctx context.Context, o Options) (results []tally, err error) {
+	var errs []error
 	if o.Interruptions > 0 {
 		for _, s := range []struct {
-			what, pkg, test string
-			args            []string
+			pkg string
+			slicing
 		}{
-			{"kill", "./plugins/gateway", "TestKill", []string{"-kills", strconv.Itoa(o.Interruptions)}},
-			{"power-cut", "./plugins/gateway/volume", "TestPowerCuts", []string{"-cuts", strconv.Itoa(max(o.Interruptions/5, 1)), "-seed", strconv.FormatUint(o.Seed, 10)}},
-			{"recorded-flush", "./qemu/logwrites", "TestEveryFlush", []string{"-ops", strconv.Itoa(max(o.Interruptions/4, 100)), "-step", "1", "-seed", strconv.FormatUint(o.Seed, 10)}},
+			{"./plugins/gateway", slicing{"kill", "TestKill", o.Interruptions, 500, flags("kills")}},
+			{"./plugins/gateway/volume", slicing{"power-cut", "TestPowerCuts", max(o.Interruptions/5, 1), 250, flags("cuts")}},
+			{"./qemu/logwrites", slicing{"recorded-flush", "TestEveryFlush", max(o.Interruptions/4, 600), 625, flags("ops", "-step", "1")}},
 		} {
 			suite, err := compile(ctx, o, s.pkg)
 			if err != nil {
 				return results, err
 			}
-			t, err := suite.run(ctx, o, s.what, 0, s.test, s.args...)
-			if err != nil {
+			t, err := suite.sliced(ctx, o, s.slicing)
+			if ctx.Err() != nil {
 				return results, err
 			}
+			errs = append(errs, err)
 			results = append(results, t)
 			fmt.Fprintln(o.Out, t)
 		}
 	}
 	if o.Machines > 0 {
 		t := tally{system: o.System, what: "machine"}
-		err = volumeLife(ctx, o, &t)
+		errs = append(errs, volumeLife(ctx, o, &t))
 		results = append(results, t)
 		fmt.Fprintln(o.Out, t)
 	}
-	return results, err
+	return results, errors.Join(errs...)
+}
+
+// flags tells a test how much to do, with which seed.
+func flags(name string, more ...string) func(int, uint64) []string {
+	return func(n int, seed uint64) []string {
+		return append([]string{"-" + name, strconv.Itoa(n), "-seed", strconv.FormatUint(seed, 10)}, more...)
+	}
 }
 
 // Of the soaked machine. The data disk is small, so that its log goes round between two cuts.
@@ -121,7 +131,7 @@ func volumeLife(ctx context.Context, o Options, t *tally) (err error) {
 				fmt.Fprintf(o.Out, "  cut %d: %v\n", cut, err)
 			}
 		}
-		if err != nil || cut == o.Machines {
+		if err != nil || cut == o.Machines || o.over() {
 			return errors.Join(err, m.end())
 		}
 		found, seed = now, r.Uint64()

@@ -15,6 +15,7 @@ import (
 func TestSystemCachedVolume(t *testing.T) {
 	t.Run("plugin killed", pluginKilled)
 	t.Run("administration", volumeAdmin)
+	t.Run("sealed", sealedVolume)
 	t.Run("targets", targets)
 	t.Run("filesystems", filesystems)
 	v := newVolumeSuite(t, "cached-volume")

@@ -26,7 +26,7 @@ var built = struct {
 
 // workspace is a test's folder in build/systems, empty, with the image in it. It stays after the test, without its disks
 // when the test passed: the machines' consoles are what a failure is understood from.
-func workspace(t *testing.T, name, flavour string) (dir, image string) {
+func workspace(t testing.TB, name, flavour string) (dir, image string) {
 	t.Helper()
 	out := filepath.Join(tree, "build", "image", flavour)
 	dir, err := filepath.Abs(filepath.Join(tree, "build", "systems", name))
@@ -81,7 +81,7 @@ func certificate(t *testing.T) []byte {
 	return cert
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -89,7 +89,7 @@ func must(t *testing.T, err error) {
 }
 
 // within bounds a step.
-func within(t *testing.T, d time.Duration) context.Context {
+func within(t testing.TB, d time.Duration) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	t.Cleanup(cancel)
@@ -97,7 +97,7 @@ func within(t *testing.T, d time.Duration) context.Context {
 }
 
 // await asks until what it is told is what it waits for. It is for state that tells nobody when it changes.
-func await(t *testing.T, limit time.Duration, what string, check func() (now string, ok bool)) {
+func await(t testing.TB, limit time.Duration, what string, check func() (now string, ok bool)) {
 	t.Helper()
 	ctx := within(t, limit)
 	tick := time.NewTicker(100 * time.Millisecond)
@@ -115,7 +115,7 @@ func await(t *testing.T, limit time.Duration, what string, check func() (now str
 	}
 }
 
-func decode[T any](t *testing.T, text []byte) (v T) {
+func decode[T any](t testing.TB, text []byte) (v T) {
 	t.Helper()
 	if err := json.Unmarshal(text, &v); err != nil {
 		t.Fatalf("parse %s: %v", text, err)

@@ -19,10 +19,10 @@ const (
 // machine is a powered-on box under test.
 type machine struct {
 	*box.Box
-	t *testing.T
+	t testing.TB
 }
 
-func boot(t *testing.T, o box.Options) *machine {
+func boot(t testing.TB, o box.Options) *machine {
 	t.Helper()
 	if o.Limit == 0 {
 		o.Limit = 12 * time.Minute
@@ -160,7 +160,7 @@ func (m *machine) counts(want, expected, open string) {
 }
 
 // run runs a tool on the host.
-func tool(t *testing.T, env []string, name string, args ...string) string {
+func tool(t testing.TB, env []string, name string, args ...string) string {
 	t.Helper()
 	out, err := command(within(t, stepLimit), env, name, args...).CombinedOutput()
 	if err != nil {

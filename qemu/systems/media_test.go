@@ -5,9 +5,13 @@ import (
 	"crypto/sha256"
 	"errors"
 	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/ratchetos/ratchet/boot/esp"
@@ -75,37 +79,65 @@ plugins:
 	seen(t, "one NIC for the management network and the dataplane: refused, with both places; nothing counted")
 }
 
-// fatStick: somebody asks for the recovery console and has the image of an update bundle written, which lies on a
-// stick with a FAT file system, as it is copied there on any computer.
-func (s *counterSuite) fatStick(t *testing.T) {
-	dir := s.machine("fat-stick")
-	bundle := variant(t, dir, s.image, "9.5", 0, "")
+// managementPlace is where QEMU puts the first NIC of a machine with three disks of which none shares a controller.
+const managementPlace = "pci:0000:00:04.0"
+
+// reflash: somebody asks for the recovery console and has the image of an update bundle written: from a stick with a
+// FAT file system, as it is copied there on any computer, and from a web server over the NIC that the image's policy
+// leaves for that.
+func (s *counterSuite) reflash(t *testing.T) {
+	dir := s.machine("reflash")
+	image := filepath.Join(dir, "image-9.5")
+	bundle, err := box.Variant(within(t, bootLimit), s.image, builder.Options{
+		Flavour: "full", Out: image, Version: "9.5", QuarantineNIC: managementPlace,
+	})
+	must(t, err)
+	// A variant is only an image; its ratchetctl is that of the image it was made from.
+	must(t, os.Link(filepath.Join(s.image, builder.ApplianceFile), filepath.Join(image, builder.ApplianceFile)))
 	stick := filepath.Join(dir, "stick.img")
 	must(t, box.Sparse(stick, 128<<20))
 	tool(t, nil, "mkfs.fat", "-F", "32", "-n", "RESCUE", stick)
 	tool(t, nil, "mcopy", "-i", stick, bundle, "::/ratchet-9.5.bundle")
+	var asked atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		http.ServeFile(w, r, bundle)
+	}))
+	defer server.Close()
 
 	o := s.options(t, dir)
-	o.UEFI, o.Memory = true, "1536M"
+	o.Image, o.UEFI, o.Memory = image, true, "1536M"
 	o.Disks = append(o.Disks, vm.Disk{Path: stick, Model: "usb", Serial: "stick"})
 	m := boot(t, o)
 	m.released("provisioned")
 	m.login()
 	m.ctl("recovery", "enter", "--reboot")
-	_, err := m.Expect(within(t, bootLimit), `Recovery console: it was asked for before the restart`)
+	_, err = m.Expect(within(t, bootLimit), `Recovery console: it was asked for before the restart`)
 	must(t, err)
-	_, err = m.ExpectLine(within(t, stepLimit), `device +serial:stick RELEASED ok`) // usb-storage takes its time
+	_, err = m.ExpectLine(within(t, stepLimit), `device +serial:stick (RELEASED|QUARANTINED)`) // usb-storage takes its time, sometimes more than provisioning
 	must(t, err)
-	m.answers(`recovery> `, "reflash B")
-	done, err := m.ExpectLine(within(t, bootLimit), `slot B holds image .*|not done: .*`)
-	must(t, err)
-	if !strings.Contains(done.Text, "image 9.5 from /dev/") || !strings.Contains(done.Text, "ratchet-9.5.bundle") {
-		t.Fatal(done.Text)
+	reflash := func(from string) string {
+		m.answers(`recovery> `, strings.TrimSpace("reflash B "+from))
+		done, err := m.ExpectLine(within(t, bootLimit), `slot B holds image .*|not done: .*`)
+		must(t, err)
+		return done.Text
 	}
+	done := reflash("")
+	if !strings.Contains(done, "image 9.5 from /dev/") || !strings.Contains(done, "ratchet-9.5.bundle") {
+		t.Fatal(done)
+	}
+	seen(t, "update bundle on a FAT stick, in the recovery console: %s", done)
+	// The machine that runs QEMU is 10.0.2.2 to its guests.
+	_, port, err := net.SplitHostPort(server.Listener.Addr().String())
+	must(t, err)
+	done = reflash("http://10.0.2.2:" + port + "/update.bundle")
+	if !strings.Contains(done, "image 9.5 from http://10.0.2.2") || asked.Load() != 1 {
+		t.Fatalf("%s; the server was asked %d times", done, asked.Load())
+	}
+	seen(t, "update bundle over the quarantine NIC, in the recovery console: %s", done)
 	m.answers(`recovery> `, "continue")
 	m.released("closing")
-	s.slotHolds(t, dir, disk.ESPB, filepath.Join(dir, "image-9.5", builder.SignedFile))
-	seen(t, "update bundle on a FAT stick, in the recovery console: %s", done.Text)
+	s.slotHolds(t, dir, disk.ESPB, filepath.Join(image, builder.SignedFile))
 	m.off()
 }
 

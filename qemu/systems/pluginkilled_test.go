@@ -90,17 +90,29 @@ func (w *workstation) restarted(t *testing.T, other *qemuIO) {
 
 func startWorkstation(t *testing.T, ratchet string) *workstation {
 	t.Helper()
+	dir := workstationDir(t)
+	return startWorkstationIn(t, ratchet, dir, fmt.Sprintf(workstationConfig, dir))
+}
+
+func workstationDir(t *testing.T) string {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "ratchet") //nolint:usetesting // sockets need short paths
 	must(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	must(t, os.Chmod(dir, 0o755)) // a plugin runs as a user of its own, also here
+	return dir
+}
+
+// startWorkstationIn has a disk and a store in dir, and waits for the volume demo.
+func startWorkstationIn(t *testing.T, ratchet, dir, configuration string) *workstation {
+	t.Helper()
 	must(t, os.Mkdir(filepath.Join(dir, "store"), 0o755))
 	disk, err := os.Create(filepath.Join(dir, "disk"))
 	must(t, err)
 	must(t, disk.Truncate(256<<20))
 	must(t, disk.Close())
 	config := filepath.Join(dir, "ratchet.yaml")
-	must(t, os.WriteFile(config, fmt.Appendf(nil, workstationConfig, dir), 0o600))
+	must(t, os.WriteFile(config, []byte(configuration), 0o600))
 
 	w := &workstation{t, dir, ratchet}
 	cmd := command(t.Context(), nil, ratchet, "core", "--config", config, "--state", filepath.Join(dir, "state"), "--run", filepath.Join(dir, "run"))

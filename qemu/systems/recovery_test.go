@@ -36,7 +36,7 @@ func (s *counterSuite) recovery(t *testing.T) {
 		s.factoryReset(t, dir, key)
 	})
 	t.Run("stick", func(t *testing.T) { s.rescueStick(t) })
-	t.Run("FAT stick", func(t *testing.T) { s.fatStick(t) })
+	t.Run("reflash", func(t *testing.T) { s.reflash(t) })
 }
 
 // answers waits for a text on the console and types a line.

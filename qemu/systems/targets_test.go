@@ -67,6 +67,7 @@ func targets(t *testing.T) {
 	s.oneWriter(t)
 	s.copies(t)
 	s.killed(t)
+	s.stalled(t)
 	s.companionKilled(t)
 	s.resized(t)
 	s.fabric(t)
@@ -315,6 +316,39 @@ func (s *targetSuite) killed(t *testing.T) {
 		t.Errorf("the kernel noticed a planned restart:\n%s", log)
 	}
 	seen(t, "planned restart under iSCSI writes: %d ms", took.Milliseconds())
+}
+
+// stalled: the gateway takes longer to answer than the kernel waits (nbdlink.RequestTimeout), because what is read is only
+// in a store that is away. The kernel gives the connection up and asks again on the next; nothing fails, not even what was
+// written on that connection meanwhile.
+func (s *targetSuite) stalled(t *testing.T) {
+	if testing.Short() {
+		return // it takes what the kernel waits
+	}
+	client := openQemuIO(t, s.options("open"))
+	client.does("write -P 12 44M 1M", "wrote 1048576/1048576")
+	client.does("flush", "")
+	s.m.ctl("volume", "flush", "open")
+	s.m.ctl("volume", "evict", "open")
+	lost := func() int { return strings.Count(s.m.asks("plugin", "logs", "target"), "no connection to the gateway") }
+	before, start := lost(), time.Now()
+	s.s3.Stop()
+	client.does("aio_read -P 12 44M 1M", "")
+	client.does("aio_write -P 13 52M 1M", "")
+	await(t, stepLimit, "the kernel to give the connection up", func() (string, bool) {
+		now := lost()
+		return fmt.Sprint(now, " lost connections"), now > before
+	})
+	took := time.Since(start)
+	var err error
+	s.s3, err = s3server.Start(t.Context(), s3server.Options{
+		Dir: filepath.Join(s.dir, "s3"), Address: s.s3.Address, Bucket: s.s3.Bucket, AccessKey: s.s3.AccessKey, SecretKey: s.s3.SecretKey,
+	})
+	must(t, err)
+	client.does("aio_flush", "")
+	client.does("read -P 12 44M 1M", "read 1048576/1048576")
+	client.does("read -P 13 52M 1M", "read 1048576/1048576")
+	seen(t, "gateway stalled by its store for %d s under iSCSI, longer than the kernel waits: no request failed", int(took.Seconds()))
 }
 
 // companionKilled: nobody notices when the process dies that has set everything up.

@@ -10,6 +10,7 @@ import (
 const (
 	qmpFD = 3
 	tpmFD = 4
+	tapFD = 5 // the first one
 )
 
 // launch is what the command line depends on besides the configuration.
@@ -82,11 +83,14 @@ func (c Config) args(l launch) []string {
 	for i, d := range c.Disks {
 		a = append(a, d.args(i)...)
 	}
-	users := 0
+	users, taps := 0, 0
 	for i, n := range c.NICs {
-		a = append(a, n.args(i, users)...)
-		if _, ok := n.Net.(User); ok {
+		a = append(a, n.args(i, users, taps)...)
+		switch n.Net.(type) {
+		case User:
 			users++
+		case Tap:
+			taps++
 		}
 	}
 	if c.TPM != nil {
@@ -119,8 +123,8 @@ func (d Disk) args(i int) []string {
 	return append(a, "-device", device)
 }
 
-// args of the NIC in position i; users counts the User networks before it.
-func (n NIC) args(i, users int) []string {
+// args of the NIC in position i; users and taps count the networks of these kinds before it.
+func (n NIC) args(i, users, taps int) []string {
 	device := fmt.Sprintf("%s,id=nic%d,mac=%s", nicDevices[n.Model], i, n.MAC)
 	// Option ROMs only slow the firmware down: nothing here boots from the network.
 	device += ",romfile="
@@ -136,6 +140,8 @@ func (n NIC) args(i, users int) []string {
 		}
 	case Hub:
 		netdev = fmt.Sprintf("hubport,id=net%d,hubid=%d", i, f.N)
+	case Tap:
+		netdev = fmt.Sprintf("tap,id=net%d,fd=%d", i, tapFD+taps)
 	default:
 		return []string{"-device", device}
 	}

@@ -2,6 +2,7 @@ package vm
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -62,6 +63,8 @@ func parseMachine(t *testing.T, text string) Config {
 					}
 				}
 				n.Net = u
+			case "tap":
+				n.Net = Tap{File: os.Stdin}
 			case "hub":
 				n.Net = Hub{N: int(f[3][0] - '0')}
 			}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -82,11 +83,11 @@ type NIC struct {
 	Model string
 	// MAC is 52:54:00:52:00:NN by position if empty.
 	MAC string
-	// Net says what the NIC is plugged into: User, Hub or None (also if nil).
+	// Net says what the NIC is plugged into: User, Hub, Tap or None (also if nil).
 	Net Net
 }
 
-// Net is User, Hub or None.
+// Net is User, Hub, Tap or None.
 type Net interface{ network() }
 
 // User is a network of its own behind address translation in QEMU: DHCP, DNS, the host at .2, no privileges.
@@ -109,11 +110,19 @@ type Forward struct {
 // numbers are different segments.
 type Hub struct{ N int }
 
+// Tap plugs the NIC into a tap device of the host, wherever that is: the device belongs to the namespace in which it was
+// made, QEMU only gets its descriptor and needs no privileges.
+type Tap struct {
+	// File is /dev/net/tun after TUNSETIFF, without IFF_VNET_HDR. It is duplicated for QEMU; the caller closes it.
+	File *os.File
+}
+
 // None leaves the NIC without a cable.
 type None struct{}
 
 func (User) network() {}
 func (Hub) network()  {}
+func (Tap) network()  {}
 func (None) network() {}
 
 // withDefaults fills in what was left empty. It does not change the caller's slices.
@@ -187,6 +196,9 @@ func (c Config) check() error {
 		}
 		if mac, err := net.ParseMAC(n.MAC); err != nil || len(mac) != 6 {
 			return fmt.Errorf("NIC %d: %q is not a MAC address", i, n.MAC)
+		}
+		if tap, ok := n.Net.(Tap); ok && tap.File == nil {
+			return fmt.Errorf("NIC %d: a tap without its file", i)
 		}
 		user, _ := n.Net.(User)
 		for _, f := range user.Forwards {

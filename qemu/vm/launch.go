@@ -40,7 +40,7 @@ func (v *VM) launch(ctx context.Context, c Config, accel Accel) (err error) {
 
 	cmd := exec.Command(bin, c.args(l)...)
 	cmd.Stdout, cmd.Stderr = v.console, messages
-	conn, err := v.run(cmd, c.TPM, messages)
+	conn, err := v.run(cmd, c, messages)
 	if err != nil {
 		v.discard()
 		return err
@@ -89,13 +89,18 @@ func (v *VM) logs(dir string) (messages, console *os.File, err error) {
 }
 
 // run starts swtpm and QEMU with the sockets between them and us.
-func (v *VM) run(cmd *exec.Cmd, tpm *TPM, messages *os.File) (conn net.Conn, err error) {
+func (v *VM) run(cmd *exec.Cmd, c Config, messages *os.File) (conn net.Conn, err error) {
 	ours, theirs, err := socketPair()
 	if err != nil {
 		return nil, err
 	}
 	defer theirs.Close()
-	cmd.ExtraFiles = []*os.File{qmpFD - 3: theirs}
+	cmd.ExtraFiles = []*os.File{qmpFD - 3: theirs, tpmFD - 3: nil}
+	for _, n := range c.NICs {
+		if tap, ok := n.Net.(Tap); ok {
+			cmd.ExtraFiles = append(cmd.ExtraFiles, tap.File) // numbers from tapFD on
+		}
+	}
 	stdin, input, err := os.Pipe()
 	if err != nil {
 		ours.Close()
@@ -104,7 +109,7 @@ func (v *VM) run(cmd *exec.Cmd, tpm *TPM, messages *os.File) (conn net.Conn, err
 	defer stdin.Close()
 	cmd.Stdin, v.input = stdin, input
 	v.files = append(v.files, input)
-	if tpm != nil {
+	if tpm := c.TPM; tpm != nil {
 		machine, chip, err := tpm.wires()
 		if err != nil {
 			ours.Close()
@@ -112,7 +117,7 @@ func (v *VM) run(cmd *exec.Cmd, tpm *TPM, messages *os.File) (conn net.Conn, err
 		}
 		defer machine.Close()
 		defer chip.Close()
-		cmd.ExtraFiles = append(cmd.ExtraFiles, machine) // number tpmFD
+		cmd.ExtraFiles[tpmFD-3] = machine
 		if v.tpm, err = tpm.plug(chip, messages); err != nil {
 			ours.Close()
 			return nil, err

@@ -43,7 +43,7 @@ func Files(features []plugin.Feature, extra ...func(*ctl.App) *cobra.Command) (m
 		return nil, err
 	}
 	files[schemaFile] = schema
-	if files[configPage], err = configReference(schema); err != nil {
+	if files[configPage], err = Keys(configHead, schema); err != nil {
 		return nil, err
 	}
 	root := app.Command(extra...)
@@ -147,16 +147,17 @@ func leftOver(root string, files map[string][]byte) ([]string, error) {
 	return old, nil
 }
 
-// configReference writes the schema as a table for people, one row a key.
-func configReference(schema []byte) ([]byte, error) {
+const configHead = "# Configuration keys\n\nGenerated from the schema (`ratchetctl config schema`) by `make generate`. " +
+	"How the document is read: [explanation](../explanation/configuration.md).\n"
+
+// Keys writes a schema as a page for people: head, and a table with one row a key.
+func Keys(head string, schema []byte) ([]byte, error) {
 	var root node
 	if err := json.Unmarshal(schema, &root); err != nil {
 		return nil, fmt.Errorf("read schema: %w", err)
 	}
 	var b bytes.Buffer
-	b.WriteString("# Configuration keys\n\nGenerated from the schema (`ratchetctl config schema`) by `make generate`. " +
-		"How the document is read: [explanation](../explanation/configuration.md).\n\n" +
-		"| key | type | default | meaning |\n|---|---|---|---|\n")
+	b.WriteString(head + "\n| key | type | default | meaning |\n|---|---|---|---|\n")
 	root.rows(&b, "")
 	return b.Bytes(), nil
 }

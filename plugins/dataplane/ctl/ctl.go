@@ -9,6 +9,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ratchetos/ratchet/plugins/dataplane/api"
+	"github.com/ratchetos/ratchet/plugins/dataplane/ctl/live"
+	group "github.com/ratchetos/ratchet/plugins/dataplane/group/ctl"
+	lease "github.com/ratchetos/ratchet/plugins/dataplane/lease/ctl"
+	vni "github.com/ratchetos/ratchet/plugins/dataplane/vni/ctl"
 )
 
 // App is what ratchetctl offers to a plugin's commands.
@@ -19,21 +23,30 @@ type App interface {
 	Print(value any, columns []string, rows [][]string) error
 }
 
+const plugin = "dataplane"
+
 // Command is `ratchetctl dataplane`.
 func Command(app App) *cobra.Command {
-	c := &cobra.Command{Use: "dataplane", Short: "NICs, addresses and routes of the dataplane"}
-	c.AddCommand(&cobra.Command{
-		Use: "links", Short: "List links with carrier, addresses and counters", Args: cobra.NoArgs,
-		Example: "  ratchetctl dataplane links\n  ratchetctl dataplane links -o json",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			var reply api.LinksReply
-			if err := app.Invoke(cmd.Context(), "dataplane", api.MethodLinks, struct{}{}, &reply); err != nil {
-				return err
-			}
-			return app.Print(reply, []string{"LINK", "NIC", "CARRIER", "MTU", "ADDRESSES", "RX", "TX", "PROBLEM"}, rows(reply))
-		},
-	})
+	c := &cobra.Command{Use: "dataplane", Short: "NICs apart from the management network, balancer, interface groups, leases"}
+	c.AddCommand(links(app), agent(app), probe(app))
+	c.AddCommand(group.Command(app)...)
+	c.AddCommand(vni.Command(app)...)
+	c.AddCommand(lease.Command(app)...)
 	return c
+}
+
+func links(app App) *cobra.Command {
+	c := &cobra.Command{
+		Use: "links", Short: "List links with carrier, addresses and counters", Args: cobra.NoArgs,
+		Example: "  ratchetctl dataplane links\n  ratchetctl dataplane links -w\n  ratchetctl dataplane links -o json",
+	}
+	return live.Command(c, func(cmd *cobra.Command) error {
+		var reply api.LinksReply
+		if err := app.Invoke(cmd.Context(), plugin, api.MethodLinks, struct{}{}, &reply); err != nil {
+			return err
+		}
+		return app.Print(reply, []string{"LINK", "NIC", "CARRIER", "MTU", "ADDRESSES", "RX", "TX", "PROBLEM"}, rows(reply))
+	})
 }
 
 func rows(reply api.LinksReply) [][]string {

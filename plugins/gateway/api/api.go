@@ -1,6 +1,8 @@
 // Package api holds the requests and replies of the gateway's own management calls (core's Invoke), as JSON.
 package api
 
+import "time"
+
 // Methods of the gateway.
 const (
 	MethodList    = "volumes.list"    // request empty, reply ListReply
@@ -10,6 +12,7 @@ const (
 	MethodFlush   = "volumes.flush"   // request FlushRequest, reply Volume: returns when everything written before is uploaded
 	MethodEvict   = "volumes.evict"   // request EvictRequest, reply EvictReply
 	MethodShrink  = "volumes.shrink"  // request ShrinkRequest, reply Volume: what is behind the new size is lost
+	MethodScrub   = "volumes.scrub"   // request ScrubRequest, reply Volume as it was when the pass was asked for: it begins in the background
 	MethodRelease = "volumes.release" // request ReleaseRequest, reply ReleaseReply: gives the disk space of a volume back
 )
 
@@ -38,17 +41,40 @@ type ShrinkRequest struct {
 	Size uint64 `json:"size"` // in bytes, a multiple of 4096
 }
 
+// ScrubRequest asks for a pass over the local part of a volume.
+type ScrubRequest struct {
+	Name string `json:"name"`
+	// Rate is in bytes a second; 0 means as configured.
+	Rate uint64 `json:"rate,omitempty"`
+}
+
+// Scrub is what reading the local part through has found since the gateway's start. A pass is over when Passes has
+// grown.
+type Scrub struct {
+	Running  bool      `json:"running"` // under way, or asked for and waiting for its turn
+	Done     uint64    `json:"done"`    // bytes that the one under way has read
+	Passes   uint64    `json:"passes"`
+	Last     time.Time `json:"last,omitzero"` // end of the last one, also before the start
+	Bytes    uint64    `json:"bytes"`         // read in it
+	Repaired uint64    `json:"repaired"`      // blocks that were damaged and came from the store again
+	Lost     uint64    `json:"lost"`          // blocks that were damaged and not in the store yet
+}
+
 // EvictReply says how much that was.
 type EvictReply struct {
 	Bytes  uint64 `json:"bytes"`
 	Volume Volume `json:"volume"`
 }
 
-// ReleaseRequest gives the disk space of a volume back, and with it what is not uploaded.
+// ReleaseRequest gives the disk space of a volume back.
 type ReleaseRequest struct {
 	Name string `json:"name"`
-	// Configured allows it for a volume that still is; it does not come up again before it is configured anew.
+	// Configured allows it for a volume that still is; it does not come up again before it is configured anew, or the
+	// gateway starts again.
 	Configured bool `json:"configured,omitempty"`
+	// Force gives up what is not uploaded and cuts clients off. Without it a volume that is configured is closed to
+	// clients first, and given back when all of it is in the store; one that is not configured has nobody to upload it.
+	Force bool `json:"force,omitempty"`
 }
 
 // ReleaseReply says what was given back.
@@ -81,7 +107,9 @@ type Volume struct {
 	Epoch          uint64 `json:"epoch"`
 	Hits           uint64 `json:"hits"`
 	Misses         uint64 `json:"misses"`
-	CorruptBlocks  uint64 `json:"corrupt_blocks"`
+	CorruptBlocks  uint64 `json:"corrupt_blocks"` // damaged on the disk, and fetched again
+	LostReads      uint64 `json:"lost_reads"`     // times that a block was found damaged which is not in the store
+	Scrub          Scrub  `json:"scrub,omitzero"`
 	UploadedBytes  uint64 `json:"uploaded_bytes"`
 	UploadBatches  uint64 `json:"upload_batches"`
 	Remote         string `json:"remote"`                     // "ok" or "down"

@@ -51,6 +51,12 @@ type entry struct {
 	CacheSize string          `json:"cache_size,omitempty"`
 	Ack       string          `json:"ack,omitempty"`
 	Store     json.RawMessage `json:"store"`
+	// Encryption is given when the volume is made, or never.
+	Encryption *encryption `json:"encryption,omitempty"`
+}
+
+type encryption struct {
+	Key string `json:"key"`
 }
 
 // store is what --store-… flags say.
@@ -70,12 +76,16 @@ An empty volume appears in the store at once; the disk is formatted if it is bla
 volumes can have parts of one disk.
 
 The store is taken over from another volume with --like, or described by the other flags. The
-secret key is read from a file, so that it is neither in the shell's history nor in ps.`
+secret key is read from a file, so that it is neither in the shell's history nor in ps.
+
+With --encryption-key-file everything in the store is encrypted, from the first byte on or never:
+openssl rand -hex 32 makes a key. Keep a copy somewhere that is neither the box nor the store;
+without it the volume is lost with the box.`
 
 func create(app App) *cobra.Command {
 	var e entry
 	var s store
-	var like, secretFile string
+	var like, secretFile, keyFile string
 	var preview bool
 	c := &cobra.Command{
 		Use: "create NAME", Short: "Add a volume to the configuration", Long: createLong, Args: cobra.ExactArgs(1),
@@ -104,6 +114,16 @@ func create(app App) *cobra.Command {
 			if e.Store, err = s.raw(app, known, like, secretFile, cmd.InOrStdin()); err != nil {
 				return err
 			}
+			if keyFile != "" {
+				if keyFile == secretFile {
+					return app.Usage("--encryption-key-file and --secret-key-file are two different keys")
+				}
+				key, err := readKey(keyFile, cmd.InOrStdin())
+				if err != nil {
+					return fmt.Errorf("read encryption key: %w", err)
+				}
+				e.Encryption = &encryption{key}
+			}
 			return app.Edit(cmd.Context(), plugin, "add", "volumes", e, preview)
 		},
 	}
@@ -121,6 +141,7 @@ func create(app App) *cobra.Command {
 	f.StringVar(&s.Prefix, "prefix", "", "put before every key")
 	f.StringVar(&s.AccessKey, "access-key", "", "its access key")
 	f.StringVar(&secretFile, "secret-key-file", "", "file with its secret key; - is the standard input")
+	f.StringVar(&keyFile, "encryption-key-file", "", "file with the key that the store's content is encrypted with; - is the standard input")
 	dryRun(c, &preview)
 	_ = c.MarkFlagRequired("size")
 	_ = c.MarkFlagRequired("disk")
@@ -151,21 +172,27 @@ func (s store) raw(app App, known section, like, secretFile string, in io.Reader
 		s.Driver = "dir"
 	}
 	if secretFile != "" {
-		if secretFile != "-" {
-			f, err := os.Open(secretFile)
-			if err != nil {
-				return nil, err
-			}
-			defer f.Close()
-			in = f
-		}
-		key, err := io.ReadAll(io.LimitReader(in, 4096))
+		key, err := readKey(secretFile, in)
 		if err != nil {
 			return nil, fmt.Errorf("read secret key: %w", err)
 		}
-		s.SecretKey = strings.TrimSpace(string(key))
+		s.SecretKey = key
 	}
 	return json.Marshal(s)
+}
+
+// readKey is the content of a file, or of in when it is called -.
+func readKey(path string, in io.Reader) (string, error) {
+	if path != "-" {
+		f, err := os.Open(path)
+		if err != nil {
+			return "", err
+		}
+		defer f.Close()
+		in = f
+	}
+	key, err := io.ReadAll(io.LimitReader(in, 4096))
+	return strings.TrimSpace(string(key)), err
 }
 
 func parseSize(text string) (strict.Size, error) {
@@ -182,8 +209,9 @@ func resize(app App) *cobra.Command {
 	c := &cobra.Command{
 		Use: "resize NAME SIZE", Short: "Change the size of a volume while it is in use", Args: cobra.ExactArgs(2),
 		Long: "Change the size of a volume in the configuration and have the box apply it, which moves the secure\n" +
-			"counter. Clients keep their connections. NBD has no way to tell them: they see the new size when they\n" +
-			"connect again (nbd-client: after a reconnect; QEMU: block_resize). What is behind a smaller size is lost.",
+			"counter. Clients keep their connections. NVMe hosts are told. NBD and iSCSI clients are not: they see the\n" +
+			"new size when they connect again or rescan (nbd-client: after a reconnect; QEMU: block_resize; Linux:\n" +
+			"iscsiadm -m session --rescan). What is behind a smaller size is lost.",
 		Example: "  ratchetctl volume resize demo 3TiB",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			size, err := parseSize(args[1])
@@ -244,9 +272,10 @@ func remove(app App) *cobra.Command {
 					return err
 				}
 			}
-			// The space first: without the volume in its configuration the gateway may not have the disk any more.
+			// The space first: without the volume in its configuration the gateway may not have the disk any more. If
+			// nothing comes of the rest, the volume is there again at the next start, from the store.
 			if !preview {
-				request := api.ReleaseRequest{Name: args[0], Configured: true}
+				request := api.ReleaseRequest{Name: args[0], Configured: true, Force: force}
 				if err := app.Invoke(cmd.Context(), plugin, api.MethodRelease, request, &api.ReleaseReply{}); err != nil {
 					return fmt.Errorf("give the disk space of volume %s back: %w", args[0], err)
 				}

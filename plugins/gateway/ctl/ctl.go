@@ -33,7 +33,7 @@ const plugin = "gateway"
 // Command is `ratchetctl volume`.
 func Command(app App) *cobra.Command {
 	c := &cobra.Command{Use: "volume", Short: "Cached volumes: create, attach, resize, look after"}
-	c.AddCommand(list(app), show(app), stats(app), create(app), resize(app), remove(app), attachInfo(app), flush(app), evict(app), token(app), handover(app), writers(app), release(app))
+	c.AddCommand(list(app), show(app), stats(app), create(app), resize(app), remove(app), attachInfo(app), flush(app), evict(app), scrub(app), token(app), handover(app), writers(app), release(app))
 	return c
 }
 
@@ -103,6 +103,12 @@ func fields(v api.Volume) [][]string {
 		{"epoch", fmt.Sprint(v.Epoch)},
 		{"store", remote(v)},
 		{"clients", fmt.Sprint(v.Connections)},
+	}
+	if text := scrubText(v.Scrub); text != "" {
+		rows = append(rows, []string{"scrub", text})
+	}
+	if v.LostReads > 0 {
+		rows = append(rows, []string{"lost", fmt.Sprintf("%d times a damaged block was met that is not in the store", v.LostReads)})
 	}
 	if v.CorruptBlocks > 0 {
 		rows = append(rows, []string{"corrupt", fmt.Sprintf("%d cached blocks did not match and were fetched again", v.CorruptBlocks)})

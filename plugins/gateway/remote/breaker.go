@@ -144,6 +144,17 @@ func (b *breaker) retry(ctx context.Context, n int64, fn func(context.Context) e
 	}
 }
 
+// transient reports whether it is worth to wait for the store: it does not answer, or refuses for what somebody can put
+// right. The error says what, and stands in Health.
 func transient(err error) bool {
-	return errors.Is(err, objstore.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded)
+	return errors.Is(err, objstore.ErrUnavailable) || errors.Is(err, objstore.ErrRefused) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// optional makes a refusal final, for what can be left undone: a key that may not delete or list must not hold uploads
+// up.
+func optional(err error) error {
+	if errors.Is(err, objstore.ErrRefused) {
+		return errors.New(err.Error())
+	}
+	return err
 }

@@ -169,7 +169,7 @@ func (r *Remote) erase(ctx context.Context, ids []manifest.ID) error {
 			continue
 		}
 		g.Go(func() error {
-			return r.breaker.retry(ctx, 0, func(ctx context.Context) error { return r.o.Store.Delete(ctx, r.key(id)) })
+			return r.breaker.retry(ctx, 0, func(ctx context.Context) error { return optional(r.o.Store.Delete(ctx, r.key(id))) })
 		})
 	}
 	if err := g.Wait(); err != nil {
@@ -204,12 +204,12 @@ func (r *Remote) sweep(ctx context.Context) (bool, error) {
 		var some []manifest.ID
 		err := r.breaker.retry(ctx, 0, func(ctx context.Context) error {
 			some = some[:0]
-			return r.earlier(ctx, kind, func(id manifest.ID) bool {
+			return optional(r.earlier(ctx, kind, func(id manifest.ID) bool {
 				if !r.blocks.Refers(id) && !known[id] {
 					some = append(some, id)
 				}
 				return len(some) < maxOrphans
-			})
+			}))
 		})
 		if err != nil {
 			return false, err

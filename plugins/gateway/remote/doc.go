@@ -37,6 +37,6 @@
 // # Concurrency
 //
 // One goroutine calls Takeover, Load, Commit, Tidy, Compact and Resize; any number call NewObject, Put, Cell, Mask
-// and the rest. All calls of the store go through one circuit breaker: while the store is down one call
-// at a time tries it, with growing pauses, and the others wait.
+// and the rest. All calls of the store go through one circuit breaker: while the store is down, or refuses for
+// what somebody can put right, one call at a time tries it, with growing pauses, and the others wait.
 package remote

@@ -58,7 +58,7 @@ func decide(l Local, owner string, size int64, head *manifest.Head) error {
 }
 
 // Takeover makes this session the volume's only writer. It returns the head it took over, whose Epoch
-// is now ours. It tries once: errors that wrap objstore.ErrUnavailable may be tried again.
+// is now ours. It tries once: errors that wrap objstore.ErrUnavailable or objstore.ErrRefused may be tried again.
 func (r *Remote) Takeover(ctx context.Context, l Local) (manifest.Head, error) {
 	var head manifest.Head
 	var sealer *manifest.Sealer

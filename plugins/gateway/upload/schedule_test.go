@@ -91,3 +91,47 @@ func TestLimiter(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestLimiterThroughADay uploads an object a minute from before the hours that are limited to behind them, and one in a
+// window that lets nothing through.
+func TestLimiterThroughADay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		midnight := time.Now() // where the clock of a test begins; wherever that is in the day here, it is the zero of this one
+		clock := func() time.Time { return time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC).Add(time.Since(midnight)) }
+		const object = 6000
+		l := NewLimiter(Schedule{{From: 8 * 60, To: 18 * 60, Rate: 50}, {From: 22 * 60, To: 23 * 60}}, clock)
+		wait := func(at string) (took time.Duration) {
+			t.Helper()
+			c, err := ParseClock(at)
+			if err != nil {
+				t.Fatal(err)
+			}
+			now := clock()
+			if d := time.Duration(c)*time.Minute - now.Sub(now.Truncate(24*time.Hour)); d > 0 {
+				time.Sleep(d)
+			}
+			begin := clock()
+			if err := l.Wait(t.Context(), object); err != nil {
+				t.Fatal(err)
+			}
+			return clock().Sub(begin)
+		}
+		for _, tc := range []struct {
+			at   string
+			want time.Duration
+		}{
+			{"07:00", 0},
+			{"07:59", 0},
+			{"08:00", 0},                // takes the line for two minutes
+			{"08:01", time.Minute},      // and this one until 08:04
+			{"08:03", time.Minute},      // until 08:06
+			{"17:59", 0},                // one minute at the rate, and the rest at once
+			{"18:00", 0},                // no limit any more
+			{"22:30", 30 * time.Minute}, // nothing goes before 23:00
+		} {
+			if got := wait(tc.at); got != tc.want {
+				t.Errorf("at %s an object waits %s, want %s", tc.at, got, tc.want)
+			}
+		}
+	})
+}

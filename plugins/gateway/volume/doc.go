@@ -44,7 +44,8 @@
 //
 // A checkpoint holds the index; the cleaner makes one whenever a replay would get long. It is dumped
 // while writes go on: the log is flushed to its end before the checkpoint counts, and what the dump has
-// too much of is what the replay brings anyway.
+// too much of is what the replay brings anyway. It also says of which chunks the store has nothing (blanks), so that
+// a start without the store reads what was never written as zeroes and does not wait.
 //
 // # Concurrency
 //

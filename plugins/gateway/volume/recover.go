@@ -62,6 +62,7 @@ func (r *recovery) load(in io.Reader, from log.Cursor) error {
 	if err := v.index.Load(br, func(index.Entry) bool { return true }); err != nil {
 		return err
 	}
+	v.blank = readBlanks(br, chunksOf(s.size))
 	for _, p := range s.patches {
 		if err := v.index.Prepare(p.block, 1); err != nil {
 			return err

@@ -32,10 +32,11 @@ func (v *Volume) discard(block uint64, e index.Entry) error {
 	if !v.index.Get(block).Same(e) {
 		return nil // it was not rotten but old
 	}
-	v.count.rotten.Add(1)
 	if !v.isClean(e) {
+		v.count.lost.Add(1)
 		return fmt.Errorf("block %d at %d of the log: %w", block, v.pos(e), ErrRotten)
 	}
+	v.count.rotten.Add(1)
 	v.o.Log.Warn("block on the disk does not match its checksum, fetching it again", "volume", v.o.Name, "block", block)
 	v.index.Set(block, 0)
 	return nil

@@ -11,7 +11,7 @@ import (
 	"github.com/ratchetos/ratchet/plugins/internal/log"
 )
 
-// A checkpoint's state: a header, known places between groups, patches, and the index's dump.
+// A checkpoint's state: a header, known places between groups, patches, the index's dump, and the blank chunks.
 //
 //	0 version (2)  4 features (4)  8 size of the volume  16 tail  24 time of the oldest dirty write
 //	32 places (4)  36 patches (4)
@@ -107,7 +107,8 @@ func readState(r io.Reader) (*state, error) {
 	return s, nil
 }
 
-func writeEmptyState(w io.Writer, size int64) error {
+// writeEmptyState is for a new disk; blank tells of which chunks the store has nothing.
+func writeEmptyState(w io.Writer, size int64, blank func(chunk uint64) bool) error {
 	x, err := index.New(uint64(size) / blockSize)
 	if err != nil {
 		return err
@@ -115,7 +116,10 @@ func writeEmptyState(w io.Writer, size int64) error {
 	if err := (&state{size: size}).write(w); err != nil {
 		return err
 	}
-	return x.Dump(w)
+	if err := x.Dump(w); err != nil {
+		return err
+	}
+	return newBlanks(chunksOf(size), blank).write(w)
 }
 
 // checkpoint makes the present index durable, so that a start replays only what is appended from
@@ -137,6 +141,9 @@ func (v *Volume) checkpoint() error {
 			return err
 		}
 		err := v.index.Dump(c)
+		if err == nil {
+			err = v.blanksNow(s.size).write(c)
+		}
 		size = c.n
 		return err
 	})

@@ -66,3 +66,19 @@ func FuzzState(f *testing.F) {
 		}
 	})
 }
+
+func FuzzMark(f *testing.F) {
+	p := mark{epoch: 3, confirmed: log.Cursor{Pos: 1 << 20, Seq: 5, Prev: 6}, headSeq: 4, writerEpoch: 2, writerID: [16]byte{1}}.encode()
+	f.Add(p[:])
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		var p log.Mark
+		copy(p[:], raw)
+		m, err := decodeMark(p)
+		if err != nil {
+			return
+		}
+		if again, err := decodeMark(m.encode()); err != nil || again != m {
+			t.Fatalf("%+v, then %+v, %v", m, again, err)
+		}
+	})
+}

@@ -14,7 +14,8 @@ type counters struct {
 	writes, zeroes, flushes atomic.Uint64
 	hits, misses            atomic.Uint64
 	stalls                  atomic.Uint64 // writes that found the log full
-	rotten                  atomic.Uint64 // blocks that did not match their checksum
+	rotten                  atomic.Uint64 // blocks that did not match their checksum and that the store has
+	lost                    atomic.Uint64 // times that one was met which nobody has
 	unkept                  atomic.Uint64 // cells fetched and not kept for want of room
 	wasted                  atomic.Uint64 // blocks fetched ahead that nobody read
 	freed                   atomic.Uint64 // bytes the tail has passed
@@ -54,7 +55,8 @@ type Status struct {
 	Writes, Zeroes, Flushes uint64
 	Hits, Misses            uint64 // reads served locally, reads that needed the store
 	Stalls                  uint64 // writes that found the log full
-	Rotten                  uint64 // blocks that did not match their checksum
+	Rotten                  uint64 // blocks that did not match their checksum and that the store has
+	Lost                    uint64 // times that one was met which is not in the store
 	Unkept                  uint64 // cells fetched that there was no room for
 	AheadFetched, AheadRead uint64 // cells
 	AheadWasted             uint64 // blocks freed unread
@@ -80,7 +82,7 @@ func (v *Volume) Status() Status {
 		Size: v.Size(), LogSize: v.log.Size(), LogBytes: v.log.Used(), LogFree: v.log.Free(),
 		HeldBytes: v.index.Held() * blockSize, IndexBytes: v.index.Bytes(), Stalled: v.clean.waiting.Load(),
 		Writes: c.writes.Load(), Zeroes: c.zeroes.Load(), Flushes: c.flushes.Load(),
-		Hits: c.hits.Load(), Misses: c.misses.Load(), Stalls: c.stalls.Load(), Rotten: c.rotten.Load(),
+		Hits: c.hits.Load(), Misses: c.misses.Load(), Stalls: c.stalls.Load(), Rotten: c.rotten.Load(), Lost: c.lost.Load(),
 		Unkept: c.unkept.Load(), AheadWasted: c.wasted.Load(), Freed: c.freed.Load(),
 		DurableSeq: v.log.Durable().Seq - 1, Held: v.hold.Load(), Log: v.log.Stats(), Scrub: v.scrubbed(),
 	}

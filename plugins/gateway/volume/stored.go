@@ -6,8 +6,12 @@ import (
 )
 
 // storedNothing reports whether the store is known, without asking it, to hold nothing of a block that the index does
-// not know. Blocks leave the index only after the store's manifest here has them.
+// not know. Blocks leave the index only after the store's manifest here has them. Until the manifest is here the last
+// checkpoint answers.
 func (v *Volume) storedNothing(block uint64) bool {
+	if !v.remote.Loaded() {
+		return v.blank.has(block / chunkBlocks)
+	}
 	return !v.remote.MayHold(block / chunkBlocks)
 }
 

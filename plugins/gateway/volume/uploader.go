@@ -80,7 +80,7 @@ func (v *Volume) takeover() error {
 		if err == nil {
 			return nil
 		}
-		if !errors.Is(err, objstore.ErrUnavailable) && !errors.Is(err, context.DeadlineExceeded) {
+		if !errors.Is(err, objstore.ErrUnavailable) && !errors.Is(err, objstore.ErrRefused) && !errors.Is(err, context.DeadlineExceeded) {
 			return err
 		}
 		v.admit()

@@ -122,6 +122,7 @@ type Volume struct {
 	mu    sync.Mutex
 	index *index.Index // changed under mu, read without
 	over  overlay
+	blank blanks
 	head  atomic.Int64 // end of what was appended
 	dirty atomic.Int64 // end of the last record that the store does not have
 	noted int          // cells with index.Nothing
@@ -218,7 +219,9 @@ func prepare(ctx context.Context, o *Options) (*remote.Remote, error) {
 		UUID: uuid, Label: o.Name, UserSize: o.Size, Segment: o.segmentSize(), CheckpointSize: checkpointSize(o.Disk.Size()),
 		FirstSeq: head.Seq + 1,
 		Mark:     mark{epoch: head.Epoch, headSeq: head.Seq}.encode(),
-		State:    func(w io.Writer) error { return writeEmptyState(w, o.Size) },
+		State: func(w io.Writer) error {
+			return writeEmptyState(w, o.Size, func(c uint64) bool { return !r.MayHold(c) })
+		},
 	})
 	if err != nil {
 		return nil, err

@@ -237,6 +237,9 @@ func (v *Volume) publish(kind log.Kind, off, n, pos int64, sums []uint32) {
 
 func (v *Volume) publishAs(kind log.Kind, off, n, pos int64, sums []uint32, entry func(place, sum uint32) index.Entry) {
 	first, size := uint64(off)/blockSize, v.log.Size()
+	if kind != log.Zero {
+		v.unblank(first/chunkBlocks, uint64(off+n-1)/blockSize/chunkBlocks)
+	}
 	switch kind {
 	case log.Write, log.Fill:
 		v.over.forget(first, uint64(n)/blockSize)

@@ -12,6 +12,8 @@ type ScrubOptions struct {
 	Rate int64
 	// Bad is called for everything that cannot be read back, in order of position.
 	Bad func(Damage)
+	// Progress is told now and then how many bytes have been read.
+	Progress func(bytes int64)
 }
 
 // Damage is a part of the log that does not hold what was written.
@@ -53,6 +55,9 @@ func (l *Log) Scrub(ctx context.Context, o ScrubOptions) (ScrubReport, error) {
 		}
 		if err := p.step(); err != nil {
 			return p.report, err
+		}
+		if o.Progress != nil {
+			o.Progress(p.report.Bytes)
 		}
 		ahead := p.report.Bytes - before
 		if o.Rate < 0 || ahead < o.Rate*int64(scrubRest)/int64(time.Second) {

@@ -74,6 +74,9 @@ var (
 	// ErrUnavailable means that the store did not answer or failed for now. The outcome of a
 	// put or delete is unknown. Retry with back-off.
 	ErrUnavailable = errors.New("store unavailable")
+	// ErrRefused means that the store did nothing, for a reason outside of the call that a person or time can put right:
+	// credentials, rights, a clock, a bucket that is not there. Its text says what. Any method may return it.
+	ErrRefused = errors.New("store refuses")
 	// ErrNoConditional means that the store accepts conditional puts but does not honour
 	// them. It must not be used for a volume.
 	ErrNoConditional = errors.New("store does not honour conditional writes")

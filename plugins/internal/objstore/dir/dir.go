@@ -251,7 +251,9 @@ func classify(err error) error {
 		return nil
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR):
 		return fmt.Errorf("%w (%w)", objstore.ErrNotFound, err)
-	case errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EROFS), errors.Is(err, fs.ErrClosed):
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EROFS):
+		return fmt.Errorf("%w: %w", objstore.ErrRefused, err)
+	case errors.Is(err, fs.ErrClosed):
 		return err // waiting will not help
 	default:
 		return fmt.Errorf("%w: %w", objstore.ErrUnavailable, err)

@@ -33,11 +33,11 @@ func classify(err error) error {
 		return fmt.Errorf("%w: %w", objstore.ErrUnavailable, err)
 	case r.StatusCode >= 400:
 		if hint := hints[r.Code]; hint != "" {
-			return fmt.Errorf("%s: %w", hint, err)
+			return fmt.Errorf("%w: %s: %w", objstore.ErrRefused, hint, err)
 		}
 		return err
 	case errors.As(err, &cert):
-		return fmt.Errorf("the service's certificate is not trusted, check the endpoint and the box's clock: %w", err)
+		return fmt.Errorf("%w: its certificate is not trusted, check the endpoint and the box's clock: %w", objstore.ErrRefused, err)
 	default:
 		return fmt.Errorf("%w: %w", objstore.ErrUnavailable, err)
 	}

@@ -101,6 +101,9 @@ func TestServiceThatFails(t *testing.T) {
 			if n := calls.Load(); n != 1 {
 				t.Errorf("%d requests for one call", n)
 			}
+			if errors.Is(err, objstore.ErrRefused) != (tc.hint != "") {
+				t.Errorf("put: %v; what somebody can put right is a refusal", err)
+			}
 			if tc.hint != "" && !strings.Contains(fmt.Sprint(err), tc.hint) {
 				t.Errorf("put: %v; it should say %q", err, tc.hint)
 			}

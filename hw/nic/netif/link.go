@@ -1,4 +1,8 @@
-package network
+// Package netif steers one network interface of this network namespace over rtnetlink(7): state, addresses, routes.
+//
+// Setting what is already so and removing what is gone are no errors, so that a caller may apply what it wants at any
+// time. A Link is one goroutine's.
+package netif
 
 import (
 	"context"
@@ -14,31 +18,31 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// route is one entry of the routing table; an invalid via means that the net is on the link.
-type route struct {
-	to  netip.Prefix
-	via netip.Addr
+// Route is one entry of the routing table; an invalid Via means that the net is on the link.
+type Route struct {
+	To  netip.Prefix
+	Via netip.Addr
 }
 
 // Metrics: below those of router advertisements (1024), so that what is configured or leased
 // wins; equal to what other clients use for wired links.
 const metric = 100
 
-// protocolDHCP and protocolStatic mark routes as ours (linux/rtnetlink.h).
+// ProtocolDHCP and ProtocolStatic mark routes as ours (linux/rtnetlink.h).
 const (
-	protocolStatic = unix.RTPROT_STATIC
-	protocolDHCP   = unix.RTPROT_DHCP
+	ProtocolStatic = unix.RTPROT_STATIC
+	ProtocolDHCP   = unix.RTPROT_DHCP
 )
 
-// link is one network interface, steered over rtnetlink. Setting what is already so and
-// removing what is gone are no errors: the loop may apply its state again at any time.
-type link struct {
+// Link is one network interface.
+type Link struct {
 	conn  *rtnetlink.Conn
 	name  string
 	index uint32
 }
 
-func openLink(name string) (*link, error) {
+// Open finds the interface by its name.
+func Open(name string) (*Link, error) {
 	conn, err := rtnetlink.Dial(nil)
 	if err != nil {
 		return nil, fmt.Errorf("open rtnetlink: %w", err)
@@ -48,22 +52,29 @@ func openLink(name string) (*link, error) {
 		conn.Close()
 		return nil, fmt.Errorf("find link %s: %w", name, err)
 	}
-	return &link{conn: conn, name: name, index: uint32(ifi.Index)}, nil
+	return &Link{conn: conn, name: name, index: uint32(ifi.Index)}, nil
 }
 
-func (l *link) close() { l.conn.Close() }
+// Close ends the connection to the kernel; the interface stays as it is.
+func (l *Link) Close() { l.conn.Close() }
 
-func (l *link) up() error {
-	err := l.conn.Link.Set(&rtnetlink.LinkMessage{Index: l.index, Flags: unix.IFF_UP, Change: unix.IFF_UP})
+// Up starts the link.
+func (l *Link) Up() error { return l.set("up", unix.IFF_UP) }
+
+// Down stops the link; the kernel drops its routes.
+func (l *Link) Down() error { return l.set("down", 0) }
+
+func (l *Link) set(to string, flags uint32) error {
+	err := l.conn.Link.Set(&rtnetlink.LinkMessage{Index: l.index, Flags: flags, Change: unix.IFF_UP})
 	if err != nil {
-		return fmt.Errorf("set link %s up: %w", l.name, err)
+		return fmt.Errorf("set link %s %s: %w", l.name, to, err)
 	}
 	return nil
 }
 
-// acceptRA turns IPv6 autoconfiguration on. 2 means even when this box forwards packets, which
+// AcceptRA turns IPv6 autoconfiguration on. 2 means even when this box forwards packets, which
 // one with a dataplane does. A kernel without IPv6 has no such file.
-func (l *link) acceptRA() error {
+func (l *Link) AcceptRA() error {
 	err := os.WriteFile("/proc/sys/net/ipv6/conf/"+l.name+"/accept_ra", []byte("2"), 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -71,7 +82,8 @@ func (l *link) acceptRA() error {
 	return err
 }
 
-func (l *link) addAddress(p netip.Prefix) error {
+// AddAddress gives the link an address of its own.
+func (l *Link) AddAddress(p netip.Prefix) error {
 	err := l.conn.Address.New(l.addressMessage(p))
 	if err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("add address %s to %s: %w", p, l.name, err)
@@ -79,7 +91,8 @@ func (l *link) addAddress(p netip.Prefix) error {
 	return nil
 }
 
-func (l *link) deleteAddress(p netip.Prefix) error {
+// DeleteAddress takes one away.
+func (l *Link) DeleteAddress(p netip.Prefix) error {
 	err := l.conn.Address.Delete(l.addressMessage(p))
 	if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) && !errors.Is(err, unix.ENODEV) {
 		return fmt.Errorf("delete address %s from %s: %w", p, l.name, err)
@@ -87,7 +100,7 @@ func (l *link) deleteAddress(p netip.Prefix) error {
 	return nil
 }
 
-func (l *link) addressMessage(p netip.Prefix) *rtnetlink.AddressMessage {
+func (l *Link) addressMessage(p netip.Prefix) *rtnetlink.AddressMessage {
 	m := &rtnetlink.AddressMessage{
 		Family: family(p.Addr()), PrefixLength: uint8(p.Bits()), Index: l.index,
 		Attributes: &rtnetlink.AddressAttributes{Address: p.Addr().AsSlice(), Local: p.Addr().AsSlice()},
@@ -107,32 +120,34 @@ func broadcast(p netip.Prefix) net.IP {
 	return b[:]
 }
 
-func (l *link) replaceRoute(r route, protocol uint8) error {
+// ReplaceRoute sets a route over the link, marked with who made it.
+func (l *Link) ReplaceRoute(r Route, protocol uint8) error {
 	if err := l.conn.Route.Replace(l.routeMessage(r, protocol)); err != nil {
-		return fmt.Errorf("set route to %s over %s: %w", r.to, l.name, err)
+		return fmt.Errorf("set route to %s over %s: %w", r.To, l.name, err)
 	}
 	return nil
 }
 
-func (l *link) deleteRoute(r route, protocol uint8) error {
+// DeleteRoute removes one.
+func (l *Link) DeleteRoute(r Route, protocol uint8) error {
 	err := l.conn.Route.Delete(l.routeMessage(r, protocol))
 	if err != nil && !errors.Is(err, unix.ESRCH) && !errors.Is(err, unix.ENODEV) {
-		return fmt.Errorf("delete route to %s over %s: %w", r.to, l.name, err)
+		return fmt.Errorf("delete route to %s over %s: %w", r.To, l.name, err)
 	}
 	return nil
 }
 
-func (l *link) routeMessage(r route, protocol uint8) *rtnetlink.RouteMessage {
+func (l *Link) routeMessage(r Route, protocol uint8) *rtnetlink.RouteMessage {
 	m := &rtnetlink.RouteMessage{
-		Family: family(r.to.Addr()), DstLength: uint8(r.to.Bits()), Table: unix.RT_TABLE_MAIN,
+		Family: family(r.To.Addr()), DstLength: uint8(r.To.Bits()), Table: unix.RT_TABLE_MAIN,
 		Protocol: protocol, Scope: unix.RT_SCOPE_LINK, Type: unix.RTN_UNICAST,
 		Attributes: rtnetlink.RouteAttributes{OutIface: l.index, Priority: metric},
 	}
-	if r.to.Bits() > 0 {
-		m.Attributes.Dst = r.to.Masked().Addr().AsSlice()
+	if r.To.Bits() > 0 {
+		m.Attributes.Dst = r.To.Masked().Addr().AsSlice()
 	}
-	if r.via.IsValid() {
-		m.Scope, m.Attributes.Gateway = unix.RT_SCOPE_UNIVERSE, r.via.AsSlice()
+	if r.Via.IsValid() {
+		m.Scope, m.Attributes.Gateway = unix.RT_SCOPE_UNIVERSE, r.Via.AsSlice()
 	}
 	return m
 }
@@ -144,14 +159,15 @@ func family(a netip.Addr) uint8 {
 	return unix.AF_INET6
 }
 
-// observed is what the kernel says about the link now.
-type observed struct {
-	exists, up, carrier bool
-	addresses           []netip.Prefix // usable ones: no duplicates under test, no link-local
+// State is what the kernel says about a link now.
+type State struct {
+	Exists, Up, Carrier bool
+	Addresses           []netip.Prefix // usable ones: no duplicates under test, no link-local
 }
 
-func (l *link) observe() (observed, error) {
-	var o observed
+// Observe reads the link's state; a link that is gone does not exist, and that is no error.
+func (l *Link) Observe() (State, error) {
+	var o State
 	msg, err := l.conn.Link.Get(l.index)
 	if errors.Is(err, unix.ENODEV) {
 		return o, nil // unplugged
@@ -159,7 +175,7 @@ func (l *link) observe() (observed, error) {
 	if err != nil {
 		return o, fmt.Errorf("read link %s: %w", l.name, err)
 	}
-	o.exists, o.up, o.carrier = true, msg.Flags&unix.IFF_UP != 0, msg.Flags&unix.IFF_LOWER_UP != 0
+	o.Exists, o.Up, o.Carrier = true, msg.Flags&unix.IFF_UP != 0, msg.Flags&unix.IFF_LOWER_UP != 0
 	all, err := l.conn.Address.List()
 	if err != nil {
 		return o, fmt.Errorf("read addresses of %s: %w", l.name, err)
@@ -177,24 +193,24 @@ func (l *link) observe() (observed, error) {
 		if !ok || flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) != 0 || addr.Unmap().IsLinkLocalUnicast() {
 			continue
 		}
-		o.addresses = append(o.addresses, netip.PrefixFrom(addr.Unmap(), int(a.PrefixLength)))
+		o.Addresses = append(o.Addresses, netip.PrefixFrom(addr.Unmap(), int(a.PrefixLength)))
 	}
 	return o, nil
 }
 
-// loopbackUp gives lo its state and, by that, its addresses.
-func loopbackUp() error {
-	lo, err := openLink("lo")
+// LoopbackUp gives lo its state and, by that, its addresses.
+func LoopbackUp() error {
+	lo, err := Open("lo")
 	if err != nil {
 		return err
 	}
-	defer lo.close()
-	return lo.up()
+	defer lo.Close()
+	return lo.Up()
 }
 
-// follow calls changed after every change of a link or an address, until ctx ends or the
+// Follow calls changed after every change of a link or an address, until ctx ends or the
 // socket fails. Events say only that something changed: the loop reads what is so.
-func follow(ctx context.Context, changed func()) error {
+func Follow(ctx context.Context, changed func()) error {
 	conn, err := rtnetlink.Dial(&netlink.Config{
 		Groups: unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR,
 	})

@@ -1,0 +1,287 @@
+package balancer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ratchetos/ratchet/plugins/dataplane/balancer/health"
+	"github.com/ratchetos/ratchet/plugins/dataplane/balancer/nexthop"
+	"github.com/ratchetos/ratchet/plugins/dataplane/balancer/steer"
+	"github.com/ratchetos/ratchet/plugins/dataplane/balancer/table"
+	"github.com/ratchetos/ratchet/plugins/dataplane/bpf"
+)
+
+const (
+	maxVIPs = 4096
+	// ringSlots is the places of all rings together: 1,021 for each of a thousand VIPs.
+	ringSlots = 1 << 20
+	// flushGap is how long marked VIPs are gathered; vipGap is the least time between two rings of one VIP.
+	flushGap = 20 * time.Millisecond
+	vipGap   = 100 * time.Millisecond
+	// lookEvery is how often credit is looked at, sweepEvery how often the flow table is swept.
+	lookEvery  = 25 * time.Millisecond
+	sweepEvery = time.Second
+	// hopsEvery is how often the ways to the backends are looked for again.
+	hopsEvery = 30 * time.Second
+)
+
+// run is a started balancer.
+type run struct {
+	part     *Part
+	o        Options
+	table    *table.Table
+	life     uint64
+	monitor  *health.Monitor
+	wake     chan struct{} // hosts or checks have changed
+	kick     chan struct{} // a VIP is marked
+	requests chan request
+	stop     chan struct{}
+	done     sync.WaitGroup
+
+	// Of the worker.
+	attachment *bpf.Attachment
+	ifindex    int
+	settledIn  bool                  // the first rings are in force
+	resolved   map[string]netip.Addr // of hosts
+	ring       []table.BackendID     // scratch
+	flushedAt  time.Duration
+	hops       *nexthop.Keeper
+	hopsDue    time.Duration
+
+	announcing announcing
+	peers      peering
+
+	mu        sync.Mutex
+	d         Desired
+	backends  map[backendKey]*backend
+	byHost    map[hostComponent][]*backend
+	vips      []*vip
+	placed    []table.Backend // what the table has
+	states    []steer.Backend // scratch
+	byName    map[string]*vip
+	overrides map[override]uint32
+	problems  problems
+	meters    meters
+}
+
+// hostComponent is how reports name backends.
+type hostComponent struct{ host, component string }
+
+// override is an operator's weight.
+type override struct{ vip, backend string }
+
+// problems are what makes the part degraded; "" when it does not.
+type problems struct {
+	link, table, route string
+}
+
+// request is something for the worker to do.
+type request struct {
+	do   func() error
+	done chan error
+}
+
+// ask has the worker do something and waits for it.
+func (r *run) ask(ctx context.Context, do func() error) error {
+	q := request{do, make(chan error, 1)}
+	select {
+	case r.requests <- q:
+	case <-r.stop:
+		return errStopped
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-q.done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// wakeUp makes the worker look; it never blocks.
+func (r *run) wakeUp() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// hurry makes the worker flush soon; it never blocks.
+func (r *run) hurry() {
+	select {
+	case r.kick <- struct{}{}:
+	default:
+	}
+}
+
+// begin brings a configuration into force and starts the worker.
+func (r *run) begin(ctx context.Context, d Desired) error {
+	var err error
+	if r.life, err = life(ctx, r.o.State, r.table.TookOver()); err != nil {
+		return fmt.Errorf("balancer: %w", err)
+	}
+	if err := r.loadOverrides(ctx); err != nil {
+		return fmt.Errorf("balancer: %w", err)
+	}
+	if err := r.loadAddresses(ctx); err != nil {
+		return fmt.Errorf("balancer: %w", err)
+	}
+	r.o.In(func() { r.hops, err = nexthop.Open() })
+	if err != nil {
+		return fmt.Errorf("balancer: %w", err)
+	}
+	if err := r.configure(ctx, d); err != nil {
+		return errors.Join(fmt.Errorf("balancer: %w", err), r.hops.Close())
+	}
+	r.settledIn = true
+	r.limitOpen()
+	r.attach()
+	r.done.Go(r.work)
+	return nil
+}
+
+// end stops everything but the program.
+func (r *run) end(context.Context) error {
+	r.halt()
+	if err := r.table.Close(); err != nil {
+		return fmt.Errorf("balancer: %w", err)
+	}
+	return nil
+}
+
+func (r *run) halt() {
+	close(r.stop)
+	r.done.Wait()
+	r.stopPeers()
+	r.stopAnnouncing()
+	r.monitor.Close()
+	r.hops.Close()
+}
+
+// work is the worker.
+func (r *run) work() {
+	look, sweep := time.NewTicker(lookEvery), time.NewTicker(sweepEvery)
+	defer look.Stop()
+	defer sweep.Stop()
+	timer := time.NewTimer(flushGap)
+	defer timer.Stop()
+	for {
+		select {
+		case <-r.stop:
+			return
+		case q := <-r.requests:
+			q.done <- q.do()
+		case <-r.wake:
+			r.follow()
+			r.markAll()
+		case <-r.kick:
+			// What comes in a burst is flushed together.
+			timer.Reset(max(0, r.flushedAt+flushGap-r.part.now()))
+			continue
+		case <-timer.C:
+		case <-look.C:
+			r.watchCredit()
+			continue
+		case <-sweep.C:
+			r.sweep()
+		}
+		timer.Reset(r.flush())
+	}
+}
+
+// follow takes up new addresses of hosts.
+func (r *run) follow() {
+	if !r.resolve(context.Background()) {
+		return
+	}
+	r.mu.Lock()
+	vips := r.vips
+	r.mu.Unlock()
+	r.check(vips)
+	r.setProblem(r.fill(vips))
+}
+
+// attach puts the program on the interface, or says why it is not there.
+func (r *run) attach() {
+	problem := ""
+	index, mtu, ok := r.o.Link(r.d.Interface)
+	switch {
+	case !ok:
+		problem = fmt.Sprintf("interface %s is not there", r.d.Interface)
+	case r.attachment != nil && index == r.ifindex:
+		return
+	default:
+		a, err := r.table.Attach(index)
+		if err != nil {
+			problem = err.Error()
+			break
+		}
+		if r.attachment != nil {
+			r.attachment.Close()
+		}
+		r.attachment, r.ifindex = a, index
+		r.o.Log.Info("balancer attached", "interface", r.d.Interface, "mode", a.Mode, "mtu", mtu)
+		r.announceOn(index)
+	}
+	r.mu.Lock()
+	changed := r.problems.link != problem
+	r.problems.link = problem
+	r.mu.Unlock()
+	if changed {
+		r.o.Changed()
+	}
+}
+
+// sweep ages flows, returns the credit of unfinished ones, and counts those of backends with a limit.
+func (r *run) sweep() {
+	r.table.Sweep(table.Timeouts{})
+	r.attach()
+	r.limitOpen()
+	if r.part.now() >= r.hopsDue {
+		r.keepHops()
+	}
+	r.markAll()
+}
+
+// keepHops has the kernel keep the next hops to all backends resolved: the program cannot wait for one.
+func (r *run) keepHops() {
+	r.hopsDue = r.part.now() + hopsEvery
+	r.mu.Lock()
+	addresses := make([]netip.Addr, len(r.placed))
+	for i, b := range r.placed {
+		addresses[i] = b.Address
+	}
+	r.mu.Unlock()
+	problem := ""
+	if err := r.hops.Keep(addresses); err != nil {
+		problem, _, _ = strings.Cut(err.Error(), "\n") // one of many is enough
+		r.hopsDue = r.part.now() + sweepEvery
+	}
+	r.mu.Lock()
+	r.problems.route = problem
+	r.mu.Unlock()
+}
+
+// setProblem notes what the table refused.
+func (r *run) setProblem(err error) {
+	text := ""
+	if err != nil && !errors.Is(err, context.Canceled) {
+		text = err.Error()
+	}
+	r.mu.Lock()
+	changed := r.problems.table != text
+	r.problems.table = text
+	r.mu.Unlock()
+	if changed {
+		if text != "" {
+			r.o.Log.Warn("balancer is not as configured", "err", err)
+		}
+		r.o.Changed()
+	}
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/* The keyed hash of a flow.
+ *
+ * Multilinear hashing (Dietzfelbinger 1996; Lemire and Kaser 2014): the sum of key[i] * word[i] over 32-bit
+ * words with random 64-bit keys is strongly universal in its upper 32 bits. Two sums with independent keys make
+ * 64 bits. Whoever does not know the key finds colliding flows only by chance, and it costs three
+ * multiplications a half for IPv4.
+ *
+ * The words are the client's address, the ports and a tag of the service: its identity, not its number,
+ * so that two boxes with one key agree. Go has the same function (balancer/table/hash.go). */
+#pragma once
+
+#include "types.h"
+
+#define HASH_WORDS 7 /* constant, ports, tag, address 0..3 */
+
+struct hash_key {
+	u64 line[HASH_WORDS];
+	u64 print[HASH_WORDS];
+};
+
+static inline u64 hash_join(u64 line, u64 print)
+{
+	return (line & 0xffffffff00000000ULL) | (print >> 32);
+}
+
+static inline u64 flow_hash4(const volatile struct hash_key *k, be32 client, u32 ports, u32 tag)
+{
+	u64 a = k->line[0] + k->line[1] * ports + k->line[2] * tag + k->line[3] * client;
+	u64 b = k->print[0] + k->print[1] * ports + k->print[2] * tag + k->print[3] * client;
+
+	return hash_join(a, b);
+}
+
+static inline u64 flow_hash6(const volatile struct hash_key *k, const be32 client[4], u32 ports, u32 tag)
+{
+	u64 a = k->line[0] + k->line[1] * ports + k->line[2] * tag;
+	u64 b = k->print[0] + k->print[1] * ports + k->print[2] * tag;
+
+	for (int i = 0; i < 4; i++) {
+		a += k->line[3 + i] * client[i];
+		b += k->print[3 + i] * client[i];
+	}
+	return hash_join(a, b);
+}
+
+/* Index below n that a 32-bit hash names: a multiplication in place of a division. */
+static inline u32 hash_index(u32 hash, u32 n)
+{
+	return (u32)(((u64)hash * n) >> 32);
+}

@@ -1,0 +1,89 @@
+package ctl
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ratchetos/ratchet/plugins/dataplane/api"
+	"github.com/ratchetos/ratchet/plugins/dataplane/ctl/live"
+)
+
+// agent is `ratchetctl dataplane agent`.
+func agent(app App) *cobra.Command {
+	c := &cobra.Command{Use: "agent", Short: "Hosts that talk to this box: enrol, revoke, list"}
+	c.AddCommand(agentList(app), agentEnroll(app), agentRevoke(app))
+	return c
+}
+
+func agentList(app App) *cobra.Command {
+	c := &cobra.Command{
+		Use: "list", Aliases: []string{"ls"}, Short: "List enrolled hosts and whether they are heard", Args: cobra.NoArgs,
+		Example: "  ratchetctl dataplane agent list\n  ratchetctl dataplane agent list -w",
+	}
+	return live.Command(c, func(cmd *cobra.Command) error {
+		var reply api.AgentsReply
+		if err := app.Invoke(cmd.Context(), plugin, api.MethodAgents, struct{}{}, &reply); err != nil {
+			return err
+		}
+		var rows [][]string
+		for _, a := range reply.Agents {
+			rows = append(rows, a.Cells())
+		}
+		return app.Print(reply, api.AgentColumns(), rows)
+	})
+}
+
+func agentEnroll(app App) *cobra.Command {
+	var out string
+	c := &cobra.Command{
+		Use: "enroll NAME", Short: "Enrol a host and print the file it needs", Args: cobra.ExactArgs(1),
+		Long: `Enrol a host and print its identity file: certificate, private key and this box's authority, in PEM.
+The box does not keep the key. Enrolling a host again makes its earlier file void.`,
+		Example: "  ratchetctl dataplane agent enroll web-1 > web-1.pem\n  ratchetctl dataplane agent enroll web-1 --file /etc/ratchet/agent/box-1.pem",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var reply api.EnrollReply
+			if err := app.Invoke(cmd.Context(), plugin, api.MethodEnroll, api.AgentRequest{Name: args[0]}, &reply); err != nil {
+				return err
+			}
+			if out == "" {
+				_, err := fmt.Fprint(cmd.OutOrStdout(), reply.Identity)
+				return err
+			}
+			return writeSecret(out, reply.Identity)
+		},
+	}
+	c.Flags().StringVar(&out, "file", "", "write it there, for the owner alone, instead of printing it")
+	return c
+}
+
+// writeSecret writes a file that only its owner can read, whatever was there before.
+func writeSecret(path, text string) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".identity-*") // made with mode 0600
+	if err != nil {
+		return fmt.Errorf("write identity: %w", err)
+	}
+	_, err = f.WriteString(text)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		os.Remove(f.Name())
+		return fmt.Errorf("write identity: %w", err)
+	}
+	return nil
+}
+
+func agentRevoke(app App) *cobra.Command {
+	return &cobra.Command{
+		Use: "revoke NAME", Short: "Make a host's identity file void and end its session", Args: cobra.ExactArgs(1),
+		Example: "  ratchetctl dataplane agent revoke web-1",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return app.Invoke(cmd.Context(), plugin, api.MethodRevoke, api.AgentRequest{Name: args[0]}, &struct{}{})
+		},
+	}
+}

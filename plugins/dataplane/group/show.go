@@ -1,0 +1,90 @@
+package group
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
+	"github.com/ratchetos/ratchet/plugins/dataplane/group/api"
+)
+
+// forget is for how long a silent client is shown.
+const forget = time.Hour
+
+// Tables are what page, console and CLI show.
+func (p *Part) Tables() []*pluginpb.Table {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.store == nil {
+		return nil
+	}
+	p.clients.Prune(p.now(), forget)
+	members := &pluginpb.Table{Name: "members", Columns: api.MemberColumns()}
+	for _, g := range p.store.Groups() {
+		for _, row := range shown(g).Rows() {
+			members.Rows = append(members.Rows, &pluginpb.Row{Cells: row})
+		}
+	}
+	clients := &pluginpb.Table{Name: "clients", Columns: api.ClientColumns()}
+	for _, c := range p.clients.List(p.now()) {
+		clients.Rows = append(clients.Rows, &pluginpb.Row{Cells: shownClient(c).Cells()})
+	}
+	return []*pluginpb.Table{members, clients}
+}
+
+func shownClient(s Status) api.Client {
+	return api.Client{Host: s.Host, Applied: s.Applied.String(), Confirmed: s.Behind, Lapsed: s.Lapsed}
+}
+
+// Gauges are the metrics.
+func (p *Part) Gauges() []*pluginpb.Gauge {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.store == nil {
+		return nil
+	}
+	var members, down, behind, lapsed float64
+	groups := p.store.Groups()
+	for _, g := range groups {
+		for _, m := range g.Members {
+			members++
+			if m.State == Down {
+				down++
+			}
+		}
+	}
+	clients := p.clients.List(p.now())
+	for _, c := range clients {
+		if c.Applied.Compare(p.store.Version()) < 0 {
+			behind++
+		}
+		if c.Lapsed {
+			lapsed++
+		}
+	}
+	leads := 0.0
+	if p.store.Leads() {
+		leads = 1
+	}
+	return []*pluginpb.Gauge{
+		{Name: "groups", Help: "interface groups", Value: float64(len(groups))},
+		{Name: "group_members", Help: "members of interface groups", Value: members},
+		{Name: "group_members_down", Help: "members that are unhealthy or attached nowhere", Value: down},
+		{Name: "group_epoch", Help: "epoch of the groups' latest change", Value: float64(p.store.Version().Epoch), Counter: true},
+		{Name: "group_leads", Help: "1 while this box leads the groups", Value: leads},
+		{Name: "group_clients", Help: "hosts that follow the groups", Value: float64(len(clients))},
+		{Name: "group_clients_behind", Help: "hosts that have not applied the latest change", Value: behind},
+		{Name: "group_clients_lapsed", Help: "hosts whose lease has run out", Value: lapsed},
+	}
+}
+
+// Health is bad when another control plane leads groups that this one has too. A box that never led stands by.
+func (p *Part) Health() (pluginpb.Event_Health, string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.store != nil && p.store.Fenced() && p.store.Version() != (Version{}) {
+		return pluginpb.Event_DEGRADED, fmt.Sprintf("groups: host %s follows %s of another control plane, this box is at %s; "+
+			"to lead from here: ratchetctl dataplane group promote", p.fencer, p.store.seen, p.store.Version())
+	}
+	return pluginpb.Event_OK, ""
+}

@@ -1,0 +1,125 @@
+// Package ctl is leasing's part of ratchetctl.
+package ctl
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ratchetos/ratchet/plugins/dataplane/ctl/live"
+	"github.com/ratchetos/ratchet/plugins/dataplane/lease"
+	"github.com/ratchetos/ratchet/plugins/dataplane/lease/api"
+)
+
+// App is what ratchetctl offers to a plugin's commands.
+type App interface {
+	Invoke(ctx context.Context, plugin, method string, request, reply any) error
+	Print(value any, columns []string, rows [][]string) error
+}
+
+const plugin = "dataplane"
+
+// Command is what hangs below `ratchetctl dataplane`: lease, and the live table leases.
+func Command(app App) []*cobra.Command {
+	c := &cobra.Command{Use: "lease", Short: "Services whose producers this box leases to hosts"}
+	c.AddCommand(list(app, "list"), show(app), services(app), revoke(app))
+	table := list(app, "leases")
+	table.Aliases = nil
+	return []*cobra.Command{c, table}
+}
+
+func list(app App, use string) *cobra.Command {
+	var request api.ListRequest
+	path := "lease list"
+	if use == "leases" {
+		path = use
+	}
+	c := &cobra.Command{
+		Use: use, Aliases: []string{"ls"}, Short: "List leases in use, those that run out first first", Args: cobra.NoArgs,
+		Example: fmt.Sprintf("  ratchetctl dataplane %s\n  ratchetctl dataplane %s --service web -w", path, path),
+	}
+	c.Flags().StringVar(&request.Service, "service", "", "leases of this service only")
+	c.Flags().IntVar(&request.Limit, "limit", 0, "at most that many (1,000 when 0)")
+	return live.Command(c, func(cmd *cobra.Command) error {
+		var reply api.ListReply
+		if err := app.Invoke(cmd.Context(), plugin, api.MethodList, request, &reply); err != nil {
+			return err
+		}
+		var rows [][]string
+		for _, l := range reply.Leases {
+			rows = append(rows, lease.LeaseRow(l))
+		}
+		return app.Print(reply, lease.LeaseColumns(), rows)
+	})
+}
+
+func show(app App) *cobra.Command {
+	c := &cobra.Command{
+		Use: "show SERVICE", Short: "Show a service's producers and their shares", Args: cobra.ExactArgs(1),
+		Example: "  ratchetctl dataplane lease show web",
+	}
+	return live.Command(c, func(cmd *cobra.Command) error {
+		var reply api.Service
+		if err := app.Invoke(cmd.Context(), plugin, api.MethodShow, api.Name{Name: cmd.Flags().Arg(0)}, &reply); err != nil {
+			return err
+		}
+		return app.Print(reply, lease.ProducerColumns(), lease.ProducerRows(reply))
+	})
+}
+
+func services(app App) *cobra.Command {
+	c := &cobra.Command{
+		Use: "services", Short: "List leased services", Args: cobra.NoArgs, Example: "  ratchetctl dataplane lease services",
+	}
+	return live.Command(c, func(cmd *cobra.Command) error {
+		var reply api.ServicesReply
+		if err := app.Invoke(cmd.Context(), plugin, api.MethodServices, struct{}{}, &reply); err != nil {
+			return err
+		}
+		var rows [][]string
+		for _, s := range reply.Services {
+			rows = append(rows, serviceRow(s))
+		}
+		return app.Print(reply, []string{"SERVICE", "ADDRESSES", "VNI", "TTL", "CONSUMERS", "LEASED", "SHARE", "DENIED", "NOTE"}, rows)
+	})
+}
+
+func serviceRow(s api.Service) []string {
+	var addresses []string
+	for _, a := range s.Addresses {
+		addresses = append(addresses, a.String())
+	}
+	note := ""
+	if s.Recovering {
+		note = "after a restart: renewals only"
+	}
+	n := func(v uint64) string { return strconv.FormatUint(v, 10) }
+	return []string{
+		s.Name, strings.Join(addresses, " "), n(uint64(s.VNI)), s.TTL, strconv.Itoa(s.Consumers), n(s.Leased), n(s.Share), n(s.Denied), note,
+	}
+}
+
+func revoke(app App) *cobra.Command {
+	var request api.RevokeRequest
+	c := &cobra.Command{
+		Use: "revoke SERVICE", Short: "End leases of a producer or a consumer", Args: cobra.ExactArgs(1),
+		Long: `End the leases that this box has granted of a producer, to a consumer's host, or both. Hosts hear of it at once and get
+another producer if there is one; a host that cannot be reached stops when its lease runs out. For a TTL they do not
+get the same producer again. Other boxes' leases are not touched.`,
+		Example: "  ratchetctl dataplane lease revoke web --producer web-3\n  ratchetctl dataplane lease revoke web --consumer host-7",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			request.Service = args[0]
+			var reply api.RevokeReply
+			if err := app.Invoke(cmd.Context(), plugin, api.MethodRevoke, request, &reply); err != nil {
+				return err
+			}
+			return app.Print(reply, []string{"REVOKED"}, [][]string{{strconv.Itoa(reply.Revoked)}})
+		},
+	}
+	c.Flags().StringVar(&request.Producer, "producer", "", "leases of this producer")
+	c.Flags().StringVar(&request.Consumer, "consumer", "", "leases of this host")
+	return c
+}

@@ -1,0 +1,214 @@
+package engine
+
+import (
+	"math"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Hold answers a producer's host. nudge lists the consumers that should ask now: they lost their lease
+// by it, or there is room for what they wanted.
+// ok is false for what is older than what was answered already.
+func (b *Book) Hold(now time.Duration, host string, h Hold) (a Ack, nudge []string, ok bool) {
+	a = Ack{Seq: h.Seq, Service: h.Service, Producer: h.Producer}
+	s := b.service(h.Service)
+	if s == nil {
+		a.Status = Unknown
+		return a, nil, true
+	}
+	s.expire(now)
+	key := ProducerKey{h.Service, h.Producer}
+	a.TTL, a.Stamp = s.HoldTTL(), Stamp{Run: b.o.Run, Expires: now + s.HoldTTL()}
+	allowed, listed := s.Producers[h.Producer]
+	if len(s.Producers) > 0 && !listed || len(allowed.Hosts) > 0 && !slices.Contains(allowed.Hosts, host) {
+		a.Status = Refused
+		return a, nil, true
+	}
+	a.Quota, a.VNI = allowed.Quota, s.VNI
+	claim := b.epochs[key]
+	a.Highest, a.Holder = claim.Epoch, claim.Host
+	p := s.producers[h.Producer]
+	if p != nil {
+		a.Share, a.Leased = p.share, p.leased
+		if p.expires <= now {
+			a.Share = 0
+		}
+	}
+	if now < b.o.Recovering {
+		a.Leased = math.MaxUint32 // not known: it may be anything
+	}
+	if h.Epoch == 0 {
+		return a, nil, true
+	}
+	offered := Claim{Epoch: h.Epoch, Host: host}
+	switch wins := offered.over(claim); {
+	case offered == claim:
+	case !wins:
+		a.Status = Superseded
+		return a, nil, true
+	default:
+		// A new epoch answers only once it is durable: this agent may not forget it and believe an older host.
+		if have, waits := b.unsaved[key]; !waits || offered.over(have) {
+			if !waits && len(b.epochs)+len(b.unsaved) >= MaxServices*MaxProducers {
+				a.Status = Refused
+				return a, nil, true
+			}
+			b.unsaved[key] = offered
+		}
+		a.Status = Wait
+		return a, nil, true
+	}
+	if p == nil {
+		if len(s.order) >= MaxProducers {
+			a.Status = Refused
+			return a, nil, true
+		}
+		p = &producer{name: h.Producer, doubts: map[string]time.Duration{}}
+		s.producers[h.Producer] = p
+		at, _ := slices.BinarySearchFunc(s.order, h.Producer, func(have *producer, name string) int { return strings.Compare(have.name, name) })
+		s.order = slices.Insert(s.order, at, p)
+	}
+	if p.claim == claim && p.run == h.Run && h.Seq <= p.seq {
+		return Ack{}, nil, false
+	}
+	room := p.room(now)
+	taken := p.claim != claim
+	if taken {
+		p.expires = 0 // the hold was the other host's
+	}
+	p.claim, p.run, p.seq, p.share, p.target = claim, h.Run, h.Seq, h.Share, h.Target
+	ended := taken || h.State != p.state && h.State == Gone
+	p.state = h.State
+	if h.Echo.Run == b.o.Run {
+		p.expires = max(p.expires, min(h.Echo.Expires, now+s.HoldTTL()))
+	}
+	if p.expires > now {
+		a.Share = h.Share
+	}
+	if ended {
+		nudge = s.endAll(p)
+	}
+	if more := p.room(now); more > room && now >= b.o.Recovering {
+		nudge = append(nudge, s.waiting(more)...)
+	}
+	if now >= b.o.Recovering {
+		a.Leased = p.leased
+	}
+	return a, nudge, true
+}
+
+// room is how many leases a producer could still have from here.
+func (p *producer) room(now time.Duration) int {
+	if p.state != Serving || p.expires <= now || p.leased >= p.share {
+		return 0
+	}
+	return int(p.share - p.leased)
+}
+
+// waiting lists at most n consumers that want more than they got.
+func (s *service) waiting(n int) (hosts []string) {
+	for host, c := range s.consumers {
+		if len(hosts) == n {
+			break
+		}
+		if c.short {
+			hosts = append(hosts, host)
+		}
+	}
+	return hosts
+}
+
+// over says whether a claim takes the producer from another one: the higher epoch, and among hosts that took the same
+// one at different agents the lower name, everywhere alike.
+func (c Claim) over(have Claim) bool {
+	if c.Epoch != have.Epoch {
+		return c.Epoch > have.Epoch
+	}
+	return c.Host < have.Host
+}
+
+// endAll ends all leases of a producer and lists who had one.
+func (s *service) endAll(p *producer) (hosts []string) {
+	for e := s.queue.Front(); e != nil; e = e.Next() {
+		if l := e.Value.(*lease); l.producer == p && !l.over {
+			l.end()
+			hosts = append(hosts, l.consumer.host)
+		}
+	}
+	return hosts
+}
+
+// Unsaved lists the claims that must be made durable before their hosts get an answer.
+func (b *Book) Unsaved() map[ProducerKey]Claim {
+	out := make(map[ProducerKey]Claim, len(b.unsaved))
+	for k, c := range b.unsaved {
+		out[k] = c
+	}
+	return out
+}
+
+// Saved says that a claim is durable.
+func (b *Book) Saved(key ProducerKey, c Claim) {
+	if c.over(b.epochs[key]) {
+		b.epochs[key] = c
+	}
+	if b.unsaved[key] == c {
+		delete(b.unsaved, key)
+	}
+}
+
+// doubt notes that producers do not answer a consumer. It avoids them for a TTL. One that two consumers doubt gets no
+// new consumer as long: one alone may be cut off itself.
+func (s *service) doubt(now time.Duration, c *consumer, failed []string) {
+	for _, name := range failed {
+		p := s.producers[name]
+		if p == nil {
+			continue
+		}
+		c.shun(name, now+s.TTL)
+		if len(p.doubts) < 2 {
+			p.doubts[c.host] = now + s.TTL
+		}
+	}
+}
+
+func (p *producer) doubted(now time.Duration) bool {
+	for host, until := range p.doubts {
+		if until <= now {
+			delete(p.doubts, host)
+		}
+	}
+	return len(p.doubts) >= 2
+}
+
+// Revoke ends leases of a service: those of one producer, of one consumer's host, or of both; an empty name means any.
+// It returns how many, and whom to nudge. A consumer gets another producer if there is one.
+func (b *Book) Revoke(now time.Duration, serviceName, producer, host string) (ended int, nudge []string) {
+	s := b.service(serviceName)
+	if s == nil {
+		return 0, nil
+	}
+	for e := s.queue.Front(); e != nil; e = e.Next() {
+		l := e.Value.(*lease)
+		if l.over || producer != "" && l.producer.name != producer || host != "" && l.consumer.host != host {
+			continue
+		}
+		l.end()
+		ended++
+		if c := l.consumer; len(nudge) == 0 || nudge[len(nudge)-1] != c.host {
+			nudge = append(nudge, c.host)
+		}
+		l.consumer.shun(l.producer.name, now+s.TTL)
+	}
+	return ended, nudge
+}
+
+func (c *consumer) shun(producer string, until time.Duration) {
+	if c.avoid == nil {
+		c.avoid = map[string]time.Duration{}
+	}
+	if len(c.avoid) < MaxLeases {
+		c.avoid[producer] = until
+	}
+}

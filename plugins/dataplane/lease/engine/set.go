@@ -1,0 +1,358 @@
+package engine
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// SetOptions describe one service at one consumer.
+type SetOptions struct {
+	Run     uint64 // random, of this process
+	Host    string // the name under which this host is enrolled
+	Service string
+	Leases  int // wanted, at most MaxLeases
+	Agents  int // they are numbered from 0
+	// Jitter returns 0 to 1; it spreads renewals over time.
+	Jitter func() float64
+}
+
+// Set keeps the leases of one service.
+type Set struct {
+	o         SetOptions
+	seq       uint64
+	agents    []supplier
+	leases    []Using
+	addresses []netip.Addr
+	failed    map[string]time.Duration // producers reported as not answering, and until when to repeat it
+	mutant    mutant
+}
+
+// Using is a lease in use. It must not be used at or after Expires, on the clock given to Step.
+type Using struct {
+	Lease
+	Agent   int
+	Expires time.Duration
+}
+
+// supplier is what is known of one agent.
+type supplier struct {
+	first   time.Duration // when the first Want was sent
+	asked   time.Duration // when the latest Want was sent, which is where what it grants counts from
+	seq     uint64        // of that Want
+	waiting bool          // for the answer to it
+	heard   time.Duration // when the last answer came
+	known   bool          // one has come
+	status  Status
+	ttl     time.Duration
+	wanted  int  // in the latest Want
+	short   bool // the last answer held fewer than were wanted
+	next    time.Duration
+	delay   time.Duration // of the next retry
+}
+
+// Request is a Want to be sent to an agent.
+type Request struct {
+	Agent int
+	Want  Want
+}
+
+// patience is how long an agent that has never answered is left its part of the leases.
+const patience = 500 * time.Millisecond
+
+// NewSet makes a set without leases; nothing is asked before the first Step.
+func NewSet(o SetOptions) *Set {
+	o.Leases = max(1, min(o.Leases, MaxLeases))
+	return &Set{o: o, agents: make([]supplier, o.Agents), failed: map[string]time.Duration{}}
+}
+
+// Restore gives the set the leases that an earlier process used and still may use: the first Wants will show them.
+func (s *Set) Restore(left []Using) {
+	s.leases = slices.Clone(left[:min(len(left), MaxLeases)])
+}
+
+// Leases lists what is in use. Entries whose time is over stay until the next Step.
+func (s *Set) Leases() []Using { return s.leases }
+
+// Addresses are the service's, as the agents named them last.
+func (s *Set) Addresses() []netip.Addr { return s.addresses }
+
+// TTL is the longest that an agent has named; 0 before any has.
+func (s *Set) TTL() (ttl time.Duration) {
+	for i := range s.agents {
+		ttl = max(ttl, s.agents[i].ttl)
+	}
+	return ttl
+}
+
+// Answered says how many agents have answered within the TTL.
+func (s *Set) Answered(now time.Duration) (n int) {
+	for i := range s.agents {
+		if a := &s.agents[i]; a.known && now < a.heard+a.ttl {
+			n++
+		}
+	}
+	return n
+}
+
+// Nudge makes the next Step ask an agent, within a moment that differs from consumer to consumer.
+func (s *Set) Nudge(now time.Duration, agent int) {
+	a := &s.agents[agent]
+	a.next = min(a.next, now+time.Duration(s.o.Jitter()*float64(firstRetry)))
+}
+
+// Failed reports a producer that does not answer: its lease ends here, and the agents are told.
+func (s *Set) Failed(now time.Duration, producer string) {
+	if len(s.failed) < MaxLeases {
+		s.failed[producer] = now + max(s.TTL()/2, time.Second)
+	}
+	s.Release(now, producer)
+}
+
+// Step drops what has run out and returns the requests to be sent now, each of which counts from now, and when to
+// step again at the latest.
+func (s *Set) Step(now time.Duration) (requests []Request, next time.Duration) {
+	s.drop(now, func(u Using) bool { return u.Expires <= now })
+	for p, until := range s.failed {
+		if until <= now {
+			delete(s.failed, p)
+		}
+	}
+	wants := s.spread(now)
+	next = now + lastRetry
+	for i := range s.agents {
+		a := &s.agents[i]
+		// To want more than was asked for is a reason to ask again now, unless the answer is still to come.
+		if wants[i] > a.wanted && a.known && !a.waiting && a.status == OK {
+			a.next = now
+		}
+		if a.next <= now {
+			requests = append(requests, Request{Agent: i, Want: s.request(now, i, wants[i])})
+		}
+		next = min(next, a.next)
+	}
+	for _, u := range s.leases {
+		next = min(next, u.Expires)
+	}
+	return requests, next
+}
+
+// spread says how many leases to want of each agent. Those in use stay where they are, for the flows on them; what is
+// missing is wanted of the agents that answer and have room, the one with the fewest first. The leases of an agent that
+// has been silent for half a TTL count as missing while they last: if it comes back, the youngest surplus goes.
+func (s *Set) spread(now time.Duration) []int {
+	n := len(s.agents)
+	wants := make([]int, n)
+	if n == 0 {
+		return wants
+	}
+	var able, short, unknown []int
+	counted := 0
+	start := int(hash(s.o.Host, s.o.Service) % uint64(n)) // whom the odd lease is wanted of differs
+	for k := range n {
+		i := (start + k) % n
+		wants[i] = s.of(i)
+		switch a := &s.agents[i]; {
+		case !a.known && (a.seq == 0 || now < a.first+patience):
+			// Its part is left to it for a moment, or the fastest agent would get all.
+			wants[i] = max(wants[i], a.wanted)
+			counted += wants[i]
+			able = append(able, i)
+		case !a.known:
+			unknown = append(unknown, i)
+		case a.status != OK || now >= a.heard+max(a.ttl/2, firstRetry):
+		case a.short:
+			short = append(short, i)
+			counted += wants[i]
+		default:
+			able = append(able, i)
+			counted += wants[i]
+		}
+	}
+	for _, candidates := range [][]int{able, unknown} {
+		for counted < s.o.Leases && len(candidates) > 0 {
+			least := candidates[0]
+			for _, i := range candidates {
+				if wants[i] < wants[least] {
+					least = i
+				}
+			}
+			wants[least]++
+			counted++
+		}
+	}
+	for _, i := range short { // all of it, should one have room again
+		wants[i] += max(0, s.o.Leases-counted)
+	}
+	for surplus := counted - s.o.Leases; surplus > 0; surplus-- {
+		for k := len(s.leases) - 1; k >= 0; k-- {
+			if i := s.leases[k].Agent; !s.leases[k].Draining && (slices.Contains(able, i) || slices.Contains(short, i)) {
+				wants[i] = max(0, wants[i]-1)
+				s.leases = slices.Delete(s.leases, k, k+1)
+				break
+			}
+		}
+	}
+	for i := range wants {
+		wants[i] = min(wants[i], MaxLeases)
+	}
+	return wants
+}
+
+// of counts an agent's leases that take new flows.
+func (s *Set) of(agent int) (n int) {
+	for _, u := range s.leases {
+		if u.Agent == agent && !u.Draining {
+			n++
+		}
+	}
+	return n
+}
+
+// request makes the Want. It is the whole truth of what this consumer uses from here on: surplus is dropped before it
+// is written.
+func (s *Set) request(now time.Duration, agent, want int) Want {
+	for n := s.of(agent); n > want; n-- {
+		last := -1
+		for i, u := range s.leases {
+			if u.Agent == agent && !u.Draining {
+				last = i
+			}
+		}
+		s.leases = slices.Delete(s.leases, last, last+1)
+	}
+	s.seq++
+	a := &s.agents[agent]
+	if a.seq == 0 {
+		a.first = now
+	}
+	a.asked, a.seq, a.waiting, a.wanted = now, s.seq, true, want
+	a.delay = min(max(2*a.delay, firstRetry), max(a.ttl/6, lastRetry/4))
+	a.next = now + a.delay + s.jitter(a.delay/2)
+	w := Want{Run: s.o.Run, Seq: s.seq, Service: s.o.Service, Leases: uint8(want)}
+	for _, u := range s.leases {
+		w.Held = append(w.Held, Held{Producer: u.Producer, Token: u.Token})
+	}
+	for p := range s.failed {
+		w.Failed = append(w.Failed, p)
+	}
+	slices.Sort(w.Failed)
+	return w
+}
+
+func (s *Set) jitter(most time.Duration) time.Duration {
+	return time.Duration(s.o.Jitter() * float64(most))
+}
+
+// Granted takes an agent's answer. Only the one to the latest Want counts: a lease in an earlier answer was not in
+// the later Want, so the agent has given it away.
+func (s *Set) Granted(now time.Duration, agent int, g Grant) {
+	a := &s.agents[agent]
+	if !a.waiting || g.Seq != a.seq && s.mutant != mutantAnyReply {
+		return
+	}
+	a.waiting, a.heard, a.known, a.status = false, now, true, g.Status
+	given := 0
+	for _, l := range g.Leases {
+		if !l.Draining {
+			given++
+		}
+	}
+	a.short = given < a.wanted
+	from := a.asked
+	if s.mutant == mutantReceipt {
+		from = now
+	}
+	switch g.Status {
+	case OK:
+		a.ttl, a.delay, s.addresses = g.TTL, 0, g.Addresses
+		// A third of the TTL, so that two renewals may be lost; earlier by up to a tenth of that, so that consumers
+		// that started together do not ask together for ever.
+		third := g.TTL / 3
+		a.next = a.asked + third - s.jitter(third/10)
+	case Wait:
+		// The retry that request planned is right, and backs off: many wait for the same thing.
+		if g.TTL > 0 {
+			a.ttl, s.addresses = g.TTL, g.Addresses
+		}
+	default:
+		a.next = now + lastRetry + s.jitter(lastRetry)
+	}
+	if g.Status == Wait && len(g.Leases) == 0 && g.TTL == 0 {
+		return // it promises nothing and takes nothing away
+	}
+	s.replace(now, agent, from, g.Leases)
+}
+
+// replace makes the leases of an agent those it granted, each at its old place if it has one.
+func (s *Set) replace(now time.Duration, agent int, from time.Duration, granted []Lease) {
+	had := len(s.leases)
+	s.leases = slices.DeleteFunc(s.leases, func(u Using) bool {
+		return u.Agent == agent && !slices.ContainsFunc(granted, func(l Lease) bool { return l.Producer == u.Producer })
+	})
+	if len(s.leases) < had {
+		// Its agent waits to be shown that it is not used any more, and the others may have another one.
+		for i := range s.agents {
+			s.Nudge(now, i)
+		}
+	}
+	for _, l := range granted {
+		u := Using{Lease: l, Agent: agent, Expires: from + l.TTL}
+		at := slices.IndexFunc(s.leases, func(have Using) bool { return have.Producer == l.Producer })
+		switch {
+		case at < 0 && l.TTL > 0 && u.Expires > now && s.failed[l.Producer] <= now:
+			s.makeRoom(agent)
+			if len(s.leases) < MaxLeases {
+				s.leases = append(s.leases, u)
+			}
+		case at < 0:
+		case s.leases[at].Agent == agent && l.TTL == 0: // as before
+		case s.leases[at].Agent == agent, l.Epoch > s.leases[at].Epoch:
+			// Two agents may both have granted this producer: the one that knows the later epoch is right, and
+			// one lease of it is enough.
+			s.leases[at] = u
+		}
+	}
+}
+
+// makeRoom drops, of a full set, what is draining, or else another agent's youngest: the surplus that stood in for this
+// one's while it was silent.
+func (s *Set) makeRoom(agent int) {
+	if len(s.leases) < MaxLeases {
+		return
+	}
+	at := slices.IndexFunc(s.leases, func(u Using) bool { return u.Draining })
+	for i := len(s.leases) - 1; at < 0 && i >= 0; i-- {
+		if s.leases[i].Agent != agent {
+			at = i
+		}
+	}
+	if at >= 0 {
+		s.leases = slices.Delete(s.leases, at, at+1)
+	}
+}
+
+// Release gives a lease back: a draining one without flows.
+func (s *Set) Release(now time.Duration, producer string) {
+	for _, u := range s.leases {
+		if u.Producer == producer {
+			// An answer that is on its way would bring it back: it is asked for anew, without this lease.
+			a := &s.agents[u.Agent]
+			a.waiting, a.next = false, now
+		}
+	}
+	s.drop(now, func(u Using) bool { return u.Producer == producer })
+}
+
+func (s *Set) drop(now time.Duration, over func(Using) bool) {
+	s.leases = slices.DeleteFunc(s.leases, func(u Using) bool {
+		if !over(u) {
+			return false
+		}
+		// Whoever granted it is asked at once for another.
+		if a := &s.agents[u.Agent]; !a.waiting {
+			a.next = min(a.next, now)
+		}
+		return true
+	})
+}

@@ -1,0 +1,223 @@
+package lease
+
+import (
+	"testing"
+	"time"
+
+	"github.com/ratchetos/ratchet/plugins/dataplane/lease/api"
+)
+
+// TestLeasedProducersServe: two boxes lease two producers to a host, whose connections spread over them, stay on them
+// over a restart of its agent, and are seen by the operator.
+func TestLeasedProducersServe(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2, 2*time.Second)
+	w.produce("p1", 4)
+	w.produce("p2", 4)
+	c := w.host("c1")
+	config := AgentConfig{Consume: []ConsumeConfig{{Service: "web", Leases: 2}}}
+	c.run(config)
+	c.consumes(2)
+	seen := map[string]int{}
+	var open []func() string
+	var first []string
+	for i := range 16 {
+		conn, producer := c.ask([]string{service4, service6}[i%2])
+		seen[producer]++
+		open, first = append(open, func() string { return again(t, conn) }), append(first, producer)
+	}
+	if seen["p1"] == 0 || seen["p2"] == 0 {
+		t.Errorf("16 connections went to %v, want both producers: %+v", seen, c.status())
+	}
+	agents := map[string]bool{}
+	for _, l := range c.status().Consumed {
+		agents[l.Agent] = true
+	}
+	if len(agents) != 2 {
+		t.Errorf("leases are from %d agents, want both", len(agents))
+	}
+	leased := uint64(0)
+	for _, b := range w.boxes {
+		leased += b.web().Leased
+	}
+	if leased != 2 {
+		t.Errorf("the boxes know of %d leases, want 2", leased)
+	}
+	c.stop()
+	c.run(config)
+	for i := range open {
+		if now := open[i](); now != first[i] {
+			t.Errorf("connection %d moved from %s to %s at the restart", i, first[i], now)
+		}
+	}
+	c.consumes(2)
+	if o := c.status().Outcomes; o.Moved+o.Expired+o.NoLease > 0 {
+		t.Errorf("outcomes %+v: flows moved or were dropped", o)
+	}
+	var list api.ListReply
+	w.boxes[0].call(api.MethodList, api.ListRequest{Service: "web"}, &list)
+	if len(list.Leases) != 1 || list.Leases[0].Consumer != "c1" {
+		t.Errorf("first box lists %+v, want one lease of c1", list.Leases)
+	}
+}
+
+// TestAgentsOutageLosesNothing: with every leasing agent down for half a TTL, of a stream of a datagram a millisecond
+// nothing is lost; with the consumer's own agent dead too, nothing arrives once the lease has run out (D5).
+func TestAgentsOutageLosesNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2, 2*time.Second)
+	p := w.produce("p1", 1)
+	received := p.accepted
+	c := w.host("c1")
+	c.run(AgentConfig{Consume: []ConsumeConfig{{Service: "web", Leases: 1}}})
+	c.consumes(1)
+	send := c.stream()
+	for _, b := range w.boxes {
+		b.down()
+	}
+	outage := time.After(w.ttl / 2)
+	for running := true; running; {
+		select {
+		case <-outage:
+			running = false
+		default:
+			send(10)
+		}
+	}
+	for _, b := range w.boxes {
+		b.up()
+	}
+	until(t, "the lease is renewed", func() bool {
+		send(1)
+		s := c.status()
+		return len(s.Consumed) == 1 && s.Consumed[0].Left > w.ttl*3/4
+	})
+	sent := send(0)
+	until(t, "all that was sent has arrived", func() bool { return received() == sent })
+	if o := c.status().Outcomes; o.Expired+o.NoLease+o.Moved > 0 {
+		t.Errorf("outcomes %+v: want nothing dropped or moved", o)
+	}
+
+	left := c.status().Consumed[0].Left
+	c.stop() // the process that renews is dead; the program is not
+	for _, b := range w.boxes {
+		b.down()
+	}
+	end := time.After(left)
+	for running := true; running; {
+		select {
+		case <-end:
+			running = false
+		default:
+			send(1)
+		}
+	}
+	during := send(0)
+	send(200)
+	before := received()
+	if before > during {
+		t.Errorf("%d datagrams arrived, more than the %d sent before the lease ran out", before, during)
+	}
+	if before == sent {
+		t.Error("nothing arrived although the lease had not run out")
+	}
+}
+
+// TestDeadProducerIsReplaced: an instance dies, its host's agent lives; a third of the TTL is not waited for.
+func TestDeadProducerIsReplaced(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2, 4*time.Second)
+	check := w.host("p1")
+	check.serve()
+	probe := check.Listen("tcp", check.at+":90")
+	check.run(AgentConfig{Produce: []ProduceConfig{{Service: "web", Name: "p1", Quota: 4, Underlay: check.at, Check: check.at + ":90"}}})
+	c := w.host("c1")
+	c.run(AgentConfig{Consume: []ConsumeConfig{{Service: "web", Leases: 1}}})
+	c.consumes(1)
+	w.produce("p2", 4)
+	until(t, "the second producer is held", func() bool { return w.boxes[0].web().Share == 4 })
+	probe.Close()
+	died := time.Now()
+	until(t, "the producer is replaced", func() bool {
+		s := c.status().Consumed
+		return len(s) == 1 && s[0].Producer == "p2"
+	})
+	t.Logf("replaced after %v", time.Since(died))
+	if _, producer := c.ask(service4); producer != "p2" {
+		t.Errorf("a new connection went to %s, want p2", producer)
+	}
+}
+
+// TestTakenOverProducerServesNoMore: a second host offers the same producer. Consumers follow it, and the first host
+// accepts nothing of it any more, whoever still sends (D4).
+func TestTakenOverProducerServesNoMore(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2, 2*time.Second)
+	offer := func(h *host) {
+		h.serve()
+		h.run(AgentConfig{Produce: []ProduceConfig{{Service: "web", Name: "vm", Quota: 1, Underlay: h.at}}})
+	}
+	h1, h2 := w.host("h1"), w.host("h2")
+	offer(h1)
+	c := w.host("c1")
+	c.run(AgentConfig{Consume: []ConsumeConfig{{Service: "web", Leases: 1}}})
+	c.consumes(1)
+	if _, at := c.ask(service4); at != "h1" {
+		t.Fatalf("served by %s, want h1", at)
+	}
+	offer(h2)
+	until(t, "the consumer has followed", func() bool {
+		s := c.status().Consumed
+		return len(s) == 1 && s[0].Host == h2.at && s[0].Epoch == 2
+	})
+	if _, at := c.ask(service6); at != "h2" {
+		t.Errorf("served by %s, want h2", at)
+	}
+	until(t, "the first host has noticed", func() bool { return h1.status().Produced[0].Phase == "taken over" })
+}
+
+// TestDrainedProducerKeepsItsConnections: no new connections go to it, the open one lives, and when that is closed the
+// lease is given back.
+func TestDrainedProducerKeepsItsConnections(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1, time.Second)
+	p1 := w.produce("p1", 4)
+	c := w.host("c1")
+	c.run(AgentConfig{Consume: []ConsumeConfig{{Service: "web", Leases: 1}}})
+	c.consumes(1)
+	conn, _ := c.ask(service4)
+	w.produce("p2", 4)
+	p1.stop()
+	p1.run(AgentConfig{Produce: []ProduceConfig{{Service: "web", Name: "p1", Quota: 4, Underlay: p1.at, Drain: true}}})
+	until(t, "a second lease stands in for the draining one", func() bool {
+		s := c.status().Consumed
+		return len(s) == 2 && s[0].Draining != s[1].Draining
+	})
+	for range 4 {
+		if _, producer := c.ask(service4); producer != "p2" {
+			t.Errorf("a new connection went to %s, want p2", producer)
+		}
+	}
+	if producer := again(t, conn); producer != "p1" {
+		t.Errorf("the open connection was answered by %s, want p1", producer)
+	}
+	conn.Close()
+	until(t, "the draining lease is given back", func() bool { return w.boxes[0].web().Leased == 1 })
+}
+
+// TestRevokedLeaseEndsAtOnce: the operator's word reaches the host without waiting for a renewal.
+func TestRevokedLeaseEndsAtOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1, time.Minute)
+	w.produce("p1", 4)
+	c := w.host("c1")
+	c.run(AgentConfig{Consume: []ConsumeConfig{{Service: "web", Leases: 1}}})
+	c.consumes(1)
+	var reply api.RevokeReply
+	w.boxes[0].call(api.MethodRevoke, api.RevokeRequest{Service: "web", Producer: "p1"}, &reply)
+	if reply.Revoked != 1 {
+		t.Fatalf("%d leases revoked, want 1", reply.Revoked)
+	}
+	c.consumes(0)
+	until(t, "the box knows that it is over", func() bool { return w.boxes[0].web().Leased == 0 })
+}

@@ -1,0 +1,407 @@
+package vni
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"runtime"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ratchetos/ratchet/plugins/dataplane/bpf"
+	"github.com/ratchetos/ratchet/plugins/dataplane/control"
+	"github.com/ratchetos/ratchet/plugins/dataplane/overlay"
+	"github.com/ratchetos/ratchet/plugins/dataplane/vni/failover"
+	"github.com/ratchetos/ratchet/plugins/dataplane/vni/port"
+)
+
+const (
+	pullTimeout = 500 * time.Millisecond
+	// inFlight bounds the beats to one box that wait for their answers.
+	inFlight = 4
+)
+
+// client is the host's end of the channel to one box.
+type client interface {
+	HandleDatagram(kind uint8, h func(payload []byte))
+	Call(ctx context.Context, method string, request, reply any) error
+	Exchange(ctx context.Context, kind uint8, payload []byte) ([]byte, error)
+}
+
+var _ client = (*control.Client)(nil)
+
+// AgentOptions is what an Agent is made with.
+type AgentOptions struct {
+	Log     *slog.Logger
+	Clients []*control.Client // one for each box
+	Pins    string            // directory on a bpffs; "" in tests: nothing outlives the process
+	Config  AgentConfig
+
+	vars map[string]any // constants of the fence's programs: mutants
+}
+
+// Agent is a host's side: it beats, carries out assignments, looks after the ports, keeps the lease.
+type Agent struct {
+	o        AgentOptions
+	log      *slog.Logger
+	clients  []client
+	underlay netip.Addr
+
+	incarnation uint64
+	follower    *failover.Follower
+	fence       *Fence
+	ports       map[portKey]*portState
+	uplink      int
+	wire        *port.Wire // to announce on; nil without a segment
+
+	events  chan any
+	slots   []chan struct{} // by box: beats in flight
+	pulling bool
+	known   map[uint32]bool // VNIs the fence knows
+}
+
+// What the agent's goroutine is told.
+type (
+	replied struct {
+		box  int
+		sent time.Duration // 0: it came unasked
+		failover.Reply
+	}
+	pulled struct {
+		failover.Assignment
+		err error
+	}
+	linkSeen  port.Link
+	witnessed struct {
+		key     portKey
+		witness witness
+		alive   bool
+		ifindex int // of the link the prober asked on
+	}
+)
+
+// NewAgent makes the agent and sets its handlers on the clients.
+func NewAgent(o AgentOptions) (*Agent, error) {
+	a := &Agent{o: o, log: o.Log, ports: map[portKey]*portState{}, known: map[uint32]bool{}, events: make(chan any, 256)}
+	if a.log == nil {
+		a.log = slog.New(slog.DiscardHandler)
+	}
+	var err error
+	if a.underlay, err = netip.ParseAddr(o.Config.Underlay); err != nil {
+		return nil, fmt.Errorf("underlay: %w", err)
+	}
+	var random [8]byte
+	_, _ = rand.Read(random[:]) // never fails
+	a.incarnation = binary.BigEndian.Uint64(random[:])
+	a.follower = failover.NewFollower(len(o.Clients))
+	for i, c := range o.Clients {
+		a.slots = append(a.slots, make(chan struct{}, inFlight))
+		a.clients = append(a.clients, c)
+		c.HandleDatagram(control.KindBeat, func(payload []byte) {
+			if r, err := parseReply(payload); err == nil {
+				a.offer(replied{box: i, Reply: r})
+			}
+		})
+	}
+	for _, p := range o.Config.Ports {
+		a.ports[p.key()] = &portState{PortConfig: p}
+	}
+	return a, nil
+}
+
+// offer never blocks: what does not fit is said again by the next beat's reply.
+func (a *Agent) offer(event any) {
+	select {
+	case a.events <- event:
+	default:
+	}
+}
+
+// Run works until ctx ends. It keeps the network namespace of the thread that called it. What is pinned stays:
+// the fence closes by itself when the lease is over.
+func (a *Agent) Run(ctx context.Context) error {
+	// Every netlink socket, device and program belongs to the namespace the agent was started in.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := a.open(); err != nil {
+		return err
+	}
+	defer a.close()
+	g, ctx := errgroup.WithContext(ctx)
+	links, wait, err := port.Links(ctx, func(l port.Link) {
+		select {
+		case a.events <- linkSeen(l):
+		case <-ctx.Done():
+		}
+	})
+	if err != nil {
+		return err
+	}
+	defer wait()
+	for k, p := range a.ports {
+		if p.PIDFile != "" {
+			g.Go(func() error {
+				port.Process(ctx, p.PIDFile, func(alive bool) { a.witness(ctx, witnessed{key: k, witness: byProcess, alive: alive}) })
+				return nil
+			})
+		}
+	}
+	for _, l := range links {
+		a.linkSeen(ctx, g, l)
+	}
+	for k, p := range a.ports {
+		if p.link == 0 {
+			p.says[byLink] = dead
+			a.judge(ctx, g, k, p)
+		}
+	}
+	a.loop(ctx, g)
+	return g.Wait()
+}
+
+func (a *Agent) witness(ctx context.Context, w witnessed) {
+	select {
+	case a.events <- w:
+	case <-ctx.Done():
+	}
+}
+
+// open loads the fence and puts it where packets come in, before any port is used.
+func (a *Agent) open() error {
+	var pins *bpf.Pins
+	var err error
+	if a.o.Pins != "" {
+		var other *bpf.LayoutError
+		pins, err = bpf.OpenPins(a.o.Pins, "fence", fenceLayout)
+		if errors.As(err, &other) {
+			a.log.Warn("the fence of another version is pinned and goes on working until its links are replaced", "err", err)
+		} else if err != nil {
+			return fmt.Errorf("attachments: %w", err)
+		}
+	}
+	if a.fence, err = openFence(pins, a.o.vars); err != nil {
+		return err
+	}
+	device, err := overlay.Ensure(overlay.Options{Name: a.o.Config.Overlay})
+	if err != nil {
+		return errors.Join(err, a.fence.Close())
+	}
+	if err := a.fence.Overlay(device.Index); err != nil {
+		return errors.Join(err, a.fence.Close())
+	}
+	if err := a.openSegment(); err != nil {
+		return errors.Join(err, a.fence.Close())
+	}
+	return a.resume()
+}
+
+func (a *Agent) openSegment() error {
+	if !a.o.Config.Segment {
+		return nil
+	}
+	index, err := indexOf(a.o.Config.Uplink)
+	if err != nil {
+		return fmt.Errorf("uplink: %w", err)
+	}
+	a.uplink = index
+	if err := a.fence.Segment(index); err != nil {
+		return err
+	}
+	a.wire, err = port.OpenWire(index, false)
+	return err
+}
+
+// resume learns what an earlier process of this host left attached.
+func (a *Agent) resume() error {
+	held, err := a.fence.Held()
+	if err != nil {
+		return fmt.Errorf("read what is attached: %w", err)
+	}
+	var known []failover.Known
+	for id, h := range held {
+		found := false
+		for k, p := range a.ports {
+			if index, err := indexOf(p.Device); err == nil && k.vni == id && index == h.Link {
+				known = append(known, failover.Known{Interface: id, Instance: k.instance, Epoch: h.Epoch, Attached: true})
+				found = true
+			}
+		}
+		if !found { // its port is not configured any more
+			if err := a.fence.Detach(id); err != nil {
+				return err
+			}
+		}
+	}
+	a.follower.Resume(known)
+	return nil
+}
+
+func (a *Agent) close() {
+	if a.wire != nil {
+		a.wire.Close()
+	}
+	_ = a.fence.Close()
+}
+
+// loop is the only goroutine that touches the follower, the fence and the ports.
+func (a *Agent) loop(ctx context.Context, g *errgroup.Group) {
+	tick := time.NewTicker(beatEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			a.beat(ctx, g)
+		case e := <-a.events:
+			switch e := e.(type) {
+			case replied:
+				a.replied(ctx, g, e)
+			case pulled:
+				a.pulled(ctx, g, e)
+			case linkSeen:
+				a.linkSeen(ctx, g, port.Link(e))
+			case witnessed:
+				a.witnessed(ctx, g, e)
+			}
+		}
+	}
+}
+
+func now() time.Duration { return time.Duration(bpf.BootNow()) }
+
+// beat tells every box how this host is.
+func (a *Agent) beat(ctx context.Context, g *errgroup.Group) {
+	for i, c := range a.clients {
+		select {
+		case a.slots[i] <- struct{}{}:
+		default:
+			continue // a box that does not answer is not asked more often than it can
+		}
+		// The lease counts from before the beat is made.
+		sent := now()
+		b := a.follower.Beat(sent, i)
+		b.Incarnation, b.Underlay = a.incarnation, a.underlay
+		payload := appendBeat(nil, b)
+		g.Go(func() error {
+			defer func() { <-a.slots[i] }()
+			ctx, cancel := context.WithTimeout(ctx, inFlight*beatEvery)
+			defer cancel()
+			answer, err := c.Exchange(ctx, control.KindBeat, payload)
+			if err != nil {
+				return nil
+			}
+			if r, err := parseReply(answer); err == nil {
+				a.offer(replied{box: i, sent: sent, Reply: r})
+			}
+			return nil
+		})
+	}
+}
+
+func (a *Agent) replied(ctx context.Context, g *errgroup.Group, r replied) {
+	until, pull := a.follower.Reply(now(), r.sent, r.box, r.Reply)
+	if until > 0 {
+		a.fence.Renew(uint64(until))
+	}
+	if !pull || a.pulling {
+		return
+	}
+	a.pulling = true
+	known := a.follower.Known()
+	g.Go(func() error {
+		var p pulled
+		call, cancel := context.WithTimeout(ctx, pullTimeout)
+		defer cancel()
+		p.err = a.clients[r.box].Call(call, methodPull, pullRequest{Known: known}, &p.Assignment)
+		select {
+		case a.events <- p:
+		case <-ctx.Done():
+		}
+		return nil
+	})
+}
+
+// pulled carries out an assignment.
+func (a *Agent) pulled(ctx context.Context, g *errgroup.Group, p pulled) {
+	a.pulling = false
+	if p.err != nil {
+		a.log.Debug("assignment not pulled; the next beat's answer asks again", "err", p.err)
+		return
+	}
+	if err := a.learn(ctx, g, p.Entries); err != nil {
+		a.log.Warn("assignment not carried out; it is tried again", "err", err)
+		return
+	}
+	steps, ok := a.follower.Assign(now(), p.Assignment)
+	if !ok {
+		return
+	}
+	for _, s := range steps {
+		err := a.step(s)
+		a.follower.Done(s, err == nil)
+		if err == nil {
+			continue
+		}
+		a.log.Warn("attachment not changed", "vni", s.Interface, "instance", s.Instance, "attach", s.Attach, "err", err)
+		if !s.Attach {
+			return // not applied: this host gets no lease until it has let go
+		}
+	}
+	a.follower.Applied(p.Assignment)
+	a.beat(ctx, g)
+}
+
+// learn tells the fence of all VNIs that have an end here.
+func (a *Agent) learn(ctx context.Context, g *errgroup.Group, entries []failover.Entry) error {
+	listed := map[uint32]bool{}
+	for _, e := range entries {
+		a.follow(ctx, g, e)
+		if listed[e.Interface] {
+			continue
+		}
+		listed[e.Interface] = true
+		if err := a.fence.Know(e.Interface, e.MAC, e.Addresses); err != nil {
+			return fmt.Errorf("VNI %d: %w", e.Interface, err)
+		}
+		a.known[e.Interface] = true
+	}
+	for id := range a.known {
+		if !listed[id] {
+			if err := a.fence.Unknow(id); err != nil {
+				return fmt.Errorf("VNI %d: %w", id, err)
+			}
+			delete(a.known, id)
+		}
+	}
+	return nil
+}
+
+// step attaches or detaches.
+func (a *Agent) step(s failover.Step) error {
+	if !s.Attach {
+		return a.fence.Detach(s.Interface)
+	}
+	p := a.ports[portKey{s.Interface, s.Instance}]
+	if p == nil || p.link == 0 {
+		return errors.New("it has no port here: add it to the agent's attachments")
+	}
+	h := Holding{Link: p.link, Out: a.uplink, Epoch: s.Epoch, MAC: s.MAC, How: p.how(), Plain: p.Plain}
+	if err := a.fence.Attach(s.Interface, h); err != nil {
+		return err
+	}
+	a.log.Info("VNI attached", "vni", s.Interface, "instance", s.Instance, "epoch", s.Epoch)
+	if a.wire != nil {
+		for _, address := range s.Addresses {
+			if err := a.wire.Send(port.Announcement(s.MAC, address)); err != nil {
+				a.log.Warn("address not announced", "address", address, "err", err)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,108 @@
+package vni
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/ratchetos/ratchet/core/plugin"
+	"github.com/ratchetos/ratchet/plugins/dataplane/vni/failover"
+)
+
+// Intervals are the same on all hosts and boxes: a lease is only as good as everyone's idea of it.
+const (
+	beatEvery = 50 * time.Millisecond
+	// maxLease is the longest attachment lease there is (INVARIANTS.md D4), and the only one.
+	maxLease = 150 * time.Millisecond
+)
+
+// Bounds of a section.
+const (
+	maxInterfaces = 4096
+	maxCandidates = 16
+)
+
+// Config is the section vnis of a box: which virtual network interfaces there are and who may hold them.
+type Config struct {
+	ID    int `json:"id,omitempty" config:"min=0,max=7" jsonschema:"description=number of this box among the control planes (needed with peers)"`
+	Peers int `json:"peers,omitempty" config:"min=0,max=7" jsonschema:"description=how many other boxes have the same VNIs; the hosts elect one and at least three hosts are needed"`
+
+	Interfaces []InterfaceConfig `json:"interfaces,omitempty" jsonschema:"description=the virtual network interfaces"`
+}
+
+// InterfaceConfig is one VNI.
+type InterfaceConfig struct {
+	ID         int               `json:"id" config:"required,min=1,max=16777215" jsonschema:"description=its identifier in VXLAN; no group and no lease may have the same"`
+	MAC        string            `json:"mac" config:"required" jsonschema:"description=its MAC, which every candidate instance has on its end"`
+	Addresses  []string          `json:"addresses,omitempty" jsonschema:"description=its IP addresses, announced when it moves"`
+	Candidates []CandidateConfig `json:"candidates" config:"required" jsonschema:"description=the instances that may hold it, the preferred first"`
+}
+
+// CandidateConfig is one instance that has an end of the VNI.
+type CandidateConfig struct {
+	Host     string `json:"host" config:"required" jsonschema:"description=the host by the name it was enrolled with"`
+	Instance string `json:"instance" config:"required" jsonschema:"description=the instance by its name in the host's agent file"`
+}
+
+// Desired is a valid Config.
+type Desired struct {
+	Options    failover.Options
+	Interfaces []failover.Interface
+}
+
+// Parse checks the section and reports everything that is wrong with it.
+func Parse(at string, c Config, v *plugin.Validation) Desired {
+	d := Desired{Options: failover.Options{Beat: beatEvery, Lease: maxLease, Self: uint8(c.ID), Peers: c.Peers}}
+	if c.Peers > 0 && c.ID == 0 {
+		v.Errorf(at+".id", "is needed with peers: a number that no other control plane has, from 1")
+	}
+	if len(c.Interfaces) > maxInterfaces {
+		v.Errorf(at+".interfaces", "%d interfaces: at most %d", len(c.Interfaces), maxInterfaces)
+		return d
+	}
+	ids, macs := map[uint32]int{}, map[[6]byte]int{}
+	for i, ic := range c.Interfaces {
+		at := fmt.Sprintf("%s.interfaces[%d]", at, i)
+		f := ic.parse(at, v)
+		if first, twice := ids[f.ID]; twice {
+			v.Errorf(at+".id", "%d is already interfaces[%d]", f.ID, first)
+		}
+		if first, twice := macs[f.MAC]; twice && f.MAC != [6]byte{} {
+			v.Errorf(at+".mac", "%s is already interfaces[%d]'s", ic.MAC, first)
+		}
+		ids[f.ID], macs[f.MAC] = i, i
+		d.Interfaces = append(d.Interfaces, f)
+	}
+	return d
+}
+
+func (c InterfaceConfig) parse(at string, v *plugin.Validation) failover.Interface {
+	f := failover.Interface{ID: uint32(c.ID)}
+	if mac, err := net.ParseMAC(c.MAC); err != nil || len(mac) != 6 || mac[0]&1 != 0 {
+		v.Errorf(at+".mac", "%q is not a unicast MAC, as 02:00:00:00:00:07", c.MAC)
+	} else {
+		f.MAC = [6]byte(mac)
+	}
+	for k, text := range c.Addresses {
+		a, err := netip.ParseAddr(text)
+		if err != nil || a.Zone() != "" || a.IsMulticast() || a.IsUnspecified() {
+			v.Errorf(fmt.Sprintf("%s.addresses[%d]", at, k), "%q is not an IP address, as 10.1.0.7", text)
+			continue
+		}
+		f.Addresses = append(f.Addresses, a.Unmap())
+	}
+	if n := len(c.Candidates); n == 0 || n > maxCandidates {
+		v.Errorf(at+".candidates", "%d candidates: 1 to %d", n, maxCandidates)
+	}
+	seen := map[failover.Candidate]int{}
+	for k, cc := range c.Candidates {
+		one := failover.Candidate{Host: cc.Host, Instance: cc.Instance}
+		if first, twice := seen[one]; twice {
+			v.Errorf(fmt.Sprintf("%s.candidates[%d]", at, k), "%s is already candidates[%d]", one, first)
+		}
+		seen[one] = k
+		f.Candidates = append(f.Candidates, one)
+	}
+	return f
+}

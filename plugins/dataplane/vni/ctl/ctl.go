@@ -1,0 +1,65 @@
+// Package ctl is the VNIs' part of ratchetctl.
+package ctl
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ratchetos/ratchet/plugins/dataplane/ctl/live"
+	"github.com/ratchetos/ratchet/plugins/dataplane/vni/api"
+)
+
+// App is what ratchetctl offers to a plugin's commands.
+type App interface {
+	// Invoke calls a method of a plugin's management service through core.
+	Invoke(ctx context.Context, plugin, method string, request, reply any) error
+	// Print writes value as JSON or YAML, or the table, as the user chose.
+	Print(value any, columns []string, rows [][]string) error
+}
+
+const plugin = "dataplane"
+
+// Command are the commands below `ratchetctl dataplane`.
+func Command(app App) []*cobra.Command {
+	c := &cobra.Command{Use: "vni", Short: "Virtual network interfaces: where they are attached, and moving them"}
+	c.AddCommand(list(app), move(app))
+	return []*cobra.Command{c}
+}
+
+func list(app App) *cobra.Command {
+	c := &cobra.Command{
+		Use: "list", Aliases: []string{"ls"}, Short: "List VNIs with who holds them and who stands by", Args: cobra.NoArgs,
+		Example: "  ratchetctl dataplane vni list -w\n  ratchetctl dataplane vni list -o json",
+	}
+	return live.Command(c, func(cmd *cobra.Command) error {
+		var reply api.ListReply
+		if err := app.Invoke(cmd.Context(), plugin, api.MethodList, struct{}{}, &reply); err != nil {
+			return err
+		}
+		var rows [][]string
+		for _, i := range reply.Interfaces {
+			rows = append(rows, i.Row())
+		}
+		return app.Print(reply, api.Columns(), rows)
+	})
+}
+
+func move(app App) *cobra.Command {
+	return &cobra.Command{
+		Use: "move VNI HOST/INSTANCE", Short: "Attach a VNI to another of its candidates", Args: cobra.ExactArgs(2),
+		Long:    "The holder lets go first, or its lease runs out; then the other one gets the VNI. Nothing moves it back by itself.",
+		Example: "  ratchetctl dataplane vni move 71 host2/web-2",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id, err := strconv.ParseUint(args[0], 10, 24)
+			host, instance, ok := strings.Cut(args[1], "/")
+			if err != nil || !ok || host == "" || instance == "" {
+				return fmt.Errorf("move %s %s: name the VNI by its number and the candidate as HOST/INSTANCE", args[0], args[1])
+			}
+			return app.Invoke(cmd.Context(), plugin, api.MethodMove, api.MoveRequest{ID: uint32(id), Host: host, Instance: instance}, &struct{}{})
+		},
+	}
+}

@@ -1,0 +1,80 @@
+package failover
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+// history disturbs a world for a while and says what went wrong.
+func history(seed uint64, boxes int, m mutant) (moves int, err error) {
+	w := newWorld(seed, boxes, 3+int(seed%2), m)
+	for w.now < 12*time.Second {
+		if w.r.IntN(w.pace) == 0 {
+			w.disturb()
+		}
+		w.step()
+		if err := w.check(); err != nil {
+			return w.moves, fmt.Errorf("at %v: %w", w.now, err)
+		}
+	}
+	w.heal()
+	for end := w.now + 5*time.Second; w.now < end; {
+		w.step()
+		if err := w.check(); err != nil {
+			return w.moves, fmt.Errorf("at %v, healing: %w", w.now, err)
+		}
+	}
+	leaders := 0
+	for _, b := range w.boxes {
+		if _, leads, majority := b.e.Leads(w.now); leads && majority {
+			leaders++
+			for _, s := range b.e.Status(w.now) {
+				if !s.Up {
+					return w.moves, fmt.Errorf("healed, and VNI %d is %s", s.Interface.ID, s.State)
+				}
+			}
+		}
+	}
+	if leaders != 1 {
+		return w.moves, fmt.Errorf("healed, with %d leaders", leaders)
+	}
+	return w.moves, nil
+}
+
+func TestHistories(t *testing.T) {
+	n, moves := uint64(40), 0
+	if testing.Short() {
+		n = 10
+	}
+	for seed := range n {
+		for boxes := 1; boxes <= 2; boxes++ {
+			m, err := history(seed, boxes, none)
+			if err != nil {
+				t.Errorf("seed %d, %d boxes: %v", seed, boxes, err)
+			}
+			moves += m
+		}
+	}
+	if moves < 10*int(n) {
+		t.Errorf("only %d moves: the histories show nothing", moves)
+	}
+}
+
+// Without one of these rules some history goes wrong, and the first such is found soon.
+func TestHistoriesCatchMutants(t *testing.T) {
+	for name, m := range map[string]mutant{
+		"fence not awaited": fenceNotAwaited, "new leader moves at once": settleNotAwaited,
+		"lease counts from receipt": leaseFromReceipt,
+	} {
+		t.Run(name, func(t *testing.T) {
+			for seed := range uint64(100) {
+				if _, err := history(seed, 1+int(seed%2), m); err != nil {
+					t.Logf("seed %d: %v", seed, err)
+					return
+				}
+			}
+			t.Error("survived")
+		})
+	}
+}

@@ -1,0 +1,202 @@
+package vni
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/ratchetos/ratchet/plugins/dataplane/bpf"
+	"github.com/ratchetos/ratchet/plugins/dataplane/vni/port"
+)
+
+// The kernel's verdicts of a tc program.
+const (
+	unspec   = ^uint32(0)
+	shot     = 2
+	redirect = 7
+)
+
+var (
+	vniMAC   = [6]byte{2, 0, 0, 0, 0, 0x71}
+	otherMAC = [6]byte{2, 0, 0, 0, 0, 0x72}
+	lanMAC   = [6]byte{2, 0, 0, 0, 0, 9}
+	v4       = netip.MustParseAddr("10.1.0.7")
+	v6       = netip.MustParseAddr("2001:db8::7")
+)
+
+// onThisLink is where a test run's packet is: the loopback, the only link there is.
+const onThisLink = 1
+
+func newFence(t testing.TB) *Fence {
+	t.Helper()
+	f, err := OpenFence(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+func frame(to, from [6]byte, more ...byte) []byte {
+	f := append(append([]byte(nil), to[:]...), from[:]...)
+	return append(append(f, 8, 0), append(more, make([]byte, 46)...)...)
+}
+
+func question(a netip.Addr) []byte {
+	f := port.Announcement(lanMAC, a) // a gratuitous request asks for its own address
+	if a.Is6() {
+		f = port.Question(lanMAC, vniMAC, a)
+		copy(f, []byte{0x33, 0x33, 0xff, 0, 0, 7})
+	}
+	return f
+}
+
+// TestFence runs the programs of the segment and of the ports on packets, in each state of an attachment.
+func TestFence(t *testing.T) {
+	const id = 71
+	states := map[string]func(*Fence){
+		"unknown":  func(*Fence) {},
+		"stand-by": func(f *Fence) { f.know(t, id); f.Renew(bpf.BootNow() + uint64(time.Hour)) },
+		"attached": func(f *Fence) {
+			f.know(t, id)
+			f.attach(t, id)
+			f.Renew(bpf.BootNow() + uint64(time.Hour))
+		},
+		"lease over": func(f *Fence) {
+			f.know(t, id)
+			f.attach(t, id)
+			f.Renew(bpf.BootNow() - 1)
+		},
+		"detached": func(f *Fence) {
+			f.know(t, id)
+			f.attach(t, id)
+			f.Renew(bpf.BootNow() + uint64(time.Hour))
+			if err := f.Detach(id); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"forgotten": func(f *Fence) {
+			f.know(t, id)
+			f.attach(t, id)
+			if err := f.Unknow(id); err != nil {
+				t.Fatal(err)
+			}
+		},
+	}
+	in := map[string][]byte{
+		"unicast": frame(vniMAC, lanMAC), "ARP": question(v4), "solicitation": question(v6),
+		"other MAC": frame(otherMAC, lanMAC), "other ARP": question(netip.MustParseAddr("10.1.0.8")),
+		"other solicitation": question(netip.MustParseAddr("2001:db8::8")), "broadcast": frame([6]byte{255, 255, 255, 255, 255, 255}, lanMAC),
+	}
+	out := map[string][]byte{"sent": frame(lanMAC, vniMAC), "spoofed": frame(lanMAC, otherMAC)}
+	type want struct {
+		verdict uint32
+		outcome string
+	}
+	pass, standby, over := want{unspec, ""}, want{shot, "stand-by"}, want{shot, "lease over"}
+	for state, wants := range map[string]map[string]want{
+		"unknown":    {"unicast": pass, "ARP": pass, "solicitation": pass, "sent": standby, "spoofed": standby},
+		"stand-by":   {"unicast": standby, "ARP": standby, "solicitation": standby, "other MAC": pass, "sent": standby, "spoofed": standby},
+		"lease over": {"unicast": over, "ARP": over, "solicitation": over, "other MAC": pass, "sent": over, "spoofed": {shot, "spoofed"}},
+		"detached":   {"unicast": standby, "ARP": standby, "solicitation": standby, "sent": standby},
+		"forgotten":  {"unicast": pass, "ARP": pass, "solicitation": pass, "sent": standby},
+		"attached": {
+			"unicast": {redirect, "delivered"}, "ARP": {redirect, "delivered"}, "solicitation": {redirect, "delivered"},
+			"other MAC": pass, "other ARP": pass, "other solicitation": pass, "broadcast": pass,
+			"sent": {unspec, "sent"}, "spoofed": {shot, "spoofed"},
+		},
+	} {
+		for name, w := range wants {
+			t.Run(state+"/"+name, func(t *testing.T) {
+				f := newFence(t)
+				states[state](f)
+				program, packet := f.loaded.Programs["fence_segment"], in[name]
+				if packet == nil {
+					program, packet = f.loaded.Programs["fence_out"], out[name]
+					if err := f.loaded.Maps["fence_ports"].Put(uint32(onThisLink), uint32(id)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				r, err := bpf.TestRun(program, bpf.Run{Packet: packet})
+				if err != nil {
+					t.Fatal(err)
+				}
+				counts, err := f.Counters()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if r.Verdict != w.verdict || (w.outcome != "" && counts[w.outcome] != 1) {
+					t.Errorf("verdict %d, want %d; counters %v, want one %q", int32(r.Verdict), int32(w.verdict), counts, w.outcome)
+				}
+			})
+		}
+	}
+}
+
+func (f *Fence) know(t testing.TB, id uint32) {
+	t.Helper()
+	if err := f.Know(id, vniMAC, []netip.Addr{v4, v6}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (f *Fence) attach(t testing.TB, id uint32) {
+	t.Helper()
+	if err := f.Attach(id, Holding{Link: onThisLink, Epoch: 70000, MAC: vniMAC}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What is known again keeps its attachment; a new MAC or address takes the old one's place.
+func TestFenceKnowsAgain(t *testing.T) {
+	f := newFence(t)
+	f.know(t, 71)
+	f.attach(t, 71)
+	if err := f.Know(71, otherMAC, []netip.Addr{v6}); err != nil {
+		t.Fatal(err)
+	}
+	held, err := f.Held()
+	if h := held[71]; err != nil || h.Epoch != 70000 || h.Link != onThisLink {
+		t.Errorf("held: %+v, %v", held, err)
+	}
+	for name, packet := range map[string][]byte{"old MAC": frame(vniMAC, lanMAC), "old address": question(v4)} {
+		if r, err := bpf.TestRun(f.loaded.Programs["fence_segment"], bpf.Run{Packet: packet}); err != nil || r.Verdict != unspec {
+			t.Errorf("%s: verdict %d, %v", name, int32(r.Verdict), err)
+		}
+	}
+}
+
+// A lease only ever gets longer: an answer that was overtaken does not shorten it.
+func TestFenceRenew(t *testing.T) {
+	f := newFence(t)
+	f.Renew(100)
+	f.Renew(50)
+	if got := f.Until(); got != 100 {
+		t.Errorf("lease until %d, want 100", got)
+	}
+}
+
+// FuzzFence throws bytes at the programs: every verdict is one of those there are.
+func FuzzFence(f *testing.F) {
+	fence := newFence(f)
+	fence.know(f, 71)
+	fence.attach(f, 71)
+	fence.Renew(bpf.BootNow() + uint64(time.Hour))
+	f.Add(frame(vniMAC, lanMAC))
+	f.Add(question(v4))
+	f.Add(question(v6))
+	f.Fuzz(func(t *testing.T, packet []byte) {
+		if len(packet) < 14 || len(packet) > 1500 {
+			return // the kernel refuses to run it
+		}
+		for _, program := range []string{"fence_overlay", "fence_segment", "fence_out"} {
+			r, err := bpf.TestRun(fence.loaded.Programs[program], bpf.Run{Packet: packet})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if v := r.Verdict; v != unspec && v != shot && v != redirect {
+				t.Errorf("%s: verdict %d", program, int32(v))
+			}
+		}
+	})
+}

@@ -1,0 +1,350 @@
+package vni
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/ratchetos/ratchet/plugins/dataplane/bpf"
+	"github.com/ratchetos/ratchet/plugins/dataplane/control"
+	"github.com/ratchetos/ratchet/plugins/dataplane/vni/failover"
+)
+
+const (
+	methodPull = "vni.pull"
+	tickEvery  = 10 * time.Millisecond
+)
+
+// pullRequest and failover.Assignment are the call by which a host gets what it is to do.
+type pullRequest struct {
+	Known []failover.Known `json:"known"`
+}
+
+// Control is the box's end of the channel to its hosts; control.Server is one.
+type Control interface {
+	HandleCall(method string, h func(ctx context.Context, host string, request []byte) ([]byte, error))
+	HandleDatagram(kind uint8, h func(host string, seq uint64, payload []byte) (reply []byte))
+	Send(host string, kind uint8, payload []byte) error
+	Hosts() []control.HostStatus
+}
+
+// State is the box's store; plugin.Host has one. Its keys are this part's alone.
+type State interface {
+	Get(ctx context.Context, key string) ([]byte, error)
+	Put(ctx context.Context, key string, value []byte) error
+	List(ctx context.Context, prefix string) ([]string, error)
+}
+
+// Location is where a VNI is.
+type Location = failover.Location
+
+// Options is what a Part is made with.
+type Options struct {
+	Log     *slog.Logger
+	State   State
+	Control Control
+	// Moved is told where a VNI is up, and when it is not any more, one at a time; of several changes of one VNI
+	// that came while it was busy it hears the last. It hears the same again once a second, as a group may have
+	// got a member since. It may be nil.
+	Moved   func(ctx context.Context, l Location) error
+	Changed func() // what is shown has changed; may be nil
+}
+
+// Part is the control plane of VNIs on one box. All methods may be called from any goroutine.
+type Part struct {
+	o Options
+
+	mu     sync.Mutex
+	engine *failover.Engine // nil while stopped
+	store  map[uint32]failover.Record
+	term   uint64              // to be stored; 0: none
+	tell   map[uint32]Location // what Moved has still to hear
+	told   map[uint32]Location // what it heard last
+	work   chan struct{}
+	news   chan struct{} // the same for tell
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+	err    error  // of the store, while it lasts
+	moves  uint64 // attachments
+}
+
+// New makes the part and sets its handlers. It costs nothing until Start.
+func New(o Options) *Part {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Changed == nil {
+		o.Changed = func() {}
+	}
+	p := &Part{o: o, work: make(chan struct{}, 1), news: make(chan struct{}, 1)}
+	if o.Control != nil {
+		o.Control.HandleDatagram(control.KindBeat, p.beat)
+		o.Control.HandleCall(methodPull, p.pull)
+	}
+	return p
+}
+
+var errStopped = errors.New("VNIs are not configured: add vnis to plugins.dataplane")
+
+// Start reads what an earlier process knew and begins to lead, or to listen.
+func (p *Part) Start(ctx context.Context, d Desired) error {
+	if p.o.Control == nil && len(d.Interfaces) > 0 {
+		return errors.New("VNIs move between hosts, and no host can be heard: add agents.listen to plugins.dataplane")
+	}
+	term, records, err := p.load(ctx)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.engine = failover.New(d.Options)
+	p.engine.Define(clock(), d.Interfaces)
+	p.engine.Restore(term, records)
+	p.store, p.tell, p.told = map[uint32]failover.Record{}, map[uint32]Location{}, map[uint32]Location{}
+	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	p.cancel = cancel
+	p.done.Go(func() { p.tick(run) })
+	p.done.Go(func() { p.write(run) })
+	p.done.Go(func() { p.inform(run) })
+	return nil
+}
+
+// Apply takes over a new configuration. Intervals are those of the start.
+func (p *Part) Apply(_ context.Context, d Desired) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.engine == nil {
+		return errStopped
+	}
+	p.engine.Define(clock(), d.Interfaces)
+	p.act()
+	listed := map[uint32]bool{}
+	for _, i := range d.Interfaces {
+		listed[i.ID] = true
+	}
+	for id := range p.told {
+		if !listed[id] {
+			delete(p.told, id)
+		}
+	}
+	return nil
+}
+
+// Stop ends the answers to beats, and with them, within a lease, the traffic of VNIs that could move.
+func (p *Part) Stop(context.Context) error {
+	p.mu.Lock()
+	cancel := p.cancel
+	p.engine, p.cancel = nil, nil
+	p.mu.Unlock()
+	if cancel != nil {
+		cancel()
+		p.done.Wait()
+	}
+	return nil
+}
+
+// clock is CLOCK_BOOTTIME: leases run on while the machine sleeps.
+func clock() time.Duration { return time.Duration(bpf.BootNow()) }
+
+func (p *Part) beat(host string, _ uint64, payload []byte) []byte {
+	b, err := parseBeat(payload)
+	if err != nil {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.engine == nil {
+		return nil
+	}
+	r := p.engine.Beat(clock(), host, b)
+	p.act()
+	return appendReply(nil, r)
+}
+
+func (p *Part) pull(_ context.Context, host string, request []byte) ([]byte, error) {
+	var r pullRequest
+	if err := json.Unmarshal(request, &r); err != nil {
+		return nil, fmt.Errorf("read request: %w", err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.engine == nil {
+		return nil, errStopped
+	}
+	a, ok := p.engine.Pull(clock(), host, r.Known)
+	p.act()
+	if !ok {
+		return nil, errors.New("another control plane leads")
+	}
+	return json.Marshal(a)
+}
+
+// act carries out what the engine wants; with mu held, so without waiting for anyone.
+func (p *Part) act() {
+	for _, a := range p.engine.Take() {
+		switch a := a.(type) {
+		case failover.StoreTerm:
+			p.term = a.Term
+			nudge(p.work)
+		case failover.Store:
+			p.store[a.Interface] = a.Record
+			nudge(p.work)
+		case failover.Poke:
+			_ = p.o.Control.Send(a.Host, control.KindBeat, appendReply(nil, a.Reply)) // the next beat's reply says it again
+		case failover.Moved:
+			if a.Location.Up {
+				p.moves++
+			}
+			p.tell[a.Location.Interface.ID] = a.Location
+			nudge(p.news)
+			p.o.Changed()
+		case failover.Note:
+			p.o.Log.Info(a.Text, "vni", a.Interface)
+		}
+	}
+}
+
+func nudge(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+func (p *Part) tick(ctx context.Context) {
+	t := time.NewTicker(tickEvery)
+	defer t.Stop()
+	for n := 0; ; n++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		if n%100 == 0 {
+			p.everySecond()
+		}
+		p.with(func(e *failover.Engine) { e.Tick(clock()) })
+	}
+}
+
+func (p *Part) everySecond() {
+	enrolled := 0
+	if p.o.Control != nil {
+		enrolled = len(p.o.Control.Hosts())
+	}
+	p.with(func(e *failover.Engine) {
+		e.Enrolled(enrolled)
+		for id, l := range p.told {
+			if _, newer := p.tell[id]; !newer {
+				p.tell[id] = l
+			}
+		}
+		nudge(p.news)
+	})
+}
+
+// retryEvery is how long the store is left alone after an error.
+const retryEvery = 100 * time.Millisecond
+
+// write makes durable what must be before it is used.
+func (p *Part) write(ctx context.Context) {
+	for await(ctx, p.work) {
+		p.mu.Lock()
+		term, records := p.term, p.store
+		p.term, p.store = 0, map[uint32]failover.Record{}
+		p.mu.Unlock()
+		err := p.save(ctx, term, records)
+		p.mu.Lock()
+		p.err = err
+		p.mu.Unlock()
+		if err != nil && ctx.Err() == nil {
+			p.o.Log.Error("VNIs cannot move: the state store refuses", "err", err)
+			p.again(ctx, term, records)
+		}
+	}
+}
+
+// save stores and says so, one by one.
+func (p *Part) save(ctx context.Context, term uint64, records map[uint32]failover.Record) error {
+	if term != 0 {
+		if err := p.put(ctx, "term", term); err != nil {
+			return err
+		}
+		p.with(func(e *failover.Engine) { e.TermStored(clock(), term) })
+	}
+	for id, r := range records {
+		if err := p.put(ctx, recordPrefix+strconv.FormatUint(uint64(id), 10), r); err != nil {
+			return err
+		}
+		p.with(func(e *failover.Engine) { e.Stored(clock(), id, r) })
+		delete(records, id)
+	}
+	return nil
+}
+
+// again puts back what could not be stored, under what has come since.
+func (p *Part) again(ctx context.Context, term uint64, records map[uint32]failover.Record) {
+	p.mu.Lock()
+	p.term = max(p.term, term)
+	for id, r := range records {
+		if _, newer := p.store[id]; !newer {
+			p.store[id] = r
+		}
+	}
+	p.mu.Unlock()
+	rest(ctx, retryEvery)
+	nudge(p.work)
+}
+
+func (p *Part) with(f func(*failover.Engine)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.engine != nil {
+		f(p.engine)
+		p.act()
+	}
+}
+
+// inform tells Moved.
+func (p *Part) inform(ctx context.Context) {
+	for await(ctx, p.news) {
+		p.mu.Lock()
+		all := p.tell
+		p.tell = map[uint32]Location{}
+		p.mu.Unlock()
+		for id, l := range all {
+			if p.o.Moved == nil {
+				continue
+			}
+			if err := p.o.Moved(ctx, l); err != nil && ctx.Err() == nil {
+				p.o.Log.Warn("interface groups not told where a VNI is; they are in a second", "vni", id, "err", err)
+			}
+			p.mu.Lock()
+			p.told[id] = l
+			p.mu.Unlock()
+		}
+	}
+}
+
+func await(ctx context.Context, c chan struct{}) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-c:
+		return true
+	}
+}
+
+func rest(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}

@@ -1,0 +1,143 @@
+package vni
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+
+	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
+	"github.com/ratchetos/ratchet/plugins/dataplane/vni/api"
+	"github.com/ratchetos/ratchet/plugins/dataplane/vni/failover"
+)
+
+// Methods are what Invoke answers.
+func Methods() []*pluginpb.Method {
+	return []*pluginpb.Method{
+		{Name: api.MethodList, Summary: "VNIs with who holds them and who stands by", ReadOnly: true},
+		{Name: api.MethodMove, Summary: "attach a VNI to another of its candidates"},
+	}
+}
+
+// Invoke answers the management calls.
+func (p *Part) Invoke(_ context.Context, method string, request []byte) ([]byte, error) {
+	switch method {
+	case api.MethodList:
+		reply, err := p.list()
+		if err != nil {
+			return nil, err
+		}
+		return json.Marshal(reply)
+	case api.MethodMove:
+		var r api.MoveRequest
+		if err := json.Unmarshal(request, &r); err != nil {
+			return nil, fmt.Errorf("read request: %w", err)
+		}
+		return []byte("{}"), p.move(r)
+	}
+	return nil, fmt.Errorf("unknown method %q", method)
+}
+
+func (p *Part) move(r api.MoveRequest) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.engine == nil {
+		return errStopped
+	}
+	err := p.engine.Move(clock(), r.ID, failover.Candidate{Host: r.Host, Instance: r.Instance})
+	p.act()
+	return err
+}
+
+func (p *Part) list() (api.ListReply, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.engine == nil {
+		return api.ListReply{}, errStopped
+	}
+	now := clock()
+	reply := api.ListReply{Interfaces: []api.Interface{}}
+	reply.Term, reply.Leads, reply.Majority = p.engine.Leads(now)
+	for _, s := range p.engine.Status(now) {
+		i := api.Interface{
+			ID: s.Interface.ID, MAC: net.HardwareAddr(s.Interface.MAC[:]).String(), Addresses: s.Interface.Addresses,
+			State: s.State, Epoch: s.Epoch, Underlay: s.Underlay,
+		}
+		for _, c := range s.Candidates {
+			shown := api.Candidate{Host: c.Host, Instance: c.Instance, Healthy: c.Healthy, Eligible: c.Eligible, Failures: c.Failures}
+			i.Candidates = append(i.Candidates, shown)
+			if c.Candidate == s.Holder {
+				i.Holder = &shown
+			}
+		}
+		reply.Interfaces = append(reply.Interfaces, i)
+	}
+	return reply, nil
+}
+
+// Tables are what page, console and CLI show.
+func (p *Part) Tables() []*pluginpb.Table {
+	reply, err := p.list()
+	if err != nil {
+		return nil
+	}
+	t := &pluginpb.Table{Name: "vnis", Columns: api.Columns()}
+	for _, i := range reply.Interfaces {
+		t.Rows = append(t.Rows, &pluginpb.Row{Cells: i.Row()})
+	}
+	return []*pluginpb.Table{t}
+}
+
+// Gauges are the metrics.
+func (p *Part) Gauges() []*pluginpb.Gauge {
+	reply, err := p.list()
+	if err != nil {
+		return nil
+	}
+	var attached, alone, leads float64
+	for _, i := range reply.Interfaces {
+		if i.State == "attached" {
+			attached++
+		}
+		if !i.Covered() {
+			alone++
+		}
+	}
+	if reply.Leads && reply.Majority {
+		leads = 1
+	}
+	p.mu.Lock()
+	moves := float64(p.moves)
+	p.mu.Unlock()
+	return []*pluginpb.Gauge{
+		{Name: "vnis", Help: "virtual network interfaces", Value: float64(len(reply.Interfaces))},
+		{Name: "vnis_attached", Help: "VNIs that an instance holds", Value: attached},
+		{Name: "vnis_without_standby", Help: "VNIs that nobody could take over", Value: alone},
+		{Name: "vni_moves", Help: "attachments since the plugin started", Value: moves, Counter: true},
+		{Name: "vni_leads", Help: "1 while this box decides and a majority of the hosts follows it", Value: leads},
+	}
+}
+
+// Health is bad while a VNI is down, or may not move.
+func (p *Part) Health() (pluginpb.Event_Health, string) {
+	p.mu.Lock()
+	store := p.err
+	p.mu.Unlock()
+	if store != nil {
+		return pluginpb.Event_DEGRADED, fmt.Sprintf("VNIs cannot move: %v", store)
+	}
+	reply, err := p.list()
+	if err != nil || !reply.Leads {
+		return pluginpb.Event_OK, "" // another box decides, and says so
+	}
+	down := 0
+	for _, i := range reply.Interfaces {
+		if i.State != "attached" {
+			down++
+		}
+	}
+	if down > 0 {
+		return pluginpb.Event_DEGRADED, fmt.Sprintf("%d of %d VNIs are not attached: see ratchetctl dataplane vni list", down, len(reply.Interfaces))
+	}
+	return pluginpb.Event_OK, ""
+}
