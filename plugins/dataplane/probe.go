@@ -13,7 +13,6 @@ import (
 
 	"github.com/ratchetos/ratchet/plugins/dataplane/api"
 	"github.com/ratchetos/ratchet/plugins/dataplane/bpf/decap"
-	"github.com/ratchetos/ratchet/plugins/dataplane/bpf/decap"
 	"github.com/ratchetos/ratchet/plugins/dataplane/bpf/fence"
 	"github.com/ratchetos/ratchet/plugins/dataplane/bpf/group"
 	"github.com/ratchetos/ratchet/plugins/dataplane/bpf/lb"
@@ -30,7 +29,7 @@ type object struct {
 // objects are all of them, those that hosts load too.
 func objects() []object {
 	return []object{
-		{"lb", lb.Spec}, {"decap", decap.Spec}, {"group", group.Spec}, {"lease", lease.Spec}, {"overlay", overlay.Spec},
+		{"lb", lb.Spec}, {"decap", decap.Spec}, {"fence", fence.Spec}, {"group", group.Spec}, {"lease", lease.Spec}, {"overlay", overlay.Spec},
 	}
 }
 
