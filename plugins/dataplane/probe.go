@@ -12,6 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ratchetos/ratchet/plugins/dataplane/api"
+	"github.com/ratchetos/ratchet/plugins/dataplane/bpf/decap"
+	"github.com/ratchetos/ratchet/plugins/dataplane/bpf/fence"
 	"github.com/ratchetos/ratchet/plugins/dataplane/bpf/group"
 	"github.com/ratchetos/ratchet/plugins/dataplane/bpf/lb"
 	"github.com/ratchetos/ratchet/plugins/dataplane/bpf/lease"
@@ -27,7 +29,7 @@ type object struct {
 // objects are all of them, those that hosts load too.
 func objects() []object {
 	return []object{
-		{"lb", lb.Spec}, {"group", group.Spec}, {"lease", lease.Spec}, {"overlay", overlay.Spec},
+		{"lb", lb.Spec}, {"decap", decap.Spec}, {"fence", fence.Spec}, {"group", group.Spec}, {"lease", lease.Spec}, {"overlay", overlay.Spec},
 	}
 }
 

@@ -39,7 +39,7 @@ type area struct {
 // areas in the order they run: image leaves behind what boot needs.
 func areas() []area {
 	all := append([]area{{"image", (*session).image}, {"boot", (*session).boot}, {"core", (*session).core}, {"update", (*session).update}}, gatewayAreas()...)
-	return append(all, area{"pipeline", (*session).pipeline})
+	return append(all, area{"pipeline", (*session).pipeline}, area{"dataplane/group", (*session).dataplaneGroup})
 }
 
 // Areas names every area and, before its parts, every group of areas.

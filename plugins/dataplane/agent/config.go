@@ -24,8 +24,9 @@ type Config struct {
 	Boxes []BoxConfig `json:"boxes" config:"required" jsonschema:"description=boxes that this host talks to"`
 	Pins  string      `json:"pins,omitempty" jsonschema:"description=directory on a bpffs for programs that outlive the agent; /sys/fs/bpf/ratchet-agent when empty"`
 
-	Capacity *capacity.Config   `json:"capacity,omitempty" jsonschema:"description=how many more connections each component of this host can take, for the boxes' balancers"`
-	Groups   *group.AgentConfig `json:"groups,omitempty" jsonschema:"description=this host has clients of interface groups"`
+	Decapsulation *DecapConfig       `json:"decapsulation,omitempty" jsonschema:"description=this host is a backend of balancers"`
+	Capacity      *capacity.Config   `json:"capacity,omitempty" jsonschema:"description=how many more connections each component of this host can take, for the boxes' balancers"`
+	Groups        *group.AgentConfig `json:"groups,omitempty" jsonschema:"description=this host has clients of interface groups"`
 
 	Attachments *vni.AgentConfig   `json:"attachments,omitempty" jsonschema:"description=ends of virtual network interfaces that instances on this host have"`
 	Leases      *lease.AgentConfig `json:"leases,omitempty" jsonschema:"description=services that this host consumes or produces"`
@@ -72,6 +73,9 @@ func (c *Config) check(errorf func(path, format string, args ...any)) {
 	if c.Capacity != nil {
 		c.Capacity.Check("capacity", errorf)
 	}
+	if c.Decapsulation != nil {
+		c.Decapsulation.check("decapsulation", c.overlay(), errorf)
+	}
 	if c.Attachments != nil {
 		c.Attachments.Check("attachments", errorf)
 	}
@@ -82,3 +86,6 @@ func (c *Config) check(errorf func(path, format string, args ...any)) {
 		errorf("pins", "%q is not an absolute path", c.Pins)
 	}
 }
+
+// overlay says whether this host takes part in the overlay, which has a VXLAN port of its own.
+func (c *Config) overlay() bool { return c.Groups != nil || c.Attachments != nil || c.Leases != nil }

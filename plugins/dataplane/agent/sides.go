@@ -17,6 +17,11 @@ type maker struct {
 // sidesOf are the sides that the file asks for.
 func sidesOf(c *Config) []maker {
 	var out []maker
+	if c.Decapsulation != nil {
+		out = append(out, maker{"decapsulation", true, func(r resources) (side, error) {
+			return newDecapsulation(r, c.Decapsulation, c.overlay())
+		}})
+	}
 	if c.Capacity != nil {
 		out = append(out, maker{"capacity", false, func(r resources) (side, error) {
 			return capacity.New(capacity.Options{Log: r.log, Clients: r.clients, Config: *c.Capacity})

@@ -90,6 +90,10 @@ func (a *Agent) Run(ctx context.Context) error {
 			return nil
 		case b := <-a.batch:
 			b.taken <- a.step(w, b)
+			// Now, so that the next change does not have to.
+			if err := w.datapath.Settle(); err != nil {
+				return err
+			}
 		case until := <-confirmed:
 			w.datapath.Confirm(until)
 		case <-again.C:

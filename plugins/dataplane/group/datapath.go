@@ -372,6 +372,14 @@ func (d *Datapath) grace(at int) error {
 	if !d.flipped[at] || d.hasty {
 		return nil
 	}
+	return d.Settle()
+}
+
+// Settle waits until no program reads what was taken out of use: the next change does not have to.
+func (d *Datapath) Settle() error {
+	if len(d.flipped) == 0 {
+		return nil
+	}
 	if err := bpf.Grace(); err != nil {
 		return fmt.Errorf("groups: %w", err)
 	}

@@ -49,3 +49,28 @@ static inline u32 hash_index(u32 hash, u32 n)
 {
 	return (u32)(((u64)hash * n) >> 32);
 }
+
+/* The same over the whole 5-tuple, for those who want to begin with the flow before they know its service.
+ * Words go in pairs, (key + word) * (key + word): half as many multiplications, as strong ("multilinear-HM"). */
+#define TUPLE_WORDS 11 /* constant, ports, protocol, then client and local address by turns */
+
+struct tuple_key {
+	u64 line[TUPLE_WORDS];
+	u64 print[TUPLE_WORDS];
+};
+
+static inline u64 tuple_sum(const volatile u64 *k, const be32 *client, const be32 *local, u32 ports, u32 protocol, int words)
+{
+	u64 sum = k[0] + (k[1] + ports) * (k[2] + protocol);
+
+	for (int i = 0; i < words; i++)
+		sum += (k[3 + 2 * i] + client[i]) * (k[4 + 2 * i] + local[i]);
+	return sum;
+}
+
+/* words is a constant: 1 for IPv4, 4 for IPv6. */
+static inline u64 tuple_hash(const volatile struct tuple_key *k, const be32 *client, const be32 *local, u32 ports, u32 protocol, int words)
+{
+	return hash_join(tuple_sum(k->line, client, local, ports, protocol, words),
+			 tuple_sum(k->print, client, local, ports, protocol, words));
+}

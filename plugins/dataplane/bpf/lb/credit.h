@@ -102,11 +102,14 @@ separate u32 first_choice(struct vip *v, u64 hash)
 	return live_backend(chosen) ? chosen : 0;
 }
 
-/* The backend in a slot, one of whose credits is taken, or 0. */
+/* The backend in a slot behind the end or before it, one of whose credits is taken, or 0. */
 separate u32 try_slot(u64 ring, u32 at, u64 now)
 {
-	u32 id = ring_slot(ring, at);
+	u32 slots = ring >> 24 & 0xffffff, id;
 
+	if (at >= slots)
+		at -= slots;
+	id = ring_slot(ring, at);
 	return live_backend(id) && take_credit(id, now) ? id : 0;
 }
 
@@ -114,7 +117,7 @@ separate u32 try_slot(u64 ring, u32 at, u64 now)
  * reason when there is none. */
 separate int choose(struct vip *v, u64 hash, u64 now)
 {
-	u32 slots, at;
+	u32 slots, start, id;
 	u64 ring;
 
 	if (!v)
@@ -123,20 +126,17 @@ separate int choose(struct vip *v, u64 hash, u64 now)
 	slots = ring >> 24 & 0xffffff;
 	if (!slots)
 		return -REASON_NO_BACKEND;
-	at = ring_start(hash, slots);
-	for (int i = 0; i < PROBES; i++) {
-		u32 id = try_slot(ring, at, now);
-
+	start = ring_start(hash, slots);
+	for (u32 i = 0; i < PROBES; i++) {
+		id = try_slot(ring, start + i, now);
 		if (id) {
 			if (i)
 				count(REASON_PROBED);
 			return (int)id;
 		}
-		at = at + 1 < slots ? at + 1 : 0;
 	}
 	if (v->flags & VIP_LAST_WEIGHTS) {
-		u32 id = first_choice(v, hash);
-
+		id = first_choice(v, hash);
 		if (id) {
 			charge(id);
 			return (int)id;

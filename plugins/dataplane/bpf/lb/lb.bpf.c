@@ -35,9 +35,8 @@ static inline void fill_query(struct query *q, const struct packet *p)
 }
 
 /* Ports, and of TCP the flags. 0 or a reason. */
-static inline int parse_l4(struct query *q, const struct packet *p)
+static inline int parse_l4(struct query *q, const struct packet *p, void *l4)
 {
-	void *l4 = p->data + p->l4;
 	u32 left = p->l3 + p->len - p->l4;
 
 	if (q->protocol == IP_TCP) {
@@ -105,6 +104,7 @@ int balance(struct xdp_md *ctx)
 	struct flow_line *line;
 	struct control_block *c;
 	struct vip *v;
+	void *l4;
 	u32 at, vip, id;
 	u64 print, e, *slot;
 	int r;
@@ -115,6 +115,9 @@ int balance(struct xdp_md *ctx)
 	r = parse_frame(&p, ctx);
 	if (unlikely(r))
 		goto stop;
+	/* One pointer for all accesses: the verifier knows how far it may be followed, not another like it. */
+	l4 = p.data + p.l4;
+	opaque(l4);
 	fill_query(&q, &p);
 	q.now = bpf_ktime_get_coarse_ns();
 	t.df = p.df;
@@ -140,10 +143,10 @@ int balance(struct xdp_md *ctx)
 	if (likely(q.protocol == IP_TCP || q.protocol == IP_UDP)) {
 		/* Before it is known to be for a VIP, a packet is not ours to judge: only its ports are read. */
 		r = REASON_PASS_NO_VIP;
-		if (p.data + p.l4 + 8 > p.end)
+		if (l4 + 8 > p.end)
 			goto stop;
 		r = REASON_NONE;
-		q.ports = *(u32 *)(p.data + p.l4);
+		q.ports = *(u32 *)l4;
 	} else if (q.protocol == IP_ICMP && q.family == 4) {
 		r = is_host(c, &q) ? quoted4(ctx, p.l4, p.l3 + p.len, &q) : REASON_PASS_NO_VIP;
 	} else if (q.protocol == IP_ICMPV6 && q.family == 6) {
@@ -154,15 +157,25 @@ int balance(struct xdp_md *ctx)
 	if (unlikely(r))
 		goto stop;
 
+	/* The flow's line is asked for first: it is the one thing here that is often not in the cache. */
+	q.hash = q.family == 4 ? tuple_hash(&hash_key, q.client, q.local, q.ports, q.protocol, 1) :
+				 tuple_hash(&hash_key, q.client, q.local, q.ports, q.protocol, 4);
+	t.hash = (u32)q.hash;
+	print = print_of_hash(q.hash);
+	at = (u32)(q.hash >> 32) & flow_mask;
+	line = bpf_map_lookup_elem(&flows, &at);
+	slot = line ? find_in_line(c, line, print) : NULL;
+
 	r = REASON_PASS_NO_VIP;
 	v = find_vip(c, &q, &vip);
 	if (!v)
 		goto stop;
 	r = REASON_NONE;
+	q.vip = vip;
 	t.vip = vip;
 	t.vip_flags = v->flags;
 	if (likely(!q.related)) {
-		r = parse_l4(&q, &p);
+		r = parse_l4(&q, &p, l4);
 		/* A client that claims the VIP's own address: its answer would come back here for ever. */
 		if (q.client[0] == q.local[0] && (q.family == 4 || (q.client[1] == q.local[1] && q.client[2] == q.local[2] && q.client[3] == q.local[3])))
 			r = REASON_BAD_SOURCE;
@@ -170,9 +183,6 @@ int balance(struct xdp_md *ctx)
 			goto stop;
 		t.port = (be16)q.ports;
 	}
-	q.vip = vip;
-	q.hash = q.family == 4 ? flow_hash4(&hash_key, q.client[0], q.ports, v->tag) : flow_hash6(&hash_key, q.client, q.ports, v->tag);
-	t.hash = (u32)q.hash;
 
 	if (unlikely(v->flags & VIP_QUIC) && !q.related) {
 		id = quic_backend(ctx, p.l4, p.l3 + p.len);
@@ -184,14 +194,10 @@ int balance(struct xdp_md *ctx)
 		}
 	}
 
-	print = print_of_hash(q.hash);
-	at = (u32)(q.hash >> 32) & flow_mask;
-	line = bpf_map_lookup_elem(&flows, &at);
-	slot = line ? find_in_line(line, print) : NULL;
 	if (!slot) {
 		at = other_line(at, print);
 		line = bpf_map_lookup_elem(&flows, &at);
-		slot = line ? find_in_line(line, print) : NULL;
+		slot = line ? find_in_line(c, line, print) : NULL;
 		if (!slot && READ_ONCE(c->overflowed))
 			slot = find_overflow(q.hash);
 	}

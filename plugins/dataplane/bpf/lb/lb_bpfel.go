@@ -63,8 +63,9 @@ type lbControlBlock struct {
 	CaptureReason uint32
 	CaptureLeft   int64
 	Overflowed    uint64
-	Reserved      [3]uint64
-	Key           [14]uint64
+	Zero          uint64
+	Reserved      [2]uint64
+	Key           [22]uint64
 	Layout        [2]uint64
 }
 
@@ -181,18 +182,16 @@ type lbRingChunk struct {
 }
 
 type lbVip struct {
-	_         structs.HostLayout
-	Address   [4]uint32
-	Ring      uint64
-	Tag       uint32
-	First     uint16
-	Last      uint16
-	Family    uint8
-	Protocol  uint8
-	Flags     uint8
-	Used      uint8
-	Reserved  [5]uint32
-	Reserved2 uint64
+	_        structs.HostLayout
+	Address  [4]uint32
+	Ring     uint64
+	First    uint16
+	Last     uint16
+	Family   uint8
+	Protocol uint8
+	Flags    uint8
+	Used     uint8
+	Reserved [4]uint64
 }
 
 type lbVipCounter struct {

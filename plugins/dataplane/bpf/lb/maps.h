@@ -13,7 +13,7 @@
 #define RING_CHUNK 32
 
 /* Constants of this load; the verifier folds them in. */
-const volatile struct hash_key hash_key = {};
+const volatile struct tuple_key hash_key = {};
 const volatile be32 source4 = 0;
 const volatile be32 source6[4] = {};
 const volatile u32 flow_mask = 0;  /* lines of the flow table - 1 */
@@ -35,8 +35,9 @@ struct control_block {
 	u32 capture_reason; /* REASON_NONE: forwarded ones too */
 	s64 capture_left;
 	u64 overflowed; /* entries in the overflow table, about: 0 saves looking */
-	u64 reserved[3];
-	u64 key[2 * HASH_WORDS]; /* kept here for the next load */
+	u64 zero; /* always; the verifier does not know that. See find_in_line */
+	u64 reserved[2];
+	u64 key[2 * TUPLE_WORDS]; /* kept here for the next load */
 	u64 layout[2];           /* version; lines of the flow table */
 };
 
@@ -97,16 +98,14 @@ enum vip_flags {
 
 struct vip {
 	be32 address[4]; /* the first word alone for IPv4 */
-	u64 ring;        /* base in chunks 24 | slots 24 | epoch 16; written as one word */
-	u32 tag;         /* made of its identity, goes into the flow's hash */
+	u64 ring; /* base in chunks 24 | slots 24 | epoch 16; written as one word */
 	u16 first;
 	u16 last;
 	u8 family;
 	u8 protocol; /* of the configuration, for user space */
 	u8 flags;
 	u8 used;
-	u32 reserved[5];
-	u64 reserved2;
+	u64 reserved[4];
 };
 
 struct {

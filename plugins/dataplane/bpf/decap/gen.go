@@ -1,0 +1,3 @@
+package decap
+
+//go:generate sh ../generate.sh decap -type counter -type prefix

@@ -1,0 +1,3 @@
+package peers
+
+//go:generate sh ../generate.sh peers
