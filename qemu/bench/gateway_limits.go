@@ -26,7 +26,9 @@ const (
 	memoryMetric = "1.0 = 24 MiB + ring + 2.2 B/KiB held + 64 B/4 MiB of volume"
 )
 
-// gatewayMemory looks at the memory of the gateway with much held locally, and with a volume that is very large.
+// gatewayMemory looks at the memory of the gateway with much held locally, and with a volume that is very large: at rest,
+// which is held to the limit, and at its peak while it takes writes and uploads them, which is batches and the collector's
+// slack besides.
 func (s *session) gatewayMemory(ctx context.Context) error {
 	var failed []error
 	for _, c := range []struct {
@@ -43,17 +45,25 @@ func (s *session) gatewayMemory(ctx context.Context) error {
 				return fmt.Errorf("memory of %s: %w", c.name, err)
 			}
 			defer w.stop()
-			// All over the volume, where an index is at its largest for what it holds.
-			job := fioJob{rw: "randwrite", block: "64k", depth: 16, ops: int(c.held / cell), size: c.size, extra: []string{"--refill_buffers"}}
-			if _, err := t.run(ctx, job); err != nil {
-				return err
-			}
-			if err := w.uploaded(ctx); err != nil {
-				return err
-			}
 			pid, err := t.pid(ctx)
 			if err != nil {
 				return err
+			}
+			// All over the volume, where an index is at its largest for what it holds.
+			job := fioJob{rw: "randwrite", block: "64k", depth: 16, ops: int(c.held / cell), size: c.size, extra: []string{"--refill_buffers"}}
+			peak, err := peakMemory(pid, func() error {
+				if _, err := t.run(ctx, job); err != nil {
+					return err
+				}
+				return w.uploaded(ctx)
+			})
+			if err != nil {
+				return err
+			}
+			select {
+			case <-time.After(restTime):
+			case <-ctx.Done():
+				return ctx.Err()
 			}
 			used, err := memoryOf(pid)
 			if err != nil {
@@ -61,11 +71,39 @@ func (s *session) gatewayMemory(ctx context.Context) error {
 			}
 			allowed := baseMemory + ringMemory + perHeldKiB*float64(c.held/1024) + perChunk*float64(c.size/sizeOfChunk)
 			s.figures.Record("gateway.memory_"+c.name, Figure{Value: float64(used) / mib, Unit: "MiB", N: 1})
+			s.figures.Record("gateway.memory_"+c.name+"_peak", Figure{Value: float64(peak) / mib, Unit: "MiB", N: 1})
+			s.figures.Record("gateway.memory_"+c.name+"_peak_ratio", Figure{Value: float64(peak) / allowed, Unit: "x", Peer: memoryMetric, N: 1})
 			s.figures.Record("gateway.memory_"+c.name+"_ratio", Figure{Value: float64(used) / allowed, Unit: "x", Goal: "<= 1.0", Peer: memoryMetric, N: 1})
 			return nil
 		}())
 	}
 	return errors.Join(failed...)
+}
+
+// restTime is how long after the last upload the memory at rest is looked at, and peakEvery how often while it lasts.
+const (
+	restTime  = time.Second
+	peakEvery = 100 * time.Millisecond
+)
+
+// peakMemory is the most memory that a process was seen to have while do ran.
+func peakMemory(pid int, do func() error) (peak int64, err error) {
+	done := make(chan error, 1)
+	go func() { done <- do() }()
+	tick := time.NewTicker(peakEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			now, err := memoryOf(pid)
+			if err != nil {
+				return 0, errors.Join(err, <-done)
+			}
+			peak = max(peak, now)
+		case err := <-done:
+			return peak, err
+		}
+	}
 }
 
 // memoryOf is the proportional set size of a process in bytes: pages that it shares, as those of the binary and of
