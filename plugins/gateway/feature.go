@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 
 	"github.com/ratchetos/ratchet/core/pipeline"
@@ -87,6 +88,10 @@ func (f *Feature) Configure(ctx context.Context, section plugin.Section) error {
 	return nil
 }
 
+// garbage is how much of it the heap may hold, in percent of what lives there. Serving makes next to none, and while uploads are
+// under way what lives is a few large buffers: to let the heap double would cost more memory than it saves time.
+const garbage = 30
+
 // Start implements plugin.Feature. Volumes on formatted disks serve when it returns.
 func (f *Feature) Start(start context.Context, s *plugin.Session) error {
 	f.mu.Lock()
@@ -112,6 +117,7 @@ func (f *Feature) Start(start context.Context, s *plugin.Session) error {
 	if err == nil {
 		f.openAll(ctx)
 		if len(f.runners) > 0 {
+			debug.SetGCPercent(garbage)
 			err = f.serveNBD(serving, c.NBD, s.Handles)
 		}
 		if err == nil && c.Target.Enabled() {

@@ -74,7 +74,7 @@ func (r *Remote) Tidy(ctx context.Context) (more bool, err error) {
 		}
 	}
 	r.tidyAt = r.etag
-	r.keep(nil) // nothing goes on: no memory is held for it
+	r.Rest()
 	return false, nil
 }
 

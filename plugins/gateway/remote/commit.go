@@ -42,6 +42,8 @@ func (r *Remote) NewObject() *manifest.Writer {
 	if n := len(r.spares); n > 0 {
 		w.Reuse(r.spares[n-1])
 		r.spares = r.spares[:n-1]
+	} else if r.usual > 0 {
+		w.Reuse(make([]byte, 0, r.usual))
 	}
 	return w
 }
@@ -50,6 +52,7 @@ func (r *Remote) NewObject() *manifest.Writer {
 func (r *Remote) keep(data []byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.usual = min(len(data)+len(data)/16, maxSpare)
 	if cap(data) <= maxSpare && len(r.spares) < maxSpares {
 		r.spares = append(r.spares, data)
 	}
@@ -59,7 +62,7 @@ func (r *Remote) keep(data []byte) {
 func (r *Remote) Rest() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.spares = nil
+	r.spares, r.usual = nil, 0
 }
 
 // reserve gives out a number. One that is never committed stays unused in this epoch.

@@ -84,6 +84,7 @@ type Remote struct {
 	head   manifest.Head
 	next   uint32   // number of the next object
 	spares [][]byte // memory of objects that are in the store
+	usual  int      // how much the next one will need, going by the last
 	sealer *manifest.Sealer
 	blocks *manifest.Map // nil until loaded
 	loaded chan struct{}
