@@ -20,7 +20,8 @@
 // One goroutine a connection reads requests. What the backend can do at once (FastReader,
 // FastWriter) is done there, and the replies leave in one write when no further request is
 // buffered. Everything that may wait is parked in a goroutine of its own and answered out of
-// order. Parked requests are limited per connection in number and bytes, and a request counts
+// order. The FLUSH of a client that has one request under way at a time is carried out by the reader (lone.go), for nobody
+// waits behind it; when that was a mistake, the client is parked again for long. Parked requests are limited per connection in number and bytes, and a request counts
 // until its reply has left, so a client that does not read its replies stops only itself.
 //
 // # Bounds
@@ -53,8 +54,8 @@
 //
 // wire.go names the numbers; handshake.go and request.go are the pure parsers and reply
 // encoders, contexts.go what BLOCK_STATUS answers; negotiate.go, server.go, transmit.go and park.go drive them over a
-// connection; outbox.go batches what is sent, budget.go and pressure.go keep memory in bounds; admission.go asks
-// whether a connection may write, handon.go gives connections to the next process.
+// connection; lone.go knows clients that wait for each reply; outbox.go batches what is sent, budget.go and pressure.go
+// keep memory in bounds; admission.go asks whether a connection may write, handon.go gives connections to the next process.
 //
 // # Source
 //

@@ -41,7 +41,8 @@
 //   - Space is reused only after a group that carries the tail is durable (S1), and the tail never
 //     passes what a durable checkpoint replays from.
 //   - Flush covers whatever anyone has appended; one is under way at a time, and all who come
-//     meanwhile share the next (S6).
+//     meanwhile share the next (S6). One that comes at regular intervals is begun before it is asked for, by Run or,
+//     with Record.Alone, by who appended the record that it will follow: it is then that goroutine's turn already.
 //   - A checkpoint becomes valid only when everything that it may refer to is durable.
 //   - A format with unknown incompatible feature bits is refused, not guessed at (X1).
 //
