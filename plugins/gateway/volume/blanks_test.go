@@ -102,7 +102,10 @@ func TestNeverWrittenWithoutStore(t *testing.T) {
 			if _, err := v.Evict(limited(t), size); err != nil {
 				t.Fatal(err)
 			}
-			if err := v.checkpoint(); err != nil {
+			v.clean.request.Lock() // the cleaner makes checkpoints, too
+			err := v.checkpoint()
+			v.clean.request.Unlock()
+			if err != nil {
 				t.Fatal(err)
 			}
 		}
