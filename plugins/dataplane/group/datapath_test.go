@@ -184,7 +184,7 @@ func TestProgramEncapsulates(t *testing.T) {
 			_, out := run(t, d, p)
 			s := parse(t, out)
 			m := g.Members[s.vxlan.VNI-1000]
-			if s.to != m.Underlay || s.mac != m.MAC || s.vxlan.Epoch != m.Location.Epoch || !bytes.Equal(s.inner, p[12:]) {
+			if s.to != m.Underlay || s.mac != m.MAC || s.vxlan.Epoch != m.Epoch || !bytes.Equal(s.inner, p[12:]) {
 				t.Fatalf("sent %+v, member %+v", s, m)
 			}
 			seen[int(m.Slot)]++
@@ -281,7 +281,7 @@ func TestProgramKeepsFlows(t *testing.T) {
 	}
 	// The same VNI elsewhere keeps its flows.
 	change(func(g *Group) {
-		g.Members[7].Underlay, g.Members[7].Location.Epoch = netip.MustParseAddr("192.0.2.99"), 9
+		g.Members[7].Underlay, g.Members[7].Epoch = netip.MustParseAddr("192.0.2.99"), 9
 	})
 	if n, _ := moved(); n != 0 {
 		t.Errorf("%d flows moved with a fail-over", n)
@@ -457,7 +457,7 @@ func of(v uint64) *Group {
 		m := &g.Members[i]
 		m.Generation = uint32(v)
 		m.Underlay = netip.AddrFrom4([4]byte{10, byte(i), byte(v >> 8), byte(v)})
-		m.Location.Epoch = uint16(v)
+		m.Epoch = uint16(v)
 		if uint64(i) != v%3 {
 			m.State = Down
 		}

@@ -86,7 +86,7 @@ func (b *box) change(f func(*Store) (Change, error)) string {
 func describe(g *Group) string {
 	out := fmt.Sprintf("%d %s@%d %v %s:", g.ID, g.Name, g.Changed, g.Addresses, g.Policy)
 	for _, m := range g.Members {
-		out += fmt.Sprintf(" %s(slot %d gen %d %s vni %d at %s epoch %d)", m.Name, m.Slot, m.Generation, m.State, m.VNI, m.Underlay, m.Location.Epoch)
+		out += fmt.Sprintf(" %s(slot %d gen %d %s vni %d at %s epoch %d)", m.Name, m.Slot, m.Generation, m.State, m.VNI, m.Underlay, m.Epoch)
 	}
 	return out + "\n"
 }
