@@ -129,7 +129,7 @@ func (r *run) showBackend(v *vip, m *member, now time.Duration) api.Backend {
 		a.State, a.Why = "down", r.monitor.State(m.target).Why
 	case m.reporting(now) && !m.account.Fresh(now, m.ttl), !m.reporting(now) && m.key.host != "" && !m.checked:
 		a.State, a.Why = "stale", "no capacity report within "+m.ttl.String()
-	case !m.state.Room:
+	case !m.state.Room, m.reporting(now) && credit.Left <= 0:
 		a.State = "full"
 	case m.state.Step(now, v.SlowStart) < 8:
 		a.State = "starting"
