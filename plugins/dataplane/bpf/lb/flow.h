@@ -113,7 +113,7 @@ static inline u32 free_slots(struct flow_line *l)
 /* How long a half-open entry has been waiting, at least 1; 0 for one that must not be evicted. */
 separate int waiting(u64 e, u64 now)
 {
-	if (!HALF_OPEN(e) && !MUTANT(EVICT_ANY))
+	if (!HALF_OPEN(e) && !MUTANT(EVICT_ANY) && !MUTANT(ACK_EVICTS))
 		return 0;
 	return ((seen_now(FLOW_OPENING, now) - SEEN_OF(e)) & 255) + 1;
 }
