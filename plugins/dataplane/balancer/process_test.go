@@ -358,7 +358,11 @@ func TestPeerTakesOver(t *testing.T) {
 		return true
 	})
 	conns := w.flip(agents, 8, 10)
-	until(t, "b has them all", func() bool { return b.peers().Peers[0].Taken >= uint64(len(conns)) })
+	until(t, "b has them all", func() bool {
+		var f api.FlowsReply
+		b.ask(api.MethodFlows, &f)
+		return f.Established >= len(conns)
+	})
 
 	began := time.Now()
 	a.kill()

@@ -259,6 +259,7 @@ func (r *run) forward(index int) {
 func (r *run) sweep() {
 	r.table.Sweep(table.Timeouts{})
 	r.attach()
+	r.follow()
 	r.limitOpen()
 	if r.part.now() >= r.hopsDue {
 		r.keepHops()
