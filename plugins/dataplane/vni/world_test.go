@@ -98,7 +98,7 @@ func newWorld(t *testing.T, hosts, boxes int) *world {
 				p, err2 = net.ListenPacket("udp", fmt.Sprintf("10.9.0.%d:7400", 101+i))
 			})
 			if err != nil || err2 != nil {
-				return nil, nil, fmt.Errorf("listen: %v, %v", err, err2)
+				return nil, nil, errors.Join(err, err2)
 			}
 			return l, p.(*net.UDPConn), nil
 		}})
