@@ -345,7 +345,7 @@ func TestPeerTakesOver(t *testing.T) {
 	}
 	until(t, "a is active and b is in step", func() bool {
 		pa, pb := a.peers(), b.peers()
-		return pa.Active == "self" && pb.Active != "" && pb.Active != "self" && pa.Peers[0].InStep && pb.Peers[0].InStep
+		return pa.Active == "self" && pb.Active == "a" && pa.Peers[0].InStep && pb.Peers[0].InStep
 	})
 	until(t, "both have credit", func() bool {
 		for _, p := range []*process{a, b} {
