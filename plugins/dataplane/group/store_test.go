@@ -211,10 +211,11 @@ func (w *bench) step(t *testing.T, f []string) string {
 	case "pull":
 		return w.pull(t, b, arg(2))
 	case "confirm":
-		v, err := ParseVersion(w.clients[arg(2)].Applied().Append(nil))
+		ack, err := ParseAck(Ack{Applied: w.clients[arg(2)].Applied()}.Append(nil))
 		if err != nil {
 			t.Fatal(err)
 		}
+		v := ack.Applied
 		b.store.Seen(v)
 		b.clients.Applied(arg(2), v)
 		if !b.store.Leads() {
