@@ -22,7 +22,7 @@ static inline bool take_credit(u32 id, u64 now)
 	if (MUTANT(CREDIT_NOT_ATOMIC)) {
 		u64 seen = READ_ONCE(c->dispatched);
 
-		for (volatile int i = 0; i < 500; i++) /* wide enough for another CPU to come between */
+		for (volatile int i = 0; i < 64; i++) /* wide enough for another CPU to come between */
 			;
 		if (seen >= READ_ONCE(c->grant))
 			return false;
