@@ -1,7 +1,9 @@
 package systems
 
 import (
+	"bufio"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -33,7 +35,22 @@ plugins:
   dataplane:
     links: [{nic: "mac:52:54:00:00:01:01", name: data0, addresses: [192.0.2.1/24, "2001:db8::1/64"]}]
     agents: {listen: ":7400"}
+    balancer:
+      interface: data0
+      source: {ipv4: 192.0.2.1}
+      announce: {mode: arp}
+      vips:
+        - {name: web, address: 192.0.2.80, ports: "80", report_ttl: 10s, backends: [{host: h1}, {host: h2}, {host: h3}]}
+    groups: {lease: 10s}
+    leases: {services: [{name: db, addresses: [10.7.0.1], vni: 700, ttl: 10s}]}
 `
+
+// The addresses that the three systems serve; the three hosts have all of them.
+const (
+	theVIP     = "192.0.2.80"
+	theGroup   = "10.9.0.1"
+	theService = "10.7.0.1"
+)
 
 // dataplane is a booted box whose data NIC is plugged into a switch, with hosts on it that run the real agent. The
 // switch and the hosts are network namespaces of this machine.
@@ -42,7 +59,9 @@ type dataplane struct {
 	dir, image string
 	sw         *nettest.Switch
 	m          *machine
-	hosts      map[string]*host
+	backends   []*host // h1 to h3
+	client     *host
+	ready      bool
 }
 
 // host is one namespace on the switch.
@@ -52,6 +71,7 @@ type host struct {
 	name    string
 	address string
 	agent   *exec.Cmd
+	says    *net.UnixConn // to the agent, about the capacity of the host's application
 }
 
 // theDataplane is made by the first row that wants it.
@@ -61,9 +81,13 @@ func sharedDataplane(t *testing.T) *dataplane {
 	t.Helper()
 	l := shared.during(t)
 	if theDataplane != nil {
+		if !theDataplane.ready {
+			t.Fatal("the box that the rows share could not be brought up; see the first of them")
+		}
 		return theDataplane
 	}
-	d := &dataplane{t: l, hosts: map[string]*host{}}
+	d := &dataplane{t: l}
+	theDataplane = d
 	d.dir, d.image = workspace(l, "dataplane", "full")
 	d.sw = nettest.NewSwitch(l)
 	wire := d.tap("tap0")
@@ -74,8 +98,69 @@ func sharedDataplane(t *testing.T) *dataplane {
 	must(l, wire.Close())
 	d.m.released("provisioned")
 	d.m.login()
-	theDataplane = d
+	d.populate()
+	d.ready = true
 	return d
+}
+
+// populate plugs the hosts in: three that serve, and one with clients.
+func (d *dataplane) populate() {
+	d.t.Helper()
+	for i := range 3 {
+		h := d.host(fmt.Sprintf("h%d", i+1), 11+i)
+		// The usual settings of a host that answers for an address which another one announces.
+		h.Sysctl("net/ipv4/conf/all/arp_ignore", "1")
+		h.Sysctl("net/ipv4/conf/all/arp_announce", "2")
+		for _, a := range []string{theVIP, theGroup, theService} {
+			h.IP("address add " + a + "/32 dev lo")
+			l := h.Listen("tcp", net.JoinHostPort(a, "80"))
+			go answer(l, h.name)
+		}
+		socket := filepath.Join(d.dir, h.name+".sock")
+		h.runsAgent(fmt.Sprintf(`decapsulation: {links: [eth0], sources: [%s], vips: [%s]}
+capacity: {components: [{name: web, application: {socket: %s, ttl: 5m}}]}
+groups: {}
+leases: {produce: [{service: db, name: db-%s, quota: 8, underlay: %s}]}
+`, dataAddr, theVIP, socket, h.name, h.address))
+		h.hasRoom(socket, 1000)
+		d.backends = append(d.backends, h)
+	}
+	d.client = d.host("c1", 200)
+	d.client.runsAgent("groups: {}\nleases: {consume: [{service: db, leases: 2}]}\n")
+	d.joined(append(d.backends, d.client)...)
+}
+
+// hasRoom is the application of a host telling how many more connections it takes.
+func (h *host) hasRoom(socket string, n int) {
+	h.d.t.Helper()
+	if h.says == nil {
+		await(h.d.t, stepLimit, "the agent's socket", func() (string, bool) {
+			c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: socket, Net: "unixgram"})
+			h.says = c
+			return fmt.Sprint(err), err == nil
+		})
+		h.d.t.Cleanup(func() { h.says.Close() })
+	}
+	_, err := fmt.Fprintf(h.says, "LIMIT=%d\n", n)
+	must(h.d.t, err)
+}
+
+// answer answers each line of a connection with the name of who serves it.
+func answer(l net.Listener, name string) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer c.Close()
+			for in := bufio.NewScanner(c); in.Scan(); {
+				if _, err := fmt.Fprintf(c, "%s %s\n", name, in.Text()); err != nil {
+					return
+				}
+			}
+		}()
+	}
 }
 
 // tap plugs a tap device into the switch and returns its other end.
@@ -94,17 +179,13 @@ func (d *dataplane) tap(name string) *os.File {
 	return f
 }
 
-// host plugs a host into the switch, or finds it there.
-func (d *dataplane) host(name string, number int, more ...string) *host {
+// host plugs a host into the switch.
+func (d *dataplane) host(name string, number int) *host {
 	d.t.Helper()
-	if h := d.hosts[name]; h != nil {
-		return h
-	}
 	h := &host{Namespace: nettest.New(d.t), d: d, name: name, address: fmt.Sprintf("192.0.2.%d", number)}
-	addresses := append([]string{h.address + "/24", fmt.Sprintf("2001:db8::%x/64", number)}, more...)
+	addresses := []string{h.address + "/24", fmt.Sprintf("2001:db8::%x/64", number)}
 	d.sw.Plug(nettest.End{On: h.Namespace, Name: "eth0", Addresses: addresses})
 	h.NoOffload("eth0")
-	d.hosts[name] = h
 	return h
 }
 
@@ -152,15 +233,4 @@ func (d *dataplane) joined(hosts ...*host) {
 		}
 		return out, true
 	})
-}
-
-func TestDataplaneBed(t *testing.T) {
-	d := sharedDataplane(t)
-	h := d.host("h1", 11)
-	h.runsAgent("")
-	d.joined(h)
-	t.Log(d.m.ctl("dataplane", "agent", "list"))
-	t.Log(d.m.ctl("dataplane", "links"))
-	out, err := d.m.Ctl(within(t, 120*time.Second), "dataplane", "probe")
-	t.Log(string(out), err)
 }

@@ -14,6 +14,10 @@ import (
 // silentFor is how many TTLs a host may be silent until health checks, if there are any, decide in its agent's place.
 const silentFor = 5
 
+// fullFor is how long a backend must have been without room to lose its places in the rings. The program passes it over
+// meanwhile, and it is back at once: a ring that follows each report would be behind when room comes back.
+const fullFor = 250 * time.Millisecond
+
 // backendKey tells backends apart: VIPs with the same component share them, and their credit.
 type backendKey struct {
 	host      string
@@ -39,11 +43,12 @@ type backend struct {
 	sequence uint64 // of what the table was given last
 	step     uint32 // of its slow start
 	room     bool
-	hinted   bool   // the host was told that credit runs low, and has not reported since
-	dry      int    // looks in a row without credit left
-	open     uint32 // connections in the flow table, and what was dispatched before they were counted; of those with
-	counted  uint64 // a limit and without an agent
-	granted  bool   // it may be sent connections without an agent's word
+	lost     time.Duration // when it last lost its room
+	hinted   bool          // the host was told that credit runs low, and has not reported since
+	dry      int           // looks in a row without credit left
+	open     uint32        // connections in the flow table, and what was dispatched before they were counted; of those with
+	counted  uint64        // a limit and without an agent
+	granted  bool          // it may be sent connections without an agent's word
 }
 
 // place is what the table tells backends apart by.
@@ -77,7 +82,8 @@ type vip struct {
 	ringed  bool
 	next    time.Duration // when weights change by themselves
 	flushed time.Duration
-	dirty   bool // guarded by run.mu
+	dirty   bool // guarded by run.mu, like those below
+	urgent  bool // a backend has room again: others may be refused while there is some
 	marked  time.Duration
 }
 
@@ -106,14 +112,14 @@ func (r *run) look(v *vip, m *member, now time.Duration) {
 	serving, room := m.address.IsValid(), true
 	switch {
 	case m.reporting(now):
-		room = m.room && m.account.Fresh(now, m.ttl)
+		room = m.room && m.account.Fresh(now, m.ttl) || now-m.lost < fullFor
 	case m.checked:
 		state := r.monitor.State(m.target)
 		serving = serving && state.Known && state.Up
 		room = m.limit == 0 || m.open < m.limit
 	case m.key.host != "":
 		// An agent is expected and has not spoken: full.
-		room = false
+		room = now-m.lost < fullFor
 	default:
 		room = m.limit == 0 || m.open < m.limit
 	}

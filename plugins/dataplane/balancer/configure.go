@@ -78,7 +78,7 @@ func (r *run) keepVIP(c VIP) *vip {
 		key := backendKey{bc.Host, bc.Address, c.Component}
 		b := r.backends[key]
 		if b == nil {
-			b = &backend{key: key}
+			b = &backend{key: key, lost: r.part.now()}
 			if bc.Address.IsValid() {
 				b.move(bc.Address)
 			}
@@ -259,11 +259,11 @@ func (r *run) flush() time.Duration {
 			}
 			continue
 		}
-		if v.flushed != 0 && now-v.flushed < vipGap {
+		if v.flushed != 0 && now-v.flushed < vipGap && !v.urgent {
 			wait = min(wait, vipGap-(now-v.flushed))
 			continue
 		}
-		v.dirty = false
+		v.dirty, v.urgent = false, false
 		if members, changed := r.weigh(v, now); changed {
 			rings = append(rings, ring{v, members})
 		}

@@ -161,6 +161,7 @@ func (r *run) resolve(ctx context.Context) (changed bool) {
 		if a := r.resolved[b.key.host]; b.key.host != "" && !b.key.address.IsValid() && a.IsValid() && b.address != a {
 			b.move(a)
 			changed = true
+			r.markUsers(b)
 		}
 	}
 	r.mu.Unlock()

@@ -133,6 +133,7 @@ func (p *Part) Start(ctx context.Context, d Desired) error {
 	p.mu.Lock()
 	p.run = r
 	p.mu.Unlock()
+	r.wakeUp() // for hosts that joined meanwhile
 	return nil
 }
 

@@ -55,6 +55,7 @@ type peer struct {
 	window  *flowsync.Window
 	stream  uint64        // number of ours towards it; it changes when the peer must take all flows anew
 	seen    uint64        // its number, as last heard
+	calls   string        // what it calls itself in the election
 	theirs  uint64        // its number when the last full pass began
 	tried   time.Duration // when a full pass was last begun
 	passed  time.Duration // when the last one that succeeded was; 0 never
@@ -218,8 +219,7 @@ func (p *peer) word() election.Word {
 func (p *peer) heardWord(w election.Word) {
 	now := p.run.part.now()
 	p.mu.Lock()
-	p.heard = now
-	p.seen = w.Stream
+	p.heard, p.seen, p.calls = now, w.Stream, w.Name
 	p.mu.Unlock()
 	a := &p.run.announcing
 	a.mu.Lock()

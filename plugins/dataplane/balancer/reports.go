@@ -111,11 +111,22 @@ func (r *run) grant(b *backend, g credit.Grant, now time.Duration) error {
 		return err
 	}
 	b.hinted, b.granted, b.dry = false, false, 0
-	if room := limit > 0; room != b.room {
-		b.room = room
+	r.setRoom(b, limit > 0, now)
+	return nil
+}
+
+// setRoom notes whether a backend has room. r.mu is held.
+func (r *run) setRoom(b *backend, room bool, now time.Duration) {
+	if b.room == room {
+		return
+	}
+	if b.room = room; !room {
+		b.lost = now // its rings follow when it has been so for a while
+		return
+	}
+	if now-b.lost >= fullFor {
 		r.markUsers(b)
 	}
-	return nil
 }
 
 // scale is the step of the slow start.
@@ -132,6 +143,7 @@ func (r *run) markUsers(b *backend) {
 		for i := range v.members {
 			if v.members[i].backend == b {
 				r.mark(v)
+				v.urgent = true
 				break
 			}
 		}
@@ -168,10 +180,7 @@ func (r *run) watchCredit() {
 			continue
 		}
 		if !b.account.Fresh(now, b.ttl) {
-			if b.room {
-				b.room = false
-				r.markUsers(b)
-			}
+			r.setRoom(b, false, now)
 			continue
 		}
 		limit := int64(b.account.Limit())
@@ -184,9 +193,8 @@ func (r *run) watchCredit() {
 			b.dry = 0
 			continue
 		}
-		if b.dry++; b.dry >= dryLooks && b.room {
-			b.room = false
-			r.markUsers(b)
+		if b.dry++; b.dry >= dryLooks {
+			r.setRoom(b, false, now)
 		}
 	}
 	r.mu.Unlock()

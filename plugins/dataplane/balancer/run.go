@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"sync"
@@ -226,6 +227,7 @@ func (r *run) attach() {
 			r.attachment.Close()
 		}
 		r.attachment, r.ifindex = a, index
+		r.forward(index)
 		r.o.Log.Info("balancer attached", "interface", r.d.Interface, "mode", a.Mode, "mtu", mtu)
 		r.announceOn(index)
 	}
@@ -238,10 +240,26 @@ func (r *run) attach() {
 	}
 }
 
+// forward lets the kernel find next hops for the program.
+func (r *run) forward(index int) {
+	var err error
+	r.o.In(func() {
+		var l *net.Interface
+		if l, err = net.InterfaceByIndex(index); err == nil {
+			err = nexthop.Forward(l)
+		}
+	})
+	if err != nil {
+		// One family may be all that is used: what does not work shows as "no route" in drops.
+		r.o.Log.Warn("the kernel may find no next hops", "interface", index, "err", err)
+	}
+}
+
 // sweep ages flows, returns the credit of unfinished ones, and counts those of backends with a limit.
 func (r *run) sweep() {
 	r.table.Sweep(table.Timeouts{})
 	r.attach()
+	r.follow()
 	r.limitOpen()
 	if r.part.now() >= r.hopsDue {
 		r.keepHops()

@@ -129,7 +129,7 @@ func (r *run) showBackend(v *vip, m *member, now time.Duration) api.Backend {
 		a.State, a.Why = "down", r.monitor.State(m.target).Why
 	case m.reporting(now) && !m.account.Fresh(now, m.ttl), !m.reporting(now) && m.key.host != "" && !m.checked:
 		a.State, a.Why = "stale", "no capacity report within "+m.ttl.String()
-	case !m.state.Room:
+	case !m.state.Room, m.reporting(now) && credit.Left <= 0:
 		a.State = "full"
 	case m.state.Step(now, v.SlowStart) < 8:
 		a.State = "starting"
@@ -205,17 +205,26 @@ func (r *run) showPeers(now time.Duration) []api.Peer {
 	return out
 }
 
-// active names who answers for the VIPs.
+// active names who answers for the VIPs, as this box calls it.
 func (r *run) active(now time.Duration) string {
+	who := ""
 	r.announcing.mu.Lock()
-	defer r.announcing.mu.Unlock()
-	n := r.announcing.node
-	if n == nil {
-		return ""
+	if n := r.announcing.node; n != nil {
+		who = n.Active(now)
 	}
-	who := n.Active(now)
+	r.announcing.mu.Unlock()
 	if who == r.name() {
 		return "self"
 	}
-	return who
+	r.peers.events.Lock()
+	defer r.peers.events.Unlock()
+	for _, p := range r.peers.all {
+		p.mu.Lock()
+		calls := p.calls
+		p.mu.Unlock()
+		if who != "" && calls == who {
+			return p.Name
+		}
+	}
+	return ""
 }

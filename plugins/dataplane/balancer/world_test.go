@@ -209,7 +209,6 @@ type box struct {
 func (w *world) newBox(address string) *box {
 	b := &box{t: w.t, ns: nettest.New(w.t), state: controltest.NewMemoryState(), address: address, pins: bpffs(w.t)}
 	w.plug(b.ns, address+"/24", "")
-	b.ns.Sysctl("net/ipv4/ip_forward", "1")
 	b.Box = controltest.Server(w.t, controltest.Options{State: b.state, Listen: b.listen})
 	b.make()
 	return b

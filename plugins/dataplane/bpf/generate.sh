@@ -8,4 +8,4 @@ shift
 case ${1:-} in *.bpf.c) source=$1; shift ;; esac
 export BPF2GO_CFLAGS="-O2 -g -mcpu=v3 -Wall -Wextra -Werror -Wno-unused-parameter -Wno-unused-function ${RATCHET_CFLAGS:-}"
 exec go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -no-global-types "$@" \
-  "$name" "$source" -- -I"$(dirname "$0")/headers"
+  "$name" "$source" -- -I"$(dirname "$0")/headers" -I"$(dirname "$source")"

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ratchetos/ratchet/plugins/dataplane/api"
+	balancer "github.com/ratchetos/ratchet/plugins/dataplane/balancer/ctl"
 	"github.com/ratchetos/ratchet/plugins/dataplane/ctl/live"
 	group "github.com/ratchetos/ratchet/plugins/dataplane/group/ctl"
 	lease "github.com/ratchetos/ratchet/plugins/dataplane/lease/ctl"
@@ -29,6 +30,7 @@ const plugin = "dataplane"
 func Command(app App) *cobra.Command {
 	c := &cobra.Command{Use: "dataplane", Short: "NICs apart from the management network, balancer, interface groups, leases"}
 	c.AddCommand(links(app), agent(app), probe(app))
+	c.AddCommand(balancer.Command(app)...)
 	c.AddCommand(group.Command(app)...)
 	c.AddCommand(vni.Command(app)...)
 	c.AddCommand(lease.Command(app)...)

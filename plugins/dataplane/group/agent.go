@@ -37,6 +37,7 @@ type Agent struct {
 	follower *Follower
 	applied  chan struct{} // closed and replaced when the program has another version
 	lease    time.Duration // as the box last said
+	outcomes Outcomes      // as of the last look
 }
 
 // answer is an update on its way from a puller to the loop.
@@ -98,6 +99,11 @@ func (a *Agent) Run(ctx context.Context) error {
 			w.datapath.Confirm(until)
 		case <-again.C:
 			w.lookAgain()
+			if o, err := w.datapath.Outcomes(); err == nil { // else the next look has them
+				a.mu.Lock()
+				a.outcomes = o
+				a.mu.Unlock()
+			}
 		}
 	}
 }
@@ -182,7 +188,7 @@ func (a *Agent) pullOnce(ctx context.Context, c *control.Client) error {
 func (a *Agent) confirm(ctx context.Context, c *control.Client, confirmed chan<- uint64) {
 	for ctx.Err() == nil {
 		a.mu.Lock()
-		have, applied, lease := a.follower.Applied(), a.applied, a.lease
+		have, applied, lease := Ack{a.follower.Applied(), a.outcomes}, a.applied, a.lease
 		a.mu.Unlock()
 		sent := bpf.BootNow() // the lease counts from the asking (INVARIANTS.md D5)
 		word, err := a.exchange(ctx, c, have, lease/6)
@@ -190,7 +196,7 @@ func (a *Agent) confirm(ctx context.Context, c *control.Client, confirmed chan<-
 		switch {
 		case err != nil:
 			pause = min(lease/12, lastPause)
-		case word.Current == have && have.Epoch != 0:
+		case word.Current == have.Applied && have.Applied.Epoch != 0:
 			a.mu.Lock()
 			a.lease = max(word.Lease, 100*time.Millisecond)
 			a.mu.Unlock()
@@ -210,7 +216,7 @@ func (a *Agent) confirm(ctx context.Context, c *control.Client, confirmed chan<-
 	}
 }
 
-func (a *Agent) exchange(ctx context.Context, c *control.Client, have Version, patience time.Duration) (Word, error) {
+func (a *Agent) exchange(ctx context.Context, c *control.Client, have Ack, patience time.Duration) (Word, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	reply, err := c.Exchange(ctx, control.KindGroupAck, have.Append(nil))

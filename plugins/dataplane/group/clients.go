@@ -19,8 +19,9 @@ type Clients struct {
 type client struct {
 	applied Version
 	// granted is when this side last confirmed: a client counts from its asking, so it stops before granted + Lease.
-	granted time.Duration
-	ever    bool
+	granted  time.Duration
+	ever     bool
+	outcomes Outcomes
 }
 
 // Status is one client as an operator sees it.
@@ -28,8 +29,9 @@ type Status struct {
 	Host    string
 	Applied Version
 	// Behind is for how long it has not been confirmed; Lapsed: for longer than its lease.
-	Behind time.Duration
-	Lapsed bool
+	Behind   time.Duration
+	Lapsed   bool
+	Outcomes Outcomes // of its packets, as it told last
 }
 
 // Applied notes an acknowledgement and says whether it is news. A client that restarted may have applied less than before.
@@ -42,6 +44,14 @@ func (c *Clients) Applied(host string, v Version) (news bool) {
 	k.applied = v
 	c.all[host] = k
 	return news
+}
+
+// Told notes a known client's counters.
+func (c *Clients) Told(host string, o Outcomes) {
+	if k, known := c.all[host]; known {
+		k.outcomes = o
+		c.all[host] = k
+	}
 }
 
 // Granted notes that the client is being told that what it has is current.
@@ -78,7 +88,7 @@ func (c *Clients) List(now time.Duration) []Status {
 	var out []Status
 	for _, host := range slices.Sorted(maps.Keys(c.all)) {
 		k := c.all[host]
-		s := Status{Host: host, Applied: k.applied, Behind: now - k.granted}
+		s := Status{Host: host, Applied: k.applied, Behind: now - k.granted, Outcomes: k.outcomes}
 		s.Lapsed = !k.ever || s.Behind >= c.Lease
 		out = append(out, s)
 	}

@@ -16,7 +16,8 @@ import (
 //	group    id 4, changed 8, policy 1, addresses 1, members 2, name, addresses 16 each, members
 //	member   slot 2, generation 4, weight 2, state 1, epoch 2, vni 4, mac 6, underlay 16, name
 //	name     length 1, bytes
-//	version  term 8, epoch 8: a datagram that acknowledges
+//	version  term 8, epoch 8
+//	ack      version, outcomes 8 each: a datagram
 //	word     version, lease 4 in ms: the answer to it
 const (
 	format      = 1
@@ -55,11 +56,34 @@ func (v Version) Append(b []byte) []byte {
 	return binary.LittleEndian.AppendUint64(b, v.Epoch)
 }
 
-// ParseVersion decodes an acknowledgement or its answer.
-func ParseVersion(b []byte) (Version, error) {
+// Outcomes counts a host's packets to groups by what became of them, in the order of OutcomeNames.
+type Outcomes [outcomeCount]uint64
+
+const outcomeCount = 10
+
+// Ack is what a client tells with every acknowledgement.
+type Ack struct {
+	Applied  Version
+	Outcomes Outcomes
+}
+
+// Append encodes the acknowledgement.
+func (a Ack) Append(b []byte) []byte {
+	b = a.Applied.Append(b)
+	for _, n := range a.Outcomes {
+		b = binary.LittleEndian.AppendUint64(b, n)
+	}
+	return b
+}
+
+// ParseAck decodes what a client sent.
+func ParseAck(b []byte) (Ack, error) {
 	d := decoder{b: b}
-	v := d.version()
-	return v, d.end("version")
+	a := Ack{Applied: d.version()}
+	for i := range a.Outcomes {
+		a.Outcomes[i] = d.u64()
+	}
+	return a, d.end("acknowledgement")
 }
 
 // Word is the control plane's answer to an acknowledgement: what is current, zero if it does not lead, and for how

@@ -47,8 +47,9 @@ func TestCodec(t *testing.T) {
 	if got, err := ParseWord(w.Append(nil)); err != nil || got != w {
 		t.Errorf("%+v, %v, want %+v", got, err, w)
 	}
-	if v, err := ParseVersion(Version{1, 2}.Append(nil)); err != nil || v != (Version{1, 2}) {
-		t.Errorf("%v, %v", v, err)
+	a := Ack{Applied: Version{1, 2}, Outcomes: Outcomes{0: 5, outcomeCount - 1: 6}}
+	if got, err := ParseAck(a.Append(nil)); err != nil || got != a {
+		t.Errorf("%+v, %v, want %+v", got, err, a)
 	}
 }
 

@@ -2,9 +2,34 @@ package group
 
 import "fmt"
 
-// outcomeNames are those of enum outcome in bpf/group/group.bpf.c.
-var outcomeNames = [...]string{
-	"sent", "unconfirmed", "unconfirmed-passed", "no-member", "malformed", "fragment", "no-room", "unsettled", "rebound", "uncached",
+// OutcomeNames are those of enum outcome in bpf/group/group.bpf.c.
+func OutcomeNames() [outcomeCount]string {
+	return [...]string{
+		"sent", "unconfirmed", "unconfirmed-passed", "no-member", "malformed", "fragment", "no-room", "unsettled", "rebound", "uncached",
+	}
+}
+
+// dropped are the outcomes in which a packet went nowhere.
+func dropped(i int) bool { return i == 1 || i >= 3 && i <= 7 }
+
+// Dropped is the sum of all packets that went nowhere.
+func (o Outcomes) Dropped() (n uint64) {
+	for i, c := range o {
+		if dropped(i) {
+			n += c
+		}
+	}
+	return n
+}
+
+// Sent is the sum of all packets that were sent to a member.
+func (o Outcomes) Sent() (n uint64) {
+	for i, c := range o {
+		if !dropped(i) && i != 2 { // passed ones are among the sent
+			n += c
+		}
+	}
+	return n
 }
 
 // Count is what a member has been sent.
@@ -14,18 +39,17 @@ type Count struct {
 }
 
 // Outcomes counts packets by what became of them.
-func (d *Datapath) Outcomes() map[string]uint64 {
-	var perCPU [][len(outcomeNames)]uint64
-	out := make(map[string]uint64, len(outcomeNames))
+func (d *Datapath) Outcomes() (o Outcomes, err error) {
+	var perCPU []Outcomes
 	if err := d.loaded.Maps["group_outcomes"].Lookup(uint32(0), &perCPU); err != nil {
-		return out
+		return o, fmt.Errorf("read outcomes: %w", err)
 	}
-	for i, name := range outcomeNames {
-		for _, c := range perCPU {
-			out[name] += c[i]
+	for _, c := range perCPU {
+		for i, n := range c {
+			o[i] += n
 		}
 	}
-	return out
+	return o, nil
 }
 
 // Counts are the counters of each group's members by slot.
@@ -52,9 +76,4 @@ func (d *Datapath) Counts() map[uint32]map[uint16]Count {
 		out[r.tag] = of
 	}
 	return out
-}
-
-// String is for logs.
-func (c Count) String() string {
-	return fmt.Sprintf("%d packets, %d bytes, %d flows", c.Packets, c.Bytes, c.Flows)
 }

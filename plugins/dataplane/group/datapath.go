@@ -282,7 +282,7 @@ func (h *half) fill(was *half, g *Group, way Way, midway func()) error {
 		if old := &was.members[m.Slot]; old.vni != m.VNI || old.generation != m.Generation {
 			r.bound = (old.bound + 1) & 0xfff
 		}
-		r.vni, r.generation, r.epoch, r.mac = m.VNI, m.Generation, m.Location.Epoch, m.MAC
+		r.vni, r.generation, r.epoch, r.mac = m.VNI, m.Generation, m.Epoch, m.MAC
 		if m.State == Down {
 			continue
 		}

@@ -150,6 +150,19 @@ func parse(t testing.TB, b []byte) sent {
 	return s
 }
 
+func outcomes(t testing.TB, d *Datapath) map[string]uint64 {
+	t.Helper()
+	all, err := d.Outcomes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]uint64{}
+	for i, name := range OutcomeNames() {
+		out[name] = all[i]
+	}
+	return out
+}
+
 func run(t testing.TB, d *Datapath, packet []byte) (uint32, []byte) {
 	t.Helper()
 	r, err := bpf.TestRun(d.Program(), bpf.Run{Packet: packet})
@@ -164,7 +177,7 @@ func to(t testing.TB, d *Datapath, packet []byte) int {
 	t.Helper()
 	verdict, out := run(t, d, packet)
 	if verdict != actRedirect {
-		t.Fatalf("verdict %d; outcomes %v", int32(verdict), d.Outcomes())
+		t.Fatalf("verdict %d; outcomes %v", int32(verdict), outcomes(t, d))
 	}
 	s := parse(t, out)
 	if !bytes.Equal(s.inner, packet[12:]) {
@@ -184,7 +197,7 @@ func TestProgramEncapsulates(t *testing.T) {
 			_, out := run(t, d, p)
 			s := parse(t, out)
 			m := g.Members[s.vxlan.VNI-1000]
-			if s.to != m.Underlay || s.mac != m.MAC || s.vxlan.Epoch != m.Location.Epoch || !bytes.Equal(s.inner, p[12:]) {
+			if s.to != m.Underlay || s.mac != m.MAC || s.vxlan.Epoch != m.Epoch || !bytes.Equal(s.inner, p[12:]) {
 				t.Fatalf("sent %+v, member %+v", s, m)
 			}
 			seen[int(m.Slot)]++
@@ -203,7 +216,7 @@ func TestProgramEncapsulates(t *testing.T) {
 			t.Errorf("%s: verdict %d, want the next program's", name, int32(verdict))
 		}
 	}
-	if n := d.Outcomes()["sent"]; n != 240 {
+	if n := outcomes(t, d)["sent"]; n != 240 {
 		t.Errorf("%d sent, want 240", n)
 	}
 	var packets, flows uint64
@@ -281,12 +294,12 @@ func TestProgramKeepsFlows(t *testing.T) {
 	}
 	// The same VNI elsewhere keeps its flows.
 	change(func(g *Group) {
-		g.Members[7].Underlay, g.Members[7].Location.Epoch = netip.MustParseAddr("192.0.2.99"), 9
+		g.Members[7].Underlay, g.Members[7].Epoch = netip.MustParseAddr("192.0.2.99"), 9
 	})
 	if n, _ := moved(); n != 0 {
 		t.Errorf("%d flows moved with a fail-over", n)
 	}
-	if n := d.Outcomes()["uncached"]; n != 0 {
+	if n := outcomes(t, d)["uncached"]; n != 0 {
 		t.Errorf("%d packets without a place in the table", n)
 	}
 }
@@ -325,7 +338,7 @@ func TestProgramGuardsFlows(t *testing.T) {
 	if moved != 0 {
 		t.Errorf("%d of %d flows lost their member to a flood", moved, flows)
 	}
-	if d.Outcomes()["uncached"] == 0 {
+	if outcomes(t, d)["uncached"] == 0 {
 		t.Error("nobody went without a place, so the flood was none")
 	}
 }
@@ -340,7 +353,7 @@ func TestProgramLease(t *testing.T) {
 		t.Errorf("verdict %d for a closed group after the lease", int32(verdict))
 	}
 	to(t, d, tcp("10.9.0.2", 1, ack))
-	o := d.Outcomes()
+	o := outcomes(t, d)
 	if o["unconfirmed"] != 1 || o["unconfirmed-passed"] != 1 {
 		t.Errorf("outcomes %v", o)
 	}
@@ -457,7 +470,7 @@ func of(v uint64) *Group {
 		m := &g.Members[i]
 		m.Generation = uint32(v)
 		m.Underlay = netip.AddrFrom4([4]byte{10, byte(i), byte(v >> 8), byte(v)})
-		m.Location.Epoch = uint16(v)
+		m.Epoch = uint16(v)
 		if uint64(i) != v%3 {
 			m.State = Down
 		}
@@ -508,7 +521,7 @@ func TestNoMixedVersions(t *testing.T) {
 			}
 			wg.Wait()
 			// A packet for which the membership changed at each of three looks is dropped, and counted.
-			if mixed -= int(d.Outcomes()["unsettled"]); mixed > 0 {
+			if mixed -= int(outcomes(t, d)["unsettled"]); mixed > 0 {
 				t.Errorf("%d of %d packets saw parts of two versions", mixed, packets)
 			}
 		})

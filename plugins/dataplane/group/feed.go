@@ -50,7 +50,7 @@ func (p *Part) pull(ctx context.Context, host string, request []byte) ([]byte, e
 // confirm answers a datagram: it takes what the client has applied and says what is current. A client that hears
 // its own version may use it for one lease more, counted from when it asked.
 func (p *Part) confirm(host string, _ uint64, payload []byte) []byte {
-	v, err := ParseVersion(payload)
+	ack, err := ParseAck(payload)
 	if err != nil {
 		return nil
 	}
@@ -59,7 +59,9 @@ func (p *Part) confirm(host string, _ uint64, payload []byte) []byte {
 	if p.store == nil {
 		return nil
 	}
+	v := ack.Applied
 	p.heard(host, v)
+	p.clients.Told(host, ack.Outcomes)
 	if !p.store.Leads() {
 		return Word{}.Append(nil)
 	}

@@ -191,7 +191,7 @@ func (c *client) start() {
 	}
 	a := group.NewAgent(group.AgentOptions{Clients: clients, Pins: c.pins, Log: logger(c.t)})
 	for i, b := range c.boxes {
-		b.Box.Run(clients[i])
+		b.Run(clients[i])
 	}
 	c.stop = c.Go(func(ctx context.Context) {
 		if err := a.Run(ctx); err != nil {

@@ -178,7 +178,7 @@ func shown(g *Group) api.Group {
 	for _, m := range g.Members {
 		a := api.Member{
 			Name: m.Name, State: m.State.String(), Weight: m.Weight, Share: float64(places[m.Slot]) / RingSize,
-			VNI: m.VNI, Host: m.Underlay, Epoch: m.Location.Epoch,
+			VNI: m.VNI, Host: m.Underlay, Epoch: m.Epoch,
 		}
 		if m.Underlay.IsValid() {
 			a.MAC = net.HardwareAddr(m.MAC[:]).String()

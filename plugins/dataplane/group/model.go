@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-
-	"github.com/ratchetos/ratchet/plugins/dataplane/overlay"
 )
 
 // Limits of one control plane. A client's program has room for all of them only when it is told to make it.
@@ -150,9 +148,8 @@ func (g *Group) nextGeneration(slot uint16) uint32 {
 func checkName(what, name string) error {
 	ok := name != "" && len(name) <= maxName
 	for i, r := range name {
-		if !(r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' && i > 0) {
-			ok = false
-		}
+		letter, digit := r >= 'a' && r <= 'z', r >= '0' && r <= '9'
+		ok = ok && (letter || digit || r == '-' && i > 0)
 	}
 	if !ok {
 		return fmt.Errorf("%s %q must be 1 to %d of a-z, 0-9 and -, beginning with a letter or digit", what, name, maxName)
@@ -167,12 +164,15 @@ func checkAddress(what string, a netip.Addr) error {
 	return nil
 }
 
+// maxVNI is 24 bits (RFC 7348).
+const maxVNI = 1<<24 - 1
+
 func checkMember(m Member) error {
 	if err := checkName("member", m.Name); err != nil {
 		return err
 	}
-	if m.VNI == 0 || m.VNI > overlay.MaxVNI {
-		return fmt.Errorf("vni %d is outside 1 to %d", m.VNI, overlay.MaxVNI)
+	if m.VNI == 0 || m.VNI > maxVNI {
+		return fmt.Errorf("vni %d is outside 1 to %d", m.VNI, maxVNI)
 	}
 	if m.Weight == 0 || m.Weight > MaxWeight {
 		return fmt.Errorf("weight %d is outside 1 to %d; drain a member that shall get no new flows", m.Weight, MaxWeight)

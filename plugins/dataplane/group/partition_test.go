@@ -23,6 +23,7 @@ func TestPartition(t *testing.T) {
 	b.create("web", address)
 	b.add("web", m1)
 	b.settled()
+	until(t, "connections pass", func() bool { _, err := c.ask(address); return err == nil })
 	until(t, "the client is confirmed", func() bool { return b.confirmedWithin(lease / 2) })
 
 	// Shorter than the lease: nobody notices.

@@ -33,7 +33,16 @@ func (p *Part) Tables() []*pluginpb.Table {
 }
 
 func shownClient(s Status) api.Client {
-	return api.Client{Host: s.Host, Applied: s.Applied.String(), Confirmed: s.Behind, Lapsed: s.Lapsed}
+	c := api.Client{
+		Host: s.Host, Applied: s.Applied.String(), Confirmed: s.Behind, Lapsed: s.Lapsed,
+		Sent: s.Outcomes.Sent(), Dropped: s.Outcomes.Dropped(), Outcomes: map[string]uint64{},
+	}
+	for i, name := range OutcomeNames() {
+		if i > 0 && s.Outcomes[i] > 0 {
+			c.Outcomes[name] = s.Outcomes[i]
+		}
+	}
+	return c
 }
 
 // Gauges are the metrics.
@@ -44,6 +53,7 @@ func (p *Part) Gauges() []*pluginpb.Gauge {
 		return nil
 	}
 	var members, down, behind, lapsed float64
+	var outcomes Outcomes
 	groups := p.store.Groups()
 	for _, g := range groups {
 		for _, m := range g.Members {
@@ -55,6 +65,9 @@ func (p *Part) Gauges() []*pluginpb.Gauge {
 	}
 	clients := p.clients.List(p.now())
 	for _, c := range clients {
+		for i, n := range c.Outcomes {
+			outcomes[i] += n
+		}
 		if c.Applied.Compare(p.store.Version()) < 0 {
 			behind++
 		}
@@ -66,7 +79,7 @@ func (p *Part) Gauges() []*pluginpb.Gauge {
 	if p.store.Leads() {
 		leads = 1
 	}
-	return []*pluginpb.Gauge{
+	all := []*pluginpb.Gauge{
 		{Name: "groups", Help: "interface groups", Value: float64(len(groups))},
 		{Name: "group_members", Help: "members of interface groups", Value: members},
 		{Name: "group_members_down", Help: "members that are unhealthy or attached nowhere", Value: down},
@@ -76,6 +89,13 @@ func (p *Part) Gauges() []*pluginpb.Gauge {
 		{Name: "group_clients_behind", Help: "hosts that have not applied the latest change", Value: behind},
 		{Name: "group_clients_lapsed", Help: "hosts whose lease has run out", Value: lapsed},
 	}
+	for i, name := range OutcomeNames() {
+		all = append(all, &pluginpb.Gauge{
+			Name: "group_packets_total", Help: "packets to groups on all hosts, by what became of them", Value: float64(outcomes[i]),
+			Labels: map[string]string{"outcome": name}, Counter: true,
+		})
+	}
+	return all
 }
 
 // Health is bad when another control plane leads groups that this one has too. A box that never led stands by.

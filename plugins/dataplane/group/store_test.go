@@ -86,7 +86,7 @@ func (b *box) change(f func(*Store) (Change, error)) string {
 func describe(g *Group) string {
 	out := fmt.Sprintf("%d %s@%d %v %s:", g.ID, g.Name, g.Changed, g.Addresses, g.Policy)
 	for _, m := range g.Members {
-		out += fmt.Sprintf(" %s(slot %d gen %d %s vni %d at %s epoch %d)", m.Name, m.Slot, m.Generation, m.State, m.VNI, m.Underlay, m.Location.Epoch)
+		out += fmt.Sprintf(" %s(slot %d gen %d %s vni %d at %s epoch %d)", m.Name, m.Slot, m.Generation, m.State, m.VNI, m.Underlay, m.Epoch)
 	}
 	return out + "\n"
 }
@@ -211,10 +211,11 @@ func (w *bench) step(t *testing.T, f []string) string {
 	case "pull":
 		return w.pull(t, b, arg(2))
 	case "confirm":
-		v, err := ParseVersion(w.clients[arg(2)].Applied().Append(nil))
+		ack, err := ParseAck(Ack{Applied: w.clients[arg(2)].Applied()}.Append(nil))
 		if err != nil {
 			t.Fatal(err)
 		}
+		v := ack.Applied
 		b.store.Seen(v)
 		b.clients.Applied(arg(2), v)
 		if !b.store.Leads() {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"strings"
 
 	"github.com/ratchetos/ratchet/plugins/dataplane/lease/engine"
 	"github.com/ratchetos/ratchet/plugins/dataplane/overlay"
@@ -106,7 +105,7 @@ func badName(name string) string {
 	if len(name) > engine.MaxName {
 		return fmt.Sprintf("is longer than %d bytes", engine.MaxName)
 	}
-	if strings.IndexFunc(name, func(r rune) bool { return !(r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-') }) >= 0 {
+	if !engine.ValidName(name) {
 		return "holds something else than a-z, 0-9 and -"
 	}
 	return ""

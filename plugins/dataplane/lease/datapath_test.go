@@ -25,7 +25,7 @@ type lab struct {
 
 const service4, service6 = "192.0.2.80", "2001:db8::80"
 
-func newLab(t *testing.T, producers int, vars map[string]any) *lab {
+func newLab(t testing.TB, producers int, vars map[string]any) *lab {
 	t.Helper()
 	l := &lab{consumer: nettest.New(t)}
 	sw := nettest.NewSwitch(t)
@@ -76,7 +76,7 @@ func newLab(t *testing.T, producers int, vars map[string]any) *lab {
 }
 
 // lend sets leases on the producers numbered, for a time.
-func (l *lab) lend(t *testing.T, host string, ttl time.Duration, producers ...int) {
+func (l *lab) lend(t testing.TB, host string, ttl time.Duration, producers ...int) {
 	t.Helper()
 	now := time.Duration(bpf.BootNow())
 	paths := map[netip.Addr]overlay.Path{}

@@ -36,23 +36,26 @@ func New(t testing.TB) *Namespace {
 	return n
 }
 
+// create makes a namespace and comes back: a thread that ended would take with it what was started on it with a
+// signal for its parent's death.
 func create() (*os.File, error) {
-	type result struct {
-		f   *os.File
-		err error
+	runtime.LockOSThread()
+	home, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		runtime.UnlockOSThread()
+		return nil, err
 	}
-	made := make(chan result)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine, the descriptor keeps the namespace
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			made <- result{nil, err}
-			return
-		}
-		f, err := os.Open("/proc/thread-self/ns/net")
-		made <- result{f, err}
-	}()
-	r := <-made
-	return r.f, r.err
+	defer home.Close()
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		runtime.UnlockOSThread()
+		return nil, err
+	}
+	made, err := os.Open("/proc/thread-self/ns/net")
+	if back := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); back != nil {
+		return nil, fmt.Errorf("leave the new namespace: %w", back) // with the thread still locked to the goroutine
+	}
+	runtime.UnlockOSThread()
+	return made, err
 }
 
 // FD is a descriptor of the namespace, for setns(2) and netlink's IFLA_NET_NS_FD. It stays the namespace's.
@@ -151,6 +154,7 @@ func (n *Namespace) Exec(name string, args ...string) string {
 }
 
 // Start starts a process in the namespace; it is killed and reaped when the test ends, unless Wait was called.
+// A signal at the parent's death (Pdeathsig) is better not asked for: the kernel means the thread that started it.
 func (n *Namespace) Start(cmd *exec.Cmd) {
 	n.t.Helper()
 	n.Run(func() {

@@ -53,13 +53,13 @@ func Ensure(o Options) (*Device, error) {
 				Info: &rtnetlink.LinkInfo{Kind: "vxlan", Data: &vxlan{port: o.Port}},
 			},
 		})
-		switch {
-		case errors.Is(err, unix.EEXIST):
-			return nil, fmt.Errorf("make %s: another vxlan device of this namespace takes every VNI of UDP port %d; delete it or choose another port", o.Name, o.Port)
-		case err != nil:
+		if err != nil && !errors.Is(err, unix.EEXIST) {
 			return nil, fmt.Errorf("make vxlan device %s: %w", o.Name, err)
 		}
-		d, err = find(c, o)
+		taken := err != nil // by another part of this agent that made it meanwhile, or by somebody else's
+		if d, err = find(c, o); taken && errors.Is(err, os.ErrNotExist) {
+			return nil, fmt.Errorf("make %s: another vxlan device of this namespace takes every VNI of UDP port %d; delete it or choose another port", o.Name, o.Port)
+		}
 	}
 	if err != nil {
 		return nil, err

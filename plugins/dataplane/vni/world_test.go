@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -97,7 +98,7 @@ func newWorld(t *testing.T, hosts, boxes int) *world {
 				p, err2 = net.ListenPacket("udp", fmt.Sprintf("10.9.0.%d:7400", 101+i))
 			})
 			if err != nil || err2 != nil {
-				return nil, nil, fmt.Errorf("listen: %v, %v", err, err2)
+				return nil, nil, errors.Join(err, err2)
 			}
 			return l, p.(*net.UDPConn), nil
 		}})
@@ -129,6 +130,15 @@ func bpffs(t *testing.T) string {
 	return dir
 }
 
+// orphan makes a process end when this one does, however it ends: its standard input ends then. (A signal at the
+// parent's death would come when the thread ends that started it.)
+func orphan(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	if _, err := cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func executable(t *testing.T) string {
 	t.Helper()
 	path, err := os.Executable()
@@ -144,7 +154,8 @@ func (h *host) instance(name string) *instance {
 	h.w.t.Helper()
 	cmd := exec.Command(executable(h.w.t))
 	cmd.Env = append(os.Environ(), helperKey+"=instance")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
+	orphan(h.w.t, cmd)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		h.w.t.Fatal(err)
@@ -282,7 +293,7 @@ func (h *host) run(vars ...uint32) {
 	// As the unit file has it: who beats every 50 ms must not wait behind everyone else.
 	h.agent = exec.Command("nice", "-n", "-15", executable(h.w.t))
 	h.agent.Env = append(os.Environ(), helperKey+"=agent", "RATCHET_VNI_AGENT="+string(text))
-	h.agent.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	orphan(h.w.t, h.agent)
 	h.agent.Stdout, h.agent.Stderr = h.w.t.Output(), h.w.t.Output()
 	h.ns.Start(h.agent)
 }
@@ -328,6 +339,12 @@ type agentProcess struct {
 }
 
 func TestMain(m *testing.M) {
+	if os.Getenv(helperKey) != "" {
+		go func() {
+			_, _ = io.Copy(io.Discard, os.Stdin)
+			os.Exit(0)
+		}()
+	}
 	switch os.Getenv(helperKey) {
 	case "":
 		os.Exit(m.Run())

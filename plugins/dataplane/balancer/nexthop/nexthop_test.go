@@ -47,3 +47,21 @@ func TestKeepResolves(t *testing.T) {
 		t.Error("an address without a route was kept")
 	}
 }
+
+func TestForward(t *testing.T) {
+	box, router := nettest.New(t), nettest.New(t)
+	nettest.Veth(t, nettest.End{On: box, Name: "data0"}, nettest.End{On: router, Name: "lan0"})
+	link := box.Link("data0")
+	for range 2 {
+		var err error
+		box.Run(func() { err = Forward(link) })
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, file := range []string{"ipv4", "ipv6"} {
+		if got := strings.TrimSpace(box.Exec("cat", "/proc/sys/net/"+file+"/conf/data0/forwarding")); got != "1" {
+			t.Errorf("%s: forwarding is %q", file, got)
+		}
+	}
+}

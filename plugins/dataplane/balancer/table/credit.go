@@ -31,8 +31,8 @@ type Credit struct {
 // unlimited grants more than will ever be dispatched.
 const unlimited = math.MaxUint64 / 2
 
-// SetCredit grants limit - (dispatched - accepted) new flows, as invariant D1 says: those on their way when the
-// report was made count against it. The program takes its credits while this runs; it loses and doubles none,
+// SetCredit grants limit - (dispatched - accepted) new flows, never more than limit, as invariant D1 says: those on
+// their way when the report was made count against it. The program takes its credits while this runs; it loses and doubles none,
 // because what it counts and what is granted here are two words.
 func (t *Table) SetCredit(id BackendID, c Credit) error {
 	t.crediting.Lock()
@@ -43,6 +43,7 @@ func (t *Table) SetCredit(id BackendID, c Credit) error {
 	r := &t.shared.credits.Elems[id]
 	if c.Unlimited {
 		r.Sequence = 0
+		atomic.StoreUint64(&r.Floor, 0)
 		atomic.StoreUint64(&r.Expires, 0)
 		atomic.StoreUint64(&r.Grant, unlimited)
 		return nil
@@ -64,11 +65,13 @@ func (t *Table) SetCredit(id BackendID, c Credit) error {
 	}
 	r.Sequence = max(c.Seq, 1)
 	r.Accepted = c.Accepted
-	grant := c.Accepted + r.Base + uint64(c.Limit)
+	floor := c.Accepted + r.Base
+	grant := floor + uint64(c.Limit)
 	expires := bpf.Now() + uint64(c.TTL)
 	if expires < atomic.LoadUint64(&r.Expires) { // the shorter promise first
 		atomic.StoreUint64(&r.Expires, expires)
 	}
+	atomic.StoreUint64(&r.Floor, floor)
 	atomic.StoreUint64(&r.Grant, grant)
 	atomic.StoreUint64(&r.Expires, expires)
 	return nil

@@ -46,11 +46,7 @@ func open(t testing.TB, o Options) *Table {
 	if err != nil {
 		t.Fatalf("%+v", err)
 	}
-	t.Cleanup(func() {
-		if tab.loaded != nil {
-			_ = tab.Close()
-		}
-	})
+	t.Cleanup(func() { _ = tab.Close() })
 	return tab
 }
 
@@ -89,6 +85,15 @@ func spread(ids []BackendID, slots int) []BackendID {
 		ring[i] = ids[(uint32(i)*2654435761>>7)%uint32(len(ids))]
 	}
 	return ring
+}
+
+// forget empties the flow table.
+func (r *rig) forget() {
+	clear(r.shared.flows.Elems)
+	for hash := range r.overflow() {
+		r.must(r.loaded.Maps["overflow"].Delete(hash))
+	}
+	r.control().Overflowed = 0
 }
 
 func (r *rig) must(err error) {

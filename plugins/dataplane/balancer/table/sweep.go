@@ -103,9 +103,16 @@ func (t *Table) finish(e packed) int {
 		return 0
 	}
 	c := &t.shared.credits.Elems[e.backend()]
-	atomic.AddUint64(&c.Dispatched, ^uint64(0))
-	atomic.AddUint64(&c.Returned, 1)
-	return 1
+	for {
+		dispatched := atomic.LoadUint64(&c.Dispatched)
+		if dispatched <= atomic.LoadUint64(&c.Floor) { // see return_credit in bpf/lb/credit.h
+			return 0
+		}
+		if atomic.CompareAndSwapUint64(&c.Dispatched, dispatched, dispatched-1) {
+			atomic.AddUint64(&c.Returned, 1)
+			return 1
+		}
+	}
 }
 
 // freeBackends gives ids of removed backends back, but for those that a ring still names.

@@ -125,7 +125,7 @@ func (t *Table) load(spec *ebpf.CollectionSpec, o *Options) error {
 		"reply_limit":   uint32(o.Answers),
 	}
 	if o.mutant != 0 {
-		vars["mutant"] = o.mutant
+		vars["mutant_on"] = o.mutant
 	}
 	var err error
 	t.loaded, err = bpf.Load(spec, bpf.LoadOptions{Pins: t.pins, Pin: pinnedMaps[:], Sizes: sizes, Vars: vars})

@@ -153,10 +153,17 @@ static inline int check_inner(struct xdp_md *ctx, const struct tunnelled *t)
 /* What follows the outer IP header. 0: not a tunnel of ours; 1: one; or a negative reason. */
 static inline int find_inner(const struct packet *p, struct tunnelled *t)
 {
-	struct udphdr *udp = p->data + p->l4;
-	struct vxlanhdr *vxlan = (void *)(udp + 1);
-	struct ethhdr *eth = (void *)(vxlan + 1);
+	u32 at = p->l4;
+	struct vxlanhdr *vxlan;
+	struct udphdr *udp;
+	struct ethhdr *eth;
 
+	opaque(at);
+	if (at > 14 + 60)
+		return 0;
+	udp = p->data + at;
+	vxlan = (void *)(udp + 1);
+	eth = (void *)(vxlan + 1);
 	t->inner = p->l4;
 	t->left = p->l3 + p->len - p->l4;
 	if (p->protocol == IP_IPIP || p->protocol == IP_IPV6) {

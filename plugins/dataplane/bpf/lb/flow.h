@@ -92,8 +92,8 @@ static inline struct backend *backend_of_entry(u64 e)
 	return b;
 }
 
-/* The functions below return numbers and do not branch on what they find: the verifier would follow each of
- * the ways that eight entries can differ. */
+/* What follows counts and compares in functions of their own, which are one case for the verifier: it would follow
+ * each of the ways in which eight entries can differ. */
 
 separate int is_live(u64 e)
 {
@@ -101,12 +101,10 @@ separate int is_live(u64 e)
 }
 
 /* Bit i: slot i is free, or belongs to a removed backend. */
-separate int free_slots(struct flow_line *l)
+static inline u32 free_slots(struct flow_line *l)
 {
 	u32 mask = 0;
 
-	if (!l)
-		return 0;
 	for (int i = 0; i < SLOTS; i++)
 		mask |= (u32)!is_live(READ_ONCE(l->entry[i])) << i;
 	return mask;
@@ -115,7 +113,7 @@ separate int free_slots(struct flow_line *l)
 /* How long a half-open entry has been waiting, at least 1; 0 for one that must not be evicted. */
 separate int waiting(u64 e, u64 now)
 {
-	if (!HALF_OPEN(e) && !MUTANT(EVICT_ANY))
+	if (!HALF_OPEN(e) && !MUTANT(EVICT_ANY) && !MUTANT(ACK_EVICTS))
 		return 0;
 	return ((seen_now(FLOW_OPENING, now) - SEEN_OF(e)) & 255) + 1;
 }
@@ -126,12 +124,10 @@ separate int longer(u32 a, u32 b)
 }
 
 /* The half-open entry that has been waiting longest: its waiting << 4 | slot; 0 if all are established. */
-separate int find_victim(struct flow_line *l, u64 now)
+static inline u32 find_victim(struct flow_line *l, u64 now)
 {
 	u32 longest = 0;
 
-	if (!l)
-		return 0;
 	for (int i = 0; i < SLOTS; i++)
 		longest = longer(longest, (u32)waiting(READ_ONCE(l->entry[i]), now) << 4 | i);
 	return longest > 15 ? longest : 0;
@@ -151,7 +147,7 @@ static inline u32 lowest(u32 mask)
 enum insert { INSERTED = 0, INSERT_FULL, INSERT_LOST };
 
 /* Puts an entry into the emptier line; into a victim's place if evict. INSERT_LOST: another CPU was faster. */
-separate int insert(struct flow_line *a, struct flow_line *b, u64 entry, u64 now, bool evict)
+static inline int insert(struct flow_line *a, struct flow_line *b, u64 entry, u64 now, bool evict)
 {
 	u32 in_a, in_b, slot;
 	u64 old;

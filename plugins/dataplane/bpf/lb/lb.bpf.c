@@ -99,7 +99,6 @@ int balance(struct xdp_md *ctx)
 {
 	struct packet p = {};
 	struct query q = {};
-	struct target t = {};
 	struct backend *b = NULL;
 	struct flow_line *line;
 	struct control_block *c;
@@ -120,10 +119,9 @@ int balance(struct xdp_md *ctx)
 	opaque(l4);
 	fill_query(&q, &p);
 	q.now = bpf_ktime_get_coarse_ns();
-	t.df = p.df;
-	t.tos = p.tos;
-	t.family = p.family;
-	t.len = p.len;
+	q.df = p.df;
+	q.tos = p.tos;
+	q.len = p.len;
 
 	if (unlikely(p.fragment == FRAG_LATER)) {
 		struct fragment_to to = {};
@@ -135,9 +133,9 @@ int balance(struct xdp_md *ctx)
 		b = fragment_backend(&q, p.id, &to);
 		if (!b)
 			goto stop;
-		t.vip = to.vip;
-		t.backend = to.backend;
-		t.hash = p.id * 0x9e3779b1u;
+		q.vip = to.vip;
+		q.backend = to.backend;
+		q.hash = p.id * 0x9e3779b1u;
 		goto send;
 	}
 	if (likely(q.protocol == IP_TCP || q.protocol == IP_UDP)) {
@@ -160,7 +158,6 @@ int balance(struct xdp_md *ctx)
 	/* The flow's line is asked for first: it is the one thing here that is often not in the cache. */
 	q.hash = q.family == 4 ? tuple_hash(&hash_key, q.client, q.local, q.ports, q.protocol, 1) :
 				 tuple_hash(&hash_key, q.client, q.local, q.ports, q.protocol, 4);
-	t.hash = (u32)q.hash;
 	print = print_of_hash(q.hash);
 	at = (u32)(q.hash >> 32) & flow_mask;
 	line = bpf_map_lookup_elem(&flows, &at);
@@ -172,8 +169,7 @@ int balance(struct xdp_md *ctx)
 		goto stop;
 	r = REASON_NONE;
 	q.vip = vip;
-	t.vip = vip;
-	t.vip_flags = v->flags;
+	q.vip_flags = v->flags;
 	if (likely(!q.related)) {
 		r = parse_l4(&q, &p, l4);
 		/* A client that claims the VIP's own address: its answer would come back here for ever. */
@@ -181,14 +177,13 @@ int balance(struct xdp_md *ctx)
 			r = REASON_BAD_SOURCE;
 		if (unlikely(r))
 			goto stop;
-		t.port = (be16)q.ports;
 	}
 
 	if (unlikely(v->flags & VIP_QUIC) && !q.related) {
 		id = quic_backend(ctx, p.l4, p.l3 + p.len);
 		if (id) {
 			b = live_backend(id);
-			t.backend = id;
+			q.backend = id;
 			if (b)
 				goto send;
 		}
@@ -223,13 +218,13 @@ int balance(struct xdp_md *ctx)
 		if (!b)
 			goto stop;
 	}
-	t.backend = id;
+	q.backend = id;
 	if (unlikely(p.fragment))
 		remember_fragment(&q, p.id, vip, id);
 send:
-	return forward(ctx, &t, &q);
+	return forward(ctx, &q);
 stop:
 	count(r);
-	capture(ctx, c, t.vip, r);
+	capture(ctx, c, q.vip, r);
 	return r <= REASON_PASS_LOCAL ? XDP_PASS : XDP_DROP;
 }

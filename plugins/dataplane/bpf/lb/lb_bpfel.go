@@ -78,7 +78,7 @@ type lbCredit struct {
 	Sequence   uint64
 	Accepted   uint64
 	Base       uint64
-	Reserved   uint64
+	Floor      uint64
 }
 
 type lbEncapsulation uint32

@@ -156,14 +156,14 @@ struct {
 
 /* New flows a backend may still get: grant - dispatched. Invariant D1. */
 struct credit {
-	u64 dispatched; /* flows given to it, less those that came back unfinished */
-	u64 grant;      /* how many it may have had in all */
+	u64 dispatched; /* flows given to it, less those that came back unfinished; never below floor */
+	u64 grant;      /* how many it may have had in all: floor and the report's limit */
 	u64 expires;    /* CLOCK_MONOTONIC; 0: never. Past it the backend counts as full */
 	u64 returned;
 	u64 sequence; /* user space's, of the last report */
 	u64 accepted; /* user space's: what the host said last */
 	u64 base;     /* user space's: what `accepted` is off by */
-	u64 reserved;
+	u64 floor;    /* dispatched flows that the host had accepted by its last report */
 };
 
 struct {

@@ -12,15 +12,16 @@ enum mutant {
 	MUTANT_STALE_REPORT,      /* D1: the report's TTL is ignored */
 	MUTANT_SYN_REPEATS,       /* D1, D2: a repeated SYN is a new flow */
 	MUTANT_EVICT_ANY,         /* D2: established entries are victims too */
-	MUTANT_ACK_EVICTS,        /* D2: a packet without SYN takes a victim's place */
+	MUTANT_ACK_EVICTS,        /* D2: a packet without SYN takes any entry's place */
 	MUTANT_NO_OVERFLOW,       /* D2: what has no slot is forgotten */
 	MUTANT_BLIND_STORE,       /* D2: entries are stored, not compared and swapped */
 	MUTANT_NO_GENERATION,     /* a removed backend's entries live on */
 };
 
 #ifdef MUTANTS
-const volatile u32 mutant = 0;
-#define MUTANT(name) (mutant == MUTANT_##name)
+const volatile u32 mutant_on = 0;
+const volatile enum mutant mutant_kinds = MUTANT_NONE; /* brings the enum into the object's types */
+#define MUTANT(name) (mutant_on == MUTANT_##name)
 #else
 #define MUTANT(name) 0
 #endif

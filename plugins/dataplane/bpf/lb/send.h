@@ -5,30 +5,18 @@
 #include "credit.h"
 #include "reply.h"
 
-struct target {
-	u32 vip;
-	u32 backend;
-	u8 vip_flags;
-	u8 tos;
-	bool df;
-	u8 family; /* of the inner packet */
-	u32 len;   /* of the inner packet */
-	u32 hash;  /* spreads outer UDP ports */
-	be16 port; /* the client's, for VIP_KEEP_PORT; 0: none */
-};
-
 static inline bool no_mac(const struct mac *m)
 {
 	return !(m->w[0] | m->w[1] | m->w[2]);
 }
 
 /* The packet does not fit into the path once it is encapsulated. Whoever set DF, and IPv6, is told what fits. */
-separate int too_big(struct xdp_md *ctx, const struct target *t, const struct query *q, u32 overhead)
+separate int too_big(struct xdp_md *ctx, const struct query *q, u32 overhead)
 {
 	struct answer a = {};
 
 	count(REASON_TOO_BIG);
-	if (!t || !q || !t->df || q->related || !may_answer(q->now))
+	if (!q || !q->df || q->related || !may_answer(q->now))
 		return XDP_DROP;
 	__builtin_memcpy(a.to, q->client, sizeof(a.to));
 	__builtin_memcpy(a.from, q->local, sizeof(a.from));
@@ -71,15 +59,15 @@ separate int route(struct xdp_md *ctx, struct backend *b)
 
 /* Puts the outer headers in front. The frame's own Ethernet header is what VXLAN carries, and is overwritten
  * otherwise. 0 or a reason. */
-static inline int encapsulate(struct xdp_md *ctx, const struct target *t, const struct query *q, struct backend *b)
+static inline int encapsulate(struct xdp_md *ctx, const struct query *q, struct backend *b)
 {
-	u32 overhead = b->overhead, inner = t->len;
+	u32 overhead = b->overhead, inner = q->len;
 	struct ethhdr *eth, *old;
 	void *data, *end, *l4;
 	struct mac self;
 	u32 outer;
-	u8 protocol = t->family == 4 ? IP_IPIP : IP_IPV6;
-	be16 sport = t->vip_flags & VIP_KEEP_PORT && t->port ? t->port : entropy_port(t->hash);
+	u8 protocol = q->family == 4 ? IP_IPIP : IP_IPV6;
+	be16 sport = q->vip_flags & VIP_KEEP_PORT && q->ports && !q->related ? (be16)q->ports : entropy_port((u32)q->hash);
 
 	if (bpf_xdp_adjust_head(ctx, -(int)overhead))
 		return REASON_NO_ROOM;
@@ -104,18 +92,18 @@ static inline int encapsulate(struct xdp_md *ctx, const struct target *t, const 
 		l4 = ip + 1;
 		if (l4 > end)
 			return REASON_NO_ROOM;
-		if (unlikely(t->vip_flags & VIP_KEEP_SOURCE) && t->family == 4)
+		if (unlikely(q->vip_flags & VIP_KEEP_SOURCE) && q->family == 4)
 			source = q->client[0];
 		ip->version_ihl = 0x45;
-		ip->tos = t->tos;
+		ip->tos = q->tos;
 		ip->len = htons((u16)outer);
 		ip->id = 0;
-		ip->frag = t->df ? htons(IP_DF) : 0;
+		ip->frag = q->df ? htons(IP_DF) : 0;
 		ip->ttl = OUTER_TTL;
 		ip->protocol = protocol;
 		ip->saddr = source;
 		ip->daddr = b->address[0];
-		sum = (u64)b->sum + source + ((u32)t->tos << 8) + htons((u16)outer) + ip->frag + ((u32)protocol << 8);
+		sum = (u64)b->sum + source + ((u32)q->tos << 8) + htons((u16)outer) + ip->frag + ((u32)protocol << 8);
 		ip->check = csum_fold(sum);
 	} else {
 		struct ip6hdr *ip = (void *)(eth + 1);
@@ -123,8 +111,8 @@ static inline int encapsulate(struct xdp_md *ctx, const struct target *t, const 
 		l4 = ip + 1;
 		if (l4 > end)
 			return REASON_NO_ROOM;
-		write_ipv6(ip, source6, b->address, protocol, outer - sizeof(*ip), t->tos, t->hash);
-		if (unlikely(t->vip_flags & VIP_KEEP_SOURCE) && t->family == 6)
+		write_ipv6(ip, source6, b->address, protocol, outer - sizeof(*ip), q->tos, (u32)q->hash);
+		if (unlikely(q->vip_flags & VIP_KEEP_SOURCE) && q->family == 6)
 			__builtin_memcpy(ip->saddr, q->client, sizeof(ip->saddr));
 	}
 	if (b->encapsulation == ENCAP_GUE) {
@@ -147,28 +135,28 @@ static inline int encapsulate(struct xdp_md *ctx, const struct target *t, const 
 }
 
 /* Encapsulates, counts and sends. */
-separate int forward(struct xdp_md *ctx, const struct target *t, const struct query *q)
+separate int forward(struct xdp_md *ctx, const struct query *q)
 {
 	struct control_block *c = the_control();
 	struct backend *b;
 	int r;
 
-	if (!c || !t || !q)
+	if (!c || !q)
 		return XDP_DROP;
-	b = live_backend(t->backend);
+	b = live_backend(q->backend);
 	if (!b)
 		r = REASON_NO_BACKEND;
-	else if (unlikely(t->len + b->overhead > path_mtu))
-		return too_big(ctx, t, q, b->overhead);
+	else if (unlikely(q->len + b->overhead > path_mtu))
+		return too_big(ctx, q, b->overhead);
 	else
-		r = encapsulate(ctx, t, q, b);
+		r = encapsulate(ctx, q, b);
 	if (unlikely(r)) {
 		count(r);
-		capture(ctx, c, t->vip, r);
+		capture(ctx, c, q->vip, r);
 		return XDP_DROP;
 	}
-	count_forwarded(t->vip, t->backend, t->len);
-	capture(ctx, c, t->vip, REASON_NONE);
+	count_forwarded(q->vip, q->backend, q->len);
+	capture(ctx, c, q->vip, REASON_NONE);
 	if (unlikely(no_mac(&b->next_hop)))
 		return route(ctx, b);
 	return XDP_TX;

@@ -121,6 +121,7 @@ separate int remember(const struct query *q, u64 entry, bool evict, u32 *backend
 	ib = other_line(ia, print);
 	a = bpf_map_lookup_elem(&flows, &ia);
 	b = bpf_map_lookup_elem(&flows, &ib);
+#pragma unroll 1
 	for (int i = 0; i < TRIES && done == INSERT_LOST; i++)
 		done = insert(a, b, entry, q->now, evict);
 	if (done == INSERTED) {

@@ -4,7 +4,7 @@
 
 #include "maps.h"
 
-/* What of a packet decides, whatever it is made of. */
+/* What is known of a packet, whatever it is made of: filled in on its way, read by all. */
 struct query {
 	be32 client[4];
 	be32 local[4];
@@ -14,10 +14,14 @@ struct query {
 	u8 flags;     /* of TCP */
 	bool related; /* an ICMP error about the flow, not a packet of it */
 	bool data;    /* carries payload */
-	u8 unused[3];
-	u32 vip;      /* once it is found */
-	u64 hash;
-	u64 now; /* CLOCK_MONOTONIC, to some milliseconds: the coarse clock is a load */
+	bool df;
+	u8 tos;
+	u8 vip_flags;
+	u32 len; /* of the IP packet */
+	u32 vip; /* once it is found */
+	u32 backend;
+	u64 hash; /* of the flow, or for later fragments just a number that spreads them */
+	u64 now;  /* CLOCK_MONOTONIC, to some milliseconds: the coarse clock is a load */
 };
 
 /* Two addresses may have one tag; user space then builds the half with the other key and says so in the epoch. */

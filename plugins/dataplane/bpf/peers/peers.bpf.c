@@ -28,18 +28,22 @@ int again(struct xdp_md *ctx)
 	struct ethhdr *eth;
 	u32 port;
 	be16 *sport;
+	void *end;
 
 	opaque(length); /* a difference of pointers is 64 bits wide */
 	if (length != frame && bpf_xdp_adjust_head(ctx, (int)length - (int)frame))
 		return XDP_ABORTED;
 	eth = (void *)(long)ctx->data;
-	if ((void *)(eth + 1) + sizeof(struct ip6hdr) + 4 > (void *)(long)ctx->data_end)
+	end = (void *)(long)ctx->data_end;
+	if ((void *)(eth + 1) + sizeof(struct iphdr) + 4 > end)
 		return XDP_ABORTED;
 	eth->dst = (struct mac){ { 0x0002, 0, 0x0100 } };
 	eth->src = (struct mac){ { 0x0002, 0, 0x0200 } };
 	if ((*(u8 *)(eth + 1) >> 4) == 6) {
 		eth->type = htons(ETH_IPV6);
 		sport = (void *)(eth + 1) + sizeof(struct ip6hdr);
+		if ((void *)(sport + 2) > end)
+			return XDP_ABORTED;
 	} else {
 		eth->type = htons(ETH_IPV4);
 		sport = (void *)(eth + 1) + sizeof(struct iphdr);

@@ -45,12 +45,12 @@ func NewHarness(frame, flows int) (*Harness, error) {
 	return &Harness{l}, nil
 }
 
+// AnyCPU leaves the choice to the scheduler.
+const AnyCPU = -1
+
 // Run is the mean time of one run of prog. Every run must end in XDP_TX.
-func (h *Harness) Run(prog *ebpf.Program, frame []byte, repeat int) (time.Duration, error) {
-	if err := h.loaded.Maps["under_test"].Put(uint32(0), uint32(prog.FD())); err != nil {
-		return 0, fmt.Errorf("put program under test: %w", err)
-	}
-	r, err := bpf.TestRun(h.loaded.Programs["again"], bpf.Run{Packet: frame, Repeat: repeat})
+func (h *Harness) Run(prog *ebpf.Program, frame []byte, repeat, cpu int) (time.Duration, error) {
+	r, err := h.Repeat(prog, frame, repeat, cpu)
 	if err != nil {
 		return 0, err
 	}
@@ -59,6 +59,14 @@ func (h *Harness) Run(prog *ebpf.Program, frame []byte, repeat int) (time.Durati
 		return 0, fmt.Errorf("program under test ended with %d, not XDP_TX", r.Verdict)
 	}
 	return r.PerRun, nil
+}
+
+// Repeat runs prog whatever it says; the verdict is the last run's.
+func (h *Harness) Repeat(prog *ebpf.Program, frame []byte, repeat, cpu int) (bpf.Result, error) {
+	if err := h.loaded.Maps["under_test"].Put(uint32(0), uint32(prog.FD())); err != nil {
+		return bpf.Result{}, fmt.Errorf("put program under test: %w", err)
+	}
+	return bpf.TestRun(h.loaded.Programs["again"], bpf.Run{Packet: frame, Repeat: repeat, CPU: max(cpu, 0), Pin: cpu != AnyCPU})
 }
 
 // Close ends it.

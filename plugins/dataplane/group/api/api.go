@@ -102,6 +102,10 @@ type Client struct {
 	Applied   string        `json:"applied"`
 	Confirmed time.Duration `json:"confirmed"` // ago, nanoseconds
 	Lapsed    bool          `json:"lapsed"`
+	Sent      uint64        `json:"sent"`    // packets to members
+	Dropped   uint64        `json:"dropped"` // packets
+	// Outcomes counts packets that were not simply sent, by what became of them.
+	Outcomes map[string]uint64 `json:"outcomes,omitempty"`
 }
 
 // LogReply lists the latest changes, oldest first.

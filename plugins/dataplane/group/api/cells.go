@@ -2,6 +2,8 @@ package api
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -34,13 +36,21 @@ func (g Group) Rows() [][]string {
 }
 
 // ClientColumns are the table of clients.
-func ClientColumns() []string { return []string{"HOST", "VERSION", "CONFIRMED", "PROBLEM"} }
+func ClientColumns() []string {
+	return []string{"HOST", "VERSION", "CONFIRMED", "SENT", "DROPPED", "NOTES"}
+}
 
 // Cells are a client's line in that table.
 func (c Client) Cells() []string {
-	confirmed, problem := c.Confirmed.Truncate(100*time.Millisecond).String()+" ago", ""
+	var notes []string
 	if c.Lapsed {
-		problem = "its lease has run out: it sends nothing to closed groups"
+		notes = append(notes, "its lease has run out: it sends nothing to closed groups")
 	}
-	return []string{c.Host, c.Applied, confirmed, problem}
+	for _, name := range slices.Sorted(maps.Keys(c.Outcomes)) {
+		notes = append(notes, fmt.Sprintf("%s %d", name, c.Outcomes[name]))
+	}
+	return []string{
+		c.Host, c.Applied, c.Confirmed.Truncate(100*time.Millisecond).String() + " ago",
+		strconv.FormatUint(c.Sent, 10), strconv.FormatUint(c.Dropped, 10), strings.Join(notes, ", "),
+	}
 }

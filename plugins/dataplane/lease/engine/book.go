@@ -177,6 +177,9 @@ func (b *Book) Want(now time.Duration, host string, w Want) (g Grant, ok bool) {
 		if !l.Draining {
 			missing--
 		}
+		if l.TTL == 0 {
+			g.Status = Wait
+		}
 	}
 	if now < b.o.Recovering {
 		if missing > 0 {
@@ -185,7 +188,7 @@ func (b *Book) Want(now time.Duration, host string, w Want) (g Grant, ok bool) {
 		return g, true
 	}
 	for ; missing > 0 && len(g.Leases) < MaxLeases; missing-- {
-		p := s.choose(now, c, w.Held)
+		p := s.choose(now, c, w.Held, int(hash(host, s.Name, string(b.o.Key[:]))%uint64(max(len(s.order), 1))))
 		if p == nil {
 			s.denied++
 			c.short = true
@@ -237,12 +240,11 @@ func (b *Book) renew(now time.Duration, s *service, c *consumer, h Held) (_ Leas
 	return s.describe(now, l), true
 }
 
-// choose finds the producer with the most room among a bounded number of candidates; where the search begins differs
-// from consumer to consumer, so that they spread.
-func (s *service) choose(now time.Duration, c *consumer, held []Held) (best *producer) {
+// choose finds the producer with the most room among a bounded number of candidates. Where the search begins differs
+// from consumer to consumer and from agent to agent, so that they spread and two agents seldom choose alike.
+func (s *service) choose(now time.Duration, c *consumer, held []Held, start int) (best *producer) {
 	const candidates = 64
 	n := len(s.order)
-	start := int(hash(c.host, s.Name) % uint64(max(n, 1)))
 	var most float64
 	seen := 0
 	for i := 0; i < n && seen < candidates; i++ {

@@ -231,6 +231,9 @@ func (w *writer) text(s string) {
 	if len(s) > MaxName {
 		w.fail("name too long")
 	}
+	if !ValidName(s) {
+		w.fail("name")
+	}
 	w.u8(uint8(len(s)))
 	w.b = append(w.b, s...)
 }
@@ -324,7 +327,23 @@ func (r *reader) text() string {
 		r.fail("name too long")
 		return ""
 	}
-	return string(r.take(n))
+	s := string(r.take(n))
+	if !ValidName(s) {
+		r.fail("name")
+		return ""
+	}
+	return s
+}
+
+// ValidName says whether a name consists of a-z, 0-9 and - only, as names of hosts do. Names that hosts send are shown on
+// terminals and are part of keys.
+func ValidName(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c != '-' && (c < 'a' || c > 'z') && (c < '0' || c > '9') {
+			return false
+		}
+	}
+	return true
 }
 
 func (r *reader) duration() time.Duration {

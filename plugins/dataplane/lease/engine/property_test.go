@@ -285,11 +285,12 @@ func TestQuotaIsNeverExceeded(t *testing.T) {
 	})
 }
 
-// TestMutantsExceedTheQuota proves that the property would notice.
+// TestMutantsExceedTheQuota proves that the property would notice. The mutant that counts from the receipt is caught by
+// testdata/scripts/expiry_mutant.txt too.
 func TestMutantsExceedTheQuota(t *testing.T) {
 	for _, m := range []mutant{mutantReceipt, mutantOverlap, mutantForget, mutantAnyReply} {
 		found := false
-		for seed := uint64(0); seed < 300 && !found; seed++ {
+		for seed := uint64(0); seed < 2000 && !found; seed++ {
 			exceeded, _ := newWorld(seed, 3, 2, 6, 1, m).drive(1, 20*time.Second)
 			found = exceeded > 0
 		}

@@ -20,6 +20,7 @@ type SetOptions struct {
 // Set keeps the leases of one service.
 type Set struct {
 	o         SetOptions
+	phase     float64 // this consumer's place in the time between two renewals, 0 to 1
 	seq       uint64
 	agents    []supplier
 	leases    []Using
@@ -63,7 +64,7 @@ const patience = 500 * time.Millisecond
 // NewSet makes a set without leases; nothing is asked before the first Step.
 func NewSet(o SetOptions) *Set {
 	o.Leases = max(1, min(o.Leases, MaxLeases))
-	return &Set{o: o, agents: make([]supplier, o.Agents), failed: map[string]time.Duration{}}
+	return &Set{o: o, phase: o.Jitter(), agents: make([]supplier, o.Agents), failed: map[string]time.Duration{}}
 }
 
 // Restore gives the set the leases that an earlier process used and still may use: the first Wants will show them.
@@ -160,6 +161,13 @@ func (s *Set) spread(now time.Duration) []int {
 			able = append(able, i)
 		case !a.known:
 			unknown = append(unknown, i)
+		case a.status == Wait && now < a.heard+a.ttl/2:
+			// It has restarted. What it granted is good for now; near its end another agent's is better.
+			for _, u := range s.leases {
+				if u.Agent == i && !u.Draining && u.Expires-now > a.ttl/3 {
+					counted++
+				}
+			}
 		case a.status != OK || now >= a.heard+max(a.ttl/2, firstRetry):
 		case a.short:
 			short = append(short, i)
@@ -227,7 +235,8 @@ func (s *Set) request(now time.Duration, agent, want int) Want {
 		a.first = now
 	}
 	a.asked, a.seq, a.waiting, a.wanted = now, s.seq, true, want
-	a.delay = min(max(2*a.delay, firstRetry), max(a.ttl/6, lastRetry/4))
+	// The retry is late enough not to pile up on an agent that is only slow, and early enough for several of them.
+	a.delay = min(max(2*a.delay, firstRetry, a.ttl/32), max(a.ttl/6, lastRetry/4))
 	a.next = now + a.delay + s.jitter(a.delay/2)
 	w := Want{Run: s.o.Run, Seq: s.seq, Service: s.o.Service, Leases: uint8(want)}
 	for _, u := range s.leases {
@@ -238,6 +247,17 @@ func (s *Set) request(now time.Duration, agent, want int) Want {
 	}
 	slices.Sort(w.Failed)
 	return w
+}
+
+// renewal is when to renew what was asked for at a moment: at most a third of the TTL later, so that two renewals may be
+// lost. Within each third every consumer has a moment of its own, or those that asked together once, after an outage,
+// would do so for ever.
+func (s *Set) renewal(asked, third time.Duration) time.Duration {
+	if third <= 0 {
+		return asked + firstRetry
+	}
+	late := (asked + third - time.Duration(s.phase*float64(third))) % third
+	return asked + third - late
 }
 
 func (s *Set) jitter(most time.Duration) time.Duration {
@@ -266,10 +286,7 @@ func (s *Set) Granted(now time.Duration, agent int, g Grant) {
 	switch g.Status {
 	case OK:
 		a.ttl, a.delay, s.addresses = g.TTL, 0, g.Addresses
-		// A third of the TTL, so that two renewals may be lost; earlier by up to a tenth of that, so that consumers
-		// that started together do not ask together for ever.
-		third := g.TTL / 3
-		a.next = a.asked + third - s.jitter(third/10)
+		a.next = s.renewal(a.asked, g.TTL/3)
 	case Wait:
 		// The retry that request planned is right, and backs off: many wait for the same thing.
 		if g.TTL > 0 {
@@ -311,6 +328,8 @@ func (s *Set) replace(now time.Duration, agent int, from time.Duration, granted 
 			// Two agents may both have granted this producer: the one that knows the later epoch is right, and
 			// one lease of it is enough.
 			s.leases[at] = u
+		default:
+			s.Nudge(now, agent) // it is asked for another
 		}
 	}
 }

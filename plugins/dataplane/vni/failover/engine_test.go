@@ -371,7 +371,7 @@ func (s *script) status() {
 	for _, v := range s.e.Status(s.now) {
 		var all []string
 		for _, c := range v.Candidates {
-			word := c.Candidate.String()
+			word := c.String()
 			switch {
 			case c.Eligible:
 				word += " ready"

@@ -61,7 +61,7 @@ func newWorld(seed uint64, boxes, hosts int, m mutant) *world {
 	w := &world{r: rand.New(rand.NewPCG(seed, 1)), owners: map[string]Candidate{}}
 	w.o = Options{
 		Peers: boxes - 1, HoldDown: 50 * time.Millisecond, HoldDownMax: time.Second, Grace: 300 * time.Millisecond,
-		Misses: 2 + int(seed%2), mutant: m,
+		Misses: 2 + int(seed/2%2), mutant: m,
 	}
 	w.pace = 20 << w.r.IntN(5)
 	for i := range hosts {

@@ -1,0 +1,387 @@
+package balancer
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/ratchetos/ratchet/core/plugin"
+	"github.com/ratchetos/ratchet/plugins/dataplane/balancer/api"
+	"github.com/ratchetos/ratchet/plugins/dataplane/control"
+	"github.com/ratchetos/ratchet/plugins/dataplane/nettest"
+)
+
+// TestMain is the balancer's process when a test has started it as one.
+func TestMain(m *testing.M) {
+	if c := os.Getenv("BALANCER_PROCESS"); c != "" {
+		if err := serve(c); err != nil {
+			fmt.Println("failed:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// process is a balancer that can be killed: this test's binary as another process in a namespace.
+type process struct {
+	w         *world
+	ns        *nettest.Namespace
+	authority *control.Authority
+	file      string
+	address   string
+	state     dirState
+	enrolled  map[string][]byte
+	cmd       *exec.Cmd
+	in        io.Writer
+	out       *bufio.Reader
+}
+
+// processConfig is what the process is told.
+type processConfig struct {
+	Pins, State, Address string
+	Balancer             Config
+}
+
+func (w *world) newProcess(address, mac string, c Config) *process {
+	w.t.Helper()
+	p := &process{w: w, ns: nettest.New(w.t), address: address, state: dirState(w.t.TempDir()), file: filepath.Join(w.t.TempDir(), "config")}
+	w.plug(p.ns, address+"/24", mac)
+	var err error
+	if p.authority, err = control.OpenAuthority(w.t.Context(), p.state); err != nil {
+		w.t.Fatal(err)
+	}
+	// A process knows those that were enrolled before it began.
+	p.enrolled = map[string][]byte{}
+	for _, s := range w.backends {
+		p.enrolled[s.name()] = p.enroll(s.name())
+	}
+	b, err := json.Marshal(processConfig{bpffs(w.t), string(p.state), address, c})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if err := os.WriteFile(p.file, b, 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+	return p
+}
+
+func (p *process) Address() string { return p.address + ":7400" }
+
+func (p *process) enroll(name string) []byte {
+	p.w.t.Helper()
+	pem, err := p.authority.Enroll(p.w.t.Context(), name)
+	if err != nil {
+		p.w.t.Fatal(err)
+	}
+	return pem
+}
+
+func (p *process) Identity(name string) *control.Identity {
+	id, err := control.ParseIdentity(p.enrolled[name])
+	if err != nil {
+		p.w.t.Fatal(err)
+	}
+	return id
+}
+
+// start starts the process and returns when the balancer is.
+func (p *process) start() {
+	t := p.w.t
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "BALANCER_PROCESS="+p.file)
+	cmd.Stderr = testLog{t}
+	in, errIn := cmd.StdinPipe()
+	out, errOut := cmd.StdoutPipe()
+	if err := errors.Join(errIn, errOut); err != nil {
+		t.Fatal(err)
+	}
+	p.ns.Start(cmd)
+	p.cmd, p.in, p.out = cmd, in, bufio.NewReader(out)
+	if line, _ := p.out.ReadString('\n'); line != "started\n" {
+		t.Fatalf("balancer says %q", line)
+	}
+}
+
+// kill ends it as a crash would.
+func (p *process) kill() {
+	p.cmd.Process.Signal(syscall.SIGKILL)
+	p.cmd.Wait()
+}
+
+// ask invokes a management call.
+func (p *process) ask(method string, reply any) {
+	p.w.t.Helper()
+	fmt.Fprintln(p.in, method)
+	line, err := p.out.ReadBytes('\n')
+	if err != nil {
+		p.w.t.Fatal(err)
+	}
+	if err := json.Unmarshal(line, reply); err != nil {
+		p.w.t.Fatalf("%s answers %s: %v", method, line, err)
+	}
+}
+
+func (p *process) peers() (r api.PeersReply) {
+	p.ask(api.MethodPeers, &r)
+	return r
+}
+
+// states are those of the first VIP's backends.
+func (p *process) states() map[string]api.Backend {
+	var r api.VIPsReply
+	p.ask(api.MethodVIPs, &r)
+	out := map[string]api.Backend{}
+	for _, b := range r.VIPs[0].Backends {
+		out[b.Name] = b
+	}
+	return out
+}
+
+// serve is the process: a control server and the part, until it is killed or its input ends.
+func serve(file string) error {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	var c processConfig
+	if err := json.Unmarshal(b, &c); err != nil {
+		return err
+	}
+	ctx := context.Background()
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	l, err := net.Listen("tcp", c.Address+":7400")
+	if err != nil {
+		return err
+	}
+	packets, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(l.Addr().(*net.TCPAddr).AddrPort()))
+	if err != nil {
+		return err
+	}
+	authority, err := control.OpenAuthority(ctx, dirState(c.State))
+	if err != nil {
+		return err
+	}
+	server, err := control.NewServer(control.ServerOptions{Authority: authority, Listener: l, Packets: packets, Log: log})
+	if err != nil {
+		return err
+	}
+	part := New(Options{Log: log, Pins: c.Pins, State: dirState(c.State), Control: server, Link: func(name string) (int, int, bool) {
+		i, err := net.InterfaceByName(name)
+		if err != nil {
+			return 0, 0, false
+		}
+		return i.Index, i.MTU, true
+	}})
+	go server.Serve(ctx)
+	var v plugin.Validation
+	d := Parse("balancer", c.Balancer, &v)
+	if err := v.Err(); err != nil {
+		return err
+	}
+	if err := part.Start(ctx, d); err != nil {
+		return err
+	}
+	fmt.Println("started")
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		out, err := part.Invoke(ctx, in.Text(), nil)
+		if err != nil {
+			return err
+		}
+		fmt.Println(string(out))
+	}
+	return part.Stop(ctx)
+}
+
+// dirState is a state store in a directory, one file a key.
+type dirState string
+
+func (d dirState) path(key string) string { return filepath.Join(string(d), url.QueryEscape(key)) }
+
+func (d dirState) Get(_ context.Context, key string) ([]byte, error) {
+	b, err := os.ReadFile(d.path(key))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return b, err
+}
+
+func (d dirState) Put(_ context.Context, key string, value []byte) error {
+	return os.WriteFile(d.path(key), value, 0o600)
+}
+
+func (d dirState) Delete(_ context.Context, key string) error { return os.Remove(d.path(key)) }
+
+func (d dirState) List(_ context.Context, prefix string) ([]string, error) {
+	all, err := os.ReadDir(string(d))
+	var keys []string
+	for _, e := range all {
+		if key, _ := url.QueryUnescape(e.Name()); strings.HasPrefix(key, prefix) {
+			keys = append(keys, key)
+		}
+	}
+	return keys, err
+}
+
+// processDesired is one VIP whose backends are the world's servers, by their agents.
+func (w *world) config(source string) Config {
+	c := Config{
+		Interface: "data0", Flows: 8192, Source: SourceConfig{IPv4: source},
+		VIPs: []VIPConfig{{Name: "web", Address: vipAddress.String(), Ports: "80", ReportTTL: plugin.Duration(2 * time.Second)}},
+	}
+	for _, s := range w.backends {
+		c.VIPs[0].Backends = append(c.VIPs[0].Backends, BackendConfig{Host: s.name()})
+	}
+	return c
+}
+
+// flip fills and empties backends at random while connections come, and returns these.
+func (w *world) flip(agents []*agent, rounds, each int) (conns []*conn) {
+	w.t.Helper()
+	for round := range rounds {
+		for i, a := range agents {
+			if (round+i)%len(agents) == 0 {
+				a.say(0)
+			} else {
+				a.say(1000)
+			}
+		}
+		for range each {
+			c, err := w.connect(5 * time.Second)
+			if err != nil {
+				w.t.Fatalf("round %d: %v", round, err)
+			}
+			conns = append(conns, c)
+		}
+	}
+	return conns
+}
+
+// The process is killed and comes back: no connection notices, and agents go on where they were.
+func TestKilledAndRestarted(t *testing.T) {
+	w := newWorld(t, 4)
+	p := w.newProcess("10.0.0.1", "", w.config("10.0.0.1"))
+	p.start()
+	w.client.IP("route add 10.0.0.80/32 via 10.0.0.1")
+	var agents []*agent
+	for _, s := range w.backends {
+		agents = append(agents, s.report(t, p))
+	}
+	serving := func() bool {
+		for _, b := range p.states() {
+			if b.State != "serving" {
+				return false
+			}
+		}
+		return true
+	}
+	for _, a := range agents {
+		a.say(1000)
+	}
+	until(t, "all serve", serving)
+	conns := w.flip(agents, 8, 10)
+	for range 3 {
+		p.kill()
+		alive(t, conns)
+		// New connections go where there is room by the last reports.
+		c, err := w.connect(3 * time.Second)
+		if err != nil {
+			t.Fatalf("while no process runs: %v", err)
+		}
+		conns = append(conns, c)
+		p.start()
+		alive(t, conns)
+		for _, a := range agents {
+			a.say(1000)
+		}
+		until(t, "all serve again", serving)
+		conns = append(conns, w.flip(agents, 4, 5)...)
+	}
+	alive(t, conns)
+	for _, c := range conns {
+		c.Close()
+	}
+}
+
+// One of two balancers dies, machine and all: the other has its connections and its addresses.
+func TestPeerTakesOver(t *testing.T) {
+	w := newWorld(t, 4)
+	config := func(address, peer, peerAddress string, priority int) Config {
+		c := w.config(address)
+		c.Peers = []PeerConfig{{Name: peer, Address: peerAddress + ":7400"}}
+		c.Announce = &AnnounceConfig{Mode: "arp", Priority: priority, Beat: plugin.Duration(200 * time.Millisecond)}
+		return c
+	}
+	a := w.newProcess("10.0.0.1", "02:00:00:00:00:0a", config("10.0.0.1", "b", "10.0.0.2", 20))
+	b := w.newProcess("10.0.0.2", "02:00:00:00:00:0b", config("10.0.0.2", "a", "10.0.0.1", 10))
+	// Each is enrolled at the other, and given the file.
+	a.state.Put(t.Context(), identityKey("b"), b.enroll("a"))
+	b.state.Put(t.Context(), identityKey("a"), a.enroll("b"))
+	a.start()
+	b.start()
+	var agents []*agent
+	for _, s := range w.backends {
+		agents = append(agents, s.report(t, a, b))
+	}
+	for _, g := range agents {
+		g.say(1000)
+	}
+	until(t, "a is active and b is in step", func() bool {
+		pa, pb := a.peers(), b.peers()
+		return pa.Active == "self" && pb.Active == "a" && pa.Peers[0].InStep && pb.Peers[0].InStep
+	})
+	until(t, "both have credit", func() bool {
+		for _, p := range []*process{a, b} {
+			for _, o := range p.states() {
+				if o.State != "serving" {
+					return false
+				}
+			}
+		}
+		return true
+	})
+	conns := w.flip(agents, 8, 10)
+	until(t, "b has them all", func() bool {
+		var f api.FlowsReply
+		b.ask(api.MethodFlows, &f)
+		return f.Established >= len(conns)
+	})
+
+	began := time.Now()
+	a.kill()
+	a.ns.IP("link set data0 down")
+	until(t, "b is active", func() bool { return b.peers().Active == "self" })
+	t.Logf("b is active after %v", time.Since(began))
+	alive(t, conns)
+	t.Logf("all %d connections answer after %v", len(conns), time.Since(began))
+	for _, g := range agents {
+		g.say(1000)
+	}
+	for range 10 {
+		c, err := w.connect(5 * time.Second)
+		if err != nil {
+			t.Fatalf("through b: %v", err)
+		}
+		conns = append(conns, c)
+	}
+	for _, c := range conns {
+		c.Close()
+	}
+}
