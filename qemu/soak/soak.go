@@ -46,6 +46,7 @@ var systems = map[string]struct {
 	"secure-counter":  {24, secureCounter},
 	"cached-volume":   {30, cachedVolume},
 	"interface-group": {0, interfaceGroup},
+	"lease":           {0, leases},
 }
 
 // Systems that can be soaked, by name.

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -225,23 +226,20 @@ func (h *host) ask(address string) (c net.Conn, producer string) {
 // again asks on an open connection.
 func again(t testing.TB, c net.Conn) (producer string) {
 	t.Helper()
-	c.SetDeadline(time.Now().Add(soon))
-	_, err := io.WriteString(c, "?")
+	producer, err := answer(c)
 	check(t, err)
-	b := make([]byte, 64)
-	n, err := c.Read(b)
-	check(t, err)
-	producer, _, _ = cut(string(b[:n]))
 	return producer
 }
 
-func cut(s string) (before, after string, found bool) {
-	for i := range s {
-		if s[i] == ':' {
-			return s[:i], s[i+1:], true
-		}
+func answer(c net.Conn) (producer string, err error) {
+	c.SetDeadline(time.Now().Add(soon))
+	if _, err := io.WriteString(c, "?"); err != nil {
+		return "", err
 	}
-	return s, "", false
+	b := make([]byte, 64)
+	n, err := c.Read(b)
+	producer, _, _ = strings.Cut(string(b[:n]), ":")
+	return producer, err
 }
 
 // consumes waits until a host holds that many leases.

@@ -37,6 +37,7 @@ type Table struct {
 	space           space
 	clock           graceClock
 	halfWritten     uint64 // when the inactive half of the VIP table was left, by clock
+	inPlace         bool   // the tests' mutant of D3: writes the half that is being read
 }
 
 // shared is the memory that program and user space have in common.

@@ -96,6 +96,9 @@ func (t *Table) publish(entries []entry) error {
 	c := t.control()
 	epoch := atomic.LoadUint64(&c.Epoch)
 	next := (epoch&^3 + 4) | ^epoch&1 // the other half; bit 1 is the key's half
+	if t.inPlace {
+		next ^= 1
+	}
 	h := t.half(next)
 	err := h.fill(entries, &t.key, 0)
 	if errors.Is(err, errTags) {

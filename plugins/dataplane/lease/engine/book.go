@@ -60,7 +60,6 @@ type Book struct {
 	services map[string]*service
 	epochs   map[ProducerKey]Claim // durable
 	unsaved  map[ProducerKey]Claim // asked for, not durable yet
-	mutant   mutant
 }
 
 type service struct {
@@ -81,6 +80,7 @@ type producer struct {
 	run     uint64
 	seq     uint64
 	share   uint32
+	keep    bool
 	state   State
 	target  Target
 	expires time.Duration // of the hold
@@ -222,16 +222,17 @@ func (b *Book) renew(now time.Duration, s *service, c *consumer, h Held) (_ Leas
 		if p == nil || p.expires <= now {
 			return Lease{Producer: h.Producer, Token: h.Token, Target: Target{Host: netip.IPv4Unspecified()}}, true
 		}
-		if p.state == Gone || p.leased >= p.share && b.mutant != mutantNoQuota {
+		if p.state == Gone {
 			return Lease{}, false
 		}
+		// It is in use already: to renew it adds nothing to what the producer serves, whatever the share is now.
 		return s.describe(now, s.add(now, c, p, h.Token)), true
 	}
 	if l.over {
 		return Lease{}, false
 	}
 	// A share that shrank below what is leased of it sheds leases as they come to be renewed.
-	if p.state == Gone || p.expires <= now || l.epoch != p.claim.Epoch || p.active > p.share {
+	if p.state == Gone || p.expires <= now || l.epoch != p.claim.Epoch || p.active > p.share && !p.keep {
 		l.end()
 		return Lease{}, false
 	}

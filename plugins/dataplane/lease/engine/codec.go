@@ -156,6 +156,7 @@ func (w *writer) hold(m Hold) {
 	w.name(m.Producer)
 	w.u64(m.Epoch)
 	w.u32(m.Share)
+	w.flag(m.Keep)
 	w.u8(uint8(m.State))
 	w.target(m.Target)
 }
@@ -163,7 +164,7 @@ func (w *writer) hold(m Hold) {
 func (r *reader) hold() Hold {
 	return Hold{
 		Run: r.u64(), Seq: r.u64(), Echo: r.stamp(), Service: r.name(), Producer: r.name(), Epoch: r.u64(),
-		Share: r.u32(), State: State(r.enum(uint8(Gone))), Target: r.target(),
+		Share: r.u32(), Keep: r.flag(), State: State(r.enum(uint8(Gone))), Target: r.target(),
 	}
 }
 

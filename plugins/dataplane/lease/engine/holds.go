@@ -77,7 +77,7 @@ func (b *Book) Hold(now time.Duration, host string, h Hold) (a Ack, nudge []stri
 	if taken {
 		p.expires = 0 // the hold was the other host's
 	}
-	p.claim, p.run, p.seq, p.share, p.target = claim, h.Run, h.Seq, h.Share, h.Target
+	p.claim, p.run, p.seq, p.share, p.keep, p.target = claim, h.Run, h.Seq, h.Share, h.Keep, h.Target
 	ended := taken || h.State != p.state && h.State == Gone
 	p.state = h.State
 	if h.Echo.Run == b.o.Run {

@@ -97,8 +97,10 @@ type Hold struct {
 	Service, Producer string
 	Epoch             uint64
 	Share             uint32
-	State             State
-	Target            Target
+	// Keep: what another agent, or this one, has granted is not known yet. Leases beyond Share are renewed, not shed.
+	Keep   bool
+	State  State
+	Target Target
 }
 
 // Ack answers a Hold.

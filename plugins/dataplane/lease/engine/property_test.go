@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -95,7 +96,6 @@ func (w *world) startAgent(a *simAgent, fresh bool) {
 		o.Epochs = a.book.epochs
 	}
 	a.book = NewBook(o)
-	a.book.mutant = w.mutant
 	a.book.Configure([]Service{{Name: "s", Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, VNI: 1, TTL: w.ttl}})
 }
 
@@ -265,6 +265,29 @@ func (w *world) drive(leases int, span time.Duration) (exceeded, standing int) {
 		}
 	}
 	return exceeded, standing
+}
+
+var (
+	histories = flag.Int("histories", 50, "histories of TestHistories")
+	firstSeed = flag.Uint64("seed", 1, "of the first history")
+)
+
+// TestHistories plays histories with everything in them: processes that end, partitions, messages that are lost, late,
+// twice and out of order. make soak SYSTEM=lease plays many.
+func TestHistories(t *testing.T) {
+	lost := 0
+	for i := range *histories {
+		seed := *firstSeed + uint64(i)
+		rng := rand.New(rand.NewPCG(seed, 2))
+		quota, agents, consumers := 1+rng.IntN(8), 1+rng.IntN(3), 1+rng.IntN(8)
+		exceeded, standing := newWorld(seed, quota, agents, consumers, 1, mutantNone).drive(1, 20*time.Second)
+		if want := min(quota, consumers); exceeded > 0 || standing < want {
+			t.Errorf("seed %d: quota %d, %d agents, %d consumers: exceeded at %d moments, %d leases at the end, want %d",
+				seed, quota, agents, consumers, exceeded, standing, want)
+			lost++
+		}
+	}
+	t.Logf("soak lease.history %d tried, %d lost", *histories, lost)
 }
 
 // TestQuotaIsNeverExceeded: whatever happens, no more consumers use a producer than its quota; and when it is over,

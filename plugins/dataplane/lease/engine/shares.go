@@ -48,8 +48,10 @@ type Shares struct {
 	seq     uint64
 	started bool
 	asked   time.Duration // when asking began
-	agents  []agentShare
-	mutant  mutant
+	// unsettled: after a restart agents may have granted more than is known, or than their shares are now.
+	unsettled bool
+	agents    []agentShare
+	mutant    mutant
 }
 
 // agentShare is what is known of one agent.
@@ -162,7 +164,7 @@ func (s *Shares) offer(a *agentShare) Hold {
 	s.seq++
 	h := Hold{
 		Run: s.o.Run, Seq: s.seq, Service: s.o.Service, Producer: s.o.Producer, Epoch: s.epoch,
-		Share: a.share, State: s.state, Target: s.o.Target,
+		Share: a.share, Keep: s.unsettled, State: s.state, Target: s.o.Target,
 	}
 	if s.mutant == mutantOverlap {
 		h.Share = s.o.Quota
@@ -234,6 +236,12 @@ func (s *Shares) divide(now time.Duration) {
 		free -= int64(a.bound)
 		if s.takes(a, now) {
 			alive++
+		}
+	}
+	if unsettled := free < 0; unsettled != s.unsettled {
+		s.unsettled = unsettled
+		for i := range s.agents {
+			s.agents[i].next = 0
 		}
 	}
 	turn := uint32(0)

@@ -37,5 +37,4 @@ const (
 	mutantOverlap         // D5: every agent is given the whole quota
 	mutantForget          // an agent that restarts grants at once
 	mutantAnyReply        // a consumer takes answers to requests it has repeated
-	mutantNoQuota         // a recovering agent renews beyond its share
 )
