@@ -82,13 +82,3 @@ func (s *session) flushLone(ctx context.Context, req request, start time.Time) e
 	b.b = appendDone(b.b, s.lim.structured, req, errno(err), message)
 	return nil
 }
-
-// written answers a write that was acknowledged at once, and begins the FLUSH that is expected after it.
-func (s *session) written(req request) error {
-	if err := s.inlineDone(req); err != nil || !s.lone.ahead {
-		return err
-	}
-	s.flush()
-	s.loneWrite.FlushAhead()
-	return nil
-}
