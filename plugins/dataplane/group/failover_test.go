@@ -31,10 +31,7 @@ const (
 func TestFailOver(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	b := w.box(1, 2*time.Second)
-	b.Stop() // to add a part
-	check(t, b.part.Stop(t.Context()))
-	b.Restart()
+	b := w.stopped(1, 2*time.Second)
 	vnis := vni.New(vni.Options{State: prefixed{b.state}, Control: b.Server(), Log: logger(t), Moved: func(ctx context.Context, l vni.Location) error {
 		if !l.Up {
 			_, err := b.part.SetDown(ctx, l.Interface.ID, true)
