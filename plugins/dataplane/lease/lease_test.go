@@ -148,6 +148,29 @@ func TestDeadProducerIsReplaced(t *testing.T) {
 	}
 }
 
+// TestSilentProducersHostIsReplaced: the whole host is gone; nobody is there to say so.
+func TestSilentProducersHostIsReplaced(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2, 2*time.Second)
+	p1 := w.produce("p1", 4)
+	c := w.host("c1")
+	c.run(AgentConfig{Consume: []ConsumeConfig{{Service: "web", Leases: 1}}})
+	c.consumes(1)
+	w.produce("p2", 4)
+	until(t, "the second producer is held", func() bool { return w.boxes[0].web().Share == 4 && w.boxes[1].web().Share == 4 })
+	p1.stop()
+	p1.IP("link set eth0 down")
+	died := time.Now()
+	until(t, "the producer is replaced", func() bool {
+		s := c.status().Consumed
+		return len(s) == 1 && s[0].Producer == "p2"
+	})
+	t.Logf("replaced after %v, the TTL is %v", time.Since(died), w.ttl)
+	if _, producer := c.ask(service4); producer != "p2" {
+		t.Errorf("a new connection went to %s, want p2", producer)
+	}
+}
+
 // TestTakenOverProducerServesNoMore: a second host offers the same producer. Consumers follow it, and the first host
 // accepts nothing of it any more, whoever still sends (D4).
 func TestTakenOverProducerServesNoMore(t *testing.T) {
