@@ -54,12 +54,14 @@ func (d *dataplane) verified(t *testing.T) {
 		must(t, err)
 	}
 	r := decode[api.ProbeReply](t, out)
+	refused := 0
 	for _, p := range r.Programs {
 		if p.Problem != "" {
+			refused++
 			t.Errorf("kernel %s refuses %s of %s: %s", r.Kernel, p.Name, p.Object, p.Problem)
 		}
 	}
-	seen(t, "kernel %s verifies all %d programs", r.Kernel, len(r.Programs))
+	seen(t, "kernel %s takes %d of %d programs", r.Kernel, len(r.Programs)-refused, len(r.Programs))
 }
 
 // reaches waits until connections to an address are answered.
