@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ratchetos/ratchet/core/plugin"
 	"github.com/ratchetos/ratchet/plugins/dataplane/lease/api"
 )
 
@@ -65,13 +66,16 @@ func TestLeasedProducersServe(t *testing.T) {
 // nothing is lost; with the consumer's own agent dead too, nothing arrives once the lease has run out (D5).
 func TestAgentsOutageLosesNothing(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, 2, 2*time.Second)
+	w := newWorld(t, 2, 3*time.Second)
 	p := w.produce("p1", 1)
 	received := p.accepted
 	c := w.host("c1")
 	c.run(AgentConfig{Consume: []ConsumeConfig{{Service: "web", Leases: 1}}})
 	c.consumes(1)
 	send := c.stream()
+	// From here to the lease's end is more than the outage and what a busy machine takes to join again. At worst it begins
+	// just before a renewal, when two thirds of the TTL are left: also more than half.
+	until(t, "the lease has just been renewed", func() bool { send(1); return c.status().Consumed[0].Left > w.ttl*9/10 })
 	for _, b := range w.boxes {
 		b.down()
 	}
@@ -206,7 +210,7 @@ func TestDrainedProducerKeepsItsConnections(t *testing.T) {
 	w := newWorld(t, 1, time.Second)
 	p1 := w.produce("p1", 4)
 	c := w.host("c1")
-	c.run(AgentConfig{Consume: []ConsumeConfig{{Service: "web", Leases: 1}}})
+	c.run(AgentConfig{Consume: []ConsumeConfig{{Service: "web", Leases: 1}}, DrainIdle: plugin.Duration(3 * time.Second)})
 	c.consumes(1)
 	conn, _ := c.ask(service4)
 	w.produce("p2", 4)
