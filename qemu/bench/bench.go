@@ -39,7 +39,8 @@ type area struct {
 // areas in the order they run: image leaves behind what boot needs.
 func areas() []area {
 	all := append([]area{{"image", (*session).image}, {"boot", (*session).boot}, {"core", (*session).core}, {"update", (*session).update}}, gatewayAreas()...)
-	return append(all, area{"pipeline", (*session).pipeline}, area{"dataplane/group", (*session).dataplaneGroup})
+	return append(all, area{"pipeline", (*session).pipeline}, area{"dataplane/packet", (*session).dataplanePacket}, area{"dataplane/balancer", (*session).dataplaneBalancer}, area{"dataplane/group", (*session).dataplaneGroup}, area{"dataplane/vni", (*session).dataplaneVNI},
+		area{"dataplane/lease", (*session).dataplaneLease})
 }
 
 // Areas names every area and, before its parts, every group of areas.

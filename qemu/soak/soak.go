@@ -44,6 +44,7 @@ var systems = map[string]struct {
 	run      func(context.Context, Options) ([]tally, error)
 }{
 	"secure-counter":  {24, secureCounter},
+	"balancer":        {0, balancer},
 	"cached-volume":   {30, cachedVolume},
 	"interface-group": {0, interfaceGroup},
 	"lease":           {0, leases},

@@ -78,7 +78,7 @@ plugins:
         disk: serial:ratchet-data
         upload: {max_age: 300ms}
         store: {driver: s3, endpoint: "http://10.0.2.2:%s", region: us-east-1, bucket: %s, access_key: %s, secret_key: %s}
-    nbd: {listen: "tcp::10809"}
+    nbd: {listen: ["tcp::10809"]}
 `
 	// lifeRequests to the data disk bound where a cut comes.
 	lifeRequests = 1200

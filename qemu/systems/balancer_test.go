@@ -50,14 +50,18 @@ func TestSystemBalancer(t *testing.T) {
 func (d *dataplane) verified(t *testing.T) {
 	t.Helper()
 	out, err := d.m.Ctl(within(t, 3*time.Minute), "dataplane", "probe", "-o", "json")
-	must(t, err)
+	if len(out) == 0 { // a refusal is an error too, and says in its reply which
+		must(t, err)
+	}
 	r := decode[api.ProbeReply](t, out)
+	refused := 0
 	for _, p := range r.Programs {
 		if p.Problem != "" {
+			refused++
 			t.Errorf("kernel %s refuses %s of %s: %s", r.Kernel, p.Name, p.Object, p.Problem)
 		}
 	}
-	seen(t, "kernel %s verifies all %d programs", r.Kernel, len(r.Programs))
+	seen(t, "kernel %s takes %d of %d programs", r.Kernel, len(r.Programs)-refused, len(r.Programs))
 }
 
 // reaches waits until connections to an address are answered.

@@ -42,7 +42,7 @@ plugins:
       vips:
         - {name: web, address: 192.0.2.80, ports: "80", report_ttl: 10s, backends: [{host: h1}, {host: h2}, {host: h3}]}
     groups: {lease: 10s}
-    leases: {services: [{name: db, addresses: [10.7.0.1], vni: 700, ttl: 10s}]}
+    leases: {services: [{name: db, addresses: [10.7.0.1], vni: 700, ttl: 6s}]}
 `
 
 // The addresses that the three systems serve; the three hosts have all of them.

@@ -20,7 +20,7 @@ func TestLoad(t *testing.T) {
 	}{
 		{"least", "boxes: [{address: '192.0.2.1:7400', identity: /etc/ratchet/box.pem}]\n", nil},
 		{"no box", "pins: /sys/fs/bpf/x\n", []string{"boxes", "0 boxes"}},
-		{"misspelt", "boxes: [{adress: '192.0.2.1:7400', identity: /a}]\n", []string{":1:10: ", "adress", "address"}},
+		{"misspelt", "boxes: [{adddress: '192.0.2.1:7400', identity: /a}]\n", []string{":1:10: ", "adddress", "address"}},
 		{"address", "boxes: [{address: 192.0.2.1, identity: /a}]\n", []string{"is not ADDRESS:PORT"}},
 		{"twice", "boxes:\n- {address: 'a:1', identity: /a}\n- {address: 'a:1', identity: /b}\n", []string{":3:", "already boxes[0]"}},
 		{"relative", "pins: x\nboxes: [{address: 'a:1', identity: a.pem}]\n", []string{"pins: ", "absolute", "identity"}},

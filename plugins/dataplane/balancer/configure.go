@@ -216,21 +216,25 @@ func (r *run) identify(b *backend, id table.BackendID) {
 // sizes of rings; each keeps the imbalance of a hundredth as many equal backends under one per cent.
 var sizes = [...]int{251, 1021, 4099, 16381, 65521}
 
+// ringBudget leaves some room for rings that change their size.
+const ringBudget = ringSlots / 32 * 31
+
 // ringSizes chooses a ring for each VIP by the number of its backends, smaller ones when there are too many VIPs.
 func ringSizes(vips []*vip) []int {
 	chosen, total := make([]int, len(vips)), 0
+	cost := func(size int) int { return (size + 31) / 32 * 32 } // the table gives rings whole chunks
 	for i, v := range vips {
 		for _, s := range sizes {
 			if chosen[i] = s; s >= 100*len(v.members) {
 				break
 			}
 		}
-		total += chosen[i]
+		total += cost(chosen[i])
 	}
-	for i := len(sizes) - 1; i > 0 && total > ringSlots; i-- {
+	for i := len(sizes) - 1; i > 0; i-- {
 		for j := range chosen {
-			if total > ringSlots && chosen[j] == sizes[i] && sizes[i-1] >= 2*len(vips[j].members) {
-				total -= chosen[j] - sizes[i-1]
+			if total > ringBudget && chosen[j] == sizes[i] && sizes[i-1] >= 2*len(vips[j].members) {
+				total -= cost(chosen[j]) - cost(sizes[i-1])
 				chosen[j] = sizes[i-1]
 			}
 		}

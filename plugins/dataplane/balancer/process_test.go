@@ -5,15 +5,18 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -252,30 +255,41 @@ func (w *world) config(source string) Config {
 	return c
 }
 
-// flip fills and empties backends at random while connections come, and returns these.
-func (w *world) flip(agents []*agent, rounds, each int) (conns []*conn) {
+// flip fills and empties backends at random, some of them always having room, while connections come; it returns these.
+func (w *world) flip(rng *rand.Rand, agents []*agent, rounds, each int) (conns []*conn) {
 	w.t.Helper()
 	for round := range rounds {
+		spared := rng.IntN(len(agents))
 		for i, a := range agents {
-			if (round+i)%len(agents) == 0 {
+			if i != spared && rng.IntN(2) == 0 {
 				a.say(0)
 			} else {
 				a.say(1000)
 			}
 		}
 		for range each {
-			c, err := w.connect(5 * time.Second)
-			if err != nil {
-				w.t.Fatalf("round %d: %v", round, err)
-			}
+			// While one word is in force and the other is not yet, nobody has room.
+			var c *conn
+			until(w.t, fmt.Sprintf("a connection in round %d", round), func() (ok bool) {
+				var err error
+				c, err = w.connect(5 * time.Second)
+				return err == nil
+			})
 			conns = append(conns, c)
 		}
 	}
 	return conns
 }
 
+var (
+	kills    = flag.Int("kills", 3, "how often TestKilledAndRestarted kills the balancer")
+	killSeed = flag.Uint64("seed", 1, "of what is full when")
+)
+
 // The process is killed and comes back: no connection notices, and agents go on where they were.
 func TestKilledAndRestarted(t *testing.T) {
+	rng := rand.New(rand.NewPCG(*killSeed, 0))
+	lost := 0
 	w := newWorld(t, 4)
 	p := w.newProcess("10.0.0.1", "", w.config("10.0.0.1"))
 	p.start()
@@ -296,10 +310,10 @@ func TestKilledAndRestarted(t *testing.T) {
 		a.say(1000)
 	}
 	until(t, "all serve", serving)
-	conns := w.flip(agents, 8, 10)
-	for range 3 {
+	conns := w.flip(rng, agents, 8, 10)
+	for range *kills {
 		p.kill()
-		alive(t, conns)
+		lost += alive(t, conns)
 		// New connections go where there is room by the last reports.
 		c, err := w.connect(3 * time.Second)
 		if err != nil {
@@ -307,14 +321,20 @@ func TestKilledAndRestarted(t *testing.T) {
 		}
 		conns = append(conns, c)
 		p.start()
-		alive(t, conns)
+		lost += alive(t, conns)
 		for _, a := range agents {
 			a.say(1000)
 		}
 		until(t, "all serve again", serving)
-		conns = append(conns, w.flip(agents, 4, 5)...)
+		conns = append(conns, w.flip(rng, agents, 4, 5)...)
+		for len(conns) > 200 { // old and young ones stay
+			i := rng.IntN(len(conns))
+			conns[i].Close()
+			conns = slices.Delete(conns, i, i+1)
+		}
 	}
-	alive(t, conns)
+	lost += alive(t, conns)
+	t.Logf("soak balancer.kill %d tried, %d lost", *kills, lost)
 	for _, c := range conns {
 		c.Close()
 	}
@@ -357,7 +377,7 @@ func TestPeerTakesOver(t *testing.T) {
 		}
 		return true
 	})
-	conns := w.flip(agents, 8, 10)
+	conns := w.flip(rand.New(rand.NewPCG(1, 1)), agents, 8, 10)
 	until(t, "b has them all", func() bool {
 		var f api.FlowsReply
 		b.ask(api.MethodFlows, &f)

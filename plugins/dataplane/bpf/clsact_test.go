@@ -25,7 +25,9 @@ func TestClsactFilters(t *testing.T) {
 		return p
 	}
 	link := uint32(n.Index("v0"))
-	count := func() int { return strings.Count(n.Exec("tc", "filter", "show", "dev", "v0", "ingress"), "direct-action") }
+	count := func() int {
+		return strings.Count(n.Exec("tc", "filter", "show", "dev", "v0", "ingress"), "direct-action")
+	}
 	n.Run(func() {
 		first, second := &filter{ifindex: link, name: "first"}, &filter{ifindex: link, name: "second"}
 		for _, f := range []*filter{first, second, first} {

@@ -120,8 +120,9 @@ func (a *Agent) step(w *writer, b answer) error {
 	for _, id := range removed {
 		w.remove(id)
 	}
+	way := ways()
 	for _, g := range changed {
-		w.set(g)
+		w.set(g, way)
 	}
 	if version != b.update.Version {
 		return nil // more is to come

@@ -149,7 +149,7 @@ func TestWalk(t *testing.T) {
 	}
 	for i := 1; i <= 100; i++ {
 		create(i)
-		for j := range 200 {
+		for j := range 130 {
 			commit(s.Add(name(i), Member{Name: fmt.Sprintf("m%d", j), VNI: uint32(1000*i + j), Location: Location{Underlay: netip.MustParseAddr("192.0.2.1"), MAC: [6]byte{2}}}))
 		}
 	}

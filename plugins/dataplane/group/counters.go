@@ -2,7 +2,7 @@ package group
 
 import "fmt"
 
-// OutcomeNames are those of enum outcome in bpf/group/group.bpf.c.
+// OutcomeNames are those of enum outcome in bpf/group/maps.h.
 func OutcomeNames() [outcomeCount]string {
 	return [...]string{
 		"sent", "unconfirmed", "unconfirmed-passed", "no-member", "malformed", "fragment", "no-room", "unsettled", "rebound", "uncached",

@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -61,93 +60,6 @@ func members(n int) []Member {
 
 func web(n int) *Group {
 	return &Group{ID: 1, Name: "web", Addresses: []netip.Addr{netip.MustParseAddr("10.9.0.1"), netip.MustParseAddr("2001:db8:9::1")}, Changed: 1, Members: members(n)}
-}
-
-const (
-	syn = 2
-	ack = 16
-	rst = 4
-)
-
-// tcp is a client's frame on the overlay's device.
-func tcp(to string, sport uint16, flags byte) []byte {
-	l4 := make([]byte, 20, 60)
-	binary.BigEndian.PutUint16(l4, sport)
-	binary.BigEndian.PutUint16(l4[2:], 80)
-	l4[12], l4[13] = 5<<4, flags
-	return frame(to, 6, append(l4, "payload"...), nil)
-}
-
-func udp(to string, sport uint16) []byte {
-	l4 := make([]byte, 8, 60)
-	binary.BigEndian.PutUint16(l4, sport)
-	binary.BigEndian.PutUint16(l4[2:], 53)
-	return frame(to, 17, append(l4, "payload"...), nil)
-}
-
-// frame is Ethernet, IP and what follows; mend may change the IP header.
-func frame(to string, protocol byte, l4 []byte, mend func(ip []byte)) []byte {
-	dst := netip.MustParseAddr(to)
-	b := append(overlay.MAC(), overlay.MAC()...)
-	var ip []byte
-	if dst.Is4() {
-		b = append(b, 8, 0)
-		ip = make([]byte, 20)
-		ip[0], ip[8], ip[9] = 0x45, 64, protocol
-		binary.BigEndian.PutUint16(ip[2:], uint16(20+len(l4)))
-		copy(ip[12:], []byte{198, 51, 100, 7})
-		copy(ip[16:], dst.AsSlice())
-	} else {
-		b = append(b, 0x86, 0xdd)
-		ip = make([]byte, 40)
-		ip[0], ip[6], ip[7] = 0x60, protocol, 64
-		binary.BigEndian.PutUint16(ip[4:], uint16(len(l4)))
-		copy(ip[8:], netip.MustParseAddr("2001:db8:1::7").AsSlice())
-		copy(ip[24:], dst.AsSlice())
-	}
-	if mend != nil {
-		mend(ip)
-	}
-	return append(append(b, ip...), l4...)
-}
-
-// sent is a packet as it left.
-type sent struct {
-	to    netip.Addr
-	vxlan overlay.Header
-	mac   [6]byte
-	inner []byte // from its Ethernet type on
-}
-
-// parse takes an outer packet apart and checks what is the same in all.
-func parse(t testing.TB, b []byte) sent {
-	t.Helper()
-	var s sent
-	l3 := b[14:]
-	var l4 []byte
-	switch {
-	case b[12] == 8 && l3[0] == 0x45:
-		if int(binary.BigEndian.Uint16(l3[2:])) != len(l3) || l3[9] != 17 {
-			t.Fatalf("outer header % x does not fit %d bytes", l3[:20], len(l3))
-		}
-		s.to, l4 = netip.AddrFrom4([4]byte(l3[16:20])), l3[20:]
-	case b[12] == 0x86 && l3[0]>>4 == 6:
-		if int(binary.BigEndian.Uint16(l3[4:])) != len(l3)-40 || l3[6] != 17 {
-			t.Fatalf("outer header % x does not fit %d bytes", l3[:40], len(l3))
-		}
-		s.to, l4 = netip.AddrFrom16([16]byte(l3[24:40])), l3[40:]
-	default:
-		t.Fatalf("not an outer packet: % x", b)
-	}
-	if binary.BigEndian.Uint16(l4[2:]) != overlay.Port || int(binary.BigEndian.Uint16(l4[4:])) != len(l4) {
-		t.Fatalf("outer UDP header % x does not fit %d bytes", l4[:8], len(l4))
-	}
-	h, inner, err := overlay.Parse(l4[8:])
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.vxlan, s.mac, s.inner = h, [6]byte(inner[:6]), inner[12:]
-	return s
 }
 
 func outcomes(t testing.TB, d *Datapath) map[string]uint64 {
@@ -460,96 +372,6 @@ func FuzzProgram(f *testing.F) {
 			t.Fatalf("verdict %d", r.Verdict)
 		}
 	})
-}
-
-// of is version v of a group: only member v%3 serves, at a host and with an epoch that say v. What was in the same half
-// before was another member.
-func of(v uint64) *Group {
-	g := &Group{ID: 1, Name: "web", Addresses: []netip.Addr{netip.MustParseAddr("10.9.0.1")}, Changed: v, Members: members(3)}
-	for i := range g.Members {
-		m := &g.Members[i]
-		m.Generation = uint32(v)
-		m.Underlay = netip.AddrFrom4([4]byte{10, byte(i), byte(v >> 8), byte(v)})
-		m.Epoch = uint16(v)
-		if uint64(i) != v%3 {
-			m.State = Down
-		}
-	}
-	return g
-}
-
-// whole sends a packet and says whether everything that decided about it was of one version.
-func whole(t *testing.T, d *Datapath, sport uint16) bool {
-	r, err := bpf.TestRun(d.Program(), bpf.Run{Packet: tcp("10.9.0.1", sport, ack)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if r.Verdict != actRedirect {
-		return false // the ring of one version names a member that only the other one has
-	}
-	s := parse(t, r.Packet)
-	if !s.to.Is4() {
-		return false
-	}
-	at := s.to.As4()
-	member, version := int(s.vxlan.VNI)-1000, binary.BigEndian.Uint16(at[2:])
-	return int(at[1]) == member && s.vxlan.Epoch == version && member == int(version%3)
-}
-
-// TestNoMixedVersions runs packets while another thread changes the membership as fast as it can.
-func TestNoMixedVersions(t *testing.T) {
-	for name, hasty := range map[string]bool{"": false, "without grace periods the second look at the word holds alone": true} {
-		t.Run(name, func(t *testing.T) {
-			d := open(t, DatapathOptions{})
-			d.hasty = hasty
-			set(t, d, of(1))
-			var wg sync.WaitGroup
-			stop := time.Now().Add(300 * time.Millisecond)
-			wg.Go(func() {
-				for v := uint64(2); time.Now().Before(stop); v++ {
-					if _, err := d.Set(of(v), anyWay); err != nil {
-						t.Error(err)
-						return
-					}
-				}
-			})
-			mixed, packets := 0, 0
-			for ; time.Now().Before(stop); packets++ {
-				if !whole(t, d, uint16(packets)) {
-					mixed++
-				}
-			}
-			wg.Wait()
-			// A packet for which the membership changed at each of three looks is dropped, and counted.
-			if mixed -= int(outcomes(t, d)["unsettled"]); mixed > 0 {
-				t.Errorf("%d of %d packets saw parts of two versions", mixed, packets)
-			}
-		})
-	}
-}
-
-// TestHalfWritten sends packets when the next version is half written: they see the old one. A writer that shows it
-// before it is complete, the mutant, is found.
-func TestHalfWritten(t *testing.T) {
-	for _, mutant := range []bool{false, true} {
-		d := open(t, DatapathOptions{})
-		set(t, d, of(1))
-		mixed := 0
-		d.early = mutant
-		d.midway = func() {
-			for sport := range uint16(20) {
-				if !whole(t, d, sport) {
-					mixed++
-				}
-			}
-		}
-		for v := uint64(2); v < 12; v++ {
-			set(t, d, of(v))
-		}
-		if mutant != (mixed > 0) {
-			t.Errorf("%d of 200 packets saw parts of two versions, mutant: %t", mixed, mutant)
-		}
-	}
 }
 
 func TestDatapathErrors(t *testing.T) {

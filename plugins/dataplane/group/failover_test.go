@@ -31,28 +31,7 @@ const (
 func TestFailOver(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	b := w.box(1, 2*time.Second)
-	b.Stop() // to add a part
-	check(t, b.part.Stop(t.Context()))
-	b.Restart()
-	vnis := vni.New(vni.Options{State: prefixed{b.state}, Control: b.Server(), Log: logger(t), Moved: func(ctx context.Context, l vni.Location) error {
-		if !l.Up {
-			_, err := b.part.SetDown(ctx, l.Interface.ID, true)
-			return err
-		}
-		_, err := b.part.Moved(ctx, l.Interface.ID, group.Location{Underlay: l.Underlay, MAC: l.Interface.MAC, Epoch: overlay.Wire(l.Epoch)})
-		return err
-	}})
-	var v plugin.Validation
-	d := vni.Parse("vnis", vni.Config{Interfaces: []vni.InterfaceConfig{{
-		ID: theVNI, MAC: theMAC, Addresses: []string{address},
-		Candidates: []vni.CandidateConfig{{Host: "h1", Instance: "a"}, {Host: "h2", Instance: "b"}},
-	}}}, &v)
-	check(t, v.Err())
-	check(t, vnis.Start(t.Context(), d))
-	t.Cleanup(func() { vnis.Stop(context.Background()) })
-	b.start()
-
+	b := w.attaching(vni.CandidateConfig{Host: "h1", Instance: "a"}, vni.CandidateConfig{Host: "h2", Instance: "b"})
 	first, second := w.instance(11, "h1", "a", b), w.instance(12, "h2", "b", b)
 	c := w.client(100, b)
 	b.create("web", address)
@@ -91,6 +70,49 @@ func TestFailOver(t *testing.T) {
 	streaming.Wait()
 }
 
+// TestSameHost: a client on the host of the member's instance reaches it as others do.
+func TestSameHost(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	b := w.attaching(vni.CandidateConfig{Host: "h1", Instance: "a"})
+	i := w.instance(11, "h1", "a", b)
+	c := &client{Namespace: i.host, t: t, name: "c1", pins: bpffs(t), boxes: []*box{b}}
+	c.start()
+	b.create("web", address)
+	b.call(api.MethodAdd, api.AddRequest{Group: "web", Member: "the-vni", VNI: theVNI}, nil)
+	b.settled()
+	conn, err := c.dial("udp", net.JoinHostPort(address, "9000"))
+	check(t, err)
+	defer conn.Close()
+	until(t, "the instance gets a datagram", func() bool {
+		_, _ = conn.Write(make([]byte, 8)) // refused as long as nothing is confirmed
+		return i.got() > 0
+	})
+}
+
+// attaching is a box that also attaches a VNI to one of the candidates.
+func (w *world) attaching(candidates ...vni.CandidateConfig) *box {
+	b := w.stopped(1, 2*time.Second)
+	vnis := vni.New(vni.Options{State: prefixed{b.state}, Control: b.Server(), Log: logger(w.t), Moved: func(ctx context.Context, l vni.Location) error {
+		if !l.Up {
+			_, err := b.part.SetDown(ctx, l.Interface.ID, true)
+			return err
+		}
+		_, err := b.part.Moved(ctx, l.Interface.ID, group.Location{Underlay: l.Underlay, MAC: l.Interface.MAC, Epoch: overlay.Wire(l.Epoch)})
+		return err
+	}})
+	var v plugin.Validation
+	d := vni.Parse("vnis", vni.Config{Interfaces: []vni.InterfaceConfig{{
+		ID: theVNI, MAC: theMAC, Addresses: []string{address},
+		Candidates: candidates,
+	}}}, &v)
+	check(w.t, v.Err())
+	check(w.t, vnis.Start(w.t.Context(), d))
+	w.t.Cleanup(func() { vnis.Stop(context.Background()) })
+	b.start()
+	return b
+}
+
 // prefixed keeps a part's keys apart, as the plugin does.
 type prefixed struct {
 	vni.State
@@ -115,6 +137,7 @@ func (p prefixed) List(ctx context.Context, prefix string) ([]string, error) {
 // instance is a namespace with an end of the VNI, on a host of its own, and the numbers it got.
 type instance struct {
 	*nettest.Namespace
+	host *nettest.Namespace
 	conn net.PacketConn
 	mu   sync.Mutex
 	seen []uint64
@@ -123,7 +146,7 @@ type instance struct {
 func (w *world) instance(last int, name, instanceName string, b *box) *instance {
 	t := w.t
 	host := w.host(last)
-	i := &instance{Namespace: nettest.New(t)}
+	i := &instance{Namespace: nettest.New(t), host: host}
 	device := fmt.Sprintf("v%d-%s", theVNI, instanceName)
 	nettest.Veth(t, nettest.End{On: host, Name: device}, nettest.End{On: i.Namespace, Name: "eth0", MAC: theMAC, Addresses: []string{address + "/24"}})
 	i.conn = i.ListenPacket("udp", address+":9000")

@@ -59,6 +59,13 @@ type box struct {
 }
 
 func (w *world) box(last int, lease time.Duration) *box {
+	b := w.stopped(last, lease)
+	b.start()
+	return b
+}
+
+// stopped is a box that does not serve yet.
+func (w *world) stopped(last int, lease time.Duration) *box {
 	b := &box{t: w.t, hosts: map[string]bool{}, ns: w.host(last), state: controltest.NewMemoryState(), lease: lease}
 	b.Box = controltest.Server(w.t, controltest.Options{Listen: func(at string) (net.Listener, *net.UDPConn, error) {
 		if at == "" {
@@ -76,7 +83,6 @@ func (w *world) box(last int, lease time.Duration) *box {
 		}
 		return l, p.(*net.UDPConn), nil
 	}})
-	b.start()
 	return b
 }
 

@@ -60,7 +60,7 @@ func (w *writer) wanted(g *Group) bool {
 
 // set programs a group and routes its addresses to the overlay's device. What went wrong is tried again with the
 // next look.
-func (w *writer) set(g *Group) {
+func (w *writer) set(g *Group, way Way) {
 	if !w.wanted(g) {
 		return
 	}
@@ -69,8 +69,8 @@ func (w *writer) set(g *Group) {
 		p = &programmed{}
 		w.groups[g.ID] = p
 	}
-	p.group, p.ways = g, waysOf(g)
-	unreachable, err := w.datapath.Set(g, overlay.PathTo)
+	p.group, p.ways = g, waysOf(g, way)
+	unreachable, err := w.datapath.Set(g, way)
 	err = errors.Join(unreachable, err)
 	for _, a := range g.Addresses {
 		err = errors.Join(err, w.device.Route(overlay.Route{To: netip.PrefixFrom(a, a.BitLen()), Source: source(a, p.ways)}))
@@ -130,18 +130,36 @@ func (w *writer) keepOnly(groups []*Group) {
 
 // lookAgain finds out whether the ways to members' hosts are others than before, and tries again what failed.
 func (w *writer) lookAgain() {
+	way := ways()
 	for _, p := range w.groups {
-		if now := waysOf(p.group); p.err != nil || !slices.Equal(now, p.ways) {
-			w.set(p.group)
+		if now := waysOf(p.group, way); p.err != nil || !slices.Equal(now, p.ways) {
+			w.set(p.group, way)
 		}
 	}
 }
 
-func waysOf(g *Group) []overlay.Path {
+// ways asks the kernel once for each host: many members are on one, and in many groups.
+func ways() Way {
+	type answer struct {
+		overlay.Path
+		err error
+	}
+	known := map[netip.Addr]answer{}
+	return func(host netip.Addr) (overlay.Path, error) {
+		a, ok := known[host]
+		if !ok {
+			a.Path, a.err = overlay.PathTo(host)
+			known[host] = a
+		}
+		return a.Path, a.err
+	}
+}
+
+func waysOf(g *Group, way Way) []overlay.Path {
 	all := make([]overlay.Path, len(g.Members))
 	for i, m := range g.Members {
 		if m.State != Down {
-			all[i], _ = overlay.PathTo(m.Underlay) // without one the zero path; Set says so
+			all[i], _ = way(m.Underlay) // without one the zero path; Set says so
 		}
 	}
 	return all

@@ -9,6 +9,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/ratchetos/ratchet/core/plugin"
 	"github.com/ratchetos/ratchet/plugins/dataplane/bpf"
 	"github.com/ratchetos/ratchet/plugins/dataplane/control"
 	"github.com/ratchetos/ratchet/plugins/dataplane/lease/engine"
@@ -77,6 +78,9 @@ func newAgent(o AgentOptions) *Agent {
 	}
 	if o.Dial == nil {
 		o.Dial = (&net.Dialer{}).DialContext
+	}
+	if o.Config.DrainIdle == 0 {
+		o.Config.DrainIdle = plugin.Duration(defaultDrainIdle)
 	}
 	return &Agent{o: o, events: make(chan event, 64), ended: make(chan struct{})}
 }

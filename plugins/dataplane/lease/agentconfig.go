@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"time"
 
+	"github.com/ratchetos/ratchet/core/plugin"
 	"github.com/ratchetos/ratchet/plugins/dataplane/lease/engine"
 	"github.com/ratchetos/ratchet/plugins/dataplane/overlay"
 )
@@ -13,6 +15,8 @@ import (
 const (
 	maxProduced   = 256
 	defaultLeases = 2
+	// defaultDrainIdle is what stateful firewalls, too, give a silent connection at the least.
+	defaultDrainIdle = 5 * time.Minute
 )
 
 // AgentConfig is the section leases of a host's agent: what it leases, and what it offers.
@@ -20,7 +24,10 @@ type AgentConfig struct {
 	Consume []ConsumeConfig `json:"consume,omitempty" jsonschema:"description=services whose traffic this host sends to leased producers"`
 	Produce []ProduceConfig `json:"produce,omitempty" jsonschema:"description=producers on this host"`
 	MTU     uint32          `json:"mtu,omitempty" config:"min=0,max=9216" jsonschema:"description=of packets to services; the links' less 70 for the outer headers (default 1430)"`
-	Flows   int             `json:"flows,omitempty" config:"min=0,max=1048576" jsonschema:"description=flows that are remembered (default 16384)"`
+	// DrainIdle is long by default: connections may be silent for long and live.
+	DrainIdle plugin.Duration `json:"drain_idle,omitempty" config:"min=1s,max=24h" jsonschema:"description=for how long nothing must have gone over a draining lease before it is given back (default 5m)"`
+
+	Flows int `json:"flows,omitempty" config:"min=0,max=1048576" jsonschema:"description=flows that are remembered (default 16384)"`
 }
 
 // ConsumeConfig is a service to lease.

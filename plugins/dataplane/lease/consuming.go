@@ -95,7 +95,7 @@ func (c *consuming) step(l *loop, now time.Duration) (next time.Duration) {
 	return next
 }
 
-// releaseIdle gives draining leases back over which nothing has gone for a TTL.
+// releaseIdle gives draining leases back over which nothing has gone for long.
 func (c *consuming) releaseIdle(l *loop, now time.Duration) {
 	for _, u := range c.set.Leases() {
 		if !u.Draining {
@@ -110,7 +110,7 @@ func (c *consuming) releaseIdle(l *loop, now time.Duration) {
 			c.idle[u.Producer] = idle{n.Packets, now}
 			continue
 		}
-		if now >= have.since+c.set.TTL() {
+		if now >= have.since+time.Duration(l.o.Config.DrainIdle) {
 			delete(c.idle, u.Producer)
 			c.set.Release(now, u.Producer)
 			c.changed = true

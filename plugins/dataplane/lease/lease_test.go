@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ratchetos/ratchet/core/plugin"
 	"github.com/ratchetos/ratchet/plugins/dataplane/lease/api"
 )
 
@@ -65,13 +66,16 @@ func TestLeasedProducersServe(t *testing.T) {
 // nothing is lost; with the consumer's own agent dead too, nothing arrives once the lease has run out (D5).
 func TestAgentsOutageLosesNothing(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, 2, 2*time.Second)
+	w := newWorld(t, 2, 3*time.Second)
 	p := w.produce("p1", 1)
 	received := p.accepted
 	c := w.host("c1")
 	c.run(AgentConfig{Consume: []ConsumeConfig{{Service: "web", Leases: 1}}})
 	c.consumes(1)
 	send := c.stream()
+	// From here to the lease's end is more than the outage and what a busy machine takes to join again. At worst it begins
+	// just before a renewal, when two thirds of the TTL are left: also more than half.
+	until(t, "the lease has just been renewed", func() bool { send(1); return c.status().Consumed[0].Left > w.ttl*9/10 })
 	for _, b := range w.boxes {
 		b.down()
 	}
@@ -148,6 +152,29 @@ func TestDeadProducerIsReplaced(t *testing.T) {
 	}
 }
 
+// TestSilentProducersHostIsReplaced: the whole host is gone; nobody is there to say so.
+func TestSilentProducersHostIsReplaced(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2, 2*time.Second)
+	p1 := w.produce("p1", 4)
+	c := w.host("c1")
+	c.run(AgentConfig{Consume: []ConsumeConfig{{Service: "web", Leases: 1}}})
+	c.consumes(1)
+	w.produce("p2", 4)
+	until(t, "the second producer is held", func() bool { return w.boxes[0].web().Share == 4 && w.boxes[1].web().Share == 4 })
+	p1.stop()
+	p1.IP("link set eth0 down")
+	died := time.Now()
+	until(t, "the producer is replaced", func() bool {
+		s := c.status().Consumed
+		return len(s) == 1 && s[0].Producer == "p2"
+	})
+	t.Logf("replaced after %v, the TTL is %v", time.Since(died), w.ttl)
+	if _, producer := c.ask(service4); producer != "p2" {
+		t.Errorf("a new connection went to %s, want p2", producer)
+	}
+}
+
 // TestTakenOverProducerServesNoMore: a second host offers the same producer. Consumers follow it, and the first host
 // accepts nothing of it any more, whoever still sends (D4).
 func TestTakenOverProducerServesNoMore(t *testing.T) {
@@ -183,7 +210,7 @@ func TestDrainedProducerKeepsItsConnections(t *testing.T) {
 	w := newWorld(t, 1, time.Second)
 	p1 := w.produce("p1", 4)
 	c := w.host("c1")
-	c.run(AgentConfig{Consume: []ConsumeConfig{{Service: "web", Leases: 1}}})
+	c.run(AgentConfig{Consume: []ConsumeConfig{{Service: "web", Leases: 1}}, DrainIdle: plugin.Duration(3 * time.Second)})
 	c.consumes(1)
 	conn, _ := c.ask(service4)
 	w.produce("p2", 4)

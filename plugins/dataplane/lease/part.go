@@ -196,7 +196,9 @@ func (p *Part) work(ctx context.Context, book *engine.Book, wake <-chan struct{}
 			return
 		case <-tick.C:
 			p.mu.Lock()
-			book.Tick(bootNow())
+			for service, hosts := range book.Tick(bootNow()) {
+				p.tell(service, hosts)
+			}
 			p.mu.Unlock()
 		case <-wake:
 		}

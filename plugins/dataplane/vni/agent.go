@@ -218,12 +218,8 @@ func (a *Agent) openSegment() error {
 
 // resume learns what an earlier process of this host left attached.
 func (a *Agent) resume() error {
-	held, err := a.fence.Held()
-	if err != nil {
-		return fmt.Errorf("read what is attached: %w", err)
-	}
 	var known []failover.Known
-	for id, h := range held {
+	for id, h := range a.fence.Held() {
 		found := false
 		for k, p := range a.ports {
 			if index, err := indexOf(p.Device); err == nil && k.vni == id && index == h.Link {

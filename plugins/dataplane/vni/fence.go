@@ -19,12 +19,11 @@ const fenceLayout = 1
 // The structs of bpf/fence/fence.bpf.c.
 type (
 	vniRow struct {
-		Link, Out  uint32
-		Epoch      uint16
-		How, Plain uint8
-		MAC        [6]byte
-		_          [3]uint16
-		Attachment uint64
+		hold       uint64 // atomic; see pack
+		attachment uint64
+		id, out    uint32
+		mac        [6]byte
+		_          uint16
 	}
 	leaseRow struct {
 		until uint64 // atomic; CLOCK_BOOTTIME
@@ -53,6 +52,11 @@ type Fence struct {
 	loaded *bpf.Loaded
 	pins   *bpf.Pins
 	lease  *bpf.Shared[leaseRow]
+	rows   *bpf.Shared[vniRow]
+
+	slots map[uint32]uint32 // rows of VNIs
+	free  []uint32
+	left  []uint32 // rows that programs may still be reading
 
 	attached map[hook]*bpf.Attachment
 	taught   map[uint32]knowledge
@@ -69,7 +73,7 @@ type knowledge struct {
 	addresses []netip.Addr
 }
 
-var pinnedMaps = []string{"fence_lease", "fence_vnis", "fence_ports", "fence_macs", "fence_addresses", "fence_counts"}
+var pinnedMaps = []string{"fence_lease", "fence_rows", "fence_vnis", "fence_ports", "fence_macs", "fence_addresses", "fence_counts"}
 
 // OpenFence loads the programs. With pins their maps and their places on links outlive the process: a fence that
 // went with a killed agent would let everything through.
@@ -88,12 +92,61 @@ func openFence(pins *bpf.Pins, vars map[string]any) (*Fence, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fence: %w", err)
 	}
-	f := &Fence{loaded: l, pins: pins, attached: map[hook]*bpf.Attachment{}, taught: map[uint32]knowledge{}}
-	if f.lease, err = bpf.Map[leaseRow](l.Maps["fence_lease"]); err != nil {
-		l.Close()
-		return nil, err
+	f := &Fence{
+		loaded: l, pins: pins, attached: map[hook]*bpf.Attachment{}, taught: map[uint32]knowledge{}, slots: map[uint32]uint32{},
+	}
+	if err := f.share(); err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
+}
+
+// share maps what is written often, and finds the rows that an earlier process gave to VNIs.
+func (f *Fence) share() (err error) {
+	if f.lease, err = bpf.Map[leaseRow](f.loaded.Maps["fence_lease"]); err != nil {
+		return err
+	}
+	if f.rows, err = bpf.Map[vniRow](f.loaded.Maps["fence_rows"]); err != nil {
+		return err
+	}
+	var id, slot uint32
+	taken := map[uint32]bool{}
+	all := f.loaded.Maps["fence_vnis"].Iterate()
+	for all.Next(&id, &slot) {
+		if int(slot) < len(f.rows.Elems) {
+			f.slots[id], taken[slot] = slot, true
+		}
+	}
+	for slot := range uint32(len(f.rows.Elems)) {
+		if !taken[slot] {
+			f.free = append(f.free, slot)
+		}
+	}
+	return all.Err()
+}
+
+// row gives a VNI a row of its own.
+func (f *Fence) row(id uint32) (*vniRow, error) {
+	if slot, has := f.slots[id]; has {
+		return &f.rows.Elems[slot], nil
+	}
+	if len(f.free) == 0 {
+		if len(f.left) == 0 {
+			return nil, fmt.Errorf("VNI %d is one more than the %d that a host can have", id, len(f.rows.Elems))
+		}
+		if err := bpf.Grace(); err != nil {
+			return nil, err
+		}
+		f.free, f.left = f.left, nil
+	}
+	slot := f.free[0]
+	r := &f.rows.Elems[slot]
+	*r = vniRow{id: id}
+	if err := f.loaded.Maps["fence_vnis"].Put(id, slot); err != nil {
+		return nil, err
+	}
+	f.free, f.slots[id] = f.free[1:], slot
+	return r, nil
 }
 
 // Close lets go. What is pinned goes on working.
@@ -102,7 +155,7 @@ func (f *Fence) Close() error {
 	for _, a := range f.attached {
 		errs = append(errs, a.Close())
 	}
-	errs = append(errs, f.lease.Close())
+	errs = append(errs, f.lease.Close(), f.rows.Close())
 	f.loaded.Close()
 	return errors.Join(errs...)
 }
@@ -164,16 +217,21 @@ func (f *Fence) Know(id uint32, mac [6]byte, addresses []netip.Addr) error {
 		errs = append(errs, f.loaded.Maps["fence_addresses"].Put(a.As16(), id))
 	}
 	f.taught[id] = knowledge{mac, addresses}
-	// An entry that is there already may be of an instance that holds the VNI; it stays.
-	if err := f.loaded.Maps["fence_vnis"].Update(id, vniRow{MAC: mac}, ebpf.UpdateNoExist); !errors.Is(err, ebpf.ErrKeyExist) {
-		errs = append(errs, err)
+	r, err := f.row(id)
+	if err != nil {
+		return errors.Join(append(errs, err)...)
 	}
+	r.mac = mac // an instance that holds the VNI goes on holding it
 	return errors.Join(errs...)
 }
 
 // Unknow forgets a VNI.
 func (f *Fence) Unknow(id uint32) error {
-	errs := []error{gone(f.loaded.Maps["fence_vnis"].Delete(id))}
+	errs := []error{f.Detach(id), gone(f.loaded.Maps["fence_vnis"].Delete(id))}
+	if slot, has := f.slots[id]; has {
+		delete(f.slots, id)
+		f.left = append(f.left, slot)
+	}
 	if k, known := f.taught[id]; known {
 		errs = append(errs, gone(f.loaded.Maps["fence_macs"].Delete(macKey{MAC: k.mac})))
 		for _, a := range k.addresses {
@@ -194,46 +252,54 @@ type Holding struct {
 	Plain bool
 }
 
+// pack makes the word that says who holds a VNI.
+func pack(h Holding) uint64 {
+	w := uint64(uint32(h.Link)) | uint64(overlay.Wire(h.Epoch))<<32 | uint64(h.How)<<48
+	if h.Plain {
+		w |= 1 << 56
+	}
+	return w
+}
+
 // Attach gives a VNI to an instance, in one step: packets go to the one before or to this one.
 func (f *Fence) Attach(id uint32, h Holding) error {
-	r := vniRow{Link: uint32(h.Link), Out: uint32(h.Out), Epoch: overlay.Wire(h.Epoch), How: h.How, MAC: h.MAC, Attachment: h.Epoch}
-	if h.Plain {
-		r.Plain = 1
-	}
-	if err := f.loaded.Maps["fence_vnis"].Put(id, r); err != nil {
+	r, err := f.row(id)
+	if err != nil {
 		return fmt.Errorf("attach VNI %d: %w", id, err)
 	}
+	r.out, r.mac = uint32(h.Out), h.MAC
+	atomic.StoreUint64(&r.attachment, h.Epoch)
+	atomic.StoreUint64(&r.hold, pack(h))
 	return nil
 }
 
 // Detach takes a VNI from its instance. When it returns nil no packet passes any more that was not on its way.
 func (f *Fence) Detach(id uint32) error {
-	m := f.loaded.Maps["fence_vnis"]
-	var r vniRow
-	if err := m.Lookup(id, &r); errors.Is(err, ebpf.ErrKeyNotExist) {
-		return nil
-	} else if err != nil {
-		return fmt.Errorf("detach VNI %d: %w", id, err)
-	}
-	r.Link = 0
-	if err := m.Put(id, r); err != nil {
-		return fmt.Errorf("detach VNI %d: %w", id, err)
+	if slot, has := f.slots[id]; has {
+		atomic.StoreUint64(&f.rows.Elems[slot].hold, 0)
 	}
 	return nil
 }
 
 // Held lists what is attached, after an earlier process.
-func (f *Fence) Held() (map[uint32]Holding, error) {
+func (f *Fence) Held() map[uint32]Holding {
 	out := map[uint32]Holding{}
-	var id uint32
-	var r vniRow
-	all := f.loaded.Maps["fence_vnis"].Iterate()
-	for all.Next(&id, &r) {
-		if r.Link != 0 {
-			out[id] = Holding{Link: int(r.Link), Out: int(r.Out), Epoch: r.Attachment, MAC: r.MAC, How: r.How, Plain: r.Plain != 0}
+	for id, slot := range f.slots {
+		r := &f.rows.Elems[slot]
+		w := atomic.LoadUint64(&r.hold)
+		h := Holding{
+			Link: int(uint32(w)), Out: int(r.out), Epoch: atomic.LoadUint64(&r.attachment), MAC: r.mac,
+			How: uint8(w >> 48), Plain: w>>56 != 0,
+		}
+		switch {
+		case h.Link == 0:
+		case pack(h) != w: // the process ended between the two stores: nobody was told of this attachment
+			atomic.StoreUint64(&r.hold, 0)
+		default:
+			out[id] = h
 		}
 	}
-	return out, all.Err()
+	return out
 }
 
 // Renew sets the end of the lease, on CLOCK_BOOTTIME in ns; an earlier end than the present changes nothing.

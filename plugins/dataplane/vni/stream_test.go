@@ -73,7 +73,7 @@ func overlayPacket(l Location, seq uint64) []byte {
 const stale = 1 << 40
 
 // until waits until a receiver has got a datagram of the first stream that was sent after the given number.
-func (r *receiver) until(t *testing.T, after uint64) {
+func (r *receiver) until(t testing.TB, after uint64) {
 	t.Helper()
 	for deadline := time.Now().Add(wait); ; {
 		r.mu.Lock()

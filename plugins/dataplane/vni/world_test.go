@@ -40,7 +40,7 @@ const (
 )
 
 type world struct {
-	t             *testing.T
+	t             testing.TB
 	control, data *nettest.Switch
 	client        *nettest.Namespace
 	boxes         []*box
@@ -79,7 +79,7 @@ type instance struct {
 	holder *exec.Cmd // a process that alone keeps the namespace
 }
 
-func newWorld(t *testing.T, hosts, boxes int) *world {
+func newWorld(t testing.TB, hosts, boxes int) *world {
 	w := &world{
 		t: t, control: nettest.NewSwitch(t), data: nettest.NewSwitch(t), client: nettest.New(t),
 		news: make(chan struct{}), address: theAddr,
@@ -120,7 +120,7 @@ func newWorld(t *testing.T, hosts, boxes int) *world {
 }
 
 // bpffs mounts one that lasts as long as the test.
-func bpffs(t *testing.T) string {
+func bpffs(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
 	if err := unix.Mount("bpf", dir, "bpf", 0, "mode=0700"); err != nil {
@@ -132,14 +132,14 @@ func bpffs(t *testing.T) string {
 
 // orphan makes a process end when this one does, however it ends: its standard input ends then. (A signal at the
 // parent's death would come when the thread ends that started it.)
-func orphan(t *testing.T, cmd *exec.Cmd) {
+func orphan(t testing.TB, cmd *exec.Cmd) {
 	t.Helper()
 	if _, err := cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func executable(t *testing.T) string {
+func executable(t testing.TB) string {
 	t.Helper()
 	path, err := os.Executable()
 	if err != nil {

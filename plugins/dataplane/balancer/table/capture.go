@@ -32,6 +32,11 @@ const maxCapture = 1 << 20
 // Capture writes up to limit packets, 256 bytes of each, to w in pcap format, until ctx ends. It costs the other
 // packets nothing while nobody captures.
 func (t *Table) Capture(ctx context.Context, f Filter, limit int, w io.Writer) (n int, err error) {
+	return t.capture(ctx, func() {}, f, limit, w)
+}
+
+// capture calls ready when no packet is missed any more.
+func (t *Table) capture(ctx context.Context, ready func(), f Filter, limit int, w io.Writer) (n int, err error) {
 	if limit < 1 || limit > maxCapture {
 		return 0, fmt.Errorf("capture of %d packets: ask for 1 to %d", limit, maxCapture)
 	}
@@ -54,6 +59,7 @@ func (t *Table) Capture(ctx context.Context, f Filter, limit int, w io.Writer) (
 	atomic.StoreUint32(&c.CaptureReason, uint32(f.Reason))
 	atomic.StoreInt64(&c.CaptureLeft, int64(limit))
 	atomic.StoreUint32(&c.Capture, 1)
+	ready()
 	started := uint64(time.Now().UnixNano()) - bpf.Now()
 	var record ringbuf.Record
 	for n < limit {

@@ -67,7 +67,7 @@ func storm(t *testing.T, m uint32, limit uint32, each int) uint64 {
 }
 
 // alone gives the goroutine a CPU before every thread that is not real-time, until it ends.
-func alone(t *testing.T, cpu int) {
+func alone(t testing.TB, cpu int) {
 	runtime.LockOSThread() // never unlocked: the thread ends with the goroutine, and its policy with it
 	var one unix.CPUSet
 	one.Set(cpu)

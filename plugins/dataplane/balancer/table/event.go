@@ -39,6 +39,11 @@ const eventBatch = 256
 // Events turns events on and gives them to f, in batches, until ctx ends. One caller at a time. When f is too slow the
 // ring fills up, events are lost and counted under "event lost": then only an Export makes the other side whole.
 func (t *Table) Events(ctx context.Context, f func([]FlowEvent)) error {
+	return t.events(ctx, func() {}, f)
+}
+
+// events calls ready when no event is missed any more.
+func (t *Table) events(ctx context.Context, ready func(), f func([]FlowEvent)) error {
 	r, err := ringbuf.NewReader(t.loaded.Maps["events"])
 	if err != nil {
 		return fmt.Errorf("open ring of events: %w", err)
@@ -48,6 +53,7 @@ func (t *Table) Events(ctx context.Context, f func([]FlowEvent)) error {
 	defer r.Close()
 	atomic.StoreUint32(&t.control().Events, 1)
 	defer atomic.StoreUint32(&t.control().Events, 0)
+	ready()
 	var record ringbuf.Record
 	batch := make([]FlowEvent, 0, eventBatch)
 	for {

@@ -87,14 +87,25 @@ type Flow struct {
 	Idle    time.Duration // to a second while half-open, to 17 s afterwards
 }
 
+// line walks through the entries of a line.
+func (t *Table) line(i int) iter.Seq2[int, packed] {
+	return func(yield func(int, packed) bool) {
+		entries := &t.shared.flows.Elems[i].Entry
+		for slot := range entries {
+			if e := packed(atomic.LoadUint64(&entries[slot])); e != 0 && !yield(slot, e) {
+				return
+			}
+		}
+	}
+}
+
 // Flows walks through the table while packets change it: a flow that is there all the time is seen once.
 func (t *Table) Flows() iter.Seq[Flow] {
 	return func(yield func(Flow) bool) {
 		now := bpf.Now()
 		for line := range t.shared.flows.Elems {
-			for slot := range t.shared.flows.Elems[line].Entry {
-				e := packed(atomic.LoadUint64(&t.shared.flows.Elems[line].Entry[slot]))
-				if e != 0 && t.alive(e) && !yield(Flow{uint32(line), e.print(), e.backend(), e.state(), e.idle(now)}) {
+			for _, e := range t.line(line) {
+				if t.alive(e) && !yield(Flow{uint32(line), e.print(), e.backend(), e.state(), e.idle(now)}) {
 					return
 				}
 			}

@@ -3,11 +3,9 @@ package table
 import (
 	"errors"
 	"fmt"
-	"iter"
 	"math/bits"
 	"net/netip"
 	"sync/atomic"
-	"time"
 
 	"github.com/cilium/ebpf"
 
@@ -38,7 +36,7 @@ func (t *Table) InsertFlows(records []FlowRecord) (n int, err error) {
 			continue
 		}
 		hash := t.key.flow(r.Client, r.Local, r.Protocol)
-		if t.insert(hash, r.Backend, r.State, now) {
+		if t.insert(arrival{line: t.lineOf(hash), print: printOf(hash), hash: hash, backend: r.Backend, state: r.State, now: now, seen: now}) {
 			n++
 		}
 	}
@@ -49,33 +47,50 @@ func (t *Table) usable(id BackendID) bool {
 	return id != 0 && int(id) < len(t.shared.backends.Elems) && t.shared.backends.Elems[id].Used != 0
 }
 
+// arrival is a flow on its way into the table.
+type arrival struct {
+	line    uint32
+	print   uint64
+	hash    uint64 // 0: not known
+	backend BackendID
+	state   FlowState
+	now     uint64
+	seen    uint64 // when a packet of it was seen last
+	stay    bool   // in this line, if it has room: it had room for the flow in the other table
+}
+
 const insertTries = 4
 
-func (t *Table) insert(hash uint64, b BackendID, s FlowState, now uint64) bool {
-	print := printOf(hash)
-	line := t.lineOf(hash)
+// insert reports whether the flow is in the table now.
+func (t *Table) insert(a arrival) bool {
 	for range insertTries {
-		done, full := t.insertPrint(line, print, b, s, now, now)
+		done, full := t.insertInLines(a)
 		if done {
 			return true
 		}
-		if !full {
-			continue
+		if full {
+			return a.hash != 0 && t.insertOverflow(a)
 		}
-		e := pack(print, b, t.shared.backends.Elems[b].Generation, s, s.seenAt(now))
-		if t.loaded.Maps["overflow"].Update(hash, e, ebpf.UpdateNoExist) != nil {
-			return false
-		}
-		atomic.AddUint64(&t.control().Overflowed, 1)
-		return true
 	}
 	return false
 }
 
-// insertPrint enters a flow of which only the print is known. Not done and not full: a packet came between.
-func (t *Table) insertPrint(line uint32, print uint64, b BackendID, s FlowState, now, seen uint64) (done, full bool) {
+func (t *Table) entry(a arrival) packed {
+	return pack(a.print, a.backend, t.shared.backends.Elems[a.backend].Generation, a.state, a.state.seenAt(a.seen))
+}
+
+func (t *Table) insertOverflow(a arrival) bool {
+	err := t.loaded.Maps["overflow"].Update(a.hash, t.entry(a), ebpf.UpdateNoExist)
+	if err == nil {
+		atomic.AddUint64(&t.control().Overflowed, 1)
+	}
+	return err == nil || errors.Is(err, ebpf.ErrKeyExist)
+}
+
+// insertInLines enters a flow into one of its two lines. Not done and not full: a packet came between.
+func (t *Table) insertInLines(a arrival) (done, full bool) {
 	lines := [2]*[slotsPerLine]uint64{
-		&t.shared.flows.Elems[line].Entry, &t.shared.flows.Elems[t.otherLine(line, print)].Entry,
+		&t.shared.flows.Elems[a.line].Entry, &t.shared.flows.Elems[t.otherLine(a.line, a.print)].Entry,
 	}
 	var free [2]uint
 	var victim *uint64
@@ -86,27 +101,26 @@ func (t *Table) insertPrint(line uint32, print uint64, b BackendID, s FlowState,
 			switch {
 			case e == 0 || !t.alive(e):
 				free[i] |= 1 << slot
-			case e.print() == print:
-				return t.refresh(&l[slot], e, s, seen), false
-			case e.halfOpen() && (victim == nil || e.idle(now) > victimEntry.idle(now)):
+			case e.print() == a.print:
+				return t.refresh(&l[slot], e, a.state, a.seen), false
+			case e.halfOpen() && (victim == nil || e.idle(a.now) > victimEntry.idle(a.now)):
 				victim, victimEntry = &l[slot], e
 			}
 		}
 	}
-	entry := uint64(pack(print, b, t.shared.backends.Elems[b].Generation, s, s.seenAt(seen)))
 	i := 0
-	if bits.OnesCount(free[1]) > bits.OnesCount(free[0]) {
+	if bits.OnesCount(free[1]) > bits.OnesCount(free[0]) && !(a.stay && free[0] != 0) {
 		i = 1
 	}
 	if free[i] != 0 {
 		slot := &lines[i][bits.TrailingZeros(free[i])]
 		old := atomic.LoadUint64(slot)
-		return (old == 0 || !t.alive(packed(old))) && atomic.CompareAndSwapUint64(slot, old, entry), false
+		return (old == 0 || !t.alive(packed(old))) && atomic.CompareAndSwapUint64(slot, old, uint64(t.entry(a))), false
 	}
-	if victim == nil || s <= Tentative {
+	if victim == nil || a.state <= Tentative {
 		return false, true
 	}
-	if !atomic.CompareAndSwapUint64(victim, uint64(victimEntry), entry) {
+	if !atomic.CompareAndSwapUint64(victim, uint64(victimEntry), uint64(t.entry(a))) {
 		return false, false
 	}
 	t.finish(victimEntry)
@@ -125,54 +139,4 @@ func (t *Table) refresh(slot *uint64, e packed, s FlowState, then uint64) bool {
 	}
 	next := pack(e.print(), e.backend(), e.generation(), s, seen) | e&credited
 	return atomic.CompareAndSwapUint64(slot, uint64(e), uint64(next))
-}
-
-// RawFlow is an entry as another table of the same key and size can take it.
-type RawFlow struct {
-	Line    uint32
-	Print   uint64
-	Backend BackendID
-	State   FlowState
-	Idle    time.Duration // in units of 17 s, as Flow has it
-}
-
-// Key is the key of this table's hash.
-func (t *Table) Key() Key { return t.key }
-
-// Lines is the other half of what two tables must have in common to exchange raw entries.
-func (t *Table) Lines() int { return len(t.shared.flows.Elems) }
-
-// Export walks through all flows that are worth keeping: those that both sides have spoken in.
-func (t *Table) Export() iter.Seq[RawFlow] {
-	return func(yield func(RawFlow) bool) {
-		for f := range t.Flows() {
-			if f.State > Tentative && !yield(RawFlow{f.Line, f.Print, f.Backend, f.State, f.Idle}) {
-				return
-			}
-		}
-	}
-}
-
-// Import enters what another table exported, with the backends' ids of this one. Key and Lines of both must be
-// the same. It returns how many are in the table now.
-func (t *Table) Import(flows []RawFlow) (n int, err error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	now := bpf.Now()
-	for _, f := range flows {
-		if f.Line > t.lineMask() || f.Print>>33 != 0 || !t.usable(f.Backend) || f.State > Brief {
-			err = errors.New("some flows have a line, print, backend or state that this table cannot have")
-			continue
-		}
-		for range insertTries {
-			done, full := t.insertPrint(f.Line, f.Print, f.Backend, f.State, now, now-min(now, uint64(max(f.Idle, 0))))
-			if done {
-				n++
-			}
-			if done || full {
-				break
-			}
-		}
-	}
-	return n, err
 }

@@ -104,9 +104,10 @@ static inline int check_inner(struct xdp_md *ctx, const struct tunnelled *t)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end, *inner;
 	struct prefix to;
-	u32 at = t->inner;
+	u64 at = t->inner;
 	int type, r = 0;
 
+	opaque(at);
 	if (at > 256)
 		return -REASON_BAD_TUNNEL;
 	inner = data + at;
@@ -153,7 +154,7 @@ static inline int check_inner(struct xdp_md *ctx, const struct tunnelled *t)
 /* What follows the outer IP header. 0: not a tunnel of ours; 1: one; or a negative reason. */
 static inline int find_inner(const struct packet *p, struct tunnelled *t)
 {
-	u32 at = p->l4;
+	u64 at = p->l4;
 	struct vxlanhdr *vxlan;
 	struct udphdr *udp;
 	struct ethhdr *eth;

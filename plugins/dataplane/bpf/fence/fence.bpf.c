@@ -8,7 +8,7 @@
  *   fence_segment  ingress of the uplink: plain frames to a VNI's MAC, and who asks for its addresses
  *   fence_out      what instances send: ingress of their ports on the host, egress of a macvtap
  *
- * A VNI moves to another instance of this host by one update of fence_vnis. */
+ * A VNI is given to an instance, and taken from it, by one store to its row in fence_rows. */
 #include "ratchet.h"
 
 static long (*const bpf_skb_get_tunnel_key)(struct __sk_buff *skb, void *key, u32 size, u64 flags) = (void *)20;
@@ -31,15 +31,19 @@ enum how {
 	HOW_PEER,       /* veth: into the other end's namespace at once */
 };
 
+/* One word says who holds a VNI, so that every packet sees one attachment or the other. A move is one store. */
+#define HOLD_LINK(hold) ((u32)(hold)) /* the port of the instance that holds it; 0: none on this host */
+#define HOLD_EPOCH(hold) ((u16)((hold) >> 32))
+#define HOLD_HOW(hold) ((u8)((hold) >> 48))
+#define HOLD_PLAIN(hold) ((u8)((hold) >> 56)) /* packets without an epoch are taken */
+
 struct vni {
-	u32 link;  /* the port of the instance that holds it; 0: none on this host */
-	u32 out;   /* where plain frames of the instance leave; 0: to the host's own stack */
-	u16 epoch; /* of the attachment */
-	u8 how;
-	u8 plain; /* packets without an epoch are taken */
-	struct mac mac;
-	u16 pad[3];
+	u64 hold;
 	u64 attachment; /* the epoch in full, for the agent's next process */
+	u32 id;         /* a row is given to another VNI when no program can be reading it */
+	u32 out;        /* where plain frames of the instance leave; 0: to the host's own stack */
+	struct mac mac;
+	u16 pad;
 };
 
 struct lease {
@@ -74,12 +78,23 @@ struct {
 	__type(value, struct lease);
 } fence_lease SEC(".maps");
 
+#define VNIS 4096
+
+struct {
+	__uint(type, MAP_ARRAY);
+	__uint(map_flags, MAP_MMAPABLE);
+	__uint(max_entries, VNIS);
+	__type(key, u32);
+	__type(value, struct vni);
+} fence_rows SEC(".maps");
+
+/* The row of a VNI. */
 struct {
 	__uint(type, MAP_HASH);
 	__uint(map_flags, MAP_NO_PREALLOC);
-	__uint(max_entries, 4096);
+	__uint(max_entries, VNIS);
 	__type(key, u32);
-	__type(value, struct vni);
+	__type(value, u32);
 } fence_vnis SEC(".maps");
 
 /* Ports of instances, those that stand by among them, by interface. */
@@ -148,27 +163,26 @@ static inline bool same(const struct mac *a, const struct mac *b)
 	return a->w[0] == b->w[0] && a->w[1] == b->w[1] && a->w[2] == b->w[2];
 }
 
-/* To the instance that holds the VNI. */
-static inline int deliver(const struct vni *v)
+static inline struct vni *row_of(const u32 *id)
 {
-	if (!v->link)
+	u32 *at = bpf_map_lookup_elem(&fence_vnis, id);
+
+	return at ? bpf_map_lookup_elem(&fence_rows, at) : NULL;
+}
+
+/* To the instance that holds the VNI. peer: the hook is one from which another namespace can be entered. */
+static inline int deliver(u64 hold, bool peer)
+{
+	u32 link = HOLD_LINK(hold);
+
+	if (!link)
 		return end(TC_ACT_SHOT, OUTCOME_STANDBY);
 	if (!leased())
 		return end(TC_ACT_SHOT, OUTCOME_LEASE_OVER);
 	end(0, OUTCOME_DELIVERED);
-	if (v->how == HOW_PEER)
-		return bpf_redirect_peer(v->link, 0);
-	return bpf_redirect(v->link, v->how == HOW_INGRESS ? BPF_F_INGRESS : 0);
-}
-
-/* deliver, from a hook where the other end's namespace cannot be entered. */
-static inline int deliver_local(const struct vni *v)
-{
-	struct vni copy = *v;
-
-	if (copy.how == HOW_PEER)
-		copy.how = HOW_EGRESS;
-	return deliver(&copy);
+	if (peer && HOLD_HOW(hold) == HOW_PEER)
+		return bpf_redirect_peer(link, 0);
+	return bpf_redirect(link, HOLD_HOW(hold) == HOW_INGRESS ? BPF_F_INGRESS : 0);
 }
 
 SEC("tc")
@@ -180,10 +194,11 @@ int fence_overlay(struct __sk_buff *skb)
 	struct vni *v;
 	u32 group = 0;
 	u16 ahead;
+	u64 hold;
 
 	if (bpf_skb_get_tunnel_key(skb, &key, sizeof(key), 0) && bpf_skb_get_tunnel_key(skb, &key, sizeof(key), TUNINFO_IPV6))
 		return TC_ACT_UNSPEC;
-	v = bpf_map_lookup_elem(&fence_vnis, &key.id);
+	v = row_of(&key.id);
 	if (!v)
 		return TC_ACT_UNSPEC;
 	if ((void *)(eth + 1) > limit)
@@ -191,19 +206,20 @@ int fence_overlay(struct __sk_buff *skb)
 	/* Multicast is for everyone on the VNI. */
 	if (!(eth->dst.w[0] & 1) && !same(&eth->dst, &v->mac))
 		return end(TC_ACT_SHOT, OUTCOME_OTHER_MAC);
+	hold = READ_ONCE(v->hold);
 	if (fence_mutant != MUTANT_EPOCH) {
 		if (bpf_skb_get_tunnel_opt(skb, &group, sizeof(group)) < 0)
 			group = 0;
 		group &= 0xffff;
-		ahead = (u16)group - v->epoch; /* serial numbers, RFC 1982 */
-		if (!group && !v->plain)
+		ahead = (u16)group - HOLD_EPOCH(hold); /* serial numbers, RFC 1982 */
+		if (!group && !HOLD_PLAIN(hold))
 			return end(TC_ACT_SHOT, OUTCOME_NO_EPOCH);
 		if (group && ahead >= 0x8000)
 			return end(TC_ACT_SHOT, OUTCOME_STALE);
 		if (group && ahead)
 			return end(TC_ACT_SHOT, OUTCOME_AHEAD);
 	}
-	return deliver(v);
+	return deliver(hold, true);
 }
 
 /* The VNI that an ARP request or a neighbour solicitation asks for, if it is known here. */
@@ -231,7 +247,7 @@ static inline struct vni *asked_for(struct __sk_buff *skb)
 		return NULL;
 	}
 	id = bpf_map_lookup_elem(&fence_addresses, &a);
-	return id ? bpf_map_lookup_elem(&fence_vnis, id) : NULL;
+	return id ? row_of(id) : NULL;
 }
 
 /* The VNI that a frame on the segment is for. */
@@ -245,7 +261,7 @@ static inline struct vni *addressed(struct __sk_buff *skb)
 	if (to.mac.w[0] & 1)
 		return asked_for(skb);
 	id = bpf_map_lookup_elem(&fence_macs, &to);
-	return id ? bpf_map_lookup_elem(&fence_vnis, id) : NULL;
+	return id ? row_of(id) : NULL;
 }
 
 SEC("tc")
@@ -255,7 +271,7 @@ int fence_segment(struct __sk_buff *skb)
 
 	if (!v)
 		return TC_ACT_UNSPEC;
-	return deliver(v);
+	return deliver(READ_ONCE(v->hold), true);
 }
 
 SEC("tc")
@@ -264,12 +280,16 @@ int fence_out(struct __sk_buff *skb)
 	u32 *id, link = skb->ifindex;
 	struct vni *v, *local;
 	struct mac from;
+	u64 hold, other;
 
 	id = bpf_map_lookup_elem(&fence_ports, &link);
 	if (!id)
 		return TC_ACT_UNSPEC;
-	v = bpf_map_lookup_elem(&fence_vnis, id);
-	if (!v || v->link != link)
+	v = row_of(id);
+	if (!v)
+		return end(TC_ACT_SHOT, OUTCOME_STANDBY);
+	hold = READ_ONCE(v->hold);
+	if (HOLD_LINK(hold) != link)
 		return end(TC_ACT_SHOT, OUTCOME_STANDBY);
 	if (bpf_skb_load_bytes(skb, sizeof(struct mac), &from, sizeof(from)))
 		return end(TC_ACT_SHOT, OUTCOME_MALFORMED);
@@ -278,11 +298,14 @@ int fence_out(struct __sk_buff *skb)
 	if (!leased())
 		return end(TC_ACT_SHOT, OUTCOME_LEASE_OVER);
 	end(0, OUTCOME_SENT);
-	if (!v->out || v->how == HOW_INGRESS)
+	if (!v->out || HOLD_HOW(hold) == HOW_INGRESS)
 		return TC_ACT_UNSPEC;
 	local = addressed(skb);
-	if (local && local->link && local->link != link)
-		return deliver_local(local);
+	if (local) {
+		other = READ_ONCE(local->hold);
+		if (HOLD_LINK(other) && HOLD_LINK(other) != link)
+			return deliver(other, false);
+	}
 	return bpf_redirect(v->out, 0);
 }
 

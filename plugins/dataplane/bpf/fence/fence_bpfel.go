@@ -21,6 +21,7 @@ const (
 	fenceMapFenceLease     = "fence_lease"
 	fenceMapFenceMacs      = "fence_macs"
 	fenceMapFencePorts     = "fence_ports"
+	fenceMapFenceRows      = "fence_rows"
 	fenceMapFenceVnis      = "fence_vnis"
 	fenceProgFenceOut      = "fence_out"
 	fenceProgFenceOverlay  = "fence_overlay"
@@ -84,6 +85,7 @@ type fenceMapSpecs struct {
 	FenceLease     *ebpf.MapSpec `ebpf:"fence_lease"`
 	FenceMacs      *ebpf.MapSpec `ebpf:"fence_macs"`
 	FencePorts     *ebpf.MapSpec `ebpf:"fence_ports"`
+	FenceRows      *ebpf.MapSpec `ebpf:"fence_rows"`
 	FenceVnis      *ebpf.MapSpec `ebpf:"fence_vnis"`
 }
 
@@ -119,6 +121,7 @@ type fenceMaps struct {
 	FenceLease     *ebpf.Map `ebpf:"fence_lease"`
 	FenceMacs      *ebpf.Map `ebpf:"fence_macs"`
 	FencePorts     *ebpf.Map `ebpf:"fence_ports"`
+	FenceRows      *ebpf.Map `ebpf:"fence_rows"`
 	FenceVnis      *ebpf.Map `ebpf:"fence_vnis"`
 }
 
@@ -129,6 +132,7 @@ func (m *fenceMaps) Close() error {
 		m.FenceLease,
 		m.FenceMacs,
 		m.FencePorts,
+		m.FenceRows,
 		m.FenceVnis,
 	)
 }

@@ -69,6 +69,10 @@ func (h *Harness) Repeat(prog *ebpf.Program, frame []byte, repeat, cpu int) (bpf
 	return bpf.TestRun(h.loaded.Programs["again"], bpf.Run{Packet: frame, Repeat: repeat, CPU: max(cpu, 0), Pin: cpu != AnyCPU})
 }
 
+// Program is the harness's own. While it is attached somewhere, several callers may run it at the same time: else the
+// kernel lets the second one begin its loop only when the first has ended.
+func (h *Harness) Program() *ebpf.Program { return h.loaded.Programs["again"] }
+
 // Close ends it.
 func (h *Harness) Close() { h.loaded.Close() }
 

@@ -1,6 +1,7 @@
 package split
 
 import (
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -10,6 +11,11 @@ import (
 )
 
 const ms = time.Millisecond
+
+var (
+	histories = flag.Int("histories", 200, "histories of TestNeverMoreThanTheHostTakes")
+	firstSeed = flag.Uint64("seed", 1, "of the first history")
+)
 
 // box is a balancer as its program and its engine act: D1.
 type box struct {
@@ -118,19 +124,24 @@ func (w *world) report(ttl time.Duration, loss float64, partitioned int) {
 // However reports and replies travel, all balancers together never send more than the host takes, and once nothing
 // disturbs them any more they use all of it.
 func TestNeverMoreThanTheHostTakes(t *testing.T) {
-	for seed := range uint64(40) {
+	tried, lost := 0, 0
+	for seed := *firstSeed; tried < *histories; seed++ {
 		for _, n := range []int{1, 2, 4} {
 			for _, counted := range []bool{true, false} {
-				t.Run(fmt.Sprintf("seed %d, %d balancers, counted %v", seed, n, counted), func(t *testing.T) {
+				ok := t.Run(fmt.Sprintf("seed %d, %d balancers, counted %v", seed, n, counted), func(t *testing.T) {
 					w := newWorld(seed, n, counted)
 					w.run(t, 3*time.Second, 0.2)
 					if w.served == 0 {
 						t.Error("no connection was served at all")
 					}
 				})
+				if tried++; !ok {
+					lost++
+				}
 			}
 		}
 	}
+	t.Logf("soak balancer.history %d tried, %d lost", tried, lost)
 }
 
 func newWorld(seed uint64, n int, counted bool) *world {

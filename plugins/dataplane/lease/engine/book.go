@@ -84,6 +84,8 @@ type producer struct {
 	state   State
 	target  Target
 	expires time.Duration // of the hold
+	heard   time.Duration // when its host last said anything
+	told    bool          // its consumers have been nudged because it is silent
 	leased  uint32        // leases that consumers may be using, of any epoch
 	active  uint32        // those of them that are renewed
 	doubts  map[string]time.Duration
@@ -167,7 +169,7 @@ func (b *Book) Want(now time.Duration, host string, w Want) (g Grant, ok bool) {
 	s.doubt(now, c, w.Failed)
 	var kept []Lease
 	for _, h := range w.Held {
-		if l, mine := b.renew(now, s, c, h); mine {
+		if l, mine := b.renew(now, s, c, h, w.Held); mine {
 			kept = append(kept, l)
 		}
 	}
@@ -211,7 +213,7 @@ func (s *service) release(c *consumer, held []Held) {
 }
 
 // renew prolongs one lease that a consumer uses. mine is false when it is another agent's or over.
-func (b *Book) renew(now time.Duration, s *service, c *consumer, h Held) (_ Lease, mine bool) {
+func (b *Book) renew(now time.Duration, s *service, c *consumer, h Held, held []Held) (_ Lease, mine bool) {
 	p := s.producers[h.Producer]
 	l := c.lease(h.Producer)
 	if l == nil {
@@ -236,6 +238,11 @@ func (b *Book) renew(now time.Duration, s *service, c *consumer, h Held) (_ Leas
 		l.end()
 		return Lease{}, false
 	}
+	// A host that is silent may be dead. If there is another producer it is better; if not, this one may still work.
+	if p.silent(now, s.TTL) && s.choose(now, c, held, 0) != nil {
+		l.end()
+		return Lease{}, false
+	}
 	s.renewed++
 	s.prolong(now, l)
 	return s.describe(now, l), true
@@ -250,7 +257,7 @@ func (s *service) choose(now time.Duration, c *consumer, held []Held, start int)
 	seen := 0
 	for i := 0; i < n && seen < candidates; i++ {
 		p := s.order[(start+i)%n]
-		if p.state != Serving || s.Producers[p.name].Drain || p.expires <= now || p.leased >= p.share || p.doubted(now) ||
+		if p.state != Serving || s.Producers[p.name].Drain || p.expires <= now || p.leased >= p.share || p.silent(now, s.TTL) || p.doubted(now) ||
 			c.lease(p.name) != nil || c.avoid[p.name] > now ||
 			slices.ContainsFunc(held, func(h Held) bool { return h.Producer == p.name }) {
 			continue
@@ -322,8 +329,9 @@ func (s *service) expire(now time.Duration) {
 	}
 }
 
-// Tick frees what has run out and forgets consumers and producers of which nothing is left. Once in a TTL is enough.
-func (b *Book) Tick(now time.Duration) {
+// Tick frees what has run out and forgets consumers and producers of which nothing is left. It lists, by service, the
+// consumers that should ask now because a producer of theirs has fallen silent. Once in a TTL is enough.
+func (b *Book) Tick(now time.Duration) (nudge map[string][]string) {
 	for name, s := range b.services {
 		s.expire(now)
 		if s.removed && s.queue.Len() == 0 {
@@ -341,12 +349,20 @@ func (b *Book) Tick(now time.Duration) {
 			}
 		}
 		for name, p := range s.producers {
+			if p.silent(now, s.TTL) && !p.told && p.expires > now {
+				p.told = true
+				if nudge == nil {
+					nudge = map[string][]string{}
+				}
+				nudge[s.Name] = append(nudge[s.Name], s.consumersOf(p)...)
+			}
 			if p.leased == 0 && p.expires+s.HoldTTL() <= now {
 				delete(s.producers, name)
 				s.order = slices.DeleteFunc(s.order, func(have *producer) bool { return have == p })
 			}
 		}
 	}
+	return nudge
 }
 
 func (c *consumer) lease(producer string) *lease {

@@ -79,7 +79,7 @@ func (b *Book) Hold(now time.Duration, host string, h Hold) (a Ack, nudge []stri
 	}
 	p.claim, p.run, p.seq, p.share, p.keep, p.target = claim, h.Run, h.Seq, h.Share, h.Keep, h.Target
 	ended := taken || h.State != p.state && h.State == Gone
-	p.state = h.State
+	p.state, p.heard, p.told = h.State, now, false
 	if h.Echo.Run == b.o.Run {
 		p.expires = max(p.expires, min(h.Echo.Expires, now+s.HoldTTL()))
 	}
@@ -130,14 +130,28 @@ func (c Claim) over(have Claim) bool {
 
 // endAll ends all leases of a producer and lists who had one.
 func (s *service) endAll(p *producer) (hosts []string) {
+	hosts = s.consumersOf(p)
 	for e := s.queue.Front(); e != nil; e = e.Next() {
 		if l := e.Value.(*lease); l.producer == p && !l.over {
 			l.end()
+		}
+	}
+	return hosts
+}
+
+// consumersOf lists who has a lease of a producer.
+func (s *service) consumersOf(p *producer) (hosts []string) {
+	for e := s.queue.Front(); e != nil; e = e.Next() {
+		if l := e.Value.(*lease); l.producer == p && !l.over {
 			hosts = append(hosts, l.consumer.host)
 		}
 	}
 	return hosts
 }
+
+// silent says that a producer's host has missed so many Holds that it may be dead. An outage of this agent that leases
+// outlive is shorter.
+func (p *producer) silent(now, ttl time.Duration) bool { return now >= p.heard+ttl }
 
 // Unsaved lists the claims that must be made durable before their hosts get an answer.
 func (b *Book) Unsaved() map[ProducerKey]Claim {

@@ -289,7 +289,7 @@ func (s *Shares) Acked(now time.Duration, agent int, m Ack) {
 	}
 	first := !a.known || a.ack.Stamp.Run != m.Stamp.Run
 	a.ack, a.heard, a.known, a.delay = m, now, true, 0
-	pace := m.TTL / 6
+	pace := m.TTL / 12 // six times in the TTL of a lease: what is missed that often is silent
 	if pace == 0 || s.phase == Asking {
 		pace = askEvery
 	}
