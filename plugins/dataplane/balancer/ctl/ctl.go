@@ -145,7 +145,7 @@ func peer(app App) *cobra.Command {
 	return &cobra.Command{
 		Use: "peer NAME FILE", Short: "Give this box the identity with which it joins another balancer", Args: cobra.ExactArgs(2),
 		Long:    "Give this box the identity with which it joins another balancer: the file that `ratchetctl dataplane agent enroll` printed there.\nNAME is the peer's in balancer.peers. Do it on both boxes.",
-		Example: "  ratchetctl --box a dataplane agent enroll b > b.pem\n  ratchetctl --box b dataplane peer a b.pem",
+		Example: "  ratchetctl --context a dataplane agent enroll b > b.pem\n  ratchetctl --context b dataplane peer a b.pem",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			pem, err := os.ReadFile(args[1])
 			if err != nil {
