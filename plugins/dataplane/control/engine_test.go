@@ -4,7 +4,12 @@ import (
 	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"math/big"
 	"net/netip"
 	"testing"
 	"time"
@@ -41,6 +46,34 @@ func TestHintsAreBounded(t *testing.T) {
 	}
 	if given != hintsPerSecond {
 		t.Errorf("%d hints in a second, at most %d", given, hintsPerSecond)
+	}
+}
+
+// A clock that is decades off, on either side, changes nothing: none is asked.
+func TestCertificatesKnowNoClock(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := certificate("web-1")
+	template.SerialNumber = big.NewInt(1)
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &Authority{cert: cert, key: key}
+	box, err := a.serverTLS()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]*tls.Config{"box": box, "host": (&Identity{}).clientTLS()} {
+		if c.Time == nil || !c.Time().Equal(timeless()) || c.Time().Before(cert.NotBefore) || c.Time().After(cert.NotAfter) {
+			t.Errorf("the %s checks certificates of %v to %v by another time than its own", name, cert.NotBefore, cert.NotAfter)
+		}
 	}
 }
 
