@@ -109,7 +109,8 @@ func (r *run) weightOf(v *vip, m *member) uint32 {
 
 // look brings a member's condition up to date.
 func (r *run) look(v *vip, m *member, now time.Duration) {
-	serving, room := m.address.IsValid(), true
+	serving := m.address.IsValid()
+	var room bool
 	switch {
 	case m.reporting(now):
 		room = m.room && m.account.Fresh(now, m.ttl) || now-m.lost < fullFor

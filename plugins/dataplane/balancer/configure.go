@@ -291,7 +291,7 @@ func (r *run) weigh(v *vip, now time.Duration) ([]maglev.Member, bool) {
 	for i := range v.members {
 		m := &v.members[i]
 		r.look(v, m, now)
-		m.backend.step = m.state.Step(now, m.backend.slow)
+		m.step = m.state.Step(now, m.slow)
 		states = append(states, m.state)
 	}
 	r.states = states

@@ -109,7 +109,7 @@ func parsePeers(v *plugin.Validation, at string, peers []PeerConfig, d *Desired)
 		if _, _, err := net.SplitHostPort(pc.Address); err != nil && pc.Address != "" {
 			v.Errorf(path+".address", "%q is not HOST:PORT, as 192.0.2.2:7400", pc.Address)
 		}
-		d.Peers = append(d.Peers, Peer{Name: pc.Name, Address: pc.Address})
+		d.Peers = append(d.Peers, Peer(pc))
 	}
 }
 

@@ -3,7 +3,6 @@ package bgp
 import (
 	"context"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -22,11 +21,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // bird is a router in a namespace of its own; ours is at 192.0.2.1 and 2001:db8::1, bird at .2 and ::2.
 type bird struct {
-	t    *testing.T
-	box  *nettest.Namespace
-	ns   *nettest.Namespace
-	dir  string
-	stop func()
+	t   *testing.T
+	box *nettest.Namespace
+	ns  *nettest.Namespace
+	dir string
 }
 
 const birdConfig = `
@@ -70,7 +68,7 @@ func (b *bird) ask(command string) string {
 	for !strings.Contains(all.String(), "\n9") && !strings.Contains(all.String(), "syntax error") {
 		n, err := c.Read(buf)
 		all.Write(buf[:n])
-		if err == io.EOF || err != nil {
+		if err != nil {
 			break
 		}
 	}

@@ -100,7 +100,10 @@ func (s *session) speak(ctx context.Context, r *bufio.Reader) error {
 	ended := make(chan error, 1)
 	refresh := make(chan struct{}, 1)
 	go func() { ended <- s.listen(r, refresh) }()
-	defer func() { s.conn.Close(); <-ended }() // listen is at an end when run returns
+	defer func() { // listen is at an end when run returns
+		s.conn.Close()
+		<-ended
+	}()
 
 	s.sent = map[netip.Addr]bool{}
 	changed, err := s.synchronise()
