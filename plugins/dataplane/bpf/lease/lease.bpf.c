@@ -136,15 +136,16 @@ static inline void note(enum outcome what)
 		o->n[what]++;
 }
 
-/* Takes the path out of a slot if the lease in it is good, and is the one of that generation (0: any). Returns the
- * generation, or 0. */
-static inline u32 take(u32 service, u32 slot, u32 generation, u64 now, struct path *path, int *how)
-{
-	u32 at = service * SLOTS + (slot & (SLOTS - 1)), found;
-	struct slot *s = bpf_map_lookup_elem(&lease_slots, &at);
-	u64 sequence, until;
+#define EXPIRED (1u << 31) /* beyond every generation */
 
-	if (!s)
+/* Takes the path out of a slot if the lease in it is good, and is the one of that generation (0: any). Returns the
+ * generation, EXPIRED, or 0: none. It is global so that the verifier sees it once, and not at each call. */
+noinline u32 take(u32 at, u32 generation, u64 now, struct path *path)
+{
+	struct slot *s = bpf_map_lookup_elem(&lease_slots, &at);
+	u64 sequence, until, found;
+
+	if (!s || !path)
 		return 0;
 	for (int i = 0; i < 4; i++) {
 		sequence = READ_ONCE(s->sequence);
@@ -153,17 +154,13 @@ static inline u32 take(u32 service, u32 slot, u32 generation, u64 now, struct pa
 		barrier();
 		until = READ_ONCE(s->until);
 		found = READ_ONCE(s->generation);
-		__builtin_memcpy(path, &s->path, sizeof(*path));
+		*path = s->path;
 		barrier();
 		if (READ_ONCE(s->sequence) != sequence)
 			continue;
 		if (!until || !path->family || (generation && generation != found))
 			return 0;
-		if (check_expiry && now >= until) {
-			*how = OUTCOME_EXPIRED;
-			return 0;
-		}
-		return found;
+		return check_expiry && now >= until ? EXPIRED : (u32)found;
 	}
 	return 0;
 }
@@ -173,29 +170,35 @@ static inline int choose(struct row *row, u32 service, u64 h, u64 now, struct pa
 {
 	struct flow_key key = { .hash = h, .service = service };
 	u64 order = READ_ONCE(row->order);
-	u32 n = order >> 32 & 15, start, value, slot, generation;
+	u32 n = order >> 32 & 15, k, value, slot, generation;
 	u32 *known;
 
 	known = bpf_map_lookup_elem(&lease_flows, &key);
 	if (likely(known)) {
 		value = *known;
-		if (likely(take(service, value & (SLOTS - 1), value >> 4, now, path, how)))
-			return value & (SLOTS - 1);
+		slot = value & (SLOTS - 1);
+		generation = take(service * SLOTS + slot, value >> 4, now, path);
+		if (likely(generation && generation != EXPIRED))
+			return slot;
+		if (generation)
+			*how = OUTCOME_EXPIRED;
 	}
 	if (n > ORDERED)
 		n = ORDERED;
-	start = hash_index(h >> 32, n);
+	k = hash_index(h >> 32, n);
 	for (u32 i = 0; i < ORDERED; i++) {
 		if (i >= n)
 			break;
-		u32 k = start + i;
-
-		if (k >= n)
-			k -= n;
 		slot = order >> ((k & 7) * 4) & (SLOTS - 1);
-		generation = take(service, slot, 0, now, path, how);
+		if (++k >= n)
+			k = 0;
+		generation = take(service * SLOTS + slot, 0, now, path);
 		if (!generation)
 			continue;
+		if (generation == EXPIRED) {
+			*how = OUTCOME_EXPIRED;
+			continue;
+		}
 		value = generation << 4 | slot;
 		bpf_map_update_elem(&lease_flows, &key, &value, UPDATE_ANY);
 		*how = known ? OUTCOME_MOVED : OUTCOME_SENT;
@@ -211,7 +214,7 @@ int lease_egress(struct __sk_buff *skb)
 	u32 *index, zero = 0, at, len = skb->len;
 	int how = OUTCOME_SENT, parsed, slot;
 	struct hash_key *key;
-	struct path path;
+	struct path path = {};
 	struct count *c;
 	struct row *row;
 	bool opened = false;
