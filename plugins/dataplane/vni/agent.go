@@ -330,6 +330,9 @@ func (a *Agent) pulled(ctx context.Context, g *errgroup.Group, p pulled) {
 		a.log.Debug("assignment not pulled; the next beat's answer asks again", "err", p.err)
 		return
 	}
+	if !a.follower.Newer(p.Assignment) {
+		return
+	}
 	if err := a.learn(ctx, g, p.Entries); err != nil {
 		a.log.Warn("assignment not carried out; it is tried again", "err", err)
 		return

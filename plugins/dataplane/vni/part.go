@@ -59,18 +59,19 @@ type Options struct {
 type Part struct {
 	o Options
 
-	mu     sync.Mutex
-	engine *failover.Engine // nil while stopped
-	store  map[uint32]failover.Record
-	term   uint64              // to be stored; 0: none
-	tell   map[uint32]Location // what Moved has still to hear
-	told   map[uint32]Location // what it heard last
-	work   chan struct{}
-	news   chan struct{} // the same for tell
-	cancel context.CancelFunc
-	done   sync.WaitGroup
-	err    error  // of the store, while it lasts
-	moves  uint64 // attachments
+	mu      sync.Mutex
+	engine  *failover.Engine // nil while stopped
+	options failover.Options // of engine
+	store   map[uint32]failover.Record
+	term    uint64              // to be stored; 0: none
+	tell    map[uint32]Location // what Moved has still to hear
+	told    map[uint32]Location // what it heard last
+	work    chan struct{}
+	news    chan struct{} // the same for tell
+	cancel  context.CancelFunc
+	done    sync.WaitGroup
+	err     error  // of the store, while it lasts
+	moves   uint64 // attachments
 }
 
 // New makes the part and sets its handlers. It costs nothing until Start.
@@ -102,7 +103,7 @@ func (p *Part) Start(ctx context.Context, d Desired) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.engine = failover.New(d.Options)
+	p.engine, p.options = failover.New(d.Options), d.Options
 	p.engine.Define(clock(), d.Interfaces)
 	p.engine.Restore(term, records)
 	p.store, p.tell, p.told = map[uint32]failover.Record{}, map[uint32]Location{}, map[uint32]Location{}
@@ -114,8 +115,17 @@ func (p *Part) Start(ctx context.Context, d Desired) error {
 	return nil
 }
 
-// Apply takes over a new configuration. Intervals are those of the start.
-func (p *Part) Apply(_ context.Context, d Desired) error {
+// Apply takes over a new configuration. Another place among the control planes is a new start; hosts keep what they have.
+func (p *Part) Apply(ctx context.Context, d Desired) error {
+	p.mu.Lock()
+	same := p.options == d.Options
+	p.mu.Unlock()
+	if !same {
+		if err := p.Stop(ctx); err != nil {
+			return err
+		}
+		return p.Start(ctx, d)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.engine == nil {

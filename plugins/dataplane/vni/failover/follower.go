@@ -93,10 +93,15 @@ func (f *Follower) follow(now time.Duration, term uint64) {
 	}
 }
 
+// Newer says whether an assignment comes after what the host has carried out.
+func (f *Follower) Newer(a Assignment) bool {
+	return a.Term > f.term || a.Term == f.term && a.Version > f.version
+}
+
 // Assign takes an assignment and returns what it asks for, detaching first. It is carried out when Applied is
 // called; one that is older than the present asks for nothing and is not to be applied.
 func (f *Follower) Assign(now time.Duration, a Assignment) (steps []Step, ok bool) {
-	if a.Term < f.term || a.Term == f.term && a.Version <= f.version {
+	if !f.Newer(a) {
 		return nil, false
 	}
 	f.follow(now, a.Term)
