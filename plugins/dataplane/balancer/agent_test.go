@@ -114,6 +114,7 @@ func alive(t *testing.T, conns []*conn) (lost int) {
 
 // A full backend gets no new connection and keeps every old one; so do all of them at once; a silent one is full.
 func TestCapacityDecides(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 3)
 	b := w.newBox("10.0.0.1")
 	var backends []Backend

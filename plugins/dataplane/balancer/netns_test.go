@@ -7,6 +7,7 @@ import (
 
 // Backends without agents: connections through the VIP reach them, spread, and live.
 func TestConnectionsReachBackends(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 3)
 	b := w.newBox("10.0.0.1")
 	var backends []Backend

@@ -106,6 +106,19 @@ func (p *process) Identity(name string) *control.Identity {
 
 // start starts the process and returns when the balancer is.
 func (p *process) start() {
+	p.w.t.Helper()
+	p.launch()
+	p.started()
+}
+
+func (p *process) started() {
+	p.w.t.Helper()
+	if line, _ := p.out.ReadString('\n'); line != "started\n" {
+		p.w.t.Fatalf("balancer says %q", line)
+	}
+}
+
+func (p *process) launch() {
 	t := p.w.t
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
@@ -118,9 +131,6 @@ func (p *process) start() {
 	}
 	p.ns.Start(cmd)
 	p.cmd, p.in, p.out = cmd, in, bufio.NewReader(out)
-	if line, _ := p.out.ReadString('\n'); line != "started\n" {
-		t.Fatalf("balancer says %q", line)
-	}
 }
 
 // kill ends it as a crash would.
@@ -288,6 +298,7 @@ var (
 
 // The process is killed and comes back: no connection notices, and agents go on where they were.
 func TestKilledAndRestarted(t *testing.T) {
+	t.Parallel()
 	rng := rand.New(rand.NewPCG(*killSeed, 0))
 	lost := 0
 	w := newWorld(t, 4)
@@ -342,6 +353,7 @@ func TestKilledAndRestarted(t *testing.T) {
 
 // One of two balancers dies, machine and all: the other has its connections and its addresses.
 func TestPeerTakesOver(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 4)
 	config := func(address, peer, peerAddress string, priority int) Config {
 		c := w.config(address)
@@ -354,8 +366,10 @@ func TestPeerTakesOver(t *testing.T) {
 	// Each is enrolled at the other, and given the file.
 	a.state.Put(t.Context(), identityKey("b"), b.enroll("a"))
 	b.state.Put(t.Context(), identityKey("a"), a.enroll("b"))
-	a.start()
-	b.start()
+	a.launch()
+	b.launch()
+	a.started()
+	b.started()
 	var agents []*agent
 	for _, s := range w.backends {
 		agents = append(agents, s.report(t, a, b))

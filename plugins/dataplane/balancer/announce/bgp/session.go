@@ -97,12 +97,15 @@ func (s *session) open(r *bufio.Reader) error {
 
 // speak announces and keeps the session alive until it ends.
 func (s *session) speak(ctx context.Context, r *bufio.Reader) error {
-	ended := make(chan error, 1)
+	ended, gone := make(chan error, 1), make(chan struct{})
 	refresh := make(chan struct{}, 1)
-	go func() { ended <- s.listen(r, refresh) }()
+	go func() {
+		defer close(gone)
+		ended <- s.listen(r, refresh)
+	}()
 	defer func() { // listen is at an end when run returns
 		s.conn.Close()
-		<-ended
+		<-gone
 	}()
 
 	s.sent = map[netip.Addr]bool{}
@@ -128,7 +131,6 @@ func (s *session) speak(ctx context.Context, r *bufio.Reader) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case err := <-ended:
-			ended <- err // for the deferred wait
 			return err
 		case <-tick:
 			if err := s.send(bgp.NewBGPKeepAliveMessage()); err != nil {
