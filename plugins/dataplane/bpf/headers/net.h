@@ -94,7 +94,7 @@ struct icmphdr {
 	be16 mtu; /* ICMP 3/4; ICMPv6 type 2 uses all four bytes */
 };
 
-/* RFC 7348. Bits that are not defined there are ignored by receivers (section 5), the kernel's among them. */
+/* RFC 7348. A kernel drops what has a bit set that is not defined there, or by VXLAN-GBP on a gbp device. */
 struct vxlanhdr {
 	be32 flags; /* 0x08000000 = the VNI is valid */
 	be32 vni;   /* 24 bits, then 8 reserved */
