@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"runtime"
 	"time"
@@ -21,6 +22,7 @@ import (
 )
 
 const (
+	countEvery  = 2 * time.Second
 	pullTimeout = 500 * time.Millisecond
 	// inFlight bounds the beats to one box that wait for their answers.
 	inFlight = 4
@@ -62,7 +64,8 @@ type Agent struct {
 	events  chan any
 	slots   []chan struct{} // by box: beats in flight
 	pulling bool
-	known   map[uint32]bool // VNIs the fence knows
+	counted map[string]uint64 // what the boxes have been told of the fence's counters
+	known   map[uint32]bool   // VNIs the fence knows
 }
 
 // What the agent's goroutine is told.
@@ -246,14 +249,17 @@ func (a *Agent) close() {
 
 // loop is the only goroutine that touches the follower, the fence and the ports.
 func (a *Agent) loop(ctx context.Context, g *errgroup.Group) {
-	tick := time.NewTicker(beatEvery)
+	tick, count := time.NewTicker(beatEvery), time.NewTicker(countEvery)
 	defer tick.Stop()
+	defer count.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 			a.beat(ctx, g)
+		case <-count.C:
+			a.count(ctx, g)
 		case e := <-a.events:
 			switch e := e.(type) {
 			case replied:
@@ -294,6 +300,25 @@ func (a *Agent) beat(ctx context.Context, g *errgroup.Group) {
 			}
 			if r, err := parseReply(answer); err == nil {
 				a.offer(replied{box: i, sent: sent, Reply: r})
+			}
+			return nil
+		})
+	}
+}
+
+// count tells every box what the fence has counted, if that has changed. A box that misses it hears the next one.
+func (a *Agent) count(ctx context.Context, g *errgroup.Group) {
+	counts, err := a.fence.Counters()
+	if err != nil || maps.Equal(counts, a.counted) {
+		return
+	}
+	a.counted = counts
+	for _, c := range a.clients {
+		g.Go(func() error {
+			ctx, cancel := context.WithTimeout(ctx, pullTimeout)
+			defer cancel()
+			if err := c.Call(ctx, methodCount, counts, nil); err != nil {
+				a.log.Debug("counters not reported", "err", err)
 			}
 			return nil
 		})

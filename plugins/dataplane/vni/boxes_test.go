@@ -26,6 +26,14 @@ func TestBoxRestarted(t *testing.T) {
 		w.serve(0, Config{})
 		w.eventually("VNI attached as before", func() bool { return w.status()[0].State == "attached" })
 		ra.until(t, s.sent.Load())
+		w.eventually("the hosts' counters", func() bool {
+			for _, h := range b.part.packets().Hosts {
+				if h.Name == "h1" && h.Packets["delivered"] > 0 {
+					return true
+				}
+			}
+			return false
+		})
 		s.stop()
 		if now := w.status()[0]; now.Epoch != first.Epoch || len(rb.accepted(1, stale)) > 0 {
 			return fmt.Errorf("%w: epoch %d before, %d after", errDisturbed, first.Epoch, now.Epoch)

@@ -16,8 +16,9 @@ import (
 )
 
 const (
-	methodPull = "vni.pull"
-	tickEvery  = 10 * time.Millisecond
+	methodPull  = "vni.pull"
+	methodCount = "vni.count"
+	tickEvery   = 10 * time.Millisecond
 )
 
 // pullRequest and failover.Assignment are the call by which a host gets what it is to do.
@@ -70,8 +71,9 @@ type Part struct {
 	news    chan struct{} // the same for tell
 	cancel  context.CancelFunc
 	done    sync.WaitGroup
-	err     error  // of the store, while it lasts
-	moves   uint64 // attachments
+	err     error                        // of the store, while it lasts
+	moves   uint64                       // attachments
+	counts  map[string]map[string]uint64 // packets by host and outcome
 }
 
 // New makes the part and sets its handlers. It costs nothing until Start.
@@ -86,6 +88,7 @@ func New(o Options) *Part {
 	if o.Control != nil {
 		o.Control.HandleDatagram(control.KindBeat, p.beat)
 		o.Control.HandleCall(methodPull, p.pull)
+		o.Control.HandleCall(methodCount, p.counted)
 	}
 	return p
 }
@@ -107,6 +110,7 @@ func (p *Part) Start(ctx context.Context, d Desired) error {
 	p.engine.Define(clock(), d.Interfaces)
 	p.engine.Restore(term, records)
 	p.store, p.tell, p.told = map[uint32]failover.Record{}, map[uint32]Location{}, map[uint32]Location{}
+	p.counts = map[string]map[string]uint64{}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	p.cancel = cancel
 	p.done.Go(func() { p.tick(run) })

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
 	"github.com/ratchetos/ratchet/plugins/dataplane/vni/api"
@@ -15,6 +17,7 @@ import (
 func Methods() []*pluginpb.Method {
 	return []*pluginpb.Method{
 		{Name: api.MethodList, Summary: "VNIs with who holds them and who stands by", ReadOnly: true},
+		{Name: api.MethodPackets, Summary: "what the hosts delivered to VNIs and dropped, by reason", ReadOnly: true},
 		{Name: api.MethodMove, Summary: "attach a VNI to another of its candidates"},
 	}
 }
@@ -28,6 +31,8 @@ func (p *Part) Invoke(_ context.Context, method string, request []byte) ([]byte,
 			return nil, err
 		}
 		return json.Marshal(reply)
+	case api.MethodPackets:
+		return json.Marshal(p.packets())
 	case api.MethodMove:
 		var r api.MoveRequest
 		if err := json.Unmarshal(request, &r); err != nil {
@@ -75,6 +80,34 @@ func (p *Part) list() (api.ListReply, error) {
 	return reply, nil
 }
 
+// counted takes what a host's fence has counted.
+func (p *Part) counted(_ context.Context, host string, request []byte) ([]byte, error) {
+	var all map[string]uint64
+	if err := json.Unmarshal(request, &all); err != nil {
+		return nil, fmt.Errorf("read request: %w", err)
+	}
+	known := map[string]uint64{} // a host of another version may have more of them than this one shows
+	for _, name := range outcomes {
+		known[name] = all[name]
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.counts != nil {
+		p.counts[host] = known
+	}
+	return []byte("{}"), nil
+}
+
+func (p *Part) packets() api.PacketsReply {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	reply := api.PacketsReply{Hosts: []api.Host{}}
+	for _, name := range slices.Sorted(maps.Keys(p.counts)) {
+		reply.Hosts = append(reply.Hosts, api.Host{Name: name, Packets: p.counts[name]})
+	}
+	return reply
+}
+
 // Tables are what page, console and CLI show.
 func (p *Part) Tables() []*pluginpb.Table {
 	reply, err := p.list()
@@ -85,7 +118,13 @@ func (p *Part) Tables() []*pluginpb.Table {
 	for _, i := range reply.Interfaces {
 		t.Rows = append(t.Rows, &pluginpb.Row{Cells: i.Row()})
 	}
-	return []*pluginpb.Table{t}
+	counts := &pluginpb.Table{Name: "vni packets", Columns: api.PacketColumns()}
+	for _, h := range p.packets().Hosts {
+		for _, row := range h.Rows() {
+			counts.Rows = append(counts.Rows, &pluginpb.Row{Cells: row})
+		}
+	}
+	return []*pluginpb.Table{t, counts}
 }
 
 // Gauges are the metrics.
@@ -108,14 +147,27 @@ func (p *Part) Gauges() []*pluginpb.Gauge {
 	}
 	p.mu.Lock()
 	moves := float64(p.moves)
+	packets := map[string]uint64{}
+	for _, counts := range p.counts {
+		for name, n := range counts {
+			packets[name] += n
+		}
+	}
 	p.mu.Unlock()
-	return []*pluginpb.Gauge{
+	all := []*pluginpb.Gauge{
 		{Name: "vnis", Help: "virtual network interfaces", Value: float64(len(reply.Interfaces))},
 		{Name: "vnis_attached", Help: "VNIs that an instance holds", Value: attached},
 		{Name: "vnis_without_standby", Help: "VNIs that nobody could take over", Value: alone},
 		{Name: "vni_moves", Help: "attachments since the plugin started", Value: moves, Counter: true},
 		{Name: "vni_leads", Help: "1 while this box decides and a majority of the hosts follows it", Value: leads},
 	}
+	for _, name := range outcomes {
+		all = append(all, &pluginpb.Gauge{
+			Name: "vni_packets", Help: "packets of VNIs on all hosts, by what became of them", Counter: true,
+			Labels: map[string]string{"outcome": name}, Value: float64(packets[name]),
+		})
+	}
+	return all
 }
 
 // Health is bad while a VNI is down, or may not move.

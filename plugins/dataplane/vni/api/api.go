@@ -2,7 +2,9 @@
 package api
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -11,7 +13,34 @@ import (
 const (
 	MethodList = "vni.list" // {} → ListReply
 	MethodMove = "vni.move" // MoveRequest → {}
+	// MethodPackets is what the fences of the hosts have counted.
+	MethodPackets = "vni.packets" // {} → PacketsReply
 )
+
+// PacketsReply lists the hosts by name.
+type PacketsReply struct {
+	Hosts []Host `json:"hosts"`
+}
+
+// Host is what one host's fence has counted since it was made.
+type Host struct {
+	Name    string            `json:"name"`
+	Packets map[string]uint64 `json:"packets"` // by outcome; delivered and sent are no drops
+}
+
+// PacketColumns are the table of counts.
+func PacketColumns() []string { return []string{"HOST", "OUTCOME", "PACKETS"} }
+
+// Rows are a host's lines in that table, those that count nothing left out.
+func (h Host) Rows() [][]string {
+	var out [][]string
+	for _, outcome := range slices.Sorted(maps.Keys(h.Packets)) {
+		if n := h.Packets[outcome]; n > 0 {
+			out = append(out, []string{h.Name, outcome, strconv.FormatUint(n, 10)})
+		}
+	}
+	return out
+}
 
 // ListReply lists the VNIs by their id.
 type ListReply struct {

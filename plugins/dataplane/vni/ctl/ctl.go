@@ -26,7 +26,7 @@ const plugin = "dataplane"
 // Command are the commands below `ratchetctl dataplane`.
 func Command(app App) []*cobra.Command {
 	c := &cobra.Command{Use: "vni", Short: "Virtual network interfaces: where they are attached, and moving them"}
-	c.AddCommand(list(app), move(app))
+	c.AddCommand(list(app), move(app), packets(app))
 	return []*cobra.Command{c}
 }
 
@@ -62,4 +62,22 @@ func move(app App) *cobra.Command {
 			return app.Invoke(cmd.Context(), plugin, api.MethodMove, api.MoveRequest{ID: uint32(id), Host: host, Instance: instance}, &struct{}{})
 		},
 	}
+}
+
+func packets(app App) *cobra.Command {
+	c := &cobra.Command{
+		Use: "packets", Short: "Show what the hosts delivered and dropped, by reason", Args: cobra.NoArgs,
+		Example: "  ratchetctl dataplane vni packets -w",
+	}
+	return live.Command(c, func(cmd *cobra.Command) error {
+		var reply api.PacketsReply
+		if err := app.Invoke(cmd.Context(), plugin, api.MethodPackets, struct{}{}, &reply); err != nil {
+			return err
+		}
+		var rows [][]string
+		for _, h := range reply.Hosts {
+			rows = append(rows, h.Rows()...)
+		}
+		return app.Print(reply, api.PacketColumns(), rows)
+	})
 }

@@ -1,0 +1,61 @@
+package vni
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
+	"github.com/ratchetos/ratchet/plugins/dataplane/control/controltest"
+	"github.com/ratchetos/ratchet/plugins/dataplane/vni/api"
+	"github.com/ratchetos/ratchet/plugins/dataplane/vni/failover"
+)
+
+// What a box without hosts shows, and what it makes of a host's counters.
+func TestShown(t *testing.T) {
+	b := controltest.Server(t, controltest.Options{})
+	p := New(Options{State: controltest.NewMemoryState(), Control: b.Server()})
+	if _, err := p.Invoke(t.Context(), api.MethodList, nil); err == nil {
+		t.Error("listed before the start")
+	}
+	d := Desired{Interfaces: []failover.Interface{{ID: theVNI, MAC: vniMAC, Candidates: []failover.Candidate{{Host: "h1", Instance: "a"}}}}}
+	if err := p.Start(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	defer p.Stop(t.Context())
+	for _, host := range []string{"h2", "h1"} {
+		if _, err := p.counted(t.Context(), host, []byte(`{"delivered": 10, "stale epoch": 2, "from the future": 7}`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := p.counted(t.Context(), "h1", []byte(`[]`)); err == nil {
+		t.Error("read counters that are none")
+	}
+	var cells []string
+	for _, table := range p.Tables() {
+		for _, row := range table.Rows {
+			cells = append(cells, strings.Join(row.Cells, "|"))
+		}
+	}
+	want := []string{"71||recovering|-|0|h1/a (dead)", "h1|delivered|10", "h1|stale epoch|2", "h2|delivered|10", "h2|stale epoch|2"}
+	if got := strings.Join(cells, "\n"); got != strings.Join(want, "\n") {
+		t.Errorf("tables show\n%s", got)
+	}
+	stale := 0.0
+	for _, g := range p.Gauges() {
+		if g.Name == "vni_packets" && g.Labels["outcome"] == "stale epoch" {
+			stale = g.Value
+		}
+	}
+	if stale != 4 {
+		t.Errorf("%v stale packets, want 4", stale)
+	}
+	for _, m := range Methods() {
+		if _, err := p.Invoke(t.Context(), m.Name, []byte("{}")); (err != nil) != (m.Name == api.MethodMove) {
+			t.Errorf("%s: %v", m.Name, err)
+		}
+	}
+	p.with(func(e *failover.Engine) { e.Tick(clock()) })
+	if health, message := p.Health(); health == pluginpb.Event_FAILED {
+		t.Errorf("health %v: %s", health, message)
+	}
+}
