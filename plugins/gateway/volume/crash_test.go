@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -244,7 +245,7 @@ func (c *crash) client(ctx context.Context, p port, t *tracker, r *rand.Rand) er
 		case k < 18:
 			got, want := make([]byte, n), t.data[off-t.off:off-t.off+n]
 			if err = p.read(ctx, got, off); err == nil && !bytes.Equal(got, want) {
-				return fmt.Errorf("read %d+%d differs at %d", off, n, differs(got, want))
+				return c.wrong(ctx, p, got, want, off)
 			}
 		default:
 			err = c.flush(ctx, p)
@@ -256,6 +257,16 @@ func (c *crash) client(ctx context.Context, p port, t *tracker, r *rand.Rand) er
 			return fmt.Errorf("operation %d: %w", i, err)
 		}
 	}
+}
+
+// wrong tells of a read that was not what had been written, and whether it still is wrong.
+func (c *crash) wrong(ctx context.Context, p port, got, want []byte, off int64) error {
+	at := differs(got, want)
+	e, again := c.v.index.Get(uint64(off+int64(at))/blockSize), make([]byte, len(got))
+	err := p.read(ctx, again, off)
+	return fmt.Errorf("read %d+%d differs at %d (zero: %t); the block is %#x at %d of the log, young from %d, tail %d, store loaded %t; read again: right %t, %v",
+		off, len(got), at, !slices.ContainsFunc(got[at:min(at+64, len(got))], func(b byte) bool { return b != 0 }),
+		uint64(e), c.v.pos(e), c.v.log.YoungFrom(), c.v.log.Tail().Pos, c.v.remote.Loaded(), bytes.Equal(again, want), err)
 }
 
 // dead reports whether the disk has no power any more.

@@ -6,6 +6,7 @@ import (
 	"hash/maphash"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 )
 
@@ -22,6 +23,14 @@ type tracker struct {
 	acked   int              // the newest one that was acknowledged
 	durable int              // the newest one that a flush has covered
 	stored  int              // the newest one that the store is known to have
+	blocks  map[int][]change // of each block, oldest first: to tell what is wrong with a state that never was
+}
+
+// change is one of a block.
+type change struct {
+	seq  int
+	sum  uint64 // of the block after it
+	what string // which bytes of it
 }
 
 // hashSeed is one for all trackers, whose sums are compared.
@@ -57,6 +66,9 @@ func (t *tracker) change(off int64, p []byte, whole bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	off -= t.off
+	if t.blocks == nil {
+		t.blocks = make(map[int][]change)
+	}
 	for len(p) > 0 {
 		b := int(off / blockSize)
 		n := min(blockSize-off%blockSize, int64(len(p)))
@@ -64,6 +76,7 @@ func (t *tracker) change(off int64, p []byte, whole bool) {
 		t.hash -= blockSum(b, at)
 		copy(at[off%blockSize:], p[:n])
 		t.hash += blockSum(b, at)
+		t.blocks[b] = append(t.blocks[b], change{t.seq + 1, blockSum(b, at), fmt.Sprintf("%d+%d zero=%t", off%blockSize, n, whole)})
 		p, off = p[n:], off+n
 		if !whole || len(p) == 0 {
 			t.seq++
@@ -101,7 +114,7 @@ func (t *tracker) find(found []byte, b bound) (int, error) {
 	}
 	when := t.states[t.sum(found)]
 	if len(when) == 0 {
-		return 0, fmt.Errorf("range at %d is in none of the %d states it was in", t.off, t.seq)
+		return 0, fmt.Errorf("range at %d is in none of the %d states it was in: %s", t.off, t.seq, t.explain(found))
 	}
 	newest := when[len(when)-1]
 	if newest < least {
@@ -126,6 +139,38 @@ func (t *tracker) resume(found []byte, seq int) {
 		}
 	}
 	t.seq, t.acked, t.durable = seq, seq, seq
+	for b, list := range t.blocks {
+		for len(list) > 0 && list[len(list)-1].seq > seq {
+			list = list[:len(list)-1]
+		}
+		t.blocks[b] = list
+	}
+}
+
+// explain says of which change each block is, and what came next to it: in a state that never was, the block that is
+// older than another's next change, or of none, is the one to look at.
+func (t *tracker) explain(found []byte) string {
+	var out strings.Builder
+	fmt.Fprintf(&out, "%d acknowledged, %d durable, %d stored", t.acked, t.durable, t.stored)
+	for b := range len(found) / blockSize {
+		sum, list := blockSum(b, found[b*blockSize:(b+1)*blockSize]), t.blocks[b]
+		i := len(list) - 1
+		for i >= 0 && list[i].sum != sum {
+			i--
+		}
+		switch {
+		case i >= 0:
+			fmt.Fprintf(&out, "; block %d is of %d", b, list[i].seq)
+		case sum == blockSum(b, zeroes[:]):
+			fmt.Fprintf(&out, "; block %d is zero", b)
+		default:
+			fmt.Fprintf(&out, "; block %d is of NO change", b)
+		}
+		if i+1 < len(list) {
+			fmt.Fprintf(&out, ", next %d: %s", list[i+1].seq, list[i+1].what)
+		}
+	}
+	return out.String()
 }
 
 // next makes an operation inside the range.
