@@ -264,9 +264,9 @@ func (c *crash) wrong(ctx context.Context, p port, got, want []byte, off int64) 
 	at := differs(got, want)
 	e, again := c.v.index.Get(uint64(off+int64(at))/blockSize), make([]byte, len(got))
 	err := p.read(ctx, again, off)
-	return fmt.Errorf("read %d+%d differs at %d (zero: %t); the block is %#x at %d of the log, young from %d, tail %d, store loaded %t; read again: right %t, %v",
+	return fmt.Errorf("read %d+%d differs at %d (zero: %t); the block is %#x at %d of the log, young from %d, tail %d, store loaded %t; read again: right %t, %s",
 		off, len(got), at, !slices.ContainsFunc(got[at:min(at+64, len(got))], func(b byte) bool { return b != 0 }),
-		uint64(e), c.v.pos(e), c.v.log.YoungFrom(), c.v.log.Tail().Pos, c.v.remote.Loaded(), bytes.Equal(again, want), err)
+		uint64(e), c.v.pos(e), c.v.log.YoungFrom(), c.v.log.Tail().Pos, c.v.remote.Loaded(), bytes.Equal(again, want), fmt.Sprint(err))
 }
 
 // dead reports whether the disk has no power any more.
