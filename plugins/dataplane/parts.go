@@ -107,6 +107,28 @@ func (ps parts) stop(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// remover is a part that leaves something in the kernel on Stop which must go with its section of the configuration.
+type remover interface {
+	Remove(ctx context.Context) error
+}
+
+// remove ends the started ones that a new section does not have, with what they have in the kernel.
+func (ps parts) remove(d *desired) error {
+	var errs []error
+	for _, p := range ps {
+		r, ok := p.part.(remover)
+		if !ok || !p.started || p.wanted(d) {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), stepTimeout)
+		if err := r.Remove(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("remove %s: %w", p.name, err))
+		}
+		cancel()
+	}
+	return errors.Join(errs...)
+}
+
 // show adds what the parts show to an event. The worst of all healths is the plugin's.
 func (ps parts) show(e *pluginpb.Event) {
 	var messages []string

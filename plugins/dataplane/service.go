@@ -244,6 +244,10 @@ func (r *run) configure(d *desired) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if d.shape() != r.desired.shape() {
+		// What is not wanted any more would work on in the kernel, and the next process will not know of it.
+		if err := r.parts.remove(d); err != nil {
+			return err
+		}
 		return plugin.ErrNeedsRestart
 	}
 	for i, c := range d.links {
