@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
@@ -128,56 +126,17 @@ func (p *Part) Tables() []*pluginpb.Table {
 	if p.book == nil {
 		return nil
 	}
-	producers := &pluginpb.Table{Name: "producers", Columns: ProducerColumns()}
+	producers := &pluginpb.Table{Name: "producers", Columns: api.ProducerColumns()}
 	for _, v := range p.book.Services(bootNow()) {
-		for _, row := range ProducerRows(service(v)) {
+		for _, row := range service(v).Rows() {
 			producers.Rows = append(producers.Rows, &pluginpb.Row{Cells: row})
 		}
 	}
-	all := &pluginpb.Table{Name: "leases", Columns: LeaseColumns()}
+	all := &pluginpb.Table{Name: "leases", Columns: api.LeaseColumns()}
 	for _, l := range leases(p.book, "", tableLimit) {
-		all.Rows = append(all.Rows, &pluginpb.Row{Cells: LeaseRow(l)})
+		all.Rows = append(all.Rows, &pluginpb.Row{Cells: l.Cells()})
 	}
 	return []*pluginpb.Table{producers, all}
-}
-
-// ProducerColumns head ProducerRows.
-func ProducerColumns() []string {
-	return []string{"SERVICE", "ADDRESSES", "PRODUCER", "STATE", "LEASED", "SHARE", "HOST", "AT", "EPOCH"}
-}
-
-// ProducerRows are a service's lines in the table of producers.
-func ProducerRows(s api.Service) [][]string {
-	var addresses []string
-	for _, a := range s.Addresses {
-		addresses = append(addresses, a.String())
-	}
-	at := strings.Join(addresses, " ")
-	if len(s.Producers) == 0 {
-		return [][]string{{s.Name, at, "-", "", "", "", "", "", ""}}
-	}
-	var out [][]string
-	for _, p := range s.Producers {
-		out = append(out, []string{
-			s.Name, at, p.Name, p.State, strconv.FormatUint(uint64(p.Leased), 10), strconv.FormatUint(uint64(p.Share), 10),
-			p.Host, p.At.String(), strconv.FormatUint(p.Epoch, 10),
-		})
-	}
-	return out
-}
-
-// LeaseColumns head LeaseRow.
-func LeaseColumns() []string {
-	return []string{"SERVICE", "PRODUCER", "CONSUMER", "EPOCH", "LEFT", "NOTE"}
-}
-
-// LeaseRow is a lease's line in the table of leases.
-func LeaseRow(l api.Lease) []string {
-	note := ""
-	if l.Ending {
-		note = "ending"
-	}
-	return []string{l.Service, l.Producer, l.Consumer, strconv.FormatUint(l.Epoch, 10), l.Left, note}
 }
 
 // Gauges are the metrics.

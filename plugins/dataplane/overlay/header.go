@@ -12,9 +12,10 @@ const (
 	Port = 4789
 	// HeaderSize is the size of a VXLAN header.
 	HeaderSize = 8
-	// Overhead4 and Overhead6 are what encapsulation adds to an IP packet's size on its link: the inner Ethernet
-	// header, VXLAN, UDP, and the outer IPv4 or IPv6 header.
+	// Overhead4 is what encapsulation over IPv4 adds to an IP packet's size on its link: the inner Ethernet header,
+	// VXLAN, UDP, and the outer IPv4 header.
 	Overhead4 = 14 + HeaderSize + 8 + 20
+	// Overhead6 is the same over IPv6.
 	Overhead6 = 14 + HeaderSize + 8 + 40
 	// MaxVNI is the largest virtual network identifier.
 	MaxVNI = 1<<24 - 1

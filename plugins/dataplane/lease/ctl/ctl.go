@@ -5,12 +5,10 @@ import (
 	"context"
 	"fmt"
 	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/ratchetos/ratchet/plugins/dataplane/ctl/live"
-	"github.com/ratchetos/ratchet/plugins/dataplane/lease"
 	"github.com/ratchetos/ratchet/plugins/dataplane/lease/api"
 )
 
@@ -50,9 +48,9 @@ func list(app App, use string) *cobra.Command {
 		}
 		var rows [][]string
 		for _, l := range reply.Leases {
-			rows = append(rows, lease.LeaseRow(l))
+			rows = append(rows, l.Cells())
 		}
-		return app.Print(reply, lease.LeaseColumns(), rows)
+		return app.Print(reply, api.LeaseColumns(), rows)
 	})
 }
 
@@ -66,7 +64,7 @@ func show(app App) *cobra.Command {
 		if err := app.Invoke(cmd.Context(), plugin, api.MethodShow, api.Name{Name: cmd.Flags().Arg(0)}, &reply); err != nil {
 			return err
 		}
-		return app.Print(reply, lease.ProducerColumns(), lease.ProducerRows(reply))
+		return app.Print(reply, api.ProducerColumns(), reply.Rows())
 	})
 }
 
@@ -81,25 +79,10 @@ func services(app App) *cobra.Command {
 		}
 		var rows [][]string
 		for _, s := range reply.Services {
-			rows = append(rows, serviceRow(s))
+			rows = append(rows, s.Cells())
 		}
-		return app.Print(reply, []string{"SERVICE", "ADDRESSES", "VNI", "TTL", "CONSUMERS", "LEASED", "SHARE", "DENIED", "NOTE"}, rows)
+		return app.Print(reply, api.ServiceColumns(), rows)
 	})
-}
-
-func serviceRow(s api.Service) []string {
-	var addresses []string
-	for _, a := range s.Addresses {
-		addresses = append(addresses, a.String())
-	}
-	note := ""
-	if s.Recovering {
-		note = "after a restart: renewals only"
-	}
-	n := func(v uint64) string { return strconv.FormatUint(v, 10) }
-	return []string{
-		s.Name, strings.Join(addresses, " "), n(uint64(s.VNI)), s.TTL, strconv.Itoa(s.Consumers), n(s.Leased), n(s.Share), n(s.Denied), note,
-	}
 }
 
 func revoke(app App) *cobra.Command {

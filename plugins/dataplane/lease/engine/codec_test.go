@@ -24,7 +24,10 @@ func messages() []any {
 	}
 	return []any{
 		w, g, Want{Service: "s"}, Grant{Service: "s"}, Nudge{Service: "s"},
-		Hold{Run: 1, Seq: 2, Echo: Stamp{3, time.Hour}, Service: long, Producer: long, Epoch: 4, Share: 5, Keep: true, State: Gone, Target: target},
+		Hold{
+			Run: 1, Seq: 2, Echo: Stamp{3, time.Hour}, Service: long, Producer: long, Epoch: 4,
+			Share: 5, Keep: true, State: Gone, Target: target,
+		},
 		Ack{
 			Seq: 1, Stamp: Stamp{2, time.Hour}, Service: long, Producer: long, Status: Refused, TTL: time.Second, Highest: 3,
 			Holder: long, VNI: 7, Quota: 4, Share: 5, Leased: 6,

@@ -135,8 +135,8 @@ func (s *script) post(from, to string, message any) {
 
 func (s *script) deliver(now time.Duration, l letter) {
 	var agent int
-	switch {
-	case l.to[0] == 'a':
+	switch l.to[0] {
+	case 'a':
 		fmt.Sscanf(l.to, "a%d", &agent)
 		b := s.books[agent]
 		switch m := l.message.(type) {

@@ -78,9 +78,13 @@ func NewShares(o SharesOptions) *Shares {
 	return &Shares{o: o, agents: make([]agentShare, o.Agents)}
 }
 
-// Phase, Epoch and Rival say how far it is, under which epoch packets may be served, and who took it over.
-func (s *Shares) Phase() Phase  { return s.phase }
+// Phase is how far it is.
+func (s *Shares) Phase() Phase { return s.phase }
+
+// Epoch is the one under which packets may be served.
 func (s *Shares) Epoch() uint64 { return s.epoch }
+
+// Rival is the host that took it over, in phase Lost.
 func (s *Shares) Rival() string { return s.rival }
 
 // VNI is the producer's: its own, or the service's as the agents name it; 0 while neither is known.
