@@ -23,7 +23,10 @@ func messages() []any {
 		g.Leases = append(g.Leases, Lease{Producer: name, Token: uint64(i), Epoch: 4, TTL: time.Second, Draining: i%2 == 0, Target: target})
 	}
 	return []any{
-		w, g, Want{Service: "s"}, Grant{Service: "s"}, Nudge{Service: "s"},
+		w, g,
+		Want{Service: "s"},
+		Grant{Service: "s"},
+		Nudge{Service: "s"},
 		Hold{
 			Run: 1, Seq: 2, Echo: Stamp{3, time.Hour}, Service: long, Producer: long, Epoch: 4,
 			Share: 5, Keep: true, State: Gone, Target: target,
