@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync/atomic"
+	"unsafe"
 
 	"github.com/ratchetos/ratchet/plugins/dataplane/bpf/lb"
 )
@@ -161,8 +162,24 @@ func (t *Table) writeBackend(id BackendID, key uint64, b Backend) {
 		next.Server = b.QUICServerID
 	}
 	if next != *r {
-		*r = next
+		state := *stateOf(&next)
+		r.Address, r.Key, r.Sum, r.Vni = next.Address, next.Key, next.Sum, next.Vni
+		r.NextHop, r.Inner, r.Overhead, r.Server = next.NextHop, next.Inner, next.Overhead, next.Server
+		atomic.StoreUint32(stateOf(r), state)
 	}
+}
+
+// stateOf is the word of a record that says whether it is in use and by which generation: family, encapsulation,
+// generation and used, stored at once and last, read without a lock.
+func stateOf(b *lb.Backend) *uint32 { return (*uint32)(unsafe.Pointer(&b.Family)) }
+
+// generation is that of a backend that is in use.
+func (t *Table) generation(id BackendID) (generation uint8, used bool) {
+	if id == 0 || int(id) >= len(t.shared.backends.Elems) {
+		return 0, false
+	}
+	state := atomic.LoadUint32(stateOf(&t.shared.backends.Elems[id]))
+	return uint8(state>>16) & 15, state>>24 != 0
 }
 
 // sum32 adds in one's complement, so that it stays within 32 bits.
@@ -200,10 +217,11 @@ func (t *Table) removeBackend(identity backendIdentity, id BackendID) {
 	r := &t.shared.backends.Elems[id]
 	t.setServer(r.Server, 0)
 	t.crediting.Lock()
-	r.Used = 0
+	gone := *r
+	gone.Used, gone.Generation = 0, (r.Generation+1)&15
+	atomic.StoreUint32(stateOf(r), *stateOf(&gone))
 	atomic.StoreUint64(&t.shared.credits.Elems[id].Grant, 0)
 	t.crediting.Unlock()
-	r.Generation = (r.Generation + 1) & 15
 	r.Server = 0
 	r.Key = 0
 	delete(t.backends, identity)

@@ -37,7 +37,7 @@ const unlimited = math.MaxUint64 / 2
 func (t *Table) SetCredit(id BackendID, c Credit) error {
 	t.crediting.Lock()
 	defer t.crediting.Unlock()
-	if int(id) >= len(t.shared.credits.Elems) || id == 0 || t.shared.backends.Elems[id].Used == 0 {
+	if !t.usable(id) {
 		return fmt.Errorf("credit of backend %d: there is no such backend", id)
 	}
 	r := &t.shared.credits.Elems[id]
@@ -92,6 +92,8 @@ func (t *Table) CreditOf(id BackendID) CreditState {
 	if int(id) >= len(t.shared.credits.Elems) {
 		return CreditState{}
 	}
+	t.crediting.Lock()
+	defer t.crediting.Unlock()
 	r := &t.shared.credits.Elems[id]
 	s := CreditState{
 		Seq:        r.Sequence,

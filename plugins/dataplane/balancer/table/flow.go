@@ -70,12 +70,8 @@ func (t *Table) lineMask() uint32 { return uint32(len(t.shared.flows.Elems) - 1)
 
 // alive: the entry's backend is the one it was written for.
 func (t *Table) alive(e packed) bool {
-	id := int(e.backend())
-	if id == 0 || id >= len(t.shared.backends.Elems) {
-		return false
-	}
-	b := &t.shared.backends.Elems[id]
-	return b.Used != 0 && b.Generation&15 == e.generation()
+	generation, used := t.generation(e.backend())
+	return used && generation == e.generation()
 }
 
 // Flow is an entry of the table. It does not hold whose flow it is: line and print are made of a keyed hash.

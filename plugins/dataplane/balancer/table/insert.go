@@ -44,7 +44,8 @@ func (t *Table) InsertFlows(records []FlowRecord) (n int, err error) {
 }
 
 func (t *Table) usable(id BackendID) bool {
-	return id != 0 && int(id) < len(t.shared.backends.Elems) && t.shared.backends.Elems[id].Used != 0
+	_, used := t.generation(id)
+	return used
 }
 
 // arrival is a flow on its way into the table.
@@ -76,7 +77,8 @@ func (t *Table) insert(a arrival) bool {
 }
 
 func (t *Table) entry(a arrival) packed {
-	return pack(a.print, a.backend, t.shared.backends.Elems[a.backend].Generation, a.state, a.state.seenAt(a.seen))
+	generation, _ := t.generation(a.backend)
+	return pack(a.print, a.backend, generation, a.state, a.state.seenAt(a.seen))
 }
 
 func (t *Table) insertOverflow(a arrival) bool {

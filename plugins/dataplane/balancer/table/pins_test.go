@@ -191,7 +191,8 @@ func TestOtherLayout(t *testing.T) {
 // TestVIPsWhileRead: packets for one VIP come on one CPU while the set of VIPs around it changes on another. Not one
 // misses it. D3; the mutant writes the half that is being read.
 func TestVIPsWhileRead(t *testing.T) {
-	run := func(inPlace bool) (missed int) {
+	run := func(inPlace bool) int64 {
+		var missed atomic.Int64
 		r := newRig(t, Options{}, 3)
 		r.inPlace = inPlace
 		var stop atomic.Bool
@@ -202,7 +203,7 @@ func TestVIPsWhileRead(t *testing.T) {
 			for !stop.Load() {
 				res, err := bpf.TestRun(r.Program(), bpf.Run{Packet: frame})
 				if err != nil || res.Verdict != xdpTX {
-					missed++
+					missed.Add(1)
 				}
 			}
 		}()
@@ -213,13 +214,13 @@ func TestVIPsWhileRead(t *testing.T) {
 			}
 			vips = append(vips, VIP{Address: vip4, Protocol: TCP, First: 80, Last: 80})
 			r.setVIPs(vips...)
-			if inPlace && missed > 0 {
+			if inPlace && missed.Load() > 0 {
 				break
 			}
 		}
 		stop.Store(true)
 		<-done
-		return missed
+		return missed.Load()
 	}
 	if n := run(false); n != 0 {
 		t.Errorf("%d packets missed their VIP", n)
