@@ -253,7 +253,7 @@ func (d dirState) List(_ context.Context, prefix string) ([]string, error) {
 	return keys, err
 }
 
-// processDesired is one VIP whose backends are the world's servers, by their agents.
+// config is one VIP whose backends are the world's servers, by their agents.
 func (w *world) config(source string) Config {
 	c := Config{
 		Interface: "data0", Flows: 8192, Source: SourceConfig{IPv4: source},

@@ -20,7 +20,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ratchetos/ratchet/plugins/dataplane/balancer/table"
-	"github.com/ratchetos/ratchet/plugins/dataplane/control"
 	"github.com/ratchetos/ratchet/plugins/dataplane/control/controltest"
 	"github.com/ratchetos/ratchet/plugins/dataplane/nettest"
 )
@@ -300,5 +299,3 @@ func bpffs(t *testing.T) string {
 	})
 	return dir
 }
-
-var _ = control.KindCapacity
