@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 
 	"github.com/cilium/ebpf"
 )
@@ -56,7 +57,7 @@ func Load(spec *ebpf.CollectionSpec, o LoadOptions) (*Loaded, error) {
 	c, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: kept})
 	if err != nil {
 		if verifier := (*ebpf.VerifierError)(nil); errors.As(err, &verifier) {
-			return nil, fmt.Errorf("load programs: %+.12v", verifier)
+			return nil, fmt.Errorf("load programs: %w\n%s", err, strings.Join(verifier.Log[max(0, len(verifier.Log)-12):], "\n"))
 		}
 		return nil, fmt.Errorf("load programs: %w", err)
 	}

@@ -26,7 +26,7 @@ const (
 // bench is a table with 1,000 VIPs and 100 backends, 32,768 flows of each family, and its peers with the same.
 type bench struct {
 	*rig
-	*peers.Peers
+	peers         *peers.Peers
 	frame, frame6 []byte
 }
 
@@ -44,9 +44,9 @@ func newBench(b *testing.B) *bench {
 		hosts = append(hosts, backendAddress(i))
 	}
 	var err error
-	m.Peers, err = peers.Load(addresses, hosts)
+	m.peers, err = peers.Load(addresses, hosts)
 	m.must(err)
-	b.Cleanup(m.Peers.Close)
+	b.Cleanup(m.peers.Close)
 	segment := func(ip packet.IP, port int, flags uint8) []byte {
 		return packet.Frame(boxMAC, routerMAC, packet.TCP{Src: uint16(port), Dst: 80, Flags: flags}.Segment(ip, big(15)))
 	}
@@ -74,9 +74,9 @@ func BenchmarkPacket(b *testing.B) {
 			harness *peers.Harness
 			frame   []byte
 		}{
-			{"floor", m.Peers.Programs[peers.Floor], h, m.frame},
-			{"stateless", m.Peers.Programs[peers.Stateless], h, m.frame},
-			{"lru", m.Peers.Programs[peers.LRU], h, m.frame},
+			{"floor", m.peers.Programs[peers.Floor], h, m.frame},
+			{"stateless", m.peers.Programs[peers.Stateless], h, m.frame},
+			{"lru", m.peers.Programs[peers.LRU], h, m.frame},
 			{"ipv4", m.Program(), h, m.frame},
 			{"ipv6", m.Program(), h6, m.frame6},
 		}
@@ -188,7 +188,7 @@ func BenchmarkRing(b *testing.B) {
 		m.setRing(m.vips[0], rings[(i+1)%2])
 		ours = append(ours, float64(time.Since(began)))
 		began = time.Now()
-		m.must(m.Peers.Maps["peer_rings"].Put(uint32(0), inner[i%2]))
+		m.must(m.peers.Maps["peer_rings"].Put(uint32(0), inner[i%2]))
 		swaps = append(swaps, float64(time.Since(began)))
 	}
 	b.ReportMetric(median(ours), "ns-ring")

@@ -48,9 +48,12 @@ func TestEncapsulation(t *testing.T) {
 	r := newRig(t, Options{}, 0)
 	at4, at6 := netip.MustParseAddr("10.9.0.1"), netip.MustParseAddr("fd00::9")
 	for _, backend := range []Backend{
-		{Address: at4}, {Address: at6},
-		{Address: at4, Encapsulation: GUE}, {Address: at6, Encapsulation: GUE},
-		{Address: at4, Encapsulation: VXLAN, VNI: 0xabcdef}, {Address: at6, Encapsulation: VXLAN, VNI: 1},
+		{Address: at4},
+		{Address: at6},
+		{Address: at4, Encapsulation: GUE},
+		{Address: at6, Encapsulation: GUE},
+		{Address: at4, Encapsulation: VXLAN, VNI: 0xabcdef},
+		{Address: at6, Encapsulation: VXLAN, VNI: 1},
 	} {
 		backend.NextHop = hopMAC[:]
 		for _, preserve := range []bool{false, true} {

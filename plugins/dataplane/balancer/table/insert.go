@@ -111,7 +111,7 @@ func (t *Table) insertInLines(a arrival) (done, full bool) {
 		}
 	}
 	i := 0
-	if bits.OnesCount(free[1]) > bits.OnesCount(free[0]) && !(a.stay && free[0] != 0) {
+	if bits.OnesCount(free[1]) > bits.OnesCount(free[0]) && (!a.stay || free[0] == 0) {
 		i = 1
 	}
 	if free[i] != 0 {

@@ -2,6 +2,7 @@ package table
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -66,7 +67,7 @@ func TestTakeOver(t *testing.T) {
 	if got := next.CreditOf(r.backends[0]); got.Seq != 7 || got.Dispatched != state.Dispatched || got.Left != state.Left {
 		t.Errorf("credit was %+v and is %+v now", state, got)
 	}
-	if got := next.SetCredit(r.backends[0], Credit{Seq: 7, Limit: 99, TTL: second}); got != ErrStale {
+	if got := next.SetCredit(r.backends[0], Credit{Seq: 7, Limit: 99, TTL: second}); !errors.Is(got, ErrStale) {
 		t.Errorf("an old report was accepted after the restart: %v", got)
 	}
 	if n := c.moved(1); n != 0 {

@@ -3,7 +3,6 @@ package table
 import (
 	"encoding/binary"
 	"fmt"
-	"net"
 	"net/netip"
 	"testing"
 	"time"
@@ -189,7 +188,5 @@ func (r *rig) grown(since reasons) string {
 	}
 	return s[:len(s)-2]
 }
-
-func mac(m packet.MAC) net.HardwareAddr { return m[:] }
 
 const second = time.Second

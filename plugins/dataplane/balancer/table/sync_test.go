@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"net/netip"
 	"slices"
 	"testing"
@@ -134,7 +135,7 @@ func TestCapture(t *testing.T) {
 			done <- n
 		}()
 		<-ready
-		if _, err := r.Capture(ctx, f, 1, &file); err != ErrCapturing {
+		if _, err := r.Capture(ctx, f, 1, &file); !errors.Is(err, ErrCapturing) {
 			t.Errorf("a second capture at once: %v", err)
 		}
 		send()

@@ -3,6 +3,7 @@ package lb
 import "github.com/cilium/ebpf"
 
 // The records of the maps, as the program sees them.
+
 type (
 	Backend        = lbBackend
 	BackendCounter = lbBackendCounter
