@@ -3,22 +3,35 @@ package lb
 import "github.com/cilium/ebpf"
 
 // The records of the maps, as the program sees them.
-
 type (
-	Backend        = lbBackend
+	// Backend is where packets go, and how.
+	Backend = lbBackend
+	// BackendCounter counts on one CPU.
 	BackendCounter = lbBackendCounter
-	Captured       = lbCaptured
-	Control        = lbControlBlock
-	Credit         = lbCredit
-	Event          = lbEvent
-	FlowLine       = lbFlowLine
-	Hosts          = lbHosts
-	Range          = lbRange
-	Ranges         = lbRanges
+	// Captured is a packet of a capture.
+	Captured = lbCaptured
+	// Control is the one record that every packet reads.
+	Control = lbControlBlock
+	// Credit is what new flows a backend may get.
+	Credit = lbCredit
+	// Event tells of a flow that was established or closes.
+	Event = lbEvent
+	// FlowLine is eight entries of the flow table.
+	FlowLine = lbFlowLine
+	// Hosts are eight addresses and where their ports are.
+	Hosts = lbHosts
+	// Range is ports of an address that belong to a VIP.
+	Range = lbRange
+	// Ranges are eight of them, in order.
+	Ranges = lbRanges
+	// ReasonCounters count on one CPU.
 	ReasonCounters = lbReasonCounters
-	RingChunk      = lbRingChunk
-	VIP            = lbVip
-	VIPCounter     = lbVipCounter
+	// RingChunk is 32 slots of a ring.
+	RingChunk = lbRingChunk
+	// VIP is a service.
+	VIP = lbVip
+	// VIPCounter counts on one CPU.
+	VIPCounter = lbVipCounter
 )
 
 // Flags of a VIP.
