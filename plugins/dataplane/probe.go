@@ -59,6 +59,9 @@ func (o object) probe() ([]api.Program, error) {
 	began := time.Now()
 	c, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{LogLevel: ebpf.LogLevelStats}})
 	took := time.Since(began)
+	if err != nil { // without statistics the verifier says what it was at
+		c, err = ebpf.NewCollection(spec)
+	}
 	var out []api.Program
 	for _, p := range spec.Programs {
 		a := api.Program{Object: o.name, Name: p.Name, Type: p.Type.String(), LoadMS: took.Milliseconds()}
@@ -79,7 +82,7 @@ func (o object) probe() ([]api.Program, error) {
 // reason is why an object is refused, with the verifier's last words.
 func reason(err error) string {
 	if v := (*ebpf.VerifierError)(nil); errors.As(err, &v) {
-		return fmt.Sprintf("%+.6v", v)
+		return fmt.Sprintf("%+.12v", v)
 	}
 	return err.Error()
 }
