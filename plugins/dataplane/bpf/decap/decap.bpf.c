@@ -6,7 +6,6 @@
  *
  * What is a tunnel's but not in order is dropped and counted; everything else is not ours and passes untouched. */
 #include "ratchet.h"
-#define bound_length(x) do { opaque(x); (x) &= 0xffff; } while (0)
 #include "parse.h"
 
 LICENSE;

@@ -22,11 +22,14 @@ struct packet {
 	bool df;
 };
 
-/* Linux 6.1 forgets how large a swapped value can be. A program whose compiler adds all 64 bits of one to a pointer says
- * again that there are 16. */
-#ifndef bound_length
-#define bound_length(x) do { } while (0)
-#endif
+/* A length on the wire. Linux 6.1 forgets how large a swapped value can be; the mask says it again, and stays. */
+static inline u32 wire_length(be16 length)
+{
+	u64 host = ntohs(length);
+
+	opaque(host);
+	return host & 0xffff;
+}
 
 /* Checksum of an IPv4 header of any length: 0 if it is intact. */
 separate int checksum_options(struct xdp_md *ctx, u32 l3, u32 header)
@@ -54,8 +57,7 @@ static inline int parse_ipv4(struct packet *p, struct xdp_md *ctx)
 	if ((void *)(ip + 1) > p->end)
 		return REASON_TRUNCATED;
 	header = (ip->version_ihl & 15) * 4;
-	len = ntohs(ip->len);
-	bound_length(len);
+	len = wire_length(ip->len);
 	if ((ip->version_ihl & 0xf0) != 0x40 || header < sizeof(*ip) || len < header)
 		return REASON_BAD_IP;
 	if ((void *)ip + len > p->end)
@@ -140,7 +142,7 @@ static inline int parse_ipv6(struct packet *p, struct xdp_md *ctx)
 		return REASON_TRUNCATED;
 	if ((ip->flow & htonl(0xf0000000)) != htonl(0x60000000))
 		return REASON_BAD_IP;
-	p->len = sizeof(*ip) + ntohs(ip->len);
+	p->len = sizeof(*ip) + wire_length(ip->len);
 	if ((void *)ip + p->len > p->end)
 		return REASON_TRUNCATED;
 	p->family = 6;
