@@ -12,6 +12,7 @@ import (
 	"github.com/ratchetos/ratchet/core/api"
 	"github.com/ratchetos/ratchet/core/api/apipb"
 	"github.com/ratchetos/ratchet/core/config"
+	"github.com/ratchetos/ratchet/core/plugin"
 )
 
 func (a *App) configCommand() *cobra.Command {
@@ -153,7 +154,7 @@ func Schema(a *App) ([]byte, error) {
 		if d.GetCompanionOf() != "" {
 			continue // has no section of its own
 		}
-		sections[d.GetName()] = d.GetConfigSchema()
+		sections[d.GetName()] = plugin.SchemaOf(f)
 	}
 	return config.SchemaDocument(sections)
 }

@@ -39,7 +39,7 @@ func (v Validation) Failed() bool {
 	return false
 }
 
-// Schema returns the JSON Schema of a configuration struct, for Descriptor.ConfigSchema. A
+// Schema returns the JSON Schema of a configuration struct, for Configured. A
 // struct that cannot be configured yields a schema that says so and accepts nothing, so that
 // the mistake shows in the generated documents instead of stopping the plugin.
 func Schema(config any) string {

@@ -29,6 +29,21 @@ type Feature interface {
 	Stop(ctx context.Context) error
 }
 
+// Configured is implemented by features with a section in the configuration. The schema is apart from the descriptor
+// because it takes a while to make and a running box has no use for it.
+type Configured interface {
+	// ConfigSchema is the section's JSON Schema; see Schema.
+	ConfigSchema() string
+}
+
+// SchemaOf returns the JSON Schema of a feature's section, "" for none.
+func SchemaOf(f Feature) string {
+	if c, ok := f.(Configured); ok {
+		return c.ConfigSchema()
+	}
+	return f.Describe().GetConfigSchema()
+}
+
 // Drainer is implemented by features that can finish what is in flight before Stop.
 type Drainer interface {
 	// Drain stops taking new work and returns when none is left or ctx ends.

@@ -43,7 +43,9 @@ var _ pluginpb.PluginServer = (*server)(nil)
 
 // Describe answers from the feature.
 func (s *server) Describe(context.Context, *pluginpb.DescribeRequest) (*pluginpb.Descriptor, error) {
-	return s.feature.Describe(), nil
+	d := s.feature.Describe()
+	d.ConfigSchema = SchemaOf(s.feature)
+	return d, nil
 }
 
 // Validate answers from the feature.

@@ -34,8 +34,9 @@ type Feature struct {
 }
 
 var (
-	_ plugin.Feature = (*Feature)(nil)
-	_ plugin.Invoker = (*Feature)(nil)
+	_ plugin.Feature    = (*Feature)(nil)
+	_ plugin.Configured = (*Feature)(nil)
+	_ plugin.Invoker    = (*Feature)(nil)
 )
 
 // New makes the feature; it holds nothing until Start.
@@ -53,11 +54,14 @@ func (f *Feature) Describe() plugin.Descriptor {
 	}
 	return &pluginpb.Descriptor{
 		Name: "dataplane", Version: "1", Summary: "NICs apart from the management network: addresses and routes, balancer, interface groups, leases",
-		ConfigSchema: plugin.Schema(Config{}), OwnNetns: true, Methods: methods,
+		OwnNetns: true, Methods: methods,
 		// BPF to load programs, PERFMON for pointers in them and for reading the kernel's memory of packets.
 		Capabilities: []string{"CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_BPF", "CAP_PERFMON"},
 	}
 }
+
+// ConfigSchema implements plugin.Configured.
+func (f *Feature) ConfigSchema() string { return plugin.Schema(Config{}) }
 
 // Validate implements plugin.Feature.
 func (f *Feature) Validate(_ context.Context, section plugin.Section) plugin.Validation {

@@ -28,8 +28,8 @@ func TestConfig(t *testing.T) {
 
 func TestDescribe(t *testing.T) {
 	d := New().Describe()
-	if !json.Valid([]byte(d.ConfigSchema)) || !strings.Contains(d.ConfigSchema, "max_batch") {
-		t.Errorf("schema: %s", d.ConfigSchema)
+	if schema := plugin.SchemaOf(New()); !json.Valid([]byte(schema)) || !strings.Contains(schema, "max_batch") {
+		t.Errorf("schema: %s", schema)
 	}
 	if !d.WarmSpare || len(d.Methods) != len(commands()) {
 		t.Errorf("descriptor: %+v", d)

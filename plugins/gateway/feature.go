@@ -48,7 +48,7 @@ func New() *Feature { return &Feature{} }
 func (f *Feature) Describe() plugin.Descriptor {
 	d := &pluginpb.Descriptor{
 		Name: "gateway", Version: "1", Summary: "cached volumes over NBD in front of an object store",
-		ConfigSchema: plugin.Schema(Config{}), WarmSpare: true, Handover: true,
+		WarmSpare: true, Handover: true,
 		Capabilities: []string{"CAP_SYS_RESOURCE", "CAP_IPC_LOCK"}, // for targets only, and given up at once
 	}
 	for _, c := range commands() {
@@ -56,6 +56,9 @@ func (f *Feature) Describe() plugin.Descriptor {
 	}
 	return d
 }
+
+// ConfigSchema implements plugin.Configured.
+func (f *Feature) ConfigSchema() string { return plugin.Schema(Config{}) }
 
 // Validate implements plugin.Feature.
 func (f *Feature) Validate(_ context.Context, section plugin.Section) plugin.Validation {

@@ -28,8 +28,9 @@ type Feature struct {
 }
 
 var (
-	_ plugin.Feature = (*Feature)(nil)
-	_ plugin.Invoker = (*Feature)(nil)
+	_ plugin.Feature    = (*Feature)(nil)
+	_ plugin.Configured = (*Feature)(nil)
+	_ plugin.Invoker    = (*Feature)(nil)
 )
 
 // New makes the feature; it holds nothing until Start.
@@ -39,7 +40,6 @@ func New() plugin.Feature { return &Feature{wake: make(chan struct{}, 1)} }
 func (f *Feature) Describe() plugin.Descriptor {
 	return &pluginpb.Descriptor{
 		Name: "migration", Version: "1", Summary: "follows the VMs of hypervisor hosts",
-		ConfigSchema: plugin.Schema(Config{}),
 		Methods: []*pluginpb.Method{
 			{Name: api.MethodHosts, Summary: "hosts with their state", ReadOnly: true},
 			{Name: api.MethodVMs, Summary: "VMs with state, vCPUs and memory", ReadOnly: true},
@@ -47,6 +47,9 @@ func (f *Feature) Describe() plugin.Descriptor {
 		},
 	}
 }
+
+// ConfigSchema implements plugin.Configured.
+func (f *Feature) ConfigSchema() string { return plugin.Schema(Config{}) }
 
 // Validate implements plugin.Feature.
 func (f *Feature) Validate(_ context.Context, section plugin.Section) plugin.Validation {

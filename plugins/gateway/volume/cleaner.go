@@ -218,7 +218,10 @@ func (v *Volume) again(keep []kept) (int64, error) {
 	n := int64(0)
 	for i, k := range keep {
 		ok, err := v.readKept(s, k)
-		if err == nil && ok {
+		if err == nil && !ok {
+			err = errChanged // the disk gives back something else; the store has it
+		}
+		if err == nil {
 			err = v.appendKept(s, k)
 		}
 		switch {

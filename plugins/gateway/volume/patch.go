@@ -165,6 +165,7 @@ func (v *Volume) writePart(ctx context.Context, s *scratch, p []byte, off int64)
 			if ok, err := v.readData(base, block, []index.Entry{e}); err != nil {
 				return 0, err
 			} else if !ok {
+				v.await()
 				continue
 			}
 		case e.IsZero(), !e.IsPatched() && v.storedNothing(block):

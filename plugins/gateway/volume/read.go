@@ -203,11 +203,19 @@ func (v *Volume) read(ctx context.Context, p []byte, off int64) (missed bool, er
 			if looks++; looks > maxLooks {
 				return missed, fmt.Errorf("block %d changed %d times while it was read", block, looks)
 			}
+			v.await()
 			continue
 		}
 		p, off = p[n:], off+n
 	}
 	return missed, nil
+}
+
+// await returns when a change that was under way has been made. A block whose patches are being replaced looks for a moment
+// as if it had none: a reader that kept looking could use up its looks while the writer waits for a CPU.
+func (v *Volume) await() {
+	v.mu.Lock()
+	v.mu.Unlock() //nolint:staticcheck // an empty critical section is the point
 }
 
 // readData fills p with the blocks of a run. It reports false when the index knows something newer.
