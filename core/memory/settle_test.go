@@ -31,6 +31,8 @@ func newMachine(t *testing.T) *machine {
 		swappinessFile:  "60\n",
 		pageClusterFile: "3\n",
 		pageListsFile:   "0\n",
+		minFreeFile:     "3962\n",
+		watermarksFile:  "10\n",
 		reclaimFile:     "",
 		algorithmFile:   "lzo lzo-rle [zstd]\n",
 		sizeFile:        "0\n",
@@ -94,11 +96,11 @@ func TestSettle(t *testing.T) {
 		t.Error(diff)
 	}
 	got := map[string]string{}
-	for _, file := range []string{reserveFile, swappinessFile, pageClusterFile, pageListsFile, reclaimFile, algorithmFile, sizeFile, compactFile} {
+	for _, file := range []string{reserveFile, swappinessFile, pageClusterFile, pageListsFile, minFreeFile, watermarksFile, reclaimFile, algorithmFile, sizeFile, compactFile} {
 		got[file] = strings.TrimSpace(m.read(file))
 	}
 	want := map[string]string{
-		reserveFile: "0 256 32 0 0", swappinessFile: "100", pageClusterFile: "0", pageListsFile: pageLists, reclaimFile: "2097152",
+		reserveFile: "0 256 32 0 0", swappinessFile: "100", pageClusterFile: "0", pageListsFile: pageLists, minFreeFile: minFree, watermarksFile: watermarks, reclaimFile: "2097152",
 		algorithmFile: "lzo-rle", sizeFile: "62803968", compactFile: "1",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -156,7 +158,7 @@ func TestSettleAmple(t *testing.T) {
 	if err := m.settler().settle(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if len(m.done) > 0 || m.read(reclaimFile) != "" || m.read(swappinessFile) != "60\n" || m.read(pageListsFile) != "0\n" {
+	if len(m.done) > 0 || m.read(reclaimFile) != "" || m.read(swappinessFile) != "60\n" || m.read(pageListsFile) != "0\n" || m.read(minFreeFile) != "3962\n" {
 		t.Errorf("done: %q", m.done)
 	}
 }

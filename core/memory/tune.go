@@ -13,6 +13,17 @@ const (
 	swappinessFile  = "proc/sys/vm/swappiness"
 	pageClusterFile = "proc/sys/vm/page-cluster"
 	pageListsFile   = "proc/sys/vm/percpu_pagelist_high_fraction"
+	minFreeFile     = "proc/sys/vm/min_free_kbytes"
+	watermarksFile  = "proc/sys/vm/watermark_scale_factor"
+)
+
+// What the kernel keeps free for requests that cannot wait, in KiB, and the distance of the marks above at which it
+// begins and ends to look for more, in ten thousandths of the memory. Its own choice grows with the root of the memory: on
+// a machine of 1 GiB 4 MiB and then twice 1 MiB that nobody else may have. 2 MiB are what it takes on one of 256 MiB,
+// and where that counts more than the distance, a quarter of it is the distance.
+const (
+	minFree    = "2048"
+	watermarks = "5"
 )
 
 // pageLists is the share of a zone that the CPUs may keep in lists of their own, 1/4096: so little that the kernel's
@@ -39,7 +50,9 @@ func noDMAReserve(ratios string) string {
 }
 
 // tuneScarce is for machines that are short of memory.
-func (s *settler) tuneScarce() error { return s.write(pageListsFile, pageLists) }
+func (s *settler) tuneScarce() error {
+	return errors.Join(s.write(pageListsFile, pageLists), s.write(minFreeFile, minFree), s.write(watermarksFile, watermarks))
+}
 
 // tuneSwap tells the kernel what swapping to memory costs: as much as dropping a page of a file and reading it
 // again, and nothing is gained by fetching neighbours along.
