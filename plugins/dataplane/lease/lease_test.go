@@ -15,7 +15,11 @@ func TestLeasedProducersServe(t *testing.T) {
 	w := newWorld(t, 2, 2*time.Second)
 	w.produce("p1", 4)
 	w.produce("p2", 4)
+	for _, b := range w.boxes {
+		until(t, "each box has its share of both producers", func() bool { return len(b.web().Producers) == 2 && b.web().Share >= 4 })
+	}
 	c := w.host("c1")
+	c.late = true
 	config := AgentConfig{Consume: []ConsumeConfig{{Service: "web", Leases: 2}}}
 	c.run(config)
 	c.consumes(2)

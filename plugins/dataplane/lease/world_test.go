@@ -125,6 +125,8 @@ type host struct {
 	ids   [][]byte
 	agent *Agent
 	stop  func()
+	// late has the agent begin once every box knows the host: who has met one box alone takes its leases from that.
+	late bool
 }
 
 func (w *world) host(name string) *host {
@@ -158,6 +160,11 @@ func (h *host) run(c AgentConfig) {
 	ctx, cancel := context.WithCancel(context.Background())
 	for _, c := range clients {
 		go func() { _ = c.Run(ctx) }()
+	}
+	if h.late {
+		for _, c := range clients {
+			until(h.w.t, h.name+" has joined every box", c.Joined)
+		}
 	}
 	agent := h.agent
 	stop := h.Go(func(ctx context.Context) {
