@@ -46,6 +46,12 @@ func newCrowd(t testing.TB, parts []*Part) *crowd {
 	return c
 }
 
+// nobody is a channel without hosts.
+type nobody struct{}
+
+func (nobody) HandleDatagram(uint8, func(string, uint64, []byte) []byte) {}
+func (nobody) Send(string, uint8, []byte) error                         { return control.ErrNotJoined }
+
 func stormPart(t testing.TB, ttl time.Duration, c Control) *Part {
 	p := New(Options{State: controltest.NewMemoryState(), Control: c})
 	check(t, p.Start(t.Context(), Desired{Services: []engine.Service{{
@@ -112,7 +118,7 @@ func (c *crowd) round(host int) (took []time.Duration, next time.Duration) {
 // TestTenThousandConsumers: two agents lease to 10,000 hosts, no quota is exceeded, and what the agents remember is
 // bounded.
 func TestTenThousandConsumers(t *testing.T) {
-	parts := []*Part{stormPart(t, time.Minute, nil), stormPart(t, time.Minute, nil)}
+	parts := []*Part{stormPart(t, time.Minute, nobody{}), stormPart(t, time.Minute, nobody{})}
 	c := newCrowd(t, parts)
 	c.exchange = func(host, agent int, message []byte) ([]byte, error) {
 		return parts[agent].answer(stormName(host), 0, message), nil
