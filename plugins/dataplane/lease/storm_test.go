@@ -50,7 +50,7 @@ func newCrowd(t testing.TB, parts []*Part) *crowd {
 type nobody struct{}
 
 func (nobody) HandleDatagram(uint8, func(string, uint64, []byte) []byte) {}
-func (nobody) Send(string, uint8, []byte) error                         { return control.ErrNotJoined }
+func (nobody) Send(string, uint8, []byte) error                          { return control.ErrNotJoined }
 
 func stormPart(t testing.TB, ttl time.Duration, c Control) *Part {
 	p := New(Options{State: controltest.NewMemoryState(), Control: c})
