@@ -99,7 +99,8 @@ func TestRealQEMU(t *testing.T) {
 	if err := h.client.Do(t.Context(), "quit", nil, nil); err != nil {
 		t.Fatal(err)
 	}
-	event(t, h, "SHUTDOWN")
+	// SHUTDOWN mostly comes before the end. But QEMU may exit with a question of ours unread, and then the kernel throws
+	// away what it had sent (unix(7)): the end itself is what can be relied on.
 	for range h.Events() {
 	}
 	if h.Err() == nil {
