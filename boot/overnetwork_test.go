@@ -37,8 +37,10 @@ func TestReflashOverNetwork(t *testing.T) {
 		says        string
 		written     bool
 	}{
-		{"good", types, func(w *world, k *ecdsa.PrivateKey) { w.fetched = w.bundle(k, newer, nil) },
-			"slot B holds image 2.0 from http://192.0.2.10/update.bundle now (attempt 2)", true},
+		{
+			"good", types, func(w *world, k *ecdsa.PrivateKey) { w.fetched = w.bundle(k, newer, nil) },
+			"slot B holds image 2.0 from http://192.0.2.10/update.bundle now (attempt 2)", true,
+		},
 		{"a stranger's", types, func(w *world, _ *ecdsa.PrivateKey) { w.fetched = w.bundle(newWorldKey(w.t), newer, nil) }, "not signed by a key", false},
 		{"cut off", types, func(w *world, k *ecdsa.PrivateKey) { w.fetched = w.bundle(k, newer, nil)[:1<<20] }, "not done", false},
 		{"no answer", types, func(*world, *ecdsa.PrivateKey) {}, "nobody answers", false},
