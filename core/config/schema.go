@@ -12,7 +12,7 @@ import (
 const SchemaID = "https://ratchetos.github.io/schema/appliance-v1.json"
 
 // SchemaDocument is the JSON Schema of a whole document: core's sections and those of the
-// given plugins, by name (Descriptor.ConfigSchema). It is the same on every run.
+// given plugins, by name (plugin.SchemaOf). It is the same on every run.
 func SchemaDocument(plugins map[string]string) ([]byte, error) {
 	document, err := schemaOf(Config{})
 	if err != nil {
