@@ -170,7 +170,11 @@ func (p *peer) passDue(now time.Duration) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	due := p.passed == 0 || p.seen != p.theirs || now-p.passed >= fullPass
-	return due && p.heard != 0 && now-p.heard < time.Second && (p.tried == 0 || now-p.tried >= passRetry)
+	pause := passRetry
+	if p.passed == 0 {
+		pause = 0 // at the next beat: the election waits for nobody, and who is not in step loses it whatever its priority
+	}
+	return due && p.heard != 0 && now-p.heard < time.Second && (p.tried == 0 || now-p.tried >= pause)
 }
 
 // pass takes all of a peer's entries.

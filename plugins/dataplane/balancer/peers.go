@@ -206,6 +206,7 @@ func (p *peer) word() election.Word {
 	w := election.Word{Beat: election.Beat{Name: r.name()}, Key: keyPrint(r.table.Key())}
 	r.announcing.mu.Lock()
 	if n := r.announcing.node; n != nil {
+		n.SetReady(r.inStep(r.part.now())) // as it is now: what is a beat old can cost this one the election
 		w.Beat = n.Self()
 	}
 	r.announcing.mu.Unlock()
