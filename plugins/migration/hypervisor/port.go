@@ -95,6 +95,9 @@ type Limits struct {
 	Bandwidth uint64        // bytes a second; 0 is unlimited
 	Downtime  time.Duration // the gap to aim at; 0 is the hypervisor's default
 	Throttle  int           // percent of its time the guest is held back at most; 0 is never
+	// StopNow stops the source and leaves the rest to post-copy: the way to Transfer.PostCopy. It needs
+	// Options.PostCopy, and cannot be taken back.
+	StopNow bool
 }
 
 // Transfer is one that was begun.
@@ -102,11 +105,12 @@ type Transfer interface {
 	Progress(ctx context.Context) (Progress, error)
 	Limit(ctx context.Context, l Limits) error
 	// PostCopy lets the destination run before it has all memory. There is no way back from it: the caller has
-	// journalled its commit, and calls target.Finish(moved) next.
+	// ordered Limits.StopNow, seen Switchover and journalled its commit. It returns when the destination has what it
+	// needs to run and is paused; target.Finish(moved) is next, then Complete.
 	PostCopy(ctx context.Context) error
 	// Switchover waits until the source has stopped and flushed its disks, with the rest still to be sent.
 	Switchover(ctx context.Context) error
-	// Complete sends the rest and waits until the destination has all of it and is paused.
+	// Complete sends the rest and waits until the destination has all of it and is paused, or runs after PostCopy.
 	Complete(ctx context.Context) error
 	// Cancel ends the transfer. The source runs on by itself: whatever was handed over is handed back before.
 	Cancel(ctx context.Context) error
