@@ -52,6 +52,7 @@ type probeConfig struct {
 	Note     string `json:"note,omitempty"`      // shown as the message; applied in place
 	Restarts string `json:"restarts,omitempty"`  // applied by a new process only
 	SlowStop int    `json:"slow_stop,omitempty"` // milliseconds
+	Calls    string `json:"calls,omitempty"`     // the method of another plugin that it may call
 }
 
 func descriptor(name string) *pluginpb.Descriptor {
@@ -61,7 +62,7 @@ func descriptor(name string) *pluginpb.Descriptor {
 		WarmSpare:    strings.HasPrefix(name, "spare"),
 		OwnNetns:     strings.HasPrefix(name, "netns"),
 		Handover:     strings.HasPrefix(name, "keeper"),
-		Methods:      []*pluginpb.Method{{Name: "pid", ReadOnly: true}},
+		Methods:      []*pluginpb.Method{{Name: "pid", ReadOnly: true}, {Name: "wait"}, {Name: "hang"}, {Name: "call"}},
 	}
 }
 
@@ -87,6 +88,9 @@ func (p *probe) Validate(_ context.Context, s plugin.Section) (v plugin.Validati
 	}
 	if c.State {
 		v.Wants = append(v.Wants, &pluginpb.Want{Name: "state", Kind: pluginpb.Kind_DIRECTORY, Path: "state"})
+	}
+	if c.Calls != "" {
+		v.Wants = append(v.Wants, &pluginpb.Want{Name: "calls", Kind: pluginpb.Kind_METHOD, Selector: c.Calls, Path: "calls"})
 	}
 	return v
 }
@@ -204,6 +208,16 @@ func (p *probe) Invoke(ctx context.Context, method string, req []byte) ([]byte, 
 			return nil, err
 		}
 		return json.Marshal(h.ID)
+	case "call": // request: "plugin/method"
+		name, method, _ := strings.Cut(string(req), "/")
+		reply, err := p.s.Host.Call(ctx, name, method, []byte(p.name+"/wait"))
+		if errors.Is(err, plugin.ErrUnavailable) {
+			return []byte("away"), nil
+		}
+		return reply, err
+	case "claim method":
+		_, err := p.s.Host.Claim(ctx, &pluginpb.Want{Name: "more", Kind: pluginpb.Kind_METHOD, Selector: string(req)})
+		return nil, err
 	case "mount":
 		return nil, unix.Mount("none", "/tmp", "tmpfs", 0, "")
 	case "status":

@@ -127,7 +127,9 @@ func New(opts Options) (_ *Host, err error) {
 		}
 		h.ownStore = true
 	}
-	h.resources = router{local: Local{Dir: filepath.Join(h.opts.StateDir, "plugins")}, hardware: opts.Resources}
+	h.resources = router{
+		local: Local{Dir: filepath.Join(h.opts.StateDir, "plugins")}, methods: methods{opts.Programs}, hardware: opts.Resources,
+	}
 	if h.ca, err = newAuthority(); err != nil {
 		return nil, err
 	}
@@ -332,7 +334,8 @@ func (h *Host) Invoke(ctx context.Context, name, method string, req []byte, call
 	}
 	v, _ := u.look()
 	if v.process == nil {
-		return nil, fmt.Errorf("invoke %s of %s: %s", method, name, notRunning(name, v.state, v.message))
+		away := &awayError{text: notRunning(name, v.state, v.message), soon: !stopped(v.state)}
+		return nil, fmt.Errorf("invoke %s of %s: %w", method, name, away)
 	}
 	r, err := v.process.rpc.Invoke(ctx, &pluginpb.InvokeRequest{Method: method, Json: req, Caller: caller})
 	if err != nil {

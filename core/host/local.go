@@ -206,16 +206,20 @@ func openDiskFile(path string) (Opened, error) {
 	return Opened{Handle: &pluginpb.Handle{Id: "file:" + path, Size: uint64(info.Size())}, File: f}, nil
 }
 
-// router sends Wants to Local or to the box's own Resources.
+// router sends Wants to Local, to methods or to the box's own Resources.
 type router struct {
 	local    Local
+	methods  methods
 	hardware Resources // nil on a machine without
 }
 
 var _ Resources = router{}
 
 func (r router) pick(w *pluginpb.Want) Resources {
-	if r.hardware == nil || isLocal(w) {
+	switch {
+	case w.GetKind() == pluginpb.Kind_METHOD:
+		return r.methods
+	case r.hardware == nil || isLocal(w):
 		return r.local
 	}
 	return r.hardware

@@ -35,6 +35,9 @@ func (s *service) Claim(ctx context.Context, req *pluginpb.ClaimRequest) (*plugi
 	if w == nil {
 		return nil, status.Error(codes.InvalidArgument, "claim without a want")
 	}
+	if w.GetKind() == pluginpb.Kind_METHOD {
+		return nil, status.Error(codes.PermissionDenied, "the right to call another plugin comes from the configuration alone")
+	}
 	if !s.unit.isActive(s.process) {
 		return nil, status.Error(codes.FailedPrecondition, "a process that was not started cannot claim")
 	}

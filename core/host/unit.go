@@ -26,6 +26,7 @@ type unit struct {
 	ring    *ring
 	handles handleSet
 	luggage luggage
+	calls   chan struct{} // a token for each call to another plugin under way
 
 	inbox chan func(now time.Time)
 	quit  chan struct{} // closed by Shutdown
@@ -71,6 +72,7 @@ func newUnit(h *Host, p Program, uid int) *unit {
 		host: h, name: name, program: p, uid: uid,
 		log:     h.log.With("plugin", name),
 		ring:    &ring{plugin: name, tee: h.opts.LogTee},
+		calls:   make(chan struct{}, maxCalls),
 		inbox:   make(chan func(time.Time), inboxSize),
 		quit:    make(chan struct{}),
 		done:    make(chan struct{}),

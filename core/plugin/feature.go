@@ -123,4 +123,8 @@ type Host interface {
 	Put(ctx context.Context, key string, value []byte) error
 	Delete(ctx context.Context, key string) error
 	List(ctx context.Context, prefix string) ([]string, error)
+	// Call asks another plugin, by a method that a Want of kind METHOD has named. Request and reply are JSON; each
+	// side has its own types for them. ErrUnavailable means that it does not serve just now: the call may have been
+	// carried out or not, so only what can be repeated is.
+	Call(ctx context.Context, plugin, method string, request []byte) ([]byte, error)
 }

@@ -8,7 +8,9 @@ import (
 	"sync"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
 )
@@ -171,6 +173,22 @@ func (h *hostClient) List(ctx context.Context, prefix string) ([]string, error) 
 		return nil, fmt.Errorf("list %s: %w", prefix, err)
 	}
 	return r.GetKeys(), nil
+}
+
+// Call asks another plugin.
+func (h *hostClient) Call(ctx context.Context, plugin, method string, request []byte) ([]byte, error) {
+	c, err := h.client()
+	if err != nil {
+		return nil, err
+	}
+	r, err := c.Call(ctx, &pluginpb.CallRequest{Plugin: plugin, Method: method, Json: request})
+	switch {
+	case err == nil:
+		return r.GetJson(), nil
+	case status.Code(err) == codes.Unavailable:
+		return nil, fmt.Errorf("call %s of %s: %w: %s", method, plugin, ErrUnavailable, status.Convert(err).Message())
+	}
+	return nil, fmt.Errorf("call %s of %s: %w", method, plugin, err)
 }
 
 // resolve turns the contract's handle into the feature's, with its descriptor.

@@ -22,6 +22,9 @@ type (
 // ErrNeedsRestart is returned by Feature.Configure when the section can only be applied by a new process.
 var ErrNeedsRestart = errors.New("needs a restart of the plugin")
 
+// ErrUnavailable is returned by Host.Call when the plugin that is asked does not serve just now.
+var ErrUnavailable = errors.New("the plugin does not serve just now")
+
 func diagnosticf(s pluginpb.Diagnostic_Severity, path, format string, args ...any) Diagnostic {
 	return &pluginpb.Diagnostic{Severity: s, Path: path, Message: fmt.Sprintf(format, args...)}
 }

@@ -24,6 +24,9 @@ func (hostState) Claim(context.Context, plugin.Want) (plugin.Handle, error) {
 	return plugin.Handle{}, errors.New("nothing to claim here")
 }
 func (hostState) Release(context.Context, string) error { return nil }
+func (hostState) Call(context.Context, string, string, []byte) ([]byte, error) {
+	return nil, errors.New("nobody to call here")
+}
 
 // plugged is a plugin without NICs, which listens on loopback as core makes it.
 type plugged struct {

@@ -37,6 +37,7 @@ const (
 	Kind_FILE             Kind = 6 // file opened for reading: a certificate, a key
 	Kind_DISK_CACHED      Kind = 7 // a disk that the plugin has as DISK, once more, for reading through the page cache
 	Kind_FACILITY         Kind = 8 // of the kernel, by its name in the hardware catalogue: its modules are loaded, its configfs directory is writable
+	Kind_METHOD           Kind = 9 // the right to call a method of another plugin: "gateway/volumes.handover"; no descriptor
 )
 
 // Enum value maps for Kind.
@@ -51,6 +52,7 @@ var (
 		6: "FILE",
 		7: "DISK_CACHED",
 		8: "FACILITY",
+		9: "METHOD",
 	}
 	Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED": 0,
@@ -62,6 +64,7 @@ var (
 		"FILE":             6,
 		"DISK_CACHED":      7,
 		"FACILITY":         8,
+		"METHOD":           9,
 	}
 )
 
@@ -2308,6 +2311,110 @@ func (x *ListReply) GetKeys() []string {
 	return nil
 }
 
+type CallRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Plugin        string                 `protobuf:"bytes,1,opt,name=plugin,proto3" json:"plugin,omitempty"`
+	Method        string                 `protobuf:"bytes,2,opt,name=method,proto3" json:"method,omitempty"`
+	Json          []byte                 `protobuf:"bytes,3,opt,name=json,proto3" json:"json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallRequest) Reset() {
+	*x = CallRequest{}
+	mi := &file_plugin_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallRequest) ProtoMessage() {}
+
+func (x *CallRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_plugin_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallRequest.ProtoReflect.Descriptor instead.
+func (*CallRequest) Descriptor() ([]byte, []int) {
+	return file_plugin_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *CallRequest) GetPlugin() string {
+	if x != nil {
+		return x.Plugin
+	}
+	return ""
+}
+
+func (x *CallRequest) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *CallRequest) GetJson() []byte {
+	if x != nil {
+		return x.Json
+	}
+	return nil
+}
+
+type CallReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Json          []byte                 `protobuf:"bytes,1,opt,name=json,proto3" json:"json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallReply) Reset() {
+	*x = CallReply{}
+	mi := &file_plugin_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallReply) ProtoMessage() {}
+
+func (x *CallReply) ProtoReflect() protoreflect.Message {
+	mi := &file_plugin_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallReply.ProtoReflect.Descriptor instead.
+func (*CallReply) Descriptor() ([]byte, []int) {
+	return file_plugin_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *CallReply) GetJson() []byte {
+	if x != nil {
+		return x.Json
+	}
+	return nil
+}
+
 var File_plugin_proto protoreflect.FileDescriptor
 
 const file_plugin_proto_rawDesc = "" +
@@ -2468,7 +2575,13 @@ const file_plugin_proto_rawDesc = "" +
 	"\vListRequest\x12\x16\n" +
 	"\x06prefix\x18\x01 \x01(\tR\x06prefix\"\x1f\n" +
 	"\tListReply\x12\x12\n" +
-	"\x04keys\x18\x01 \x03(\tR\x04keys*\x81\x01\n" +
+	"\x04keys\x18\x01 \x03(\tR\x04keys\"Q\n" +
+	"\vCallRequest\x12\x16\n" +
+	"\x06plugin\x18\x01 \x01(\tR\x06plugin\x12\x16\n" +
+	"\x06method\x18\x02 \x01(\tR\x06method\x12\x12\n" +
+	"\x04json\x18\x03 \x01(\fR\x04json\"\x1f\n" +
+	"\tCallReply\x12\x12\n" +
+	"\x04json\x18\x01 \x01(\fR\x04json*\x8d\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\b\n" +
 	"\x04DISK\x10\x01\x12\a\n" +
@@ -2479,7 +2592,9 @@ const file_plugin_proto_rawDesc = "" +
 	"\x06MEMORY\x10\x05\x12\b\n" +
 	"\x04FILE\x10\x06\x12\x0f\n" +
 	"\vDISK_CACHED\x10\a\x12\f\n" +
-	"\bFACILITY\x10\b2\x82\x06\n" +
+	"\bFACILITY\x10\b\x12\n" +
+	"\n" +
+	"\x06METHOD\x10\t2\x82\x06\n" +
 	"\x06Plugin\x12M\n" +
 	"\bDescribe\x12\".ratchet.plugin.v1.DescribeRequest\x1a\x1d.ratchet.plugin.v1.Descriptor\x12O\n" +
 	"\bValidate\x12!.ratchet.plugin.v1.ConfigDocument\x1a .ratchet.plugin.v1.ValidateReply\x12Q\n" +
@@ -2490,14 +2605,15 @@ const file_plugin_proto_rawDesc = "" +
 	"\x06Export\x12 .ratchet.plugin.v1.ExportRequest\x1a\x1d.ratchet.plugin.v1.StateChunk0\x01\x12I\n" +
 	"\x06Import\x12\x1d.ratchet.plugin.v1.StateChunk\x1a\x1e.ratchet.plugin.v1.ImportReply(\x01\x12J\n" +
 	"\x06Invoke\x12 .ratchet.plugin.v1.InvokeRequest\x1a\x1e.ratchet.plugin.v1.InvokeReply\x12D\n" +
-	"\x04Stop\x12\x1e.ratchet.plugin.v1.StopRequest\x1a\x1c.ratchet.plugin.v1.StopReply2\xb6\x03\n" +
+	"\x04Stop\x12\x1e.ratchet.plugin.v1.StopRequest\x1a\x1c.ratchet.plugin.v1.StopReply2\xfc\x03\n" +
 	"\x04Host\x12G\n" +
 	"\x05Claim\x12\x1f.ratchet.plugin.v1.ClaimRequest\x1a\x1d.ratchet.plugin.v1.ClaimReply\x12M\n" +
 	"\aRelease\x12!.ratchet.plugin.v1.ReleaseRequest\x1a\x1f.ratchet.plugin.v1.ReleaseReply\x12A\n" +
 	"\x03Get\x12\x1d.ratchet.plugin.v1.GetRequest\x1a\x1b.ratchet.plugin.v1.GetReply\x12A\n" +
 	"\x03Put\x12\x1d.ratchet.plugin.v1.PutRequest\x1a\x1b.ratchet.plugin.v1.PutReply\x12J\n" +
 	"\x06Delete\x12 .ratchet.plugin.v1.DeleteRequest\x1a\x1e.ratchet.plugin.v1.DeleteReply\x12D\n" +
-	"\x04List\x12\x1e.ratchet.plugin.v1.ListRequest\x1a\x1c.ratchet.plugin.v1.ListReplyB<Z:github.com/ratchetos/ratchet/core/plugin/pluginpb;pluginpbb\x06proto3"
+	"\x04List\x12\x1e.ratchet.plugin.v1.ListRequest\x1a\x1c.ratchet.plugin.v1.ListReply\x12D\n" +
+	"\x04Call\x12\x1e.ratchet.plugin.v1.CallRequest\x1a\x1c.ratchet.plugin.v1.CallReplyB<Z:github.com/ratchetos/ratchet/core/plugin/pluginpb;pluginpbb\x06proto3"
 
 var (
 	file_plugin_proto_rawDescOnce sync.Once
@@ -2512,7 +2628,7 @@ func file_plugin_proto_rawDescGZIP() []byte {
 }
 
 var file_plugin_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_plugin_proto_goTypes = []any{
 	(Kind)(0),                   // 0: ratchet.plugin.v1.Kind
 	(Diagnostic_Severity)(0),    // 1: ratchet.plugin.v1.Diagnostic.Severity
@@ -2557,8 +2673,10 @@ var file_plugin_proto_goTypes = []any{
 	(*DeleteReply)(nil),         // 40: ratchet.plugin.v1.DeleteReply
 	(*ListRequest)(nil),         // 41: ratchet.plugin.v1.ListRequest
 	(*ListReply)(nil),           // 42: ratchet.plugin.v1.ListReply
-	nil,                         // 43: ratchet.plugin.v1.Gauge.LabelsEntry
-	nil,                         // 44: ratchet.plugin.v1.Histogram.LabelsEntry
+	(*CallRequest)(nil),         // 43: ratchet.plugin.v1.CallRequest
+	(*CallReply)(nil),           // 44: ratchet.plugin.v1.CallReply
+	nil,                         // 45: ratchet.plugin.v1.Gauge.LabelsEntry
+	nil,                         // 46: ratchet.plugin.v1.Histogram.LabelsEntry
 }
 var file_plugin_proto_depIdxs = []int32{
 	6,  // 0: ratchet.plugin.v1.Descriptor.methods:type_name -> ratchet.plugin.v1.Method
@@ -2576,8 +2694,8 @@ var file_plugin_proto_depIdxs = []int32{
 	21, // 12: ratchet.plugin.v1.Event.jobs:type_name -> ratchet.plugin.v1.Job
 	20, // 13: ratchet.plugin.v1.Event.histograms:type_name -> ratchet.plugin.v1.Histogram
 	18, // 14: ratchet.plugin.v1.Table.rows:type_name -> ratchet.plugin.v1.Row
-	43, // 15: ratchet.plugin.v1.Gauge.labels:type_name -> ratchet.plugin.v1.Gauge.LabelsEntry
-	44, // 16: ratchet.plugin.v1.Histogram.labels:type_name -> ratchet.plugin.v1.Histogram.LabelsEntry
+	45, // 15: ratchet.plugin.v1.Gauge.labels:type_name -> ratchet.plugin.v1.Gauge.LabelsEntry
+	46, // 16: ratchet.plugin.v1.Histogram.labels:type_name -> ratchet.plugin.v1.Histogram.LabelsEntry
 	10, // 17: ratchet.plugin.v1.ClaimRequest.want:type_name -> ratchet.plugin.v1.Want
 	12, // 18: ratchet.plugin.v1.ClaimReply.handle:type_name -> ratchet.plugin.v1.Handle
 	4,  // 19: ratchet.plugin.v1.Plugin.Describe:input_type -> ratchet.plugin.v1.DescribeRequest
@@ -2596,24 +2714,26 @@ var file_plugin_proto_depIdxs = []int32{
 	37, // 32: ratchet.plugin.v1.Host.Put:input_type -> ratchet.plugin.v1.PutRequest
 	39, // 33: ratchet.plugin.v1.Host.Delete:input_type -> ratchet.plugin.v1.DeleteRequest
 	41, // 34: ratchet.plugin.v1.Host.List:input_type -> ratchet.plugin.v1.ListRequest
-	5,  // 35: ratchet.plugin.v1.Plugin.Describe:output_type -> ratchet.plugin.v1.Descriptor
-	8,  // 36: ratchet.plugin.v1.Plugin.Validate:output_type -> ratchet.plugin.v1.ValidateReply
-	11, // 37: ratchet.plugin.v1.Plugin.Configure:output_type -> ratchet.plugin.v1.ConfigureReply
-	14, // 38: ratchet.plugin.v1.Plugin.Start:output_type -> ratchet.plugin.v1.StartReply
-	16, // 39: ratchet.plugin.v1.Plugin.Watch:output_type -> ratchet.plugin.v1.Event
-	23, // 40: ratchet.plugin.v1.Plugin.Drain:output_type -> ratchet.plugin.v1.DrainProgress
-	25, // 41: ratchet.plugin.v1.Plugin.Export:output_type -> ratchet.plugin.v1.StateChunk
-	26, // 42: ratchet.plugin.v1.Plugin.Import:output_type -> ratchet.plugin.v1.ImportReply
-	28, // 43: ratchet.plugin.v1.Plugin.Invoke:output_type -> ratchet.plugin.v1.InvokeReply
-	30, // 44: ratchet.plugin.v1.Plugin.Stop:output_type -> ratchet.plugin.v1.StopReply
-	32, // 45: ratchet.plugin.v1.Host.Claim:output_type -> ratchet.plugin.v1.ClaimReply
-	34, // 46: ratchet.plugin.v1.Host.Release:output_type -> ratchet.plugin.v1.ReleaseReply
-	36, // 47: ratchet.plugin.v1.Host.Get:output_type -> ratchet.plugin.v1.GetReply
-	38, // 48: ratchet.plugin.v1.Host.Put:output_type -> ratchet.plugin.v1.PutReply
-	40, // 49: ratchet.plugin.v1.Host.Delete:output_type -> ratchet.plugin.v1.DeleteReply
-	42, // 50: ratchet.plugin.v1.Host.List:output_type -> ratchet.plugin.v1.ListReply
-	35, // [35:51] is the sub-list for method output_type
-	19, // [19:35] is the sub-list for method input_type
+	43, // 35: ratchet.plugin.v1.Host.Call:input_type -> ratchet.plugin.v1.CallRequest
+	5,  // 36: ratchet.plugin.v1.Plugin.Describe:output_type -> ratchet.plugin.v1.Descriptor
+	8,  // 37: ratchet.plugin.v1.Plugin.Validate:output_type -> ratchet.plugin.v1.ValidateReply
+	11, // 38: ratchet.plugin.v1.Plugin.Configure:output_type -> ratchet.plugin.v1.ConfigureReply
+	14, // 39: ratchet.plugin.v1.Plugin.Start:output_type -> ratchet.plugin.v1.StartReply
+	16, // 40: ratchet.plugin.v1.Plugin.Watch:output_type -> ratchet.plugin.v1.Event
+	23, // 41: ratchet.plugin.v1.Plugin.Drain:output_type -> ratchet.plugin.v1.DrainProgress
+	25, // 42: ratchet.plugin.v1.Plugin.Export:output_type -> ratchet.plugin.v1.StateChunk
+	26, // 43: ratchet.plugin.v1.Plugin.Import:output_type -> ratchet.plugin.v1.ImportReply
+	28, // 44: ratchet.plugin.v1.Plugin.Invoke:output_type -> ratchet.plugin.v1.InvokeReply
+	30, // 45: ratchet.plugin.v1.Plugin.Stop:output_type -> ratchet.plugin.v1.StopReply
+	32, // 46: ratchet.plugin.v1.Host.Claim:output_type -> ratchet.plugin.v1.ClaimReply
+	34, // 47: ratchet.plugin.v1.Host.Release:output_type -> ratchet.plugin.v1.ReleaseReply
+	36, // 48: ratchet.plugin.v1.Host.Get:output_type -> ratchet.plugin.v1.GetReply
+	38, // 49: ratchet.plugin.v1.Host.Put:output_type -> ratchet.plugin.v1.PutReply
+	40, // 50: ratchet.plugin.v1.Host.Delete:output_type -> ratchet.plugin.v1.DeleteReply
+	42, // 51: ratchet.plugin.v1.Host.List:output_type -> ratchet.plugin.v1.ListReply
+	44, // 52: ratchet.plugin.v1.Host.Call:output_type -> ratchet.plugin.v1.CallReply
+	36, // [36:53] is the sub-list for method output_type
+	19, // [19:36] is the sub-list for method input_type
 	19, // [19:19] is the sub-list for extension type_name
 	19, // [19:19] is the sub-list for extension extendee
 	0,  // [0:19] is the sub-list for field type_name
@@ -2630,7 +2750,7 @@ func file_plugin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_plugin_proto_rawDesc), len(file_plugin_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   41,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

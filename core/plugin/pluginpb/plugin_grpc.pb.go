@@ -500,6 +500,7 @@ const (
 	Host_Put_FullMethodName     = "/ratchet.plugin.v1.Host/Put"
 	Host_Delete_FullMethodName  = "/ratchet.plugin.v1.Host/Delete"
 	Host_List_FullMethodName    = "/ratchet.plugin.v1.Host/List"
+	Host_Call_FullMethodName    = "/ratchet.plugin.v1.Host/Call"
 )
 
 // HostClient is the client API for Host service.
@@ -516,6 +517,9 @@ type HostClient interface {
 	Put(ctx context.Context, in *PutRequest, opts ...grpc.CallOption) (*PutReply, error)
 	Delete(ctx context.Context, in *DeleteRequest, opts ...grpc.CallOption) (*DeleteReply, error)
 	List(ctx context.Context, in *ListRequest, opts ...grpc.CallOption) (*ListReply, error)
+	// Call asks another plugin's management service. The right to one method is a Want of kind METHOD; nothing else is let
+	// through. UNAVAILABLE means that the other one does not serve just now, which a repeated call may find changed.
+	Call(ctx context.Context, in *CallRequest, opts ...grpc.CallOption) (*CallReply, error)
 }
 
 type hostClient struct {
@@ -586,6 +590,16 @@ func (c *hostClient) List(ctx context.Context, in *ListRequest, opts ...grpc.Cal
 	return out, nil
 }
 
+func (c *hostClient) Call(ctx context.Context, in *CallRequest, opts ...grpc.CallOption) (*CallReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CallReply)
+	err := c.cc.Invoke(ctx, Host_Call_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // HostServer is the server API for Host service.
 // All implementations must embed UnimplementedHostServer
 // for forward compatibility.
@@ -600,6 +614,9 @@ type HostServer interface {
 	Put(context.Context, *PutRequest) (*PutReply, error)
 	Delete(context.Context, *DeleteRequest) (*DeleteReply, error)
 	List(context.Context, *ListRequest) (*ListReply, error)
+	// Call asks another plugin's management service. The right to one method is a Want of kind METHOD; nothing else is let
+	// through. UNAVAILABLE means that the other one does not serve just now, which a repeated call may find changed.
+	Call(context.Context, *CallRequest) (*CallReply, error)
 	mustEmbedUnimplementedHostServer()
 }
 
@@ -627,6 +644,9 @@ func (UnimplementedHostServer) Delete(context.Context, *DeleteRequest) (*DeleteR
 }
 func (UnimplementedHostServer) List(context.Context, *ListRequest) (*ListReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method List not implemented")
+}
+func (UnimplementedHostServer) Call(context.Context, *CallRequest) (*CallReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Call not implemented")
 }
 func (UnimplementedHostServer) mustEmbedUnimplementedHostServer() {}
 func (UnimplementedHostServer) testEmbeddedByValue()              {}
@@ -757,6 +777,24 @@ func _Host_List_Handler(srv interface{}, ctx context.Context, dec func(interface
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Host_Call_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CallRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(HostServer).Call(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Host_Call_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(HostServer).Call(ctx, req.(*CallRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Host_ServiceDesc is the grpc.ServiceDesc for Host service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -787,6 +825,10 @@ var Host_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "List",
 			Handler:    _Host_List_Handler,
+		},
+		{
+			MethodName: "Call",
+			Handler:    _Host_Call_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
