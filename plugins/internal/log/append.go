@@ -194,7 +194,17 @@ func (l *Log) closeGroup() {
 	l.end, l.closedMarks = o.pos+n, l.newest.number
 }
 
-// closeMark closes a group without records, which carries the newest mark.
+// closeAll ends the open group and sees to it that a closed group carries the mark of that number.
+func (l *Log) closeAll(mark uint64) error {
+	l.closeGroup()
+	if l.closedMarks >= mark {
+		return nil
+	}
+	return l.closeMark()
+}
+
+// closeMark closes a group without records, which carries the newest mark. No group may be open: it would take that
+// one's place.
 func (l *Log) closeMark() error {
 	if err := l.claim(l.end+groupLen(l.end, BlockSize, l.sb.Segment), 0); err != nil {
 		return err

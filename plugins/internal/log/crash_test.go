@@ -75,6 +75,14 @@ func (o *owner) live() error {
 	if o.r.IntN(6) == 0 {
 		o.disk.FailSyncs(func() bool { return o.r.IntN(12) == 0 })
 	}
+	if o.r.IntN(3) == 0 { // somebody else appends in the middle of this one's disk writes
+		o.disk.FailWrites(func() bool {
+			if o.r.IntN(2) == 0 {
+				_ = o.one() // it matters only if there was room
+			}
+			return false
+		})
+	}
 	for range o.r.IntN(40) {
 		var err error
 		switch o.r.IntN(12) {
@@ -95,6 +103,10 @@ func (o *owner) live() error {
 			if err = o.clean(); err == nil && o.r.IntN(2) == 0 {
 				// The moments after space was freed are the ones at stake.
 				o.disk.CutAfter(1 + o.r.IntN(6))
+			}
+		case 5:
+			if o.r.IntN(4) == 0 {
+				err = o.brim()
 			}
 		default:
 			b := o.r.Int64N(testBlocks)
@@ -149,6 +161,7 @@ func TestCrashesCatchMutants(t *testing.T) {
 		mutantReuseEarly: "reuse before the tail is durable", mutantForgiveSync: "forgiven sync failure",
 		mutantKeepEpoch: "epoch kept", mutantNoSync: "fdatasync removed", mutantKeepRing: "ring not drained",
 		mutantCheckpointEarly: "checkpoint before data", mutantTrustTorn: "payload not checked",
+		mutantMarkOverGroup: "mark in the place of a group",
 	} {
 		caught := false
 		var n crashCount

@@ -14,4 +14,5 @@ const (
 	mutantKeepRing               // S5: the ring is not drained
 	mutantCheckpointEarly        // S1: the checkpoint is valid before what it refers to is durable
 	mutantTrustTorn              // S3: payloads beyond the durable mark are not checked
+	mutantMarkOverGroup          // S6: a mark that waited for room takes the place of the group that was opened meanwhile
 )

@@ -191,14 +191,47 @@ func (o *owner) write(block int64, n int) error {
 		case err != nil:
 			return err
 		}
-		for i := range took / BlockSize {
-			o.writes = append(o.writes, written{block, Checksum(data[i*BlockSize:][:BlockSize])})
-			o.index[block] = version{uint64(len(o.writes)), pos + i*BlockSize}
-			block++
-			n--
-		}
+		o.appended(block, data[:took], pos)
+		block, n = block+took/BlockSize, n-int(took/BlockSize)
 	}
 	return nil
+}
+
+// appended notes that the log has taken p.
+func (o *owner) appended(block int64, p []byte, pos int64) {
+	for i := range int64(len(p) / BlockSize) {
+		o.writes = append(o.writes, written{block + i, Checksum(p[i*BlockSize:][:BlockSize])})
+		o.index[block+i] = version{uint64(len(o.writes)), pos + i*BlockSize}
+	}
+}
+
+// one appends a block if there is room. It does no I/O and may be called in the middle of that of others.
+func (o *owner) one() error {
+	b := o.r.Int64N(testBlocks)
+	data := payload(b, uint64(len(o.writes)+1))
+	pos, _, err := o.log.Append(Record{Kind: Write, Off: b * BlockSize, Len: BlockSize, Data: data})
+	if err == nil {
+		o.appended(b, data, pos)
+	}
+	return err
+}
+
+// brim fills the window and then has a mark to store, for which there is no room.
+func (o *owner) brim() error {
+	var err error
+	for err == nil {
+		err = o.one()
+	}
+	if !errors.Is(err, ErrWindowFull) && !errors.Is(err, ErrLogFull) {
+		return err
+	}
+	if err := o.log.SetMark(o.log.Tail(), Mark{2}); err != nil {
+		return err
+	}
+	if err = o.flush(); errors.Is(err, ErrLogFull) {
+		return nil // what was appended is durable
+	}
+	return err
 }
 
 func (o *owner) flush() error {

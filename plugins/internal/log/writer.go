@@ -1,6 +1,7 @@
 package log
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -121,31 +122,38 @@ func (l *Log) writeOut(all bool) error {
 	if err := l.Err(); err != nil {
 		return err
 	}
-	var full error
 	l.mu.Lock()
+	var full error
+	mark := l.newest.number
 	if all {
-		l.closeGroup()
-		if l.closedMarks != l.newest.number {
-			full = l.closeMark()
-		}
+		full = l.closeAll(mark)
 	}
 	end := l.end
 	l.mu.Unlock()
+	if err := l.writeUpTo(end); err != nil || !errors.Is(full, ErrWindowFull) {
+		return cmp.Or(err, full)
+	}
+	// There is room now, but those who waited for it may have been faster, and their group is open or has
+	// the mark already. It fails only for want of room in the log: either it has the mark, or the window is empty.
+	l.mu.Lock()
+	if l.mutant == mutantMarkOverGroup {
+		full = l.closeMark()
+	} else {
+		full = l.closeAll(mark)
+	}
+	end = l.end
+	l.mu.Unlock()
+	return cmp.Or(l.writeUpTo(end), full)
+}
+
+// writeUpTo writes the closed groups up to end. The caller holds io.
+func (l *Log) writeUpTo(end int64) error {
 	for l.next.Pos < end {
 		if err := l.writeRun(end); err != nil {
 			return err
 		}
 	}
-	if errors.Is(full, ErrWindowFull) { // there is room now
-		l.mu.Lock()
-		full = l.closeMark()
-		end = l.end
-		l.mu.Unlock()
-		if full == nil {
-			return l.writeRun(end)
-		}
-	}
-	return full
+	return nil
 }
 
 // writeRun seals the groups up to end, at most those of one segment, and writes them at once.
