@@ -12,7 +12,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/ratchetos/ratchet/core/plugin/pluginpb")
+	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
+)
 
 const (
 	// callLimit bounds one call of a plugin to another, whatever its caller would wait: two that wait for each other
