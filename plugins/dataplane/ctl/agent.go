@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ratchetos/ratchet/plugins/dataplane/api"
-	"github.com/ratchetos/ratchet/plugins/dataplane/ctl/live"
+	"github.com/ratchetos/ratchet/plugins/internal/live"
 )
 
 // agent is `ratchetctl dataplane agent`.

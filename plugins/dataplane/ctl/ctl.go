@@ -10,10 +10,10 @@ import (
 
 	"github.com/ratchetos/ratchet/plugins/dataplane/api"
 	balancer "github.com/ratchetos/ratchet/plugins/dataplane/balancer/ctl"
-	"github.com/ratchetos/ratchet/plugins/dataplane/ctl/live"
 	group "github.com/ratchetos/ratchet/plugins/dataplane/group/ctl"
 	lease "github.com/ratchetos/ratchet/plugins/dataplane/lease/ctl"
 	vni "github.com/ratchetos/ratchet/plugins/dataplane/vni/ctl"
+	"github.com/ratchetos/ratchet/plugins/internal/live"
 )
 
 // App is what ratchetctl offers to a plugin's commands.

@@ -8,8 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/ratchetos/ratchet/plugins/dataplane/ctl/live"
 	"github.com/ratchetos/ratchet/plugins/dataplane/group/api"
+	"github.com/ratchetos/ratchet/plugins/internal/live"
 )
 
 // App is what ratchetctl offers to a plugin's commands.
