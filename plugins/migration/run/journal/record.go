@@ -1,0 +1,46 @@
+package journal
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Kind of a record.
+type Kind string
+
+// The kinds, in about the order in which a move writes them.
+const (
+	Epoch      Kind = "epoch"     // a manager started: its Epoch
+	Planned    Kind = "planned"   // a move was accepted: its Plan
+	Reached    Kind = "reached"   // Phase
+	StepBegun  Kind = "step"      // Step is about to be done
+	StepDone   Kind = "step-done" // Step was done
+	StepUndone Kind = "step-undone"
+	// Handing says that Volume is about to be handed to the destination: from here on it may have it.
+	Handing Kind = "handing"
+	// HandedBack says that the source has Volume again.
+	HandedBack Kind = "handed-back"
+	// Committed is the point after which the source never runs again.
+	Committed Kind = "committed"
+	// Undoing says that the move goes back, and why. It never stands behind Committed.
+	Undoing Kind = "undoing"
+	// Ended closes a move: Outcome, and Text for what an operator should know.
+	Ended Kind = "ended"
+	// Past is what is kept of an ended move when the journal is rewritten: Plan is its summary.
+	Past Kind = "past"
+)
+
+// Record is one line. Which fields it has is told by its kind.
+type Record struct {
+	Seq     uint64          `json:"seq"` // 1, 2, … over the life of the journal
+	At      time.Time       `json:"at"`
+	Kind    Kind            `json:"kind"`
+	Move    string          `json:"move,omitempty"`
+	Epoch   uint64          `json:"epoch,omitempty"`
+	Plan    json.RawMessage `json:"plan,omitempty"`
+	Phase   string          `json:"phase,omitempty"`
+	Step    int             `json:"step,omitempty"`
+	Volume  string          `json:"volume,omitempty"`
+	Outcome string          `json:"outcome,omitempty"`
+	Text    string          `json:"text,omitempty"`
+}
