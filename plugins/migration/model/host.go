@@ -71,4 +71,6 @@ const (
 	CanMoveNIC      = "nic-swap"  // move addresses and routes from one card to another
 	CanMoveDisk     = "disk-swap" // find the same disk again under another model
 	CanFreezeAndRun = "freeze"
+	// CanHook, followed by a name, is a script that the guest keeps for the manager: "hook:quiesce-db".
+	CanHook = "hook:"
 )

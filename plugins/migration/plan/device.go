@@ -1,0 +1,110 @@
+package plan
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/ratchetos/ratchet/plugins/migration/model"
+)
+
+// swapNICs gives every card the model of the type: the new one is plugged beside the old one, which goes when the guest
+// has moved over. Both exist for a while, so the new one has a name, a slot and a MAC address of its own.
+func (p *planner) swapNICs() {
+	want := p.in.Type.NIC
+	for _, old := range slices.Clone(p.shape.NICs) {
+		if want == "" || old.Model == want {
+			continue
+		}
+		if !p.pluggable("network card", want, place{old.ID, old.Bus, old.Addr}) {
+			continue
+		}
+		bus, addr, ok := freePlace(p.shape, place{old.ID, old.Bus, old.Addr})
+		if !ok {
+			p.noPlace(old.ID)
+			continue
+		}
+		p.need(model.CanMoveNIC, "a network card changes its model")
+		p.need(model.CanDriver+want, "a network card becomes one")
+		card := old
+		card.ID, card.Model, card.Bus, card.Addr = nextID(p.shape, old.ID), want, bus, addr
+		card.MAC = newMAC(p.shape, old, want)
+		p.warn("the guest's card %s gets the MAC address %s in place of %s: reservations that name the old one must follow", old.ID, card.MAC, old.MAC)
+		p.do(Step{
+			Kind: SwapNIC, Side: Source, Device: old.ID, NIC: &Change[model.NIC]{old, card}, Gap: swapGap,
+			Why: "at the source, where the VM can stay if the guest does not take the new card",
+		})
+	}
+	if want != "" && len(p.shape.NICs) > 0 && swapGap > p.in.Goal.Gap() && slices.ContainsFunc(p.steps, func(s Step) bool { return s.Kind == SwapNIC }) {
+		p.warn("the guest may be out of reach for %v while a card is swapped, longer than the %v that the goal allows", swapGap, p.in.Goal.Gap())
+	}
+}
+
+// newMAC is an address of QEMU's own range. It follows from the card, so that a plan made twice is the same plan.
+func newMAC(s model.Shape, old model.NIC, want string) string {
+	for n := 0; ; n++ {
+		sum := sha256.Sum256(fmt.Appendf(nil, "%s/%s/%s/%d", s.VM, old.MAC, want, n))
+		mac := fmt.Sprintf("52:54:00:%02x:%02x:%02x", sum[0], sum[1], sum[2])
+		if !slices.ContainsFunc(s.NICs, func(c model.NIC) bool { return strings.EqualFold(c.MAC, mac) }) {
+			return mac
+		}
+	}
+}
+
+// swapDisks gives every disk the model of the type. Its bytes stay where they are; the guest finds it again by its serial.
+func (p *planner) swapDisks() {
+	want := p.in.Type.Disk
+	for _, old := range slices.Clone(p.shape.Disks) {
+		if want == "" || old.Model == want {
+			continue
+		}
+		if want != "virtio-blk-pci" && want != "nvme" {
+			p.refuse("disk-model-unknown", fmt.Sprintf("disks cannot become %s", want),
+				"a disk of this model needs a controller that the VM may not have", "choose virtio-blk-pci or nvme")
+			return
+		}
+		if !p.pluggable("disk", want, place{old.ID, old.Bus, old.Addr}) {
+			continue
+		}
+		if old.Serial == "" {
+			p.refuse("disk-without-serial", fmt.Sprintf("disk %s has no serial number", old.ID),
+				"the guest could not find it again under another model", "give it one when the VM is next started, or leave disks as they are")
+			continue
+		}
+		bus, addr, ok := freePlace(p.shape, place{old.ID, old.Bus, old.Addr})
+		if !ok {
+			p.noPlace(old.ID)
+			continue
+		}
+		p.need(model.CanMoveDisk, "a disk changes its model")
+		p.need(model.CanDriver+want, "a disk becomes one")
+		disk := old
+		disk.ID, disk.Model, disk.Bus, disk.Addr = nextID(p.shape, old.ID), want, bus, addr
+		p.do(Step{
+			Kind: SwapDisk, Side: Source, Device: old.ID, Disk: &Change[model.Disk]{old, disk}, Gap: swapGap,
+			Why: "at the source, where the VM can stay if the guest does not find its disk again",
+		})
+	}
+}
+
+// pluggable tells whether a device can change to a model where it is.
+func (p *planner) pluggable(what, want string, at place) bool {
+	ok := true
+	if !slices.Contains(p.in.Source.Devices, want) {
+		p.refuse("device-unknown-at-source", fmt.Sprintf("the source %s has no %s", p.in.Source.Name, want),
+			fmt.Sprintf("%s %s changes its model before the move", what, at.id), "choose a model that both hosts have")
+		ok = false
+	}
+	if strings.Contains(p.shape.Machine, "q35") && (at.bus == "" || at.bus == "pcie.0") {
+		p.refuse("device-not-pluggable", fmt.Sprintf("%s %s sits on the root bus of a q35 board", what, at.id),
+			"devices there can be neither plugged nor unplugged", "leave its model as it is, or start the VM with the device behind a pcie-root-port")
+		ok = false
+	}
+	return ok
+}
+
+func (p *planner) noPlace(id string) {
+	p.refuse("no-free-slot", fmt.Sprintf("there is no free PCI slot or root port beside %s", id),
+		"the new device is plugged before the old one goes", "start the VM with one more pcie-root-port, or take a device away")
+}
