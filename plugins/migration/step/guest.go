@@ -1,0 +1,51 @@
+package step
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/ratchetos/ratchet/plugins/migration/model"
+	"github.com/ratchetos/ratchet/plugins/migration/plan"
+)
+
+func augment(ctx context.Context, vm VM, s plan.Step, _ State) error {
+	if vm.Guest == nil {
+		return ErrNoAgent
+	}
+	got, err := vm.Guest.Augment(ctx, s.Capabilities...)
+	if err != nil {
+		return err
+	}
+	state := map[string]model.Capability{}
+	for _, c := range got {
+		state[c.Name] = c
+	}
+	var missing []string
+	for _, name := range s.Capabilities {
+		if c := state[name]; c.State != model.Ready {
+			missing = append(missing, strings.TrimSpace(name+" "+c.Detail))
+		}
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("the guest cannot be given %s", strings.Join(missing, ", "))
+	}
+	return nil
+}
+
+// hooker is implemented by clients of agents that run scripts.
+type hooker interface {
+	Hook(ctx context.Context, name string) error
+}
+
+func hook(ctx context.Context, vm VM, s plan.Step, _ State) error {
+	if vm.Guest == nil {
+		return ErrNoAgent
+	}
+	h, ok := vm.Guest.(hooker)
+	if !ok {
+		return errors.New("this agent runs no hooks")
+	}
+	return h.Hook(ctx, s.Hook)
+}
