@@ -1,0 +1,96 @@
+package guest
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// tree is the guest's files below a root.
+type tree struct {
+	root string
+	// write is os.WriteFile, or a test's kernel.
+	write func(path, value string) error
+}
+
+func newTree(root string) tree {
+	if root == "" {
+		root = "/"
+	}
+	return tree{root: root, write: func(path, value string) error {
+		// Without O_CREATE: a file that is not there is hardware that is not there.
+		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		_, err = f.WriteString(value)
+		if e := f.Close(); err == nil {
+			err = e
+		}
+		return err
+	}}
+}
+
+func (t tree) path(elem ...string) string { return filepath.Join(append([]string{t.root}, elem...)...) }
+
+// text is a file's content without its last newline, "" if it cannot be read.
+func (t tree) text(elem ...string) string {
+	b, _ := os.ReadFile(t.path(elem...))
+	return strings.TrimSpace(string(b))
+}
+
+func (t tree) exists(elem ...string) bool {
+	_, err := os.Stat(t.path(elem...))
+	return err == nil
+}
+
+func (t tree) set(value string, elem ...string) error { return t.write(t.path(elem...), value) }
+
+// names are a folder's entries, sorted; none if it is not there.
+func (t tree) names(elem ...string) []string {
+	entries, _ := os.ReadDir(t.path(elem...))
+	out := make([]string, 0, len(entries))
+	for _, e := range entries {
+		out = append(out, e.Name())
+	}
+	return out
+}
+
+// link is the last element of what a symbolic link points to, "" if there is none.
+func (t tree) link(elem ...string) string {
+	to, err := os.Readlink(t.path(elem...))
+	if err != nil {
+		return ""
+	}
+	return filepath.Base(to)
+}
+
+// cpuList reads the kernel's lists, as "0-3,8".
+func cpuList(s string) ([]int, error) {
+	if s == "" {
+		return nil, nil
+	}
+	var out []int
+	for part := range strings.SplitSeq(s, ",") {
+		first, last, isRange := strings.Cut(part, "-")
+		if !isRange {
+			last = first
+		}
+		a, err := strconv.ParseUint(first, 10, 16)
+		if err != nil {
+			return nil, fmt.Errorf("parse list %q: %w", s, err)
+		}
+		b, err := strconv.ParseUint(last, 10, 16)
+		if err != nil {
+			return nil, fmt.Errorf("parse list %q: %w", s, err)
+		}
+		for n := a; n <= b; n++ {
+			out = append(out, int(n))
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out), nil
+}
