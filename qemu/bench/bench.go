@@ -84,6 +84,7 @@ type session struct {
 	source  builder.Source
 	built   map[string]builder.Manifest // by flavour
 	binary  string                      // the appliance for this machine, once compiled
+	folders []string                    // of the area that is being measured
 }
 
 // Run measures. An area that cannot be measured does not keep the others from it; the error names each.
@@ -115,7 +116,7 @@ func Run(ctx context.Context, o Options) error {
 	var failed []error
 	for _, a := range chosen {
 		s.load(a.name, "before")
-		if err := a.measure(s, ctx); err != nil {
+		if err := s.measure(ctx, a); err != nil {
 			failed = append(failed, fmt.Errorf("bench %s: %w", a.name, err))
 		}
 		s.load(a.name, "after")
@@ -124,6 +125,20 @@ func Run(ctx context.Context, o Options) error {
 		}
 	}
 	return errors.Join(failed...)
+}
+
+// measure runs an area and removes what it left, which can be tens of gigabytes. What failed is kept to be looked at.
+func (s *session) measure(ctx context.Context, a area) error {
+	s.folders = nil
+	if err := a.measure(s, ctx); err != nil {
+		return err
+	}
+	for _, dir := range s.folders {
+		if err := os.RemoveAll(dir); err != nil {
+			return fmt.Errorf("remove what was measured on: %w", err)
+		}
+	}
+	return nil
 }
 
 // load says how busy the machine is: figures of a machine that others use are not those of an idle one.
@@ -146,12 +161,13 @@ func (s *session) note(format string, args ...any) {
 	fmt.Fprintf(s.Progress, "bench: "+format+"\n", args...)
 }
 
-// folder makes an empty one for an area.
+// folder makes an empty one for an area; it is gone when the area is done.
 func (s *session) folder(name string) (string, error) {
 	dir := filepath.Join(s.Dir, name)
 	if err := os.RemoveAll(dir); err != nil {
 		return "", err
 	}
+	s.folders = append(s.folders, dir)
 	return dir, os.MkdirAll(dir, 0o755)
 }
 
