@@ -126,5 +126,10 @@ func (p *planner) module(missing uint64) (model.DIMM, bool) {
 
 func roundUp(n, block uint64) uint64 { return (n + block - 1) / block * block }
 
-// size writes bytes as people and Goals do.
-func size(n uint64) string { return strict.Size(min(n, 1<<62)).String() }
+// size writes bytes as people and Goals do. What is no whole number of MiB is rounded: 262136K of boot memory are 256.0MiB.
+func size(n uint64) string {
+	if n > 1<<20 && n%(1<<20) != 0 {
+		return fmt.Sprintf("%.1fMiB", float64(n)/(1<<20))
+	}
+	return strict.Size(min(n, 1<<62)).String()
+}

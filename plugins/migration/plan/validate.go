@@ -10,7 +10,7 @@ import (
 const maxSteps = 10_000
 
 // Validate tells whether a plan that was read back hangs together: a version known here, one move, and steps that lead
-// from Before over During to After. A plan of Make always does.
+// from Before over During to After and can be taken back. A plan of Make always does.
 func (p Plan) Validate() error {
 	switch {
 	case p.Version != Version:
@@ -23,6 +23,9 @@ func (p Plan) Validate() error {
 		next, err := Apply(shape, s)
 		if err != nil {
 			return fmt.Errorf("validate plan %s: step %d: %w", p.ID, i+1, err)
+		}
+		if back, err := Apply(next, Invert(s)); err != nil || back.Digest() != shape.Digest() {
+			return fmt.Errorf("validate plan %s: step %d cannot be taken back", p.ID, i+1)
 		}
 		shape = next
 		if s.Kind != Move {

@@ -1,0 +1,354 @@
+package plan
+
+import (
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ratchetos/ratchet/core/config/strict"
+	"github.com/ratchetos/ratchet/plugins/migration/model"
+)
+
+var rewrite = flag.Bool("rewrite", false, "write testdata anew")
+
+// TestText keeps what an operator reads before he says yes, and with it the order of the steps.
+func TestText(t *testing.T) {
+	cases := map[string]func(*Input){
+		"plain": func(*Input) {},
+		"larger": func(in *Input) {
+			in.Type = retype()
+			in.Goal = model.Goal{MaxGap: strict.Duration(200e6), Deadline: strict.Duration(10e9), Bandwidth: 50 * mib, AllowPostCopy: true}
+			in.Guest.Can = append(in.Guest.Can, model.Capability{Name: model.CanHook + "quiesce", State: model.Ready})
+			in.Hooks = model.Hooks{Before: []string{"quiesce"}, After: []string{"quiesce"}}
+		},
+		"smaller": func(in *Input) {
+			in.Type = model.VMType{VCPUs: 1, Memory: 256 * mib}
+			in.Shape.Memory.DIMMs = []model.DIMM{{ID: "dimm0", Size: 256 * mib, Slot: 0, Addr: 4 << 30}}
+			in.Shape.Disks[0].Source = model.Source{Local: "/images/web.raw"}
+		},
+		"no-agent": func(in *Input) { in.Guest = nil },
+		"refused": func(in *Input) {
+			in.Type = model.VMType{VCPUs: 8, CPU: "narrow", NIC: "e1000e"}
+			in.Target.Networks, in.Target.FreeMemory = nil, 512*mib
+		},
+	}
+	for name, change := range cases {
+		t.Run(name, func(t *testing.T) {
+			in := input()
+			change(&in)
+			p, refusals := Make(in)
+			got := RefusalText(in.Shape.VM, in.Source.Name, in.Target.Name, refusals)
+			if len(refusals) == 0 {
+				got = p.Text()
+				if err := p.Validate(); err != nil {
+					t.Error(err)
+				}
+			}
+			file := filepath.Join("testdata", name+".txt")
+			if *rewrite {
+				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), got); diff != "" {
+				t.Errorf("want and got differ (-rewrite after reading it):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestRefused changes one thing at a time about a move that can be. Each change must be refused, for the reason named and
+// no other, before a byte is sent.
+func TestRefused(t *testing.T) {
+	for _, c := range []struct {
+		name, code string
+		change     func(*Input)
+	}{
+		{"CPU with fewer flags", "cpu-narrower", func(in *Input) { in.Target.CPUs[0].Features = in.Target.CPUs[0].Features[:5] }},
+		{"type with fewer flags", "cpu-narrower", func(in *Input) { in.Type.CPU = "narrow" }},
+		{"host's own CPU with fewer flags", "cpu-narrower", func(in *Input) {
+			in.Shape.CPU = model.CPU{Model: "host"}
+			in.Source.CPUs = []model.CPU{{Model: "host", Features: []string{"avx512f", "fpu"}}}
+			in.Target.CPUs = []model.CPU{{Model: "host", Features: []string{"fpu"}}}
+		}},
+		{"CPU the target lacks", "cpu-unknown", func(in *Input) { in.Target.CPUs = in.Target.CPUs[1:] }},
+		{"flags not known", "cpu-flags-unknown", func(in *Input) { in.Target.CPUs[0].Features = nil }},
+		{"flags required and absent", "type-features", func(in *Input) { in.Type.Require.Features = []string{"avx512f"} }},
+		{"more vCPUs than its ceiling", "vcpus-beyond-max", func(in *Input) { in.Type.VCPUs = 5 }},
+		{"ceiling beyond the target's", "max-vcpus", func(in *Input) { in.Target.MaxVCPUs = 3 }},
+		{"more vCPUs than plugged at all", "vcpus-contradict", func(in *Input) { in.Shape.MaxVCPUs = 1 }},
+		{"memory below what it was started with", "memory-below-boot", func(in *Input) { in.Type.Memory = 128 * mib }},
+		{"memory beyond its ceiling", "memory-beyond-max", func(in *Input) { in.Type.Memory = 8 << 30 }},
+		{"no slot left", "memory-no-slot", func(in *Input) {
+			in.Shape.Memory.Slots, in.Type.Memory = 0, 2<<30
+		}},
+		{"more modules than slots", "memory-contradicts", func(in *Input) {
+			in.Shape.Memory.Slots, in.Shape.Memory.DIMMs = 0, []model.DIMM{{ID: "dimm0", Size: 128 * mib, Addr: 4 << 30}}
+		}},
+		{"module nobody knows the place of", "memory-without-address", func(in *Input) {
+			in.Shape.Memory.DIMMs = []model.DIMM{{ID: "dimm0", Size: 128 * mib}}
+		}},
+		{"board by an alias", "machine-alias", func(in *Input) { in.Shape.Machine = "pc" }},
+		{"board of a newer QEMU", "machine-unknown", func(in *Input) { in.Shape.Machine = "pc-i440fx-9.2" }},
+		{"board the type wants", "type-machine", func(in *Input) { in.Type.Require.Machine = "pc-q35-7.2" }},
+		{"other accelerator", "accel-other", func(in *Input) { in.Target.Accels = []string{"kvm"} }},
+		{"accelerator the type wants", "type-accel", func(in *Input) { in.Type.Require.Accel = "kvm" }},
+		{"other hypervisor", "hypervisor-other", func(in *Input) { in.Target.Hypervisor = "libvirt 9.0.0 (QEMU 7.2.22)" }},
+		{"card the target lacks", "device-unknown", func(in *Input) { in.Target.Devices = in.Target.Devices[1:] }},
+		{"device the target lacks", "device-unknown", func(in *Input) { in.Target.Devices = in.Target.Devices[:7] }},
+		{"card the source lacks", "device-unknown-at-source", func(in *Input) {
+			in.Type.NIC, in.Source.Devices = "e1000", []string{"virtio-net-pci"}
+		}},
+		{"network the target lacks", "network-missing", func(in *Input) { in.Shape.NICs[0].Network = "storage" }},
+		{"two devices in a slot", "slot-taken", func(in *Input) { in.Shape.Disks[0].Addr = "0x3" }},
+		{"two devices of one name", "device-twice", func(in *Input) { in.Shape.Disks[0].ID = "n0" }},
+		{"card nobody knows the place of", "device-without-address", func(in *Input) { in.Shape.NICs[0].Addr = "" }},
+		{"passed-through hardware", "device-pinned", func(in *Input) {
+			in.Shape.Others = append(in.Shape.Others, model.Device{ID: "gpu", Args: "vfio-pci,id=gpu,addr=0x9"})
+		}},
+		{"card soldered to a q35 board", "device-not-pluggable", func(in *Input) {
+			in.Shape.Machine, in.Type.NIC = "pc-q35-7.2", "e1000"
+			in.Target.Devices = append(in.Target.Devices, "pcie-root-port")
+			in.Shape.Others = append(in.Shape.Others, model.Device{ID: "rp0", Args: "pcie-root-port,id=rp0,addr=0x9"})
+		}},
+		{"no root port free", "no-free-slot", func(in *Input) {
+			in.Shape.Machine, in.Type.NIC, in.Shape.NICs[0].Bus = "pc-q35-7.2", "e1000", "rp0"
+		}},
+		{"disk without a serial", "disk-without-serial", func(in *Input) { in.Type.Disk, in.Shape.Disks[0].Serial = "nvme", "" }},
+		{"disk that needs a controller", "disk-model-unknown", func(in *Input) { in.Type.Disk = "scsi-hd" }},
+		{"disk behind a file's socket", "disk-unreachable", func(in *Input) { in.Shape.Disks[0].Source.Volume.Server = "unix:/run/nbd" }},
+		{"disk with metadata", "disk-not-raw", func(in *Input) { in.Shape.Disks[0].Source = model.Source{Local: "/images/web.QCOW2"} }},
+		{"disk of nowhere", "disk-source", func(in *Input) { in.Shape.Disks[0].Source = model.Source{} }},
+		{"disk of unknown size", "disk-size-unknown", func(in *Input) { in.Shape.Disks[0].Size = 0 }},
+		{"volume of another size", "disk-size", func(in *Input) { in.Volumes = map[string]uint64{"web-root": 2 << 30} }},
+		{"volume that is gone", "volume-missing", func(in *Input) { in.Volumes = map[string]uint64{} }},
+		{"name taken", "name-taken", func(in *Input) { in.Residents = []Resident{{VM: "web"}} }},
+		{"UUID taken", "uuid-taken", func(in *Input) { in.Residents = []Resident{{"other", strings.ToUpper(in.Shape.UUID)}} }},
+		{"target without vCPUs", "target-full-vcpus", func(in *Input) { in.Type.VCPUs, in.Target.FreeVCPUs = 4, 3 }},
+		{"target without memory", "target-full-memory", func(in *Input) { in.Target.FreeMemory = 512 * mib }},
+		{"where it is already", "same-host", func(in *Input) { in.Target.Name = in.Source.Name }},
+		{"record of another release", "shape-version", func(in *Input) { in.Shape.Version++ }},
+		{"no agent for a change", "agent-absent", func(in *Input) { in.Type.VCPUs, in.Guest = 1, nil }},
+		{"capability missing", "capability-missing", func(in *Input) { in.Type.NIC = "e1000e" }},
+		{"old agent", "capability-missing", func(in *Input) { in.Type.VCPUs, in.Guest.Can = 1, nil }},
+		{"hook the guest does not have", "capability-missing", func(in *Input) { in.Hooks.Before = []string{"quiesce"} }},
+		{"agent that lies about vCPUs", "agent-contradicts", func(in *Input) { in.Type.VCPUs, in.Guest.Present = 1, 8 }},
+		{"agent that lies about cards", "agent-contradicts", func(in *Input) { in.Type.NIC, in.Guest.NICs = "e1000", nil }},
+		{"source without TLS", "tls-missing", func(in *Input) { in.Source.TLS = false }},
+		{"target without TLS", "tls-missing", func(in *Input) { in.Target.TLS = false }},
+		{"memory that TCG corrupts", "tcg-memory", func(in *Input) { in.Shape.Memory.Boot = 256 * mib }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			in := input()
+			c.change(&in)
+			p, refusals := Make(in)
+			var codes []string
+			for _, r := range refusals {
+				codes = append(codes, r.Code)
+				if r.What == "" || r.Why == "" || r.Do == "" {
+					t.Errorf("%s leaves the operator alone: %+v", r.Code, r)
+				}
+			}
+			if !slices.Equal(slices.Compact(codes), []string{c.code}) {
+				t.Errorf("refused for %q, want %s", codes, c.code)
+			}
+			if p.Steps != nil {
+				t.Error("a refused move has steps")
+			}
+		})
+	}
+}
+
+// TestAllowed are changes that look like the refused ones and are none.
+func TestAllowed(t *testing.T) {
+	for name, change := range map[string]func(*Input){
+		"CPU with more flags":         func(in *Input) { in.Target.CPUs[0].Features = append(in.Target.CPUs[0].Features, "avx") },
+		"type with more flags":        func(in *Input) { in.Type.CPU = "wide" },
+		"plain where that is allowed": func(in *Input) { in.Source.TLS, in.Goal.AllowPlain = false, true },
+		"TCG's memory by post-copy":   func(in *Input) { in.Shape.Memory.Boot, in.Goal.AllowPostCopy = 256*mib, true },
+		"TCG's memory, mended QEMU":   func(in *Input) { in.Shape.Memory.Boot, in.Source.Hypervisor = 256*mib, "QEMU 9.2.0" },
+		"volume of the right size":    func(in *Input) { in.Volumes = map[string]uint64{"web-root": 1 << 30} },
+		"UUID of nobody":              func(in *Input) { in.Shape.UUID, in.Residents = "", []Resident{{VM: "x"}} },
+		"agent that sees less than asked for, where no step depends on it": func(in *Input) { in.Guest.Present = 1 },
+		"card behind a root port": func(in *Input) {
+			in.Shape.Machine, in.Type.NIC, in.Shape.NICs[0].Bus, in.Shape.NICs[0].Addr = "pc-q35-7.2", "e1000", "rp0", "0x0"
+			in.Target.Devices = append(in.Target.Devices, "pcie-root-port")
+			in.Shape.Others = []model.Device{{ID: "rp0", Args: "pcie-root-port,id=rp0,addr=0x9"}, {ID: "rp1", Args: "pcie-root-port,id=rp1,addr=0xa"}}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in := input()
+			change(&in)
+			p, refusals := Make(in)
+			if len(refusals) > 0 {
+				t.Fatalf("refused: %v", refusals)
+			}
+			if err := p.Validate(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestTCGMemoryGoesAtOnce: where pre-copy would corrupt, the plan must not leave it to the policy when to switch.
+func TestTCGMemoryGoesAtOnce(t *testing.T) {
+	in := input()
+	in.Shape.Memory.Boot, in.Goal.AllowPostCopy = 256*mib, true
+	p, _ := Make(in)
+	if i := p.Moving(); i < 0 || !p.Steps[i].AtOnce {
+		t.Errorf("the move does not go at once: %+v", p.Steps)
+	}
+}
+
+// TestCompare holds destinations that were started wrong against what crosses. The first six are what QEMU accepts, or
+// notices when the source has let go.
+func TestCompare(t *testing.T) {
+	for _, c := range []struct {
+		name, code string
+		change     func(*model.Shape)
+	}{
+		{"CPU flags", "differs-cpu-flags", func(s *model.Shape) { s.CPU.Features = s.CPU.Features[1:] }},
+		{"CPU model", "differs-cpu-model", func(s *model.Shape) { s.CPU.Model = "narrow" }},
+		{"maxcpus", "differs-max-vcpus", func(s *model.Shape) { s.MaxVCPUs = 2 }},
+		{"slots", "differs-slots", func(s *model.Shape) { s.Memory.Slots = 2 }},
+		{"maxmem", "differs-max-memory", func(s *model.Shape) { s.Memory.Max = 2 << 30 }},
+		{"vCPUs", "differs-vcpus", func(s *model.Shape) { s.VCPUs = 1 }},
+		{"memory", "differs-memory", func(s *model.Shape) { s.Memory.Boot = 256 * mib }},
+		{"board version", "differs-machine", func(s *model.Shape) { s.Machine = "pc-i440fx-6.2" }},
+		{"board", "differs-machine", func(s *model.Shape) { s.Machine = "pc-q35-7.2" }},
+		{"accelerator", "differs-accel", func(s *model.Shape) { s.Accel = "kvm" }},
+		{"card's model", "differs-device", func(s *model.Shape) { s.NICs[0].Model = "e1000" }},
+		{"card's slot", "differs-device", func(s *model.Shape) { s.NICs[0].Addr = "0x5" }},
+		{"card's MAC", "differs-device", func(s *model.Shape) { s.NICs[0].MAC = "52:54:00:00:00:02" }},
+		{"card gone", "differs-missing", func(s *model.Shape) { s.NICs = nil }},
+		{"another card", "differs-extra", func(s *model.Shape) { s.NICs = append(s.NICs, model.NIC{ID: "n1"}) }},
+		{"disk's model", "differs-device", func(s *model.Shape) { s.Disks[0].Model = "nvme" }},
+		{"disk's size", "differs-device", func(s *model.Shape) { s.Disks[0].Size++ }},
+		{"disk's volume", "differs-device", func(s *model.Shape) { s.Disks[0].Source.Volume = &model.Volume{Name: "other"} }},
+		{"virtio-mem's size", "differs-device", func(s *model.Shape) { s.Memory.VirtioMem[0].Requested = 0 }},
+		{"module", "differs-extra", func(s *model.Shape) { s.Memory.DIMMs = []model.DIMM{{ID: "dimm0", Size: 128 * mib}} }},
+		{"agent's channel", "differs-device", func(s *model.Shape) { s.Others[0].Args = "virtio-serial-pci,id=vs0,addr=0x8" }},
+		{"UUID", "differs-uuid", func(s *model.Shape) { s.UUID = "" }},
+		{"VM", "differs-vm", func(s *model.Shape) { s.VM = "db" }},
+		{"firmware", "differs-boot", func(s *model.Shape) { s.Boot.Firmware = "/ovmf.fd" }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			crossing := input().Shape
+			destination := clone(crossing)
+			c.change(&destination)
+			found := Compare(crossing, destination)
+			if len(found) != 1 || found[0].Code != c.code {
+				t.Errorf("found %v, want %s", found, c.code)
+			}
+			if Reached(destination, crossing) {
+				t.Error("and yet it is taken for the same")
+			}
+		})
+	}
+	same := clone(input().Shape)
+	same.CPU.Features = append(same.CPU.Features, "avx")
+	if found := Compare(input().Shape, same); len(found) > 0 {
+		t.Errorf("a wider CPU is refused: %v", found)
+	}
+}
+
+// TestReachedLeavesAddressOpen: a module plugged by a plan has the address that the hypervisor gave it.
+func TestReachedLeavesAddressOpen(t *testing.T) {
+	in := input()
+	in.Type.Memory = 2 << 30
+	p, refusals := Make(in)
+	if len(refusals) > 0 {
+		t.Fatal(refusals)
+	}
+	now := clone(p.After)
+	now.Memory.DIMMs[0].Addr = 4 << 30
+	if !Reached(now, p.After) || Reached(p.During, p.After) {
+		t.Error("reached is not told from not reached")
+	}
+}
+
+// TestMemory: how much comes and goes, by what is plugged.
+func TestMemory(t *testing.T) {
+	boot := uint64(262136 << 10)
+	for _, c := range []struct {
+		name              string
+		mem               model.Memory
+		want              strict.Size
+		during, after     uint64 // beyond boot
+		warns, virtioFull bool
+	}{
+		{name: "grow by virtio-mem", mem: virtio(0), want: 512 * mib, after: 256 * mib},
+		{name: "shrink by virtio-mem", mem: virtio(512 * mib), want: 256 * mib},
+		{name: "grow past virtio-mem", mem: virtio(1 << 30), want: 1408 * mib, during: 1 << 30, after: 1<<30 + 128*mib},
+		{name: "a whole block for a part of one", mem: virtio(0), want: 257 * mib, after: 2 * mib},
+		{name: "grow by a module", mem: model.Memory{Max: 4 << 30, Slots: 2}, want: 300 * mib, after: 128 * mib},
+		{name: "a module that fits goes", mem: modules(128, 256), want: 384 * mib, during: 128 * mib, after: 128 * mib},
+		{name: "a module that is too large stays", mem: modules(256), want: 384 * mib, during: 256 * mib, after: 256 * mib, warns: true},
+		{name: "nothing asked", mem: virtio(64 * mib), during: 64 * mib, after: 64 * mib},
+		{name: "as it is", mem: virtio(64 * mib), want: 320 * mib, during: 64 * mib, after: 64 * mib},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			in := input()
+			in.Shape.Memory, in.Type.Memory = c.mem, c.want
+			in.Shape.Memory.Boot = boot
+			p, refusals := Make(in)
+			if len(refusals) > 0 {
+				t.Fatal(refusals)
+			}
+			during, after := p.During.Memory.Total()-boot, p.After.Memory.Total()-boot
+			if during != c.during || after != c.after {
+				t.Errorf("crosses with %s, ends with %s; want %s and %s", size(during), size(after), size(c.during), size(c.after))
+			}
+			if warned := strings.Contains(strings.Join(p.Warnings, "\n"), "memory stays"); warned != c.warns {
+				t.Errorf("warned: %v", p.Warnings)
+			}
+		})
+	}
+}
+
+func virtio(requested uint64) model.Memory {
+	return model.Memory{Max: 4 << 30, Slots: 4, VirtioMem: []model.VirtioMem{{ID: "vm0", Max: 1 << 30, Requested: requested, Addr: "0x6"}}}
+}
+
+func modules(sizes ...uint64) model.Memory {
+	m := model.Memory{Max: 4 << 30, Slots: 4}
+	for i, s := range sizes {
+		m.DIMMs = append(m.DIMMs, model.DIMM{ID: "dimm" + string(rune('0'+i)), Slot: i, Size: s * mib, Addr: uint64(i+4) << 30})
+	}
+	return m
+}
+
+// TestPlanSurvivesJSON: a journal keeps plans as JSON, and what it gives back is the plan that was written.
+func TestPlanSurvivesJSON(t *testing.T) {
+	in := input()
+	in.Type, in.Goal = retype(), goalOf(200e6)
+	p, refusals := Make(in)
+	if len(refusals) > 0 {
+		t.Fatal(refusals)
+	}
+	text, err := json.Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back Plan
+	if err := json.Unmarshal(text, &back); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(p, back); diff != "" {
+		t.Error(diff)
+	}
+	back.Version++
+	if err := back.Validate(); err == nil {
+		t.Error("a plan of another version is taken for one of ours")
+	}
+}
