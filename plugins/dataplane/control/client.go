@@ -169,7 +169,7 @@ func (c *Client) join(ctx context.Context) (*joined, *bufio.Reader, error) {
 	if t, ok := raw.(*net.TCPConn); ok {
 		_ = t.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 2 * time.Second, Count: 3})
 	}
-	conn := tls.Client(raw, c.o.Identity.clientTLS())
+	conn := tls.Client(raw, c.o.Identity.ClientTLS(serverName))
 	j, r, err := c.greet(ctx, conn)
 	if err != nil {
 		raw.Close()

@@ -4,12 +4,7 @@ import (
 	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"math/big"
 	"net/netip"
 	"testing"
 	"time"
@@ -49,34 +44,6 @@ func TestHintsAreBounded(t *testing.T) {
 	}
 }
 
-// A clock that is decades off, on either side, changes nothing: none is asked.
-func TestCertificatesKnowNoClock(t *testing.T) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := certificate("web-1")
-	template.SerialNumber = big.NewInt(1)
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := &Authority{cert: cert, key: key}
-	box, err := a.serverTLS()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, c := range map[string]*tls.Config{"box": box, "host": (&Identity{}).clientTLS()} {
-		if c.Time == nil || !c.Time().Equal(timeless()) || c.Time().Before(cert.NotBefore) || c.Time().After(cert.NotAfter) {
-			t.Errorf("the %s checks certificates of %v to %v by another time than its own", name, cert.NotBefore, cert.NotAfter)
-		}
-	}
-}
-
 func FuzzFrame(f *testing.F) {
 	f.Add(frame{id: 1, kind: frameCall, method: "groups.pull", body: []byte("{}")}.append(nil))
 	f.Add(frame{id: 1, kind: frameReply, body: []byte("x")}.append(nil))
@@ -105,15 +72,6 @@ func FuzzDatagram(f *testing.F) {
 		n := len(b)
 		if answer := s.datagram(b, nil, from); len(answer) > n {
 			t.Errorf("%d bytes are answered with %d", n, len(answer))
-		}
-	})
-}
-
-func FuzzIdentity(f *testing.F) {
-	f.Add([]byte("-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n"))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if id, err := ParseIdentity(b); err == nil && CheckName(id.Name) != nil {
-			t.Errorf("identity of %q", id.Name)
 		}
 	})
 }

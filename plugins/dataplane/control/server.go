@@ -100,14 +100,14 @@ func (s *Server) OnHost(f func(host string, joined bool)) { s.onHost = append(s.
 
 // Serve serves until ctx ends, then returns nil when nothing is running any more.
 func (s *Server) Serve(ctx context.Context) error {
-	config, err := s.o.Authority.serverTLS()
+	config, err := s.o.Authority.ServerTLS()
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s.o.Authority.watch(s.hangUp)
-	defer s.o.Authority.watch(nil)
+	s.o.Authority.Watch(s.hangUp)
+	defer s.o.Authority.Watch(nil)
 	stop := context.AfterFunc(ctx, func() {
 		s.o.Listener.Close()
 		s.o.Packets.Close()

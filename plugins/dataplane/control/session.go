@@ -89,7 +89,7 @@ func (s *Server) join(ctx context.Context, conn *tls.Conn) (*session, error) {
 	state := conn.ConnectionState()
 	cert := state.PeerCertificates[0]
 	ses := &session{host: cert.Subject.CommonName, conn: conn, inFlight: map[uint32]context.CancelFunc{}}
-	if !s.o.Authority.valid(cert) {
+	if !s.o.Authority.Valid(cert) {
 		_ = ses.reply(frame{kind: frameRefused, body: []byte("revoked, or enrolled again: use the newest file")})
 		return nil, fmt.Errorf("host %s: %w", ses.host, ErrRefused)
 	}
@@ -103,7 +103,7 @@ func (s *Server) join(ctx context.Context, conn *tls.Conn) (*session, error) {
 		return nil, errors.New("key id is taken")
 	}
 	// Revoked between the check and the registration: hangUp has not seen the session.
-	if !s.o.Authority.valid(cert) {
+	if !s.o.Authority.Valid(cert) {
 		s.hangUp(ses.host)
 		return nil, fmt.Errorf("host %s: %w", ses.host, ErrRefused)
 	}

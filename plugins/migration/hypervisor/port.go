@@ -95,9 +95,6 @@ type Limits struct {
 	Bandwidth uint64        // bytes a second; 0 is unlimited
 	Downtime  time.Duration // the gap to aim at; 0 is the hypervisor's default
 	Throttle  int           // percent of its time the guest is held back at most; 0 is never
-	// PostCopy stops the source at once, whatever is left: Switchover returns, and Transfer.PostCopy is called where a
-	// pre-copy calls Complete. It needs Options.PostCopy.
-	PostCopy bool
 	// StopNow stops the source and leaves the rest to post-copy: the way to Transfer.PostCopy. It needs
 	// Options.PostCopy, and cannot be taken back.
 	StopNow bool

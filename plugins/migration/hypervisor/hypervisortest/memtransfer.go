@@ -140,8 +140,8 @@ func (t *transfer) converge() {
 	if t.phase != active {
 		return
 	}
-	if t.limits.PostCopy || dirty < bandwidth/2 {
-		if !t.limits.PostCopy {
+	if t.limits.StopNow || dirty < bandwidth/2 {
+		if !t.limits.StopNow {
 			t.sent += t.remaining
 			t.remaining, t.passes = 0, t.passes+1
 		}
@@ -201,7 +201,7 @@ func (t *transfer) Progress(ctx context.Context) (g hypervisor.Progress, err err
 // Limit implements hypervisor.Transfer.
 func (t *transfer) Limit(ctx context.Context, l hypervisor.Limits) error {
 	return t.call(ctx, "Limit", func(*process) error {
-		if l.PostCopy && !t.postCopy {
+		if l.StopNow && !t.postCopy {
 			return fmt.Errorf("post-copy was not readied: %w", hypervisor.ErrNotHere)
 		}
 		t.limits = l

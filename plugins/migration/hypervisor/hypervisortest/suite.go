@@ -337,7 +337,7 @@ func postCopyMove(t *trial) {
 	// Until its commit it can be undone like any other.
 	x := t.begin(o)
 	l := o.Limits
-	l.PostCopy = true
+	l.StopNow = true
 	t.ok("ask for post-copy", x.Limit(t.ctx, l))
 	t.ok("switch over", x.Switchover(t.ctx))
 	t.states("at the switch", hypervisor.Moving, hypervisor.Incoming)

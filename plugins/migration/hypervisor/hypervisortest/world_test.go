@@ -185,7 +185,7 @@ func TestWorldConverges(t *testing.T) {
 		want   string
 	}{
 		"as it is": {hypervisor.Limits{}, active}, "held back": {hypervisor.Limits{Throttle: 90}, switchover},
-		"long gap": {hypervisor.Limits{Downtime: 3 * time.Second}, switchover}, "post-copy": {hypervisor.Limits{PostCopy: true}, switchover},
+		"long gap": {hypervisor.Limits{Downtime: 3 * time.Second}, switchover}, "post-copy": {hypervisor.Limits{StopNow: true}, switchover},
 	} {
 		w, x := start(hypervisor.Limits{})
 		w.Advance(time.Second)
