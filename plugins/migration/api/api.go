@@ -8,7 +8,20 @@ const (
 	MethodHosts = "hosts.list" // HostsReply
 	MethodVMs   = "vms.list"   // VMsReply
 	MethodVM    = "vms.show"   // VMRequest → VMReply
+	// A host's credentials.
+	MethodEnroll = "hosts.enroll" // HostRequest → EnrollReply
+	MethodRevoke = "hosts.revoke" // HostRequest → empty
 )
+
+// HostRequest names a host.
+type HostRequest struct {
+	Name string `json:"name"`
+}
+
+// EnrollReply is shown once: the key in it is not kept.
+type EnrollReply struct {
+	Bundle string `json:"bundle"` // PEM: certificate, key, authority
+}
 
 // HostsReply answers MethodHosts, in the order of the configuration.
 type HostsReply struct {
@@ -23,7 +36,9 @@ type Host struct {
 	State      string    `json:"state"`
 	Since      time.Time `json:"since"`
 	Hypervisor string    `json:"hypervisor,omitempty"`
-	VMs        int       `json:"vms"`
+	// Moves says whether VMs can be moved to and from it.
+	Moves bool `json:"moves,omitempty"`
+	VMs   int  `json:"vms"`
 	// Problem is why the host is away.
 	Problem string `json:"problem,omitempty"`
 }

@@ -1,0 +1,93 @@
+package ctl
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ratchetos/ratchet/plugins/internal/live"
+	"github.com/ratchetos/ratchet/plugins/migration/api"
+)
+
+func hosts(app App) *cobra.Command {
+	c := &cobra.Command{
+		Use: "hosts", Short: "List hosts with their state", Args: cobra.NoArgs,
+		Example: "  ratchetctl migrate hosts\n  ratchetctl migrate hosts -w",
+	}
+	return live.Command(c, func(cmd *cobra.Command) error {
+		var reply api.HostsReply
+		if err := app.Invoke(cmd.Context(), plugin, api.MethodHosts, struct{}{}, &reply); err != nil {
+			return err
+		}
+		var rows [][]string
+		for _, h := range reply.Hosts {
+			rows = append(rows, []string{h.Name, h.State, h.Since.Format(time.RFC3339), h.Hypervisor, strconv.Itoa(h.VMs), h.Problem})
+		}
+		return app.Print(reply, []string{"HOST", "STATE", "SINCE", "HYPERVISOR", "VMS", "PROBLEM"}, rows)
+	})
+}
+
+// host is `ratchetctl migrate host`.
+func host(app App) *cobra.Command {
+	c := &cobra.Command{Use: "host", Short: "Credentials of hosts with bare QEMU: enrol, revoke"}
+	c.AddCommand(enroll(app), revoke(app))
+	return c
+}
+
+func enroll(app App) *cobra.Command {
+	var out string
+	c := &cobra.Command{
+		Use: "enroll NAME", Short: "Enrol a host and print the file that ratchet vmhost needs there", Args: cobra.ExactArgs(1),
+		Long: `Enrol a host and print its identity: certificate, private key and this box's authority, in PEM. The box does not keep
+the key. Enrolling a host again makes its earlier file void.`,
+		Example: "  ratchetctl migrate host enroll rack1 > rack1.pem\n  ratchetctl migrate host enroll rack1 --file /etc/ratchet/vmhost.pem",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var reply api.EnrollReply
+			if err := app.Invoke(cmd.Context(), plugin, api.MethodEnroll, api.HostRequest{Name: args[0]}, &reply); err != nil {
+				return err
+			}
+			if out == "" {
+				_, err := fmt.Fprint(cmd.OutOrStdout(), reply.Bundle)
+				return err
+			}
+			return writeSecret(out, reply.Bundle)
+		},
+		ValidArgsFunction: names(hostNames).first(app),
+	}
+	c.Flags().StringVar(&out, "file", "", "write it there, for the owner alone, instead of printing it")
+	return c
+}
+
+func revoke(app App) *cobra.Command {
+	return &cobra.Command{
+		Use: "revoke NAME", Short: "Make a host's identity void", Args: cobra.ExactArgs(1),
+		Example: "  ratchetctl migrate host revoke rack1",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return app.Invoke(cmd.Context(), plugin, api.MethodRevoke, api.HostRequest{Name: args[0]}, &struct{}{})
+		},
+		ValidArgsFunction: names(hostNames).first(app),
+	}
+}
+
+// writeSecret writes a file that only its owner can read, whatever was there before.
+func writeSecret(path, text string) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".identity-*") // made with mode 0600
+	if err != nil {
+		return fmt.Errorf("write identity: %w", err)
+	}
+	_, err = f.WriteString(text)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		os.Remove(f.Name())
+		return fmt.Errorf("write identity: %w", err)
+	}
+	return nil
+}
