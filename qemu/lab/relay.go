@@ -1,0 +1,190 @@
+package lab
+
+import (
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Relay forwards TCP connections, until it is told to cut them or to hold them up at a byte.
+type Relay struct {
+	listener net.Listener
+	target   string
+	sent     atomic.Int64 // bytes towards the target
+
+	mu      sync.Mutex
+	cut     int64 // -1: never
+	stall   int64
+	resumed chan struct{}
+	conns   map[net.Conn]bool
+	closed  bool
+	wg      sync.WaitGroup
+}
+
+// NewRelay listens on loopback for what shall reach target, "tcp:HOST:PORT" or "HOST:PORT".
+func NewRelay(target string) (*Relay, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	r := &Relay{listener: l, target: strings.TrimPrefix(target, "tcp:"), cut: -1, stall: -1, resumed: make(chan struct{}), conns: map[net.Conn]bool{}}
+	r.wg.Go(r.accept)
+	return r, nil
+}
+
+// Address is where to connect, as "tcp:127.0.0.1:PORT".
+func (r *Relay) Address() string { return "tcp:" + r.listener.Addr().String() }
+
+// Bytes is how many were forwarded towards the target.
+func (r *Relay) Bytes() int64 { return r.sent.Load() }
+
+// CutAt closes all connections once n bytes were forwarded towards the target; 0 is at once.
+func (r *Relay) CutAt(n int64) {
+	r.mu.Lock()
+	r.cut = n
+	now := r.sent.Load() >= n
+	r.mu.Unlock()
+	if now {
+		r.cutAll()
+	}
+}
+
+// StallAt stops forwarding towards the target after n bytes, without closing anything, until Resume.
+func (r *Relay) StallAt(n int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stall = n
+}
+
+// Resume ends a stall, for good.
+func (r *Relay) Resume() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stall >= 0 {
+		r.stall = -1
+		close(r.resumed)
+		r.resumed = make(chan struct{})
+	}
+}
+
+// Close cuts everything and waits until nothing runs any more.
+func (r *Relay) Close() error {
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	err := r.listener.Close()
+	r.cutAll()
+	r.Resume()
+	r.wg.Wait()
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+func (r *Relay) cutAll() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for c := range r.conns {
+		// A reset, not an orderly end: that is what a cut link looks like once somebody writes.
+		if t, ok := c.(*net.TCPConn); ok {
+			_ = t.SetLinger(0)
+		}
+		_ = c.Close()
+	}
+}
+
+// keep registers a connection, unless the relay is closed.
+func (r *Relay) keep(c net.Conn) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		_ = c.Close()
+		return false
+	}
+	r.conns[c] = true
+	return true
+}
+
+func (r *Relay) drop(c net.Conn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.conns, c)
+	_ = c.Close()
+}
+
+func (r *Relay) accept() {
+	for {
+		in, err := r.listener.Accept()
+		if err != nil {
+			return
+		}
+		out, err := net.DialTimeout("tcp", r.target, 5*time.Second)
+		if err != nil {
+			_ = in.Close()
+			continue
+		}
+		if !r.keep(in) || !r.keep(out) {
+			_ = in.Close()
+			return
+		}
+		r.wg.Go(func() { r.forward(out, in) })
+		r.wg.Go(func() {
+			_, _ = io.Copy(in, out)
+			_ = in.(*net.TCPConn).CloseWrite()
+		})
+	}
+}
+
+// forward counts, and stops where it was told to.
+func (r *Relay) forward(out, in net.Conn) {
+	defer r.drop(in)
+	defer r.drop(out)
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := in.Read(r.room(buf))
+		if n > 0 {
+			if _, err := out.Write(buf[:n]); err != nil {
+				return
+			}
+			if r.passed(int64(n)) {
+				r.cutAll()
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// room waits out a stall and returns as much of buf as may be forwarded before the next stop.
+func (r *Relay) room(buf []byte) []byte {
+	for {
+		r.mu.Lock()
+		left := int64(len(buf))
+		if r.cut >= 0 {
+			left = min(left, max(r.cut-r.sent.Load(), 1))
+		}
+		stalled, resumed := false, r.resumed
+		if r.stall >= 0 {
+			left = min(left, r.stall-r.sent.Load())
+			stalled = left <= 0 && !r.closed
+		}
+		r.mu.Unlock()
+		if !stalled {
+			return buf[:max(left, 1)]
+		}
+		<-resumed
+	}
+}
+
+func (r *Relay) passed(n int64) (cut bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.sent.Add(n) >= r.cut && r.cut >= 0
+}

@@ -1,0 +1,46 @@
+package lab
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"slices"
+
+	"github.com/ratchetos/ratchet/plugins/migration/model"
+)
+
+// RAM of a guest, in bytes: 262136 KiB, which is not a multiple of 256 KiB.
+const RAM = 262136 << 10
+
+// Addresses of the cards of a guest.
+const (
+	MAC       = "52:54:00:4c:41:42"
+	SecondMAC = "52:54:00:4c:41:43"
+)
+
+// Network is the one segment that hosts of a lab have.
+const Network = "lan"
+
+// Shape is that of a guest with one of up to four vCPUs, room for DIMMs and virtio-mem, and one virtio card.
+func (i Image) Shape(vm string) model.Shape {
+	return model.Shape{
+		Version: model.ShapeVersion, VM: vm, Machine: "pc-i440fx-7.2", Accel: "tcg", CPU: model.CPU{Model: "qemu64"},
+		VCPUs: 1, MaxVCPUs: 4,
+		Memory: model.Memory{Boot: RAM, Max: 2 << 30, Slots: 4},
+		NICs:   []model.NIC{{ID: "nic0", Model: "virtio-net-pci", MAC: MAC, Network: Network, Bus: "pci.0", Addr: "0x3"}},
+		Boot:   model.Boot{Kernel: i.Kernel, Initrd: i.Initrd, Append: "console=ttyS0 quiet panic=-1"},
+	}
+}
+
+// stateKey names what a saved state depends on: everything but names and where bytes come from.
+func stateKey(s model.Shape, image, qemu string) string {
+	s.VM, s.UUID = "", ""
+	s.Boot.Kernel, s.Boot.Initrd = image, ""
+	s.Disks = slices.Clone(s.Disks)
+	for i := range s.Disks {
+		s.Disks[i].Source = model.Source{}
+	}
+	text, _ := json.Marshal(s) // plain data: cannot fail
+	sum := sha256.Sum256(append(text, qemu...))
+	return hex.EncodeToString(sum[:12])
+}
