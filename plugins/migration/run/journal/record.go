@@ -12,17 +12,16 @@ type Kind string
 const (
 	Epoch      Kind = "epoch"     // a manager started: its Epoch
 	Planned    Kind = "planned"   // a move was accepted: its Plan
-	Reached    Kind = "reached"   // Phase
+	Reached    Kind = "reached"   // a Phase is about to be entered; Boot once it is known
 	StepBegun  Kind = "step"      // Step is about to be done
 	StepDone   Kind = "step-done" // Step was done
 	StepUndone Kind = "step-undone"
-	// Handing says that Volume is about to be handed to the destination: from here on it may have it.
-	Handing Kind = "handing"
-	// HandedBack says that the source has Volume again.
-	HandedBack Kind = "handed-back"
+	// Leaving says that the memory which only the source has is left to post-copy: Plan is what is needed to go on with it.
+	Leaving Kind = "leaving"
 	// Committed is the point after which the source never runs again.
 	Committed Kind = "committed"
-	// Undoing says that the move goes back, and why. It never stands behind Committed.
+	// Undoing says that the move goes back, and why. It never stands behind Committed; that may stand behind it, when the
+	// source turns out to be gone.
 	Undoing Kind = "undoing"
 	// Ended closes a move: Outcome, and Text for what an operator should know.
 	Ended Kind = "ended"
@@ -40,7 +39,7 @@ type Record struct {
 	Plan    json.RawMessage `json:"plan,omitempty"`
 	Phase   string          `json:"phase,omitempty"`
 	Step    int             `json:"step,omitempty"`
-	Volume  string          `json:"volume,omitempty"`
+	Boot    string          `json:"boot,omitempty"` // boot ID of the guest
 	Outcome string          `json:"outcome,omitempty"`
 	Text    string          `json:"text,omitempty"`
 }

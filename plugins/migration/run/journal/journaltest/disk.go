@@ -8,8 +8,13 @@ import (
 	"github.com/ratchetos/ratchet/plugins/migration/run/journal"
 )
 
-// ErrFault is what a call that was told to fail returns.
-var ErrFault = errors.New("injected fault of the disk")
+var (
+	// ErrFault is what a call that was told to fail returns.
+	ErrFault = errors.New("injected fault of the disk")
+	// ErrCrash as a fault is a crash before the call, ErrCrashAfter one after it.
+	ErrCrash      = errors.New("crash before a call of the disk")
+	ErrCrashAfter = errors.New("crash after a call of the disk")
+)
 
 // Disk is one. The zero value is empty.
 type Disk struct {
@@ -31,6 +36,10 @@ var _ journal.Disk = (*Disk)(nil)
 func (d *Disk) Crash(torn int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.crash(torn)
+}
+
+func (d *Disk) crash(torn int) {
 	d.gone++
 	for _, c := range d.files {
 		if n := len(c.durable); len(c.now) > n {
@@ -99,7 +108,17 @@ func (f *file) call(name string, fn func(failed error) error) error {
 	if f.life != f.disk.gone {
 		return errors.New("this file was open before the crash")
 	}
-	return fn(f.disk.fails(name))
+	switch failed := f.disk.fails(name); failed {
+	case ErrCrash:
+		f.disk.crash(0)
+		return failed
+	case ErrCrashAfter:
+		err := fn(nil)
+		f.disk.crash(0)
+		return errors.Join(failed, err)
+	default:
+		return fn(failed)
+	}
 }
 
 func (f *file) Write(p []byte) (n int, err error) {

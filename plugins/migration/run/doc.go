@@ -1,0 +1,42 @@
+// Package run carries out plans: it moves VMs, and leads each move to one of two ends over any failure, its own crash
+// included.
+//
+// # The two ends
+//
+// Until the record [journal.Committed] is on the disk, a move that fails is undone: the VM runs at the source, in the shape
+// it had. From then on it only goes forward: the VM runs at the target. The destination gets its first instruction after
+// that record and the source none (INVARIANTS M1), so there is never more than one runner. What can be neither undone
+// nor finished for now, because a host does not answer, is tried for [Policy.Patience]; then the move is held for an
+// operator, who can Retry it, or Accept a VM that runs at the target and whose agent does not answer.
+//
+// # A move
+//
+//	planned → admitted → pre-steps → prepared → transfer → switchover → commit → verify → end → post-steps → done
+//	   └───────────────────────────┬────────────────────────────────────┘
+//	                             undo → undone
+//
+// Each phase is journalled before it is entered; what it did is therefore known after a crash at least as far as it may
+// have been done. Everything in it may be done again. A manager that starts undoes what is before commit: a transfer that
+// nobody watches would stop the guest at the switch and leave it there.
+//
+// Pre-steps come before the destination is prepared, since it is started as what the VM has become by then.
+//
+// The order of an undo is: volumes back, then the transfer cancelled, the destination discarded, the source let run, the
+// steps taken back from the last to the first. If the source has died after the destination had everything, the
+// destination is the only copy: the move goes on instead.
+//
+// # Post-copy
+//
+// The source stops with memory still to be sent; volumes are handed over and the commit is journalled then. A link that
+// is cut from there on can lose the VM. It is done only where the goal allows it.
+//
+// # Managers
+//
+// Each [Open] raises the epoch, under which hosts take orders; a host that has heard a higher one answers
+// hypervisor.ErrFenced, and this manager gives no more orders for that move.
+//
+// # Concurrency and lifetime
+//
+// A move under way is one goroutine; at most [Options.Moves] are. All methods may be called from many goroutines. Close
+// stops giving orders and undoes nothing.
+package run

@@ -1,0 +1,59 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/ratchetos/ratchet/plugins/migration/hypervisor"
+)
+
+// owed marks a move that ended with a destination which could not be discarded.
+const owed = "owed"
+
+// drive leads the move to its end, as far as that is possible now. ctx ends when the move is cancelled.
+func (m *move) drive(ctx context.Context) {
+	err := m.lead(ctx)
+	switch {
+	case m.r.ctx.Err() != nil, err == nil: // the next manager goes on, or there is nothing more to do
+	case errors.Is(err, hypervisor.ErrFenced):
+		m.hold(fmt.Errorf("%w; look at %s on %s and %s there, or retry here to take it back", err, m.plan.VM, m.plan.From, m.plan.To))
+	default:
+		m.hold(err)
+	}
+}
+
+func (m *move) lead(ctx context.Context) error {
+	life := m.r.ctx // nobody can cancel what must be done
+	if !m.committed {
+		err := errors.New("the manager was restarted")
+		switch {
+		case m.fresh:
+			m.fresh = false // a retry of it is an undo
+			err = m.before(ctx)
+		case m.left != nil && m.undoing == "":
+			err = m.leave(life)
+		}
+		if cause := context.Cause(ctx); err != nil && errors.Is(cause, errCancelled) {
+			err = cause
+		}
+		switch {
+		case life.Err() != nil:
+			return nil
+		case err == nil:
+		case errors.Is(err, errPerhaps):
+			// Whichever side were let run now, the next manager could let the other run.
+			return fmt.Errorf("%w: %s stands still on %s and %s until then", err, m.plan.VM, m.plan.From, m.plan.To)
+		case !m.committed && errors.Is(err, hypervisor.ErrFenced) && m.r.opts.mutant != mutantDeafToFence:
+			return err
+		case !m.committed:
+			if err := m.undo(life, err); err != nil || !m.committed {
+				return err
+			}
+		}
+	}
+	if !m.committed {
+		return nil
+	}
+	return m.after(life)
+}

@@ -1,0 +1,176 @@
+package policy
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/ratchetos/ratchet/plugins/migration/hypervisor"
+)
+
+const (
+	// Patience is how many passes in a row may leave as much as the best one before.
+	Patience = 3
+	// worth is the part of the best remainder that a pass must get below to count as progress.
+	worth = .9
+	// hopeless is the dirty rate, as a part of the bandwidth, from which on a pass cannot win.
+	hopeless = .95
+	// firstThrottle and moreThrottle are percent of the guest's time; it keeps a little in any case.
+	firstThrottle, moreThrottle, mostThrottle = 20, 20, 95
+	// switching is the part of the gap that is not memory: state of devices, handover of volumes, the journal, the start.
+	switching = 40 * time.Millisecond
+)
+
+// Goal is what a transfer may cost.
+type Goal struct {
+	// Gap is how long the guest may stand still.
+	Gap time.Duration
+	// Deadline of the transfer, from its start; 0 is none.
+	Deadline time.Duration
+	// Bandwidth is the most it may use, bytes a second; 0 is all there is.
+	Bandwidth uint64
+	// Throttle and PostCopy allow those, and the hosts can do them.
+	Throttle, PostCopy bool
+	// AtOnce begins with post-copy: pre-copy was found not to end. It needs PostCopy.
+	AtOnce bool
+	// Held begins with a guest held back: pre-copy was found to end only so. It needs Throttle.
+	Held bool
+}
+
+// Decision is what to do now.
+type Decision struct {
+	// Limits are set when they change.
+	Limits *hypervisor.Limits
+	// GiveUp ends the transfer; the source runs on.
+	GiveUp string
+	// Why explains either in words.
+	Why string
+}
+
+// Controller steers one transfer.
+type Controller struct {
+	goal   Goal
+	limits hypervisor.Limits
+
+	passes int     // seen to end
+	best   uint64  // least that a pass left
+	stuck  int     // passes in a row that did not get below it
+	rate   float64 // bytes a second sent, smoothed
+}
+
+// New begins a transfer.
+func New(g Goal) *Controller {
+	c := &Controller{goal: g}
+	c.limits = hypervisor.Limits{Bandwidth: g.Bandwidth, Downtime: max(g.Gap-switching, g.Gap/2)}
+	if g.Held && g.Throttle {
+		c.limits.Throttle = firstThrottle
+	}
+	return c
+}
+
+// Start is what the transfer begins with.
+func (c *Controller) Start() hypervisor.Options {
+	return hypervisor.Options{Limits: c.limits, PostCopy: c.goal.PostCopy}
+}
+
+// Bandwidth changes how much may be used; 0 is as much as the goal allows, which is never exceeded.
+func (c *Controller) Bandwidth(bytes uint64) Decision {
+	if c.goal.Bandwidth > 0 && (bytes == 0 || bytes > c.goal.Bandwidth) {
+		bytes = c.goal.Bandwidth
+	}
+	if bytes == c.limits.Bandwidth {
+		return Decision{}
+	}
+	// What was seen under another bandwidth says little about this one.
+	c.best, c.stuck, c.rate = 0, 0, 0
+	c.limits.Bandwidth = bytes
+	return c.set("the bandwidth of the move has changed")
+}
+
+// Observe takes a measurement made so long after the start.
+func (c *Controller) Observe(at time.Duration, p hypervisor.Progress) Decision {
+	if c.limits.StopNow || p.Phase != "active" {
+		return Decision{}
+	}
+	c.measure(p.Bandwidth)
+	if c.goal.AtOnce && c.goal.PostCopy {
+		return c.stop("it was found before the start that pre-copy would not end")
+	}
+	if c.goal.Deadline > 0 && at >= c.goal.Deadline {
+		if c.goal.PostCopy {
+			return c.stop("the deadline has come")
+		}
+		return Decision{GiveUp: "the deadline has come: give the move more time or bandwidth, or allow post-copy"}
+	}
+	if p.Passes <= c.passes {
+		return Decision{}
+	}
+	c.passes = p.Passes
+	// A pass has ended. What it left is what the guest wrote meanwhile.
+	if c.best == 0 || float64(p.Remaining) < worth*float64(c.best) {
+		c.best, c.stuck = p.Remaining, 0
+	} else {
+		c.stuck++
+	}
+	end, converges := c.Ahead(p)
+	switch {
+	case !converges && c.stuck > 0, c.stuck >= Patience:
+		return c.insist(fmt.Sprintf("the guest writes %.0f MB/s and %.0f MB/s are sent", p.DirtyRate/1e6, c.rate/1e6))
+	case c.goal.Deadline > 0 && at+end > c.goal.Deadline:
+		return c.insist(fmt.Sprintf("it would take %s more, beyond the deadline", end.Round(time.Second)))
+	}
+	return Decision{}
+}
+
+func (c *Controller) measure(rate float64) {
+	switch {
+	case rate <= 0:
+	case c.rate == 0:
+		c.rate = rate
+	default:
+		c.rate = .7*c.rate + .3*rate // a pass over zero pages looks infinitely fast
+	}
+	if cap := float64(c.limits.Bandwidth); cap > 0 {
+		c.rate = min(c.rate, cap)
+	}
+}
+
+// Ahead is how long pre-copy still takes if everything stays as it is, and whether it ends.
+func (c *Controller) Ahead(p hypervisor.Progress) (time.Duration, bool) {
+	if c.rate <= 0 {
+		return 0, true
+	}
+	left := float64(p.Remaining) - c.rate*c.limits.Downtime.Seconds()
+	switch {
+	case left <= 0:
+		return 0, true
+	case p.DirtyRate >= hopeless*c.rate:
+		return time.Duration(left / c.rate * float64(time.Second)), false
+	}
+	return time.Duration(left / (c.rate - p.DirtyRate) * float64(time.Second)), true
+}
+
+// insist does what the goal allows to bring the transfer to its end.
+func (c *Controller) insist(why string) Decision {
+	c.stuck = 0
+	switch {
+	case c.goal.PostCopy:
+		return c.stop(why)
+	case c.goal.Throttle && c.limits.Throttle < mostThrottle:
+		c.limits.Throttle = min(max(firstThrottle, c.limits.Throttle+moreThrottle), mostThrottle)
+		c.best = 0 // the passes to come are others
+		return c.set(fmt.Sprintf("%s: the guest is held back %d %% of its time", why, c.limits.Throttle))
+	case c.goal.Throttle:
+		return Decision{GiveUp: why + ", although the guest is held back: give the move more bandwidth or a longer gap, or allow post-copy"}
+	}
+	return Decision{GiveUp: why + ": allow throttling or post-copy, give the move more bandwidth, or wait until the guest writes less"}
+}
+
+func (c *Controller) stop(why string) Decision {
+	c.limits.StopNow = true
+	return c.set(why + ": the rest is left to post-copy")
+}
+
+func (c *Controller) set(why string) Decision {
+	l := c.limits
+	return Decision{Limits: &l, Why: why}
+}

@@ -1,0 +1,207 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ratchetos/ratchet/plugins/migration/hypervisor"
+	"github.com/ratchetos/ratchet/plugins/migration/run/journal"
+	"github.com/ratchetos/ratchet/plugins/migration/run/policy"
+)
+
+// errPerhaps means that nobody knows whether the commit is on the disk.
+var errPerhaps = errors.New("the commit may be on the disk or not")
+
+// blind is how many looks at a transfer in a row may fail.
+const blind = 20
+
+// send transfers memory until the source has stopped. left tells that it stopped for a post-copy.
+func (m *move) send(ctx context.Context, source hypervisor.Port, a hypervisor.Arrival, how way) (left bool, err error) {
+	limit := m.r.opts.Policy.Transfer
+	if how.goal.Deadline > 0 {
+		// The controller gives up at the deadline; a transfer that does not even answer ends here.
+		limit = how.goal.Deadline + m.r.opts.Policy.Call
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	c := policy.New(how.goal)
+	o := c.Start()
+	o.Plain = how.plain
+	begun := m.r.opts.Now()
+	m.show(func(s *Status) { s.Doing, s.Mode = "send memory", mode(o.Limits) })
+	call := func(order func(context.Context) error) error {
+		ctx, cancel := context.WithTimeout(ctx, m.r.opts.Policy.Call)
+		defer cancel()
+		return order(ctx)
+	}
+	if err := call(func(ctx context.Context) (err error) {
+		m.transfer, err = source.Perform(ctx, m.order(), a, o)
+		return err
+	}); err != nil {
+		return false, err
+	}
+	stopped := make(chan error, 1)
+	go func() { stopped <- m.transfer.Switchover(ctx) }()
+	defer func() {
+		if stopped != nil {
+			cancel()
+			<-stopped
+		}
+	}()
+	look := time.NewTicker(m.r.opts.Policy.Watch)
+	defer look.Stop()
+	for failures := 0; ; {
+		select {
+		case err := <-stopped:
+			stopped = nil
+			m.stopped = m.r.opts.Now()
+			m.show(func(s *Status) { s.Took, s.ETA, s.Phase = m.stopped.Sub(begun), 0, Switchover })
+			return left, err
+		case <-look.C:
+		}
+		var p hypervisor.Progress
+		if err := call(func(ctx context.Context) (err error) {
+			p, err = m.transfer.Progress(ctx)
+			return err
+		}); err != nil {
+			if failures++; failures >= blind {
+				return left, fmt.Errorf("watch the transfer: %w", err)
+			}
+			continue
+		}
+		failures = 0
+		at := m.r.opts.Now().Sub(begun)
+		d := c.Bandwidth(m.granted())
+		if d.Limits == nil {
+			d = c.Observe(at, p)
+		}
+		ahead, _ := c.Ahead(p)
+		m.show(func(s *Status) {
+			s.measured(p)
+			s.ETA = ahead
+			if d.Why != "" {
+				s.because(d.Why)
+			}
+			if d.Limits != nil {
+				s.Mode = mode(*d.Limits)
+			}
+		})
+		if d.GiveUp != "" {
+			return left, errors.New(d.GiveUp)
+		}
+		if d.Limits != nil {
+			// Whether it was heard or not: what may have been asked for counts.
+			left = d.Limits.StopNow
+			if err := call(func(ctx context.Context) error { return m.transfer.Limit(ctx, *d.Limits) }); err != nil {
+				return left, fmt.Errorf("steer the transfer: %w", err)
+			}
+		}
+	}
+}
+
+func (m *move) granted() uint64 {
+	m.r.mu.Lock()
+	defer m.r.mu.Unlock()
+	return m.bandwidth
+}
+
+func mode(l hypervisor.Limits) string {
+	switch {
+	case l.StopNow:
+		return "post-copy"
+	case l.Throttle > 0:
+		return "throttle"
+	}
+	return "pre-copy"
+}
+
+// switchover takes a VM that stands still at the source to where the target may let it run, and commits. It is the gap:
+// nothing is done here that could be done before or after it.
+func (m *move) switchover(ctx context.Context, target hypervisor.Port, a hypervisor.Arrival, how way, left bool) error {
+	ctx, cancel := context.WithTimeout(ctx, m.r.opts.Policy.Switch)
+	defer cancel()
+	// A destination that died while the source waits is reported by nobody.
+	state, err := target.Status(ctx, m.plan.VM)
+	if err != nil {
+		return err
+	}
+	if state != hypervisor.Incoming {
+		return fmt.Errorf("the destination is %s and should wait for the rest", state)
+	}
+	if err := m.handOver(ctx, m.plan.From, m.plan.To); err != nil {
+		return err
+	}
+	if left {
+		if err := m.write(journal.Record{Kind: journal.Leaving, Plan: leavingFor(a, how.plain)}); err != nil {
+			return err
+		}
+		if err := m.transfer.PostCopy(ctx); err != nil {
+			return err
+		}
+	} else if err := m.transfer.Complete(ctx); err != nil {
+		return err
+	}
+	return m.commit(ctx)
+}
+
+// commit is the point of no return. A cancel that came before it still counts.
+func (m *move) commit(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if m.r.opts.mutant == mutantCommitLate {
+		if err := m.letRun(ctx); err != nil {
+			return err
+		}
+	}
+	err := m.write(journal.Record{Kind: journal.Committed})
+	if errors.Is(err, journal.ErrUncertain) {
+		err = fmt.Errorf("%w: %w", errPerhaps, err)
+	}
+	return err
+}
+
+// leave goes on with a post-copy that a manager before this one had begun: the source stands still with memory that only
+// it has, and letting it go on to the target is safer than to call it back.
+func (m *move) leave(ctx context.Context) error {
+	return m.again(ctx, "go on with the post-copy", m.r.opts.Policy.Call, func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, m.r.opts.Policy.Switch)
+		defer cancel()
+		if err := m.attach(ctx); err != nil {
+			return err
+		}
+		if err := m.transfer.PostCopy(ctx); err != nil {
+			return err
+		}
+		return m.commit(ctx)
+	})
+}
+
+// attach finds the transfer again that this or an earlier manager began.
+func (m *move) attach(ctx context.Context) error {
+	if m.transfer != nil {
+		return nil
+	}
+	source, err := m.source()
+	if err != nil {
+		return err
+	}
+	o := hypervisor.Options{PostCopy: true, Limits: hypervisor.Limits{Bandwidth: uint64(m.plan.Goal.Bandwidth), StopNow: true}, Plain: m.left.Plain}
+	m.transfer, err = source.Perform(ctx, m.order(), m.left.arrival(), o)
+	return err
+}
+
+// handOver gives all volumes of the VM from one host to another.
+func (m *move) handOver(ctx context.Context, from, to string) error {
+	for _, v := range m.volumes() {
+		if m.r.opts.Volumes == nil {
+			return errNoVolumes
+		}
+		if _, err := m.r.opts.Volumes.Handover(ctx, v, from, to); err != nil {
+			return fmt.Errorf("hand volume %s over from %s to %s: %w", v, from, to, err)
+		}
+	}
+	return nil
+}
