@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"path/filepath"
 	"sync"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/ratchetos/ratchet/plugins/migration/hypervisor/qmp"
 	"github.com/ratchetos/ratchet/plugins/migration/model"
+	"github.com/ratchetos/ratchet/plugins/migration/vmhost/args"
 	"github.com/ratchetos/ratchet/qemu/lab/load"
 )
 
@@ -24,7 +26,6 @@ type Guest struct {
 	Runners Runners
 
 	lab      *Lab
-	network  int
 	ordering chan struct{} // held while an order is out
 	answers  chan load.Result
 
@@ -152,14 +153,31 @@ func (g *Guest) Bare(ctx context.Context, name string) (*Machine, error) {
 	if err := m.QMP.Do(ctx, "cont", nil, nil); err != nil {
 		return nil, err
 	}
-	return m, g.Beating(ctx)
+	return m, g.meet(ctx, args.Socket(m.dir, labChannel))
+}
+
+// meet tells a guest that was restored who it is, over the socket of its lab channel, and waits until it beats.
+func (g *Guest) meet(ctx context.Context, socket string) error {
+	text, err := g.lab.control(g)
+	if err != nil {
+		return err
+	}
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", socket)
+	if err != nil {
+		return fmt.Errorf("meet guest %s: %w", g.Shape.VM, err)
+	}
+	defer conn.Close()
+	if _, err := conn.Write(text); err != nil {
+		return fmt.Errorf("meet guest %s: %w", g.Shape.VM, err)
+	}
+	return g.Beating(ctx)
 }
 
 // BareTarget starts a bare QEMU that waits for the guest: for migrate-incoming.
 func (g *Guest) BareTarget(ctx context.Context, name string, s model.Shape) (*Machine, error) {
 	m, err := startMachine(ctx, filepath.Join(g.lab.Dir, name), s, machineOptions{
-		Incoming: true, TFTP: g.lab.tftp(g.network),
-		Event: func(e qmp.Event) { g.Runners.Event(name, e.Name, e.Time) },
+		Incoming: true, Event: func(e qmp.Event) { g.Runners.Event(name, e.Name, e.Time) },
 	})
 	if err != nil {
 		return nil, err

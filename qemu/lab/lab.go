@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -19,9 +18,6 @@ import (
 	"github.com/ratchetos/ratchet/plugins/migration/model"
 	"github.com/ratchetos/ratchet/qemu/lab/load"
 )
-
-// Networks is how many guests a lab may have: each has a network of its own, which tells it who it is.
-const Networks = 4
 
 // TB is what of testing.TB a lab needs.
 type TB interface {
@@ -44,7 +40,6 @@ type Lab struct {
 
 	mu     sync.Mutex
 	guests map[[16]byte]*Guest
-	count  int
 	closes []func()
 }
 
@@ -74,9 +69,6 @@ func Open(ctx context.Context) (*Lab, error) {
 	if l.Dir, err = os.MkdirTemp("", "lab-"); err == nil {
 		l.conn, err = net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	}
-	for n := 0; n < Networks && err == nil; n++ {
-		err = os.Mkdir(l.tftp(n), 0o755)
-	}
 	if err != nil {
 		l.Close()
 		return nil, fmt.Errorf("open a lab: %w", err)
@@ -84,15 +76,6 @@ func Open(ctx context.Context) (*Lab, error) {
 	l.reading.Go(l.read)
 	return l, nil
 }
-
-// tftp is the folder that network n serves.
-func (l *Lab) tftp(n int) string { return filepath.Join(l.Dir, fmt.Sprintf("tftp%d", n)) }
-
-// NetworkName is what Shapes call network n.
-func NetworkName(n int) string { return fmt.Sprintf("lan%d", n) }
-
-// Netdev is QEMU's -netdev value, without an id, of network n.
-func (l *Lab) Netdev(n int) string { return "user,tftp=" + l.tftp(n) }
 
 // OnClose has f called when the lab closes, the last one first.
 func (l *Lab) OnClose(f func()) {
@@ -120,34 +103,26 @@ func (l *Lab) Close() {
 	l.release()
 }
 
-// Guest gives a guest its identity and the next network. It runs nowhere yet.
+// Guest gives a guest its identity. It runs nowhere yet.
 func (l *Lab) Guest(vm string) (*Guest, error) { return l.GuestOf(l.Image.Shape(vm)) }
 
-// GuestOf is Guest for a shape of the caller's own, whose cards all come to the guest's network.
+// GuestOf is Guest for a shape of the caller's own.
 func (l *Lab) GuestOf(s model.Shape) (*Guest, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.count == Networks {
-		return nil, fmt.Errorf("a lab has room for %d guests", Networks)
-	}
-	g := &Guest{BootID: uuid.NewString(), Shape: s, lab: l, network: l.count, answers: make(chan load.Result, 1), ordering: make(chan struct{}, 1)}
-	l.count++
-	g.Shape.NICs = slices.Clone(s.NICs)
-	for i := range g.Shape.NICs {
-		g.Shape.NICs[i].Network = NetworkName(g.network)
-	}
-	text, err := json.Marshal(load.Control{Name: g.BootID, Port: l.conn.LocalAddr().(*net.UDPAddr).Port})
-	if err != nil {
-		return nil, err
-	}
+	g := &Guest{BootID: uuid.NewString(), Shape: s, lab: l, answers: make(chan load.Result, 1), ordering: make(chan struct{}, 1)}
 	id, err := hex.DecodeString(strings.ReplaceAll(g.BootID, "-", ""))
 	if err != nil {
 		return nil, err
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.guests[[16]byte(id)] = g
-	// Renamed into place: the guest may be asking already.
-	file := filepath.Join(l.tftp(g.network), load.ControlFile)
-	return g, errors.Join(os.WriteFile(file+".new", text, 0o644), os.Rename(file+".new", file))
+	return g, nil
+}
+
+// control is what a guest is told.
+func (l *Lab) control(g *Guest) ([]byte, error) {
+	b, err := json.Marshal(load.Control{Name: g.BootID, Port: l.conn.LocalAddr().(*net.UDPAddr).Port})
+	return append(b, '\n'), err
 }
 
 // read takes beats and answers until the lab closes.

@@ -18,6 +18,7 @@ import (
 	"github.com/ratchetos/ratchet/plugins/migration/agent"
 	"github.com/ratchetos/ratchet/plugins/migration/hypervisor/qmp"
 	"github.com/ratchetos/ratchet/plugins/migration/model"
+	"github.com/ratchetos/ratchet/plugins/migration/vmhost/args"
 )
 
 // Machine is a bare QEMU, without vmhost: what saves states, and the peer that moves by vmhost are measured against.
@@ -37,8 +38,6 @@ type Machine struct {
 type machineOptions struct {
 	// Incoming waits for a state over the monitor's migrate-incoming.
 	Incoming bool
-	// TFTP is the folder that the guest's network serves.
-	TFTP string
 	// Event gets the monitor's events.
 	Event func(qmp.Event)
 }
@@ -65,13 +64,15 @@ func startMachine(ctx context.Context, dir string, s model.Shape, o machineOptio
 		return nil, err
 	}
 	defer monitor.Close()
-	channel, err := listen(filepath.Join(dir, "agent"))
+	arguments, err := args.Build(s, args.Options{
+		Dir: dir, MonitorFD: 3, Incoming: o.Incoming,
+		Networks: map[string]args.Network{Network: {User: true}},
+	})
 	if err != nil {
 		return nil, err
 	}
-	defer channel.Close()
-	m.cmd = exec.Command("qemu-system-x86_64", arguments(s, dir, o)...)
-	m.cmd.ExtraFiles = []*os.File{monitor, channel}
+	m.cmd = exec.Command("qemu-system-x86_64", arguments...)
+	m.cmd.ExtraFiles = []*os.File{monitor}
 	m.cmd.Stdout, m.cmd.Stderr = &m.stderr, &m.stderr
 	m.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := m.start(); err != nil {
@@ -91,7 +92,7 @@ func startMachine(ctx context.Context, dir string, s model.Shape, o machineOptio
 	})
 	m.Agent = agent.New(func(ctx context.Context) (net.Conn, error) {
 		var d net.Dialer
-		return d.DialContext(ctx, "unix", filepath.Join(dir, "agent"))
+		return d.DialContext(ctx, "unix", args.Socket(dir, agentChannel))
 	}, agent.Options{})
 	return m, nil
 }
@@ -123,7 +124,7 @@ func (m *Machine) PID() int { return m.cmd.Process.Pid }
 
 // Console is what the guest wrote to its serial port.
 func (m *Machine) Console() string {
-	b, _ := os.ReadFile(filepath.Join(m.dir, "console"))
+	b, _ := os.ReadFile(filepath.Join(m.dir, consoleChannel+".log"))
 	return string(b)
 }
 
@@ -137,40 +138,6 @@ func (m *Machine) Close() {
 	if m.Agent != nil {
 		m.Agent.Close()
 	}
-}
-
-// arguments of a QEMU whose monitor is file 3 and whose agent's channel is file 4.
-func arguments(s model.Shape, dir string, o machineOptions) []string {
-	args := []string{
-		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-		"-accel", s.Accel, "-machine", s.Machine, "-cpu", s.CPU.Model,
-		"-smp", fmt.Sprintf("1,maxcpus=%d", s.MaxVCPUs),
-		"-m", fmt.Sprintf("%dK,slots=%d,maxmem=%dK", s.Memory.Boot>>10, s.Memory.Slots, s.Memory.Max>>10),
-		"-kernel", s.Boot.Kernel, "-initrd", s.Boot.Initrd, "-append", s.Boot.Append,
-		"-chardev", "socket,id=monitor,fd=3,server=on,wait=off", "-mon", "chardev=monitor,mode=control",
-		"-serial", "file:" + filepath.Join(dir, "console"),
-		"-device", "virtio-serial-pci,id=serial0,addr=0x2", "-chardev", "socket,id=agent,fd=4,server=on,wait=off",
-		"-device", "virtserialport,bus=serial0.0,nr=1,chardev=agent,name=org.ratchet.agent.0",
-	}
-	for _, n := range s.NICs {
-		args = append(args, "-netdev", netdev(n.ID, o.TFTP), "-device", fmt.Sprintf("%s,id=%s,netdev=net-%s,mac=%s,addr=%s", n.Model, n.ID, n.ID, n.MAC, n.Addr))
-	}
-	for _, d := range s.Disks {
-		args = append(args, "-blockdev", fmt.Sprintf("driver=null-co,node-name=disk-%s,size=%d,read-zeroes=on", d.ID, d.Size),
-			"-device", fmt.Sprintf("%s,id=%s,drive=disk-%s,serial=%s,addr=%s", d.Model, d.ID, d.ID, d.Serial, d.Addr))
-	}
-	if o.Incoming {
-		args = append(args, "-S", "-incoming", "defer")
-	}
-	return args
-}
-
-func netdev(id, tftp string) string {
-	arg := "user,id=net-" + id
-	if tftp != "" {
-		arg += ",tftp=" + tftp
-	}
-	return arg
 }
 
 // errGone is QEMU's end in the middle of something.

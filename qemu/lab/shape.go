@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"slices"
 
+	"github.com/ratchetos/ratchet/plugins/migration/agent/wire"
 	"github.com/ratchetos/ratchet/plugins/migration/model"
+	"github.com/ratchetos/ratchet/qemu/lab/load"
 )
 
 // RAM of a guest, in bytes: 262136 KiB, which is not a multiple of 256 KiB.
@@ -21,6 +23,13 @@ const (
 // Network is the one segment that hosts of a lab have.
 const Network = "lan"
 
+// Channels of a guest, by the names of their sockets.
+const (
+	agentChannel   = "agent"
+	labChannel     = "lab"
+	consoleChannel = "serial-console" // logged, as all that begin with serial
+)
+
 // Shape is that of a guest with one of up to four vCPUs, room for DIMMs and virtio-mem, and one virtio card.
 func (i Image) Shape(vm string) model.Shape {
 	return model.Shape{
@@ -28,7 +37,13 @@ func (i Image) Shape(vm string) model.Shape {
 		VCPUs: 1, MaxVCPUs: 4,
 		Memory: model.Memory{Boot: RAM, Max: 2 << 30, Slots: 4},
 		NICs:   []model.NIC{{ID: "nic0", Model: "virtio-net-pci", MAC: MAC, Network: Network, Bus: "pci.0", Addr: "0x3"}},
-		Boot:   model.Boot{Kernel: i.Kernel, Initrd: i.Initrd, Append: "console=ttyS0 quiet panic=-1"},
+		Others: []model.Device{
+			{ID: "serial0", Args: "virtio-serial-pci,id=serial0,bus=pci.0,addr=0x2"},
+			{ID: "agent", Args: "virtserialport,id=agent,bus=serial0.0,nr=1,chardev=" + agentChannel + ",name=" + wire.Port},
+			{ID: "lab", Args: "virtserialport,id=lab,bus=serial0.0,nr=2,chardev=" + labChannel + ",name=" + load.Port},
+			{ID: "console", Args: "isa-serial,id=console,chardev=" + consoleChannel},
+		},
+		Boot: model.Boot{Kernel: i.Kernel, Initrd: i.Initrd, Append: "console=ttyS0 quiet panic=-1"},
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -65,7 +66,18 @@ func saveState(ctx context.Context, s model.Shape, path string) error {
 	}
 	defer os.RemoveAll(dir)
 	tmp := path + ".new"
-	m, err := startMachine(ctx, filepath.Join(dir, "boot"), s, machineOptions{TFTP: dir})
+	// The guest has not used its disks yet: any bytes will do.
+	s.Disks = slices.Clone(s.Disks)
+	for i, d := range s.Disks {
+		s.Disks[i].Source = model.Source{Local: filepath.Join(dir, d.ID)}
+		if err := os.WriteFile(s.Disks[i].Source.Local, nil, 0o644); err != nil {
+			return err
+		}
+		if err := os.Truncate(s.Disks[i].Source.Local, int64(d.Size)); err != nil {
+			return err
+		}
+	}
+	m, err := startMachine(ctx, filepath.Join(dir, "boot"), s, machineOptions{})
 	if err != nil {
 		return err
 	}

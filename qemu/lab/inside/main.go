@@ -3,9 +3,11 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"net"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -13,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ratchetos/ratchet/plugins/migration/agent/guest"
 	"github.com/ratchetos/ratchet/qemu/lab/load"
 )
 
@@ -98,17 +101,26 @@ func run() error {
 	return fmt.Errorf("the agent ended: %w", <-ended)
 }
 
-// control waits until the network's TFTP server has the file: a guest whose state is being saved waits here, and so do
-// all that are restored from it.
+// control waits until the lab says who this is: a guest whose state is being saved waits here, and so do all that are
+// restored from it.
 func control() (load.Control, error) {
-	for {
-		text, err := fetch(net.JoinHostPort(load.HostAddress, "69"), load.ControlFile)
-		if err == nil {
-			var c load.Control
-			return c, json.Unmarshal(text, &c)
-		}
-		time.Sleep(20 * time.Millisecond)
+	var c load.Control
+	port, err := os.Open(guest.FindPort(load.Port))
+	if err != nil {
+		return c, err
 	}
+	defer port.Close()
+	var line []byte
+	buf := make([]byte, 512)
+	for !bytes.HasSuffix(line, []byte("\n")) {
+		n, err := port.Read(buf)
+		if line = append(line, buf[:n]...); errors.Is(err, io.EOF) { // nobody is there yet
+			time.Sleep(10 * time.Millisecond)
+		} else if err != nil {
+			return c, err
+		}
+	}
+	return c, json.Unmarshal(line, &c)
 }
 
 // rename puts a name of this guest's own in the place of the boot ID that all restored guests share.

@@ -1,12 +1,10 @@
 package main
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
 	"path/filepath"
-	"time"
 
 	"github.com/jsimonetti/rtnetlink/v2"
 	"golang.org/x/sys/unix"
@@ -45,33 +43,4 @@ func network() error {
 		return fmt.Errorf("set %s up: %w", link.Name, err)
 	}
 	return nil
-}
-
-// fetch gets a small file by TFTP (RFC 1350).
-func fetch(server, name string) ([]byte, error) {
-	c, err := net.ListenPacket("udp4", ":0")
-	if err != nil {
-		return nil, err
-	}
-	defer c.Close()
-	to, err := net.ResolveUDPAddr("udp4", server)
-	if err != nil {
-		return nil, err
-	}
-	const request, data = 1, 3
-	if _, err := c.WriteTo(append([]byte{0, request}, name+"\x00octet\x00"...), to); err != nil {
-		return nil, err
-	}
-	c.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
-	buf := make([]byte, 4+512)
-	n, from, err := c.ReadFrom(buf)
-	if err != nil {
-		return nil, err
-	}
-	if n < 4 || n == len(buf) || binary.BigEndian.Uint16(buf) != data {
-		return nil, fmt.Errorf("no file %s of less than 512 bytes", name)
-	}
-	// A whole file in one block ends with its acknowledgement.
-	_, err = c.WriteTo([]byte{0, 4, buf[2], buf[3]}, from)
-	return buf[4:n], err
 }

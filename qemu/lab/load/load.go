@@ -1,8 +1,8 @@
 // Package load is the language between a lab and the load in its guests.
 //
-// A guest learns where its lab listens from a file that its network serves by TFTP ([ControlFile]); it then sends a
-// [Beat] every [Interval] to that port of the host. Orders go back on the same path, to wherever the last beat came from,
-// and are answered there. An order lost on the way is sent again under its number and carried out once.
+// A guest is told who it is over a virtio-serial port ([Control]); it then sends a [Beat] every [Interval] to its lab.
+// Orders go back on the same path, to wherever the last beat came from, and are answered there. An order lost on the way is
+// sent again under its number and carried out once.
 package load
 
 import (
@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// ControlFile is the name asked for by TFTP: a JSON Control.
-	ControlFile = "lab.json"
+	// Port is the name of the virtio-serial port on which a guest gets its Control, as a line of JSON.
+	Port = "org.ratchet.lab.0"
 	// Interval is the time between two beats.
 	Interval = 5 * time.Millisecond
 	// PageSize is the unit of the memory load, BlockSize that of the disk load.
