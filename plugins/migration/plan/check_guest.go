@@ -98,7 +98,7 @@ func (p *planner) checkPolicy(s model.Shape) {
 	case in.Goal.AllowPostCopy:
 		p.warn("post-copy is allowed, but not possible between these hosts: it will not be used")
 	}
-	if p.corrupts(s) && !(in.Goal.AllowPostCopy && postCopy) {
+	if safe := in.Goal.AllowPostCopy && postCopy; !safe && p.corrupts(s) {
 		p.refuse("tcg-memory", fmt.Sprintf("the VM runs under TCG with %s of memory, a multiple of 256 KiB, on %s", size(s.Memory.Boot), in.Source.Hypervisor),
 			"before release 9.0 QEMU loses writes of a running guest then, and reports success",
 			"start the VM with 8 KiB less, use KVM, update QEMU, or allow post-copy, which does not have the fault")

@@ -160,3 +160,17 @@ func (p *planner) move() {
 
 // swapGap is what a guest may miss while its addresses move from one card to another.
 const swapGap = 300 * time.Millisecond
+
+// Has tells whether a VM is what a type makes of it, so that a move alone is left to do.
+func Has(shape model.Shape, t model.VMType) bool {
+	p := &planner{in: Input{Shape: shape, Type: t}, shape: normalise(shape), asked: map[string]bool{}}
+	grow := p.memory()
+	p.unplugVCPUs()
+	p.swapNICs()
+	p.swapDisks()
+	p.grow(grow)
+	p.plugVCPUs()
+	// What cannot be done was not done yet either.
+	otherCPU := t.CPU != "" && t.CPU != shape.CPU.Model
+	return len(p.steps) == 0 && len(p.refusals) == 0 && !otherCPU
+}
