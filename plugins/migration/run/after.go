@@ -54,15 +54,19 @@ func (m *move) after(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	outcome, text := Moved, ""
+	switch {
+	case errors.Is(problem, hypervisor.ErrNoSuchVM):
+		outcome, text = Lost, fmt.Sprintf("%s ran on %s and then ended there by itself: %v", m.plan.VM, m.plan.To, problem)
+	case problem != nil:
+		outcome, text = Partly, problem.Error()
+	}
 	if ended != nil {
 		if err := m.again(ctx, "end the VM on "+m.plan.From, m.r.opts.Policy.Patience, func(ctx context.Context) error { return m.confirm(ctx, true) }); err != nil {
 			return fmt.Errorf("%w; the VM runs on %s, and its copy on %s must be ended", err, m.plan.To, m.plan.From)
 		}
 	}
-	if problem != nil {
-		return m.end(Partly, problem.Error(), false)
-	}
-	return m.end(Moved, "", false)
+	return m.end(outcome, text, false)
 }
 
 // letRun gives the destination its next instruction; it may be its first.

@@ -46,7 +46,10 @@ func (m *move) undo(ctx context.Context, why error) error {
 		}
 	}
 	text := m.undoing
-	if err := m.restored(ctx); err != nil {
+	switch err := m.restored(ctx); {
+	case errors.Is(err, hypervisor.ErrNoSuchVM):
+		return m.end(Lost, fmt.Sprintf("%s; %s is no longer on %s: it ended by itself", text, m.plan.VM, m.plan.From), isOwed)
+	case err != nil:
 		text += "; " + err.Error()
 	}
 	if isOwed {

@@ -18,6 +18,10 @@ const (
 	firstThrottle, moreThrottle, mostThrottle = 20, 20, 95
 	// switching is the part of the gap that is not memory: state of devices, handover of volumes, the journal, the start.
 	switching = 40 * time.Millisecond
+	// Stall is for how long a transfer may stand still.
+	Stall = 30 * time.Second
+	// standing is for how long a source may stand still that its hypervisor was asked to wait for.
+	standing = 5 * time.Second
 )
 
 // Goal is what a transfer may cost.
@@ -55,6 +59,10 @@ type Controller struct {
 	best   uint64  // least that a pass left
 	stuck  int     // passes in a row that did not get below it
 	rate   float64 // bytes a second sent, smoothed
+
+	phase string // last seen, with the bytes sent by then; since is when either changed
+	sent  uint64
+	since time.Duration
 }
 
 // New begins a transfer.
@@ -88,6 +96,9 @@ func (c *Controller) Bandwidth(bytes uint64) Decision {
 
 // Observe takes a measurement made so long after the start.
 func (c *Controller) Observe(at time.Duration, p hypervisor.Progress) Decision {
+	if why := c.stuckIn(at, p); why != "" {
+		return Decision{GiveUp: why}
+	}
 	if c.limits.StopNow || p.Phase != "active" {
 		return Decision{}
 	}
@@ -119,6 +130,23 @@ func (c *Controller) Observe(at time.Duration, p hypervisor.Progress) Decision {
 		return c.insist(fmt.Sprintf("it would take %s more, beyond the deadline", end.Round(time.Second)))
 	}
 	return Decision{}
+}
+
+// stuckIn tells why no more is to be expected of a transfer.
+func (c *Controller) stuckIn(at time.Duration, p hypervisor.Progress) string {
+	if p.Phase != c.phase || p.Transferred != c.sent {
+		c.phase, c.sent, c.since = p.Phase, p.Transferred, at
+	}
+	still := at - c.since
+	switch {
+	case p.Phase == "failed", p.Phase == "cancelled":
+		return fmt.Sprintf("the transfer %s: %s", p.Phase, p.Problem)
+	case p.Phase == "switchover" && still > standing:
+		return fmt.Sprintf("the source stands still for %s and its host does not say so", still.Round(time.Second))
+	case still > Stall:
+		return fmt.Sprintf("nothing was sent for %s: look at the link between the hosts", still.Round(time.Second))
+	}
+	return ""
 }
 
 func (c *Controller) measure(rate float64) {
