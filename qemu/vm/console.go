@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -151,6 +152,13 @@ func (c *Console) tail() string {
 		b.WriteString("\n\t" + line.String())
 	}
 	return b.String()
+}
+
+// contains tells whether a complete line has text.
+func (c *Console) contains(text string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.ContainsFunc(c.lines, func(l Line) bool { return strings.Contains(l.Text, text) })
 }
 
 // expect returns the first match behind the cursor and moves the cursor behind it. Lines are matched one by one;

@@ -94,7 +94,7 @@ func (v *VM) expect(ctx context.Context, pattern string, unfinished bool) (Match
 		}
 	}
 	if err != nil {
-		return Match{}, fmt.Errorf("%s: expect %q: %w; %s", v.name, pattern, err, v.console.tail())
+		return Match{}, fmt.Errorf("%s: expect %q: %w; %s%s", v.name, pattern, err, v.console.tail(), v.stuck())
 	}
 	return m, nil
 }
