@@ -11,6 +11,7 @@ import (
 	"github.com/ratchetos/ratchet/plugins/dataplane/agent"
 	"github.com/ratchetos/ratchet/plugins/gateway"
 	"github.com/ratchetos/ratchet/plugins/migration"
+	"github.com/ratchetos/ratchet/plugins/migration/template/document"
 )
 
 // TestExamples: every example of a configuration is accepted by the plugins it names.
@@ -28,6 +29,15 @@ func TestExamples(t *testing.T) {
 		case "agent.yaml": // of a host, not of an appliance
 			if _, found, err := agent.Load(name); err != nil || len(found) > 0 {
 				t.Errorf("%s: %v\n%s", name, err, found.Detail())
+			}
+			continue
+		case "migration-template.yaml": // is given to the migration plugin, not part of its section
+			text, err := os.ReadFile(name)
+			if err == nil {
+				_, err = document.Parse(name, text)
+			}
+			if err != nil {
+				t.Error(err)
 			}
 			continue
 		}

@@ -11,7 +11,7 @@ type VMType struct {
 	NIC    string      `json:"nic,omitempty" jsonschema:"description=model of all network cards, as virtio-net-pci or e1000"`
 	Disk   string      `json:"disk,omitempty" jsonschema:"description=model of all disks, as virtio-blk-pci or nvme"`
 	// Require is checked and never changed.
-	Require Constraints `json:"require"`
+	Require Constraints `json:"require" jsonschema:"description=what a VM must have already, because a move does not change it"`
 }
 
 // Constraints are what a VM must be like already: what a move cannot change. Empty fields ask for nothing.

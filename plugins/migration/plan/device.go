@@ -79,6 +79,7 @@ func (p *planner) swapDisks() {
 		}
 		p.need(model.CanMoveDisk, "a disk changes its model")
 		p.need(model.CanDriver+want, "a disk becomes one")
+		p.warn("disk %s changes its model only if nothing in the guest uses it: one with a mounted file system stays, and everything is undone", old.ID)
 		disk := old
 		disk.ID, disk.Model, disk.Bus, disk.Addr = nextID(p.shape, old.ID), want, bus, addr
 		p.do(Step{
