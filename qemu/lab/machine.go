@@ -66,7 +66,7 @@ func startMachine(ctx context.Context, dir string, s model.Shape, o machineOptio
 	defer monitor.Close()
 	arguments, err := args.Build(s, args.Options{
 		Dir: dir, MonitorFD: 3, Incoming: o.Incoming,
-		Networks: map[string]args.Network{Network: {User: true}},
+		Networks: map[string]args.Network{Network: args.User()},
 	})
 	if err != nil {
 		return nil, err
@@ -126,6 +126,16 @@ func (m *Machine) PID() int { return m.cmd.Process.Pid }
 func (m *Machine) Console() string {
 	b, _ := os.ReadFile(filepath.Join(m.dir, consoleChannel+".log"))
 	return string(b)
+}
+
+// Ended tells how QEMU ended and what it said last, "" while it runs.
+func (m *Machine) Ended() string {
+	select {
+	case <-m.done:
+		return m.cmd.ProcessState.String() + ": " + strings.TrimSpace(m.stderr.String())
+	default:
+		return ""
+	}
 }
 
 // Close ends it.
