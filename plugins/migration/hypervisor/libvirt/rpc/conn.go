@@ -75,12 +75,12 @@ func (c *Conn) Err() error {
 
 // Close ends the connection. Calls in flight fail with ErrClosed.
 func (c *Conn) Close() error {
-	c.end(ErrClosed)
+	c.End(ErrClosed)
 	return nil
 }
 
-// end ends the connection once, because of err.
-func (c *Conn) end(err error) {
+// End ends the connection because of err; the first reason stays.
+func (c *Conn) End(err error) {
 	c.mu.Lock()
 	if c.err != nil {
 		c.mu.Unlock()
@@ -173,7 +173,7 @@ func (c *Conn) write(m message) error {
 			return ended
 		}
 		err = fmt.Errorf("send to the daemon: %w", err)
-		c.end(err)
+		c.End(err)
 		return err
 	}
 	return nil
@@ -188,7 +188,7 @@ func (c *Conn) read() {
 			err = c.deliver(m)
 		}
 		if err != nil {
-			c.end(fmt.Errorf("receive from the daemon: %w", err))
+			c.End(fmt.Errorf("receive from the daemon: %w", err))
 			return
 		}
 	}

@@ -12,6 +12,7 @@ type Code int32
 
 // Codes that make a difference to a caller.
 const (
+	CodeNoSupport        Code = 3 // the driver does not have this call
 	CodeNoDomain         Code = 42
 	CodeOperationInvalid Code = 55 // not in this state
 	CodeTimeout          Code = 68 // another job holds the domain
@@ -19,6 +20,7 @@ const (
 	CodeAborted          Code = 78
 	CodeUnsupported      Code = 84
 	CodeDenied           Code = 88
+	CodeFinishOK         Code = 93 // a cancelled MigrateFinish that did what it should
 	CodeNoDevice         Code = 99
 )
 

@@ -35,7 +35,7 @@ func (c *Conn) keepAlive() {
 			missed = 0
 		}
 		if missed >= keepAliveTries {
-			c.end(fmt.Errorf("%w for %v", ErrSilent, keepAliveTries*c.opts.KeepAlive))
+			c.End(fmt.Errorf("%w for %v", ErrSilent, keepAliveTries*c.opts.KeepAlive))
 			return
 		}
 		if !alive && c.write(keepAliveMessage(keepAlivePing)) != nil {

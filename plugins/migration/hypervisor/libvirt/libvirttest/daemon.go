@@ -1,0 +1,219 @@
+package libvirttest
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	nobody = 65534
+	// endLimit bounds the daemon's own farewell.
+	endLimit = 10 * time.Second
+)
+
+// Daemon is a running libvirtd.
+type Daemon struct {
+	Name   string
+	Socket string // its unix socket
+	TLS    string // where it listens for TLS, "127.0.0.1:PORT"
+	Dir    string // for images of its VMs; it may read and write there
+	PKI    *PKI
+
+	cmd    *exec.Cmd
+	output bytes.Buffer
+	exited chan struct{}
+}
+
+// Start starts a daemon in the directory dir, which it shares with others that move VMs to and from it. Certificates of
+// pki are for its TLS port and for the streams of its migrations.
+func Start(dir, name string, pki *PKI) (*Daemon, error) {
+	d := &Daemon{Name: name, Dir: filepath.Join(dir, name), PKI: pki}
+	d.Socket = filepath.Join(d.Dir, "run/libvirt/libvirt-sock")
+	if err := d.prepare(dir); err != nil {
+		return nil, fmt.Errorf("prepare libvirtd %s: %w", name, err)
+	}
+	if err := d.start(); err != nil {
+		return nil, fmt.Errorf("start libvirtd %s: %w", name, err)
+	}
+	return d, nil
+}
+
+// prepare writes what a daemon reads.
+func (d *Daemon) prepare(shared string) error {
+	for _, sub := range []string{"home", "config/libvirt", "run/libvirt", "pki"} {
+		if err := os.MkdirAll(filepath.Join(d.Dir, sub), 0o755); err != nil {
+			return err
+		}
+	}
+	// What a QEMU binary can do takes seconds to find out, once for all daemons.
+	if err := os.MkdirAll(filepath.Join(shared, "cache"), 0o755); err != nil {
+		return err
+	}
+	pki := filepath.Join(d.Dir, "pki")
+	if err := d.PKI.write(pki, d.Name); err != nil {
+		return err
+	}
+	files := map[string]string{
+		"libvirtd.conf": fmt.Sprintf("auth_unix_rw = \"none\"\nauth_tls = \"none\"\nca_file = %q\ncert_file = %q\nkey_file = %q\n",
+			pki+"/ca-cert.pem", pki+"/server-cert.pem", pki+"/server-key.pem"),
+		// libvirt refuses 127.0.0.1 as the address of streams here: whoever moves a VM names it.
+		"qemu.conf": fmt.Sprintf("security_driver = \"none\"\ncgroup_controllers = []\nnamespaces = []\nstdio_handler = \"file\"\n"+
+			"migrate_tls_x509_cert_dir = %q\nmigrate_tls_x509_verify = 1\n", pki),
+	}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(d.Dir, "config/libvirt", name), []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	if os.Getuid() != 0 {
+		return nil
+	}
+	for _, root := range []string{d.Dir, filepath.Join(shared, "cache")} {
+		err := filepath.WalkDir(root, func(path string, _ os.DirEntry, err error) error {
+			return errors.Join(err, os.Lchown(path, nobody, nobody))
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// start runs the daemon on sockets made here.
+func (d *Daemon) start() error {
+	local, err := net.ListenUnix("unix", &net.UnixAddr{Name: d.Socket, Net: "unix"})
+	if err != nil {
+		return err
+	}
+	defer local.Close()
+	local.SetUnlinkOnClose(false)
+	if err := os.Chmod(d.Socket, 0o777); err != nil {
+		return err
+	}
+	where := "127.0.0.1:0"
+	if d.TLS != "" {
+		where = d.TLS // the same as before a restart
+	}
+	remote, err := net.Listen("tcp", where)
+	if err != nil {
+		return err
+	}
+	defer remote.Close()
+	d.TLS = remote.Addr().String()
+	first, err := local.File()
+	if err != nil {
+		return err
+	}
+	defer first.Close()
+	second, err := remote.(*net.TCPListener).File()
+	if err != nil {
+		return err
+	}
+	defer second.Close()
+
+	// A socket that is handed over must name the process it is for, which is known to itself only.
+	d.cmd = exec.Command("/bin/sh", "-c", `LISTEN_PID=$$ exec libvirtd -f "$XDG_CONFIG_HOME/libvirt/libvirtd.conf"`)
+	d.cmd.ExtraFiles = []*os.File{first, second}
+	d.cmd.Stdout, d.cmd.Stderr = &d.output, &d.output
+	d.cmd.Env = []string{
+		"PATH=" + os.Getenv("PATH") + ":/usr/sbin", "LISTEN_FDS=2", "LISTEN_FDNAMES=libvirtd.socket:libvirtd-tls.socket",
+		"HOME=" + d.Dir + "/home", "XDG_CONFIG_HOME=" + d.Dir + "/config", "XDG_RUNTIME_DIR=" + d.Dir + "/run",
+		"XDG_CACHE_HOME=" + filepath.Dir(d.Dir) + "/cache",
+	}
+	if os.Getuid() == 0 {
+		d.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	}
+	if err := d.cmd.Start(); err != nil {
+		return err
+	}
+	cmd, exited := d.cmd, make(chan struct{})
+	d.exited = exited
+	go func() { _ = cmd.Wait(); close(exited) }()
+	return nil
+}
+
+// Restart ends the daemon, as an upgrade of it does, and starts it again. Its VMs go on meanwhile.
+func (d *Daemon) Restart() error {
+	if err := d.stop(); err != nil {
+		return err
+	}
+	if err := os.Remove(d.Socket); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return d.start()
+}
+
+// stop asks the daemon to end, and makes it end.
+func (d *Daemon) stop() error {
+	_ = d.cmd.Process.Signal(syscall.SIGTERM)
+	t := time.NewTimer(endLimit)
+	defer t.Stop()
+	select {
+	case <-d.exited:
+		return nil
+	case <-t.C:
+		_ = d.cmd.Process.Kill()
+		<-d.exited
+		return fmt.Errorf("libvirtd %s did not end in %v", d.Name, endLimit)
+	}
+}
+
+// Close ends the daemon and its VMs.
+func (d *Daemon) Close() error {
+	err := d.stop()
+	d.KillVMs()
+	return err
+}
+
+// KillVMs ends its QEMUs as a crash does.
+func (d *Daemon) KillVMs() {
+	for _, pid := range d.VMs() {
+		_ = syscall.Kill(pid, syscall.SIGKILL) // one that has ended was to be ended
+	}
+}
+
+// VMs are the process ids of its QEMUs.
+func (d *Daemon) VMs() (pids []int) {
+	files, _ := filepath.Glob(d.Dir + "/run/libvirt/qemu/run/*.pid") // the pattern is well formed
+	for _, f := range files {
+		if filepath.Base(f) == "driver.pid" {
+			continue // the daemon's own
+		}
+		text, err := os.ReadFile(f)
+		if err != nil {
+			continue // ended meanwhile
+		}
+		if pid, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil && d.owns(pid) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// owns tells whether a process is a QEMU of this daemon: a number that was written down may be somebody else's by now.
+func (d *Daemon) owns(pid int) bool {
+	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	return err == nil && bytes.Contains(line, []byte(d.Dir))
+}
+
+// Log is what the daemon said.
+func (d *Daemon) Log() string { return d.output.String() }
+
+// Virsh runs virsh against the daemon: a second opinion.
+func (d *Daemon) Virsh(args ...string) (string, error) {
+	cmd := exec.Command("virsh", append([]string{"-q", "-c", "qemu+unix:///session?socket=" + d.Socket}, args...)...)
+	// Without a home of its own virsh writes into that of whoever runs the test.
+	home := d.Dir + "/home"
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + home, "XDG_CACHE_HOME=" + home, "XDG_RUNTIME_DIR=" + home}
+	out, err := cmd.CombinedOutput()
+	return strings.TrimSpace(string(out)), err
+}

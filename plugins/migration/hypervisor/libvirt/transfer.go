@@ -1,0 +1,401 @@
+package libvirt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/ratchetos/ratchet/plugins/migration/hypervisor"
+	"github.com/ratchetos/ratchet/plugins/migration/hypervisor/libvirt/remote"
+	"github.com/ratchetos/ratchet/plugins/migration/hypervisor/libvirt/rpc"
+)
+
+// transfer is a Perform3 under way, and what follows from it.
+type transfer struct {
+	p     *Port // of the source
+	m     hypervisor.Move
+	d     *departure
+	armed armament
+
+	performed chan struct{} // closed when Perform3 has returned, after cookie and err were set
+	cookie    []byte
+	err       error
+
+	suspended chan struct{} // closed when the source stands still for a post-copy
+
+	mu       sync.Mutex
+	stopped  bool // suspended is closed
+	postCopy bool // the order to fetch the rest was given
+	undone   bool
+	ended    chan struct{} // closed when Finish3 has returned, after endErr was set
+	endErr   error
+	complete bool   // Finish3 was done, and all is well at the destination
+	finished []byte // what it says to the source
+	last     hypervisor.Progress
+}
+
+var _ hypervisor.Transfer = (*transfer)(nil)
+
+// Perform implements hypervisor.Port. Repeated, it returns the transfer that was begun.
+func (p *Port) Perform(ctx context.Context, m hypervisor.Move, _ hypervisor.Arrival, o hypervisor.Options) (hypervisor.Transfer, error) {
+	x, err := p.perform(ctx, m, o)
+	if err != nil {
+		return nil, fmt.Errorf("move %s away from %s: %w", m.VM, p.conf.Name, err)
+	}
+	return x, nil
+}
+
+func (p *Port) perform(ctx context.Context, m hypervisor.Move, o hypervisor.Options) (*transfer, error) {
+	dom, err := p.active(ctx, m.VM)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := p.fenced(ctx, dom, m); err != nil {
+		return nil, err
+	}
+	d, a := p.moves.departure(m.ID, p.conf.Name), p.moves.arrival(m.ID, m.To)
+	switch {
+	case d == nil:
+		return nil, errors.New("the move was not begun here, or the connection it was begun on is gone")
+	case d.x != nil && !d.x.failed():
+		return d.x, nil
+	case a == nil:
+		return nil, fmt.Errorf("%s is not prepared, or the connection it was prepared on is gone", m.To)
+	}
+	want := armament{plain: o.Plain, postCopy: o.PostCopy, channels: o.Channels}
+	if want.channels == 1 {
+		want.channels = 0
+	}
+	if want != a.armed {
+		if err := a.port.rearm(ctx, m, a, want); err != nil {
+			return nil, err
+		}
+	}
+	x := &transfer{p: p, m: m, d: d, armed: want, performed: make(chan struct{}), suspended: make(chan struct{})}
+	p.moves.perform(d, x)
+	if err := x.prime(ctx, o.Limits); err != nil {
+		return nil, err
+	}
+	go x.run(a, o)
+	return x, nil
+}
+
+// prime sets what must hold from the first byte on.
+func (x *transfer) prime(ctx context.Context, l hypervisor.Limits) error {
+	if l.Downtime > 0 {
+		if err := x.p.conn.SetDowntime(ctx, x.d.dom, uint64(max(l.Downtime.Milliseconds(), 1))); err != nil {
+			return err
+		}
+	}
+	if l.StopNow {
+		return x.stop(ctx)
+	}
+	return nil
+}
+
+// mib is a rate as libvirt takes it; what is less than one is one.
+func mib(bytes uint64) uint64 { return max(bytes>>20, 1) }
+
+// run calls Perform3, which lasts as long as the transfer.
+func (x *transfer) run(a *arrival, o hypervisor.Options) {
+	defer close(x.performed)
+	params := append(x.armed.params(), remote.Param{Name: remote.ParamURI, Value: a.uri})
+	params = append(params, a.ticket.params()...)
+	if a.tlsName != "" && !x.armed.plain {
+		params = append(params, remote.Param{Name: remote.ParamTLSName, Value: a.tlsName})
+	}
+	if o.Bandwidth > 0 {
+		params = append(params, remote.Param{Name: remote.ParamBandwidth, Value: mib(o.Bandwidth)})
+	}
+	flags := a.ticket.Flags | x.armed.flags()
+	if o.Throttle > 0 {
+		flags |= remote.MigrateAutoConverge
+		params = append(params, remote.Param{Name: remote.ParamThrottle, Value: int32(min(o.Throttle, firstThrottle))},
+			remote.Param{Name: remote.ParamThrottleStep, Value: int32(throttleStep)})
+	}
+	// Without a bound of its own: the daemon gives it up when the connection ends.
+	x.cookie, x.err = x.d.conn.MigratePerform(context.Background(), x.d.dom, params, a.cookie, flags)
+	if x.err != nil {
+		x.err = explain(x.err, x.m.To)
+	}
+}
+
+// libvirt 9 has no bound for how far it throttles: it begins low, and goes on in small steps.
+const firstThrottle, throttleStep = 20, 10
+
+// failed tells that Perform3 has failed, upon which the daemon lets the source run on.
+func (x *transfer) failed() bool { return x.over() && x.err != nil }
+
+// over tells that Perform3 has returned.
+func (x *transfer) over() bool {
+	select {
+	case <-x.performed:
+		return true
+	default:
+		return false
+	}
+}
+
+func (x *transfer) isComplete() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.complete
+}
+
+// stop suspends the source, which flushes its disks. The stream goes on, with nothing new to send.
+func (x *transfer) stop(ctx context.Context) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.stopped {
+		return nil
+	}
+	if !x.armed.postCopy {
+		return fmt.Errorf("stop %s now: post-copy was not readied", x.m.VM)
+	}
+	if err := x.p.conn.Suspend(ctx, x.d.dom); err != nil {
+		return fmt.Errorf("stop %s now: %w", x.m.VM, err)
+	}
+	x.stopped = true
+	close(x.suspended)
+	return nil
+}
+
+// Limit implements hypervisor.Transfer.
+func (x *transfer) Limit(ctx context.Context, l hypervisor.Limits) error {
+	speed := uint64(0)
+	if l.Bandwidth > 0 {
+		speed = mib(l.Bandwidth)
+	}
+	err := x.p.conn.SetSpeed(ctx, x.d.dom, orUnlimited(speed))
+	if err == nil && l.Downtime > 0 {
+		err = x.p.conn.SetDowntime(ctx, x.d.dom, uint64(max(l.Downtime.Milliseconds(), 1)))
+	}
+	if err != nil {
+		return fmt.Errorf("limit the move of %s: %w", x.m.VM, err)
+	}
+	if l.StopNow {
+		return x.stop(ctx)
+	}
+	return nil
+}
+
+// orUnlimited is the most that libvirt takes for no limit.
+func orUnlimited(speed uint64) uint64 {
+	if speed == 0 {
+		return 1<<43 - 1
+	}
+	return speed
+}
+
+// Switchover implements hypervisor.Transfer.
+func (x *transfer) Switchover(ctx context.Context) error {
+	select {
+	case <-x.performed:
+		if x.err != nil {
+			return fmt.Errorf("move %s: %w", x.m.VM, x.err)
+		}
+		return nil
+	case <-x.suspended:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("move %s: wait for the switchover: %w", x.m.VM, ctx.Err())
+	}
+}
+
+// PostCopy implements hypervisor.Transfer.
+func (x *transfer) PostCopy(ctx context.Context) error {
+	x.mu.Lock()
+	ready, given := x.stopped, x.postCopy
+	x.mu.Unlock()
+	if !ready {
+		return fmt.Errorf("post-copy of %s: the source was not stopped for it: %w", x.m.VM, hypervisor.ErrNotHere)
+	}
+	if !given {
+		err := x.p.conn.MigratePostCopyNow(ctx, x.d.dom)
+		// A stopped guest is soon sent whole: then there is nothing left to be fetched.
+		if err != nil && x.Switchover(ctx) != nil {
+			return fmt.Errorf("post-copy of %s: %w", x.m.VM, err)
+		}
+		x.mu.Lock()
+		x.postCopy = true
+		x.mu.Unlock()
+	}
+	return x.sent(ctx)
+}
+
+// sent waits until Perform3 has returned.
+func (x *transfer) sent(ctx context.Context) error {
+	select {
+	case <-x.performed:
+		if x.err != nil {
+			return fmt.Errorf("move %s: %w", x.m.VM, x.err)
+		}
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("move %s: wait for the stream: %w", x.m.VM, ctx.Err())
+	}
+}
+
+// Complete implements hypervisor.Transfer.
+func (x *transfer) Complete(ctx context.Context) error {
+	if err := x.sent(ctx); err != nil {
+		return err
+	}
+	x.note(ctx)
+	select {
+	case <-x.finish(!x.fetches()):
+	case <-ctx.Done():
+		return fmt.Errorf("complete move of %s at %s: %w", x.m.VM, x.m.To, ctx.Err())
+	}
+	if x.endErr != nil {
+		return fmt.Errorf("complete move of %s at %s: %w", x.m.VM, x.m.To, x.endErr)
+	}
+	return nil
+}
+
+// fetches tells whether the destination runs before it has everything.
+func (x *transfer) fetches() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.postCopy
+}
+
+// finish makes the destination a domain like any other, stopped or running. It is done once, and closes the channel.
+func (x *transfer) finish(paused bool) <-chan struct{} {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.ended == nil {
+		x.ended = make(chan struct{})
+		go func() {
+			defer close(x.ended)
+			x.endErr = x.call(paused)
+		}()
+	}
+	return x.ended
+}
+
+// call makes the call of finish, and looks at what has come of it.
+func (x *transfer) call(paused bool) error {
+	a := x.p.moves.arrival(x.m.ID, x.m.To)
+	if a == nil {
+		return errors.New("the destination is gone")
+	}
+	flags := a.ticket.Flags | x.armed.flags()
+	if paused {
+		flags |= remote.MigratePaused
+	}
+	// Like Perform3 it ends with its connection at the latest: how long the rest takes is not known here.
+	ctx := context.Background()
+	dom, cookie, err := a.conn.MigrateFinish(ctx, nameOnly(a.vm), x.cookie, flags, false)
+	if err != nil {
+		return err
+	}
+	if err := a.port.arrivedWell(ctx, dom, x.m, paused); err != nil {
+		return err
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.finished, x.complete = cookie, true
+	return nil
+}
+
+// nameOnly is how Finish3 is told which domain it is about.
+func nameOnly(vm string) remote.Params {
+	return remote.Params{{Name: "destination_name", Value: vm}}
+}
+
+// Cancel implements hypervisor.Transfer.
+func (x *transfer) Cancel(ctx context.Context) error {
+	if err := x.undo(ctx); err != nil {
+		return fmt.Errorf("cancel move of %s: %w", x.m.VM, err)
+	}
+	return nil
+}
+
+// undo takes the transfer back. The destination ends first: two must never be able to run.
+func (x *transfer) undo(ctx context.Context) error {
+	x.mu.Lock()
+	postCopy, undone := x.postCopy, x.undone
+	x.mu.Unlock()
+	if postCopy {
+		return errors.New("a post-copy was ordered, which cannot be taken back")
+	}
+	if undone {
+		return nil
+	}
+	if !x.over() {
+		if err := x.p.conn.AbortJob(ctx, x.d.dom); err != nil && !rpc.IsCode(err, rpc.CodeOperationInvalid) {
+			return err
+		}
+		select {
+		case <-x.performed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if a := x.p.moves.arrival(x.m.ID, x.m.To); a != nil {
+		if err := a.port.Finish(ctx, x.m, false); err != nil {
+			return err
+		}
+	}
+	if err := x.p.resume(ctx, x.m, x.d); err != nil {
+		return err
+	}
+	x.mu.Lock()
+	x.undone = true
+	x.mu.Unlock()
+	return nil
+}
+
+// Progress implements hypervisor.Transfer.
+func (x *transfer) Progress(ctx context.Context) (hypervisor.Progress, error) {
+	x.note(ctx)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	g := x.last
+	switch {
+	case x.complete:
+		g.Phase, g.Remaining = "completed", 0
+	case x.undone:
+		g.Phase = "cancelled"
+	case x.failed():
+		g.Phase, g.Problem = "failed", x.err.Error()
+	case x.postCopy:
+		g.Phase = "post-copy"
+	case x.stopped || x.over():
+		g.Phase = "switchover"
+	case g.Phase == "":
+		g.Phase = "setup"
+	}
+	return g, nil
+}
+
+// note asks the daemon how far the transfer is. An answer that does not come leaves the last.
+func (x *transfer) note(ctx context.Context) {
+	x.mu.Lock()
+	ended := x.complete || x.undone
+	x.mu.Unlock()
+	if ended {
+		return
+	}
+	kind, p, err := x.p.conn.JobStats(ctx, x.d.dom, false)
+	if err != nil || kind == remote.JobNone {
+		return
+	}
+	g := hypervisor.Progress{
+		Phase: "active", Transferred: p.Uint("memory_processed") + p.Uint("disk_processed"),
+		Remaining: p.Uint("memory_remaining") + p.Uint("disk_remaining"), Total: p.Uint("memory_total") + p.Uint("disk_total"),
+		// The rate counts pages of memory.
+		DirtyRate: float64(p.Uint("memory_dirty_rate")) * float64(max(p.Uint("memory_page_size"), 4096)),
+		Bandwidth: float64(p.Uint("memory_bps") + p.Uint("disk_bps")), Passes: int(p.Uint("memory_iteration")),
+		Throttle: int(p.Uint("auto_converge_throttle")), Downtime: time.Duration(p.Uint("downtime")) * time.Millisecond,
+	}
+	if g.Total == 0 {
+		return // not begun
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.last = g
+}
