@@ -75,25 +75,6 @@ func TestInGuest(t *testing.T) {
 			t.Errorf("augmented: %v", can)
 		}
 	})
-	t.Run("vCPU", func(t *testing.T) {
-		must(t, m.PlugVCPU(ctx, g.Shape.CPU.Model, 1))
-		n, err := a.OnlineCPUs(ctx, 2)
-		must(t, err)
-		if n != 2 {
-			t.Errorf("%d CPUs online", n)
-		}
-		_, err = a.OfflineCPUs(ctx, 1)
-		must(t, err)
-		must(t, m.Unplug(ctx, "cpu1"))
-	})
-	t.Run("CPU that never comes", func(t *testing.T) {
-		short, cancel := context.WithTimeout(ctx, time.Second)
-		defer cancel()
-		_, err := a.OnlineCPUs(short, 2)
-		if e := (*wire.Error)(nil); !errors.As(err, &e) || e.Code != wire.NotReached {
-			t.Errorf("got %v", err)
-		}
-	})
 	t.Run("NIC", func(t *testing.T) {
 		e1000 := model.NIC{ID: "nic1", Model: "e1000", MAC: lab.SecondMAC, Network: lab.Network, Addr: "0x5"}
 		swap(ctx, t, g, m, g.Shape.NICs[0], e1000)
@@ -117,6 +98,26 @@ func TestInGuest(t *testing.T) {
 			t.Errorf("%d MiB online after it shrank", now/mib)
 		}
 		must(t, m.Unplug(ctx, "dimm0"))
+	})
+	t.Run("CPU that never comes", func(t *testing.T) {
+		short, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		_, err := a.OnlineCPUs(short, 2)
+		if e := (*wire.Error)(nil); !errors.As(err, &e) || e.Code != wire.NotReached {
+			t.Errorf("got %v", err)
+		}
+	})
+	// The last one: QEMU 7.2 under TCG does not survive the next change of its devices after a vCPU was unplugged.
+	t.Run("vCPU", func(t *testing.T) {
+		must(t, m.PlugVCPU(ctx, g.Shape.CPU.Model, 1))
+		n, err := a.OnlineCPUs(ctx, 2)
+		must(t, err)
+		if n != 2 {
+			t.Errorf("%d CPUs online", n)
+		}
+		_, err = a.OfflineCPUs(ctx, 1)
+		must(t, err)
+		must(t, m.Unplug(ctx, "cpu1"))
 	})
 }
 
