@@ -9,7 +9,7 @@ type VMType struct {
 	Memory strict.Size `json:"memory,omitempty" jsonschema:"description=memory in all; never below what the VM was started with"`
 	CPU    string      `json:"cpu,omitempty" jsonschema:"description=CPU model, as Haswell-noTSX; it must have all flags the guest has seen"`
 	NIC    string      `json:"nic,omitempty" jsonschema:"description=model of all network cards, as virtio-net-pci or e1000"`
-	Disk   string      `json:"disk,omitempty" jsonschema:"description=model of all disks, as virtio-blk-pci or nvme"`
+	Disk   string      `json:"disk,omitempty" jsonschema:"description=model of all disks, virtio-blk-pci or scsi-hd; only those change that nothing in the guest uses"`
 	// Require is checked and never changed.
 	Require Constraints `json:"require" jsonschema:"description=what a VM must have already, because a move does not change it"`
 }

@@ -35,10 +35,10 @@ func (p *planner) checkIdentity() {
 	}
 }
 
-// product is what makes a hypervisor: all but its version.
+// product is a hypervisor without its version: "qemu", "qemu (libvirt)".
 func product(hypervisor string) string {
-	name, _, _ := strings.Cut(strings.ToLower(hypervisor), " ")
-	return name
+	words := strings.Fields(strings.ToLower(hypervisor))
+	return strings.Join(slices.DeleteFunc(words, func(w string) bool { return w[0] >= '0' && w[0] <= '9' }), " ")
 }
 
 // checkBoard holds what cannot change in the life of a VM against what the target can run.

@@ -9,12 +9,20 @@ import (
 	"github.com/ratchetos/ratchet/plugins/migration/model"
 )
 
-// pinned are devices whose state is outside of QEMU, by how their names begin.
-var pinned = []string{"vfio-", "usb-host", "vhost-user-", "vhost-vsock", "virtio-9p", "ivshmem", "vhost-scsi"}
+// pinned tells devices that QEMU does not move, because a part of their state is hardware, a process or a file of the
+// host, or, as with nvme, because it has no code for it.
+func pinned(device string) bool {
+	for _, prefix := range []string{"vfio-", "usb-host", "vhost-user-", "vhost-vsock", "vhost-scsi", "virtio-9p", "ivshmem", "guest-loader", "loader"} {
+		if strings.HasPrefix(device, prefix) {
+			return true
+		}
+	}
+	return device == "nvme"
+}
 
 // checkAddresses finds devices of which the host does not say where they are, or where two of them would be.
 func (p *planner) checkAddresses(s model.Shape) {
-	at := map[place]string{}
+	first := map[place]string{}
 	ids := map[string]bool{}
 	for _, d := range places(s) {
 		if d.id != "" && ids[d.id] {
@@ -25,11 +33,11 @@ func (p *planner) checkAddresses(s model.Shape) {
 			continue
 		}
 		key := place{bus: d.bus, addr: d.addr}
-		if first, taken := at[key]; taken {
-			p.refuse("slot-taken", fmt.Sprintf("%s and %s are both recorded at %s", first, d.id, d.addr),
+		if other, taken := first[key]; taken {
+			p.refuse("slot-taken", fmt.Sprintf("%s and %s are both recorded at %s of %s", other, d.id, d.addr, d.bus),
 				"the destination could not be started", "restart the agent of its host, and report it if it stays")
 		}
-		at[key] = d.id
+		first[key] = d.id
 	}
 	for _, n := range s.NICs {
 		p.placed(n.ID, n.Addr)
@@ -38,8 +46,7 @@ func (p *planner) checkAddresses(s model.Shape) {
 		p.placed(v.ID, v.Addr)
 	}
 	for _, d := range s.Disks {
-		// A SCSI disk has a number on its controller, and an IDE disk one on its channel: no address is the first.
-		if strings.HasPrefix(d.Model, "virtio-blk") || d.Model == "nvme" {
+		if !onController(s, d.ID) { // there, no number is the first one
 			p.placed(d.ID, d.Addr)
 		}
 	}
@@ -57,10 +64,18 @@ func (p *planner) checkDevices(s model.Shape) {
 	t := p.in.Target
 	seen := map[string]bool{}
 	offered := func(device, id string) {
-		if slices.Contains(t.Devices, device) || seen[device] {
+		if seen[device] {
 			return
 		}
 		seen[device] = true
+		if pinned(device) {
+			p.refuse("device-pinned", fmt.Sprintf("device %s is a %s", id, device),
+				"QEMU does not move such devices: they are tied to their host", "unplug it first, or let the type change the model of disks")
+			return
+		}
+		if slices.Contains(t.Devices, device) {
+			return
+		}
 		p.refuse("device-unknown", fmt.Sprintf("%s has no %s, which %s is", t.Name, device, id),
 			"the destination could not be started", "choose another target, or another model by the type")
 	}
@@ -81,12 +96,7 @@ func (p *planner) checkDevices(s model.Shape) {
 		offered("virtio-mem-pci", v.ID)
 	}
 	for _, o := range s.Others {
-		model := driver(o.Args)
-		if slices.ContainsFunc(pinned, func(prefix string) bool { return strings.HasPrefix(model, prefix) }) {
-			p.refuse("device-pinned", fmt.Sprintf("device %s is a %s", o.ID, model), "it is tied to hardware or a process of its host", "unplug it first")
-			continue
-		}
-		offered(model, o.ID)
+		offered(driver(o.Args), o.ID)
 	}
 }
 

@@ -17,10 +17,10 @@ func (p *planner) swapNICs() {
 		if want == "" || old.Model == want {
 			continue
 		}
-		if !p.pluggable("network card", want, place{old.ID, old.Bus, old.Addr}) {
+		if !p.pluggable("network card", want, old.ID, old.Bus) {
 			continue
 		}
-		bus, addr, ok := freePlace(p.shape, place{old.ID, old.Bus, old.Addr})
+		bus, addr, ok := freePlace(p.shape, old.Bus)
 		if !ok {
 			p.noPlace(old.ID)
 			continue
@@ -59,12 +59,12 @@ func (p *planner) swapDisks() {
 		if want == "" || old.Model == want {
 			continue
 		}
-		if want != "virtio-blk-pci" && want != "nvme" {
+		if want != "virtio-blk-pci" && want != "scsi-hd" {
 			p.refuse("disk-model-unknown", fmt.Sprintf("disks cannot become %s", want),
-				"a disk of this model needs a controller that the VM may not have", "choose virtio-blk-pci or nvme")
+				"models other than these cannot be plugged while a VM runs, or cannot be moved", "choose virtio-blk-pci or scsi-hd")
 			return
 		}
-		if !p.pluggable("disk", want, place{old.ID, old.Bus, old.Addr}) {
+		if !p.pluggable("disk", want, old.ID, old.Bus) {
 			continue
 		}
 		if old.Serial == "" {
@@ -72,9 +72,8 @@ func (p *planner) swapDisks() {
 				"the guest could not find it again under another model", "give it one when the VM is next started, or leave disks as they are")
 			continue
 		}
-		bus, addr, ok := freePlace(p.shape, place{old.ID, old.Bus, old.Addr})
+		bus, addr, ok := p.diskPlace(old, want)
 		if !ok {
-			p.noPlace(old.ID)
 			continue
 		}
 		p.need(model.CanMoveDisk, "a disk changes its model")
@@ -89,16 +88,35 @@ func (p *planner) swapDisks() {
 	}
 }
 
+// diskPlace finds room for the disk under its new model.
+func (p *planner) diskPlace(old model.Disk, want string) (bus, addr string, ok bool) {
+	if want == "scsi-hd" {
+		if bus, addr, ok = freeTarget(p.shape); !ok {
+			p.refuse("no-scsi-controller", fmt.Sprintf("there is no room on a virtio-scsi-pci controller for disk %s", old.ID),
+				"a SCSI disk sits on a controller", "start the VM with one, or choose virtio-blk-pci")
+		}
+		return bus, addr, ok
+	}
+	at := old.Bus
+	if onController(p.shape, old.ID) {
+		at = "" // the new one is on PCI
+	}
+	if bus, addr, ok = freePlace(p.shape, at); !ok {
+		p.noPlace(old.ID)
+	}
+	return bus, addr, ok
+}
+
 // pluggable tells whether a device can change to a model where it is.
-func (p *planner) pluggable(what, want string, at place) bool {
+func (p *planner) pluggable(what, want, id, bus string) bool {
 	ok := true
 	if !slices.Contains(p.in.Source.Devices, want) {
 		p.refuse("device-unknown-at-source", fmt.Sprintf("the source %s has no %s", p.in.Source.Name, want),
-			fmt.Sprintf("%s %s changes its model before the move", what, at.id), "choose a model that both hosts have")
+			fmt.Sprintf("%s %s changes its model before the move", what, id), "choose a model that both hosts have")
 		ok = false
 	}
-	if strings.Contains(p.shape.Machine, "q35") && (at.bus == "" || at.bus == "pcie.0") {
-		p.refuse("device-not-pluggable", fmt.Sprintf("%s %s sits on the root bus of a q35 board", what, at.id),
+	if soldered := bus == "" || bus == "pcie.0"; soldered && q35(p.shape) && !onController(p.shape, id) {
+		p.refuse("device-not-pluggable", fmt.Sprintf("%s %s sits on the root bus of a q35 board", what, id),
 			"devices there can be neither plugged nor unplugged", "leave its model as it is, or start the VM with the device behind a pcie-root-port")
 		ok = false
 	}

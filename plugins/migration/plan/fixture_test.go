@@ -28,7 +28,7 @@ func input() Input {
 				ID: "d0", Model: "virtio-blk-pci", Serial: "root", Size: 1 << 30, Addr: "0x4",
 				Source: model.Source{Volume: &model.Volume{Name: "web-root", Server: "tcp:192.0.2.1:10809"}},
 			}},
-			Others: []model.Device{{ID: "vs0", Args: "virtio-serial-pci,id=vs0,addr=0x2"}},
+			Others: []model.Device{{ID: "vs0", Args: "virtio-serial-pci,id=vs0,bus=pci.0,addr=0x2"}, {ID: "scsi0", Args: "virtio-scsi-pci,id=scsi0,bus=pci.0,addr=7"}},
 		},
 		Source: host("rack1", flags),
 		Target: host("rack2", flags),
@@ -44,7 +44,7 @@ func input() Input {
 				{Name: model.CanMoveDisk, State: model.Ready},
 				{Name: model.CanDriver + "e1000", State: model.CanBeGiven, Detail: "module e1000"},
 				{Name: model.CanDriver + "virtio-net-pci", State: model.Ready},
-				{Name: model.CanDriver + "nvme", State: model.Ready},
+				{Name: model.CanDriver + "scsi-hd", State: model.Ready},
 				{Name: model.CanDriver + "virtio-blk-pci", State: model.Ready},
 				{Name: model.CanDriver + "e1000e", State: model.Missing, Detail: "no module in /lib/modules"},
 			},
@@ -60,14 +60,14 @@ func host(name string, flags []string) model.Host {
 			{Model: "wide", Features: append(strings.Fields("aes avx"), flags...)},
 			{Model: "narrow", Features: flags[:4]},
 		},
-		Devices:  []string{"virtio-net-pci", "e1000", "e1000e", "virtio-blk-pci", "nvme", "pc-dimm", "virtio-mem-pci", "virtio-serial-pci"},
+		Devices:  []string{"virtio-net-pci", "e1000", "e1000e", "virtio-blk-pci", "scsi-hd", "pc-dimm", "virtio-mem-pci", "virtio-scsi-pci", "virtio-serial-pci"},
 		Networks: []string{"lan"}, FreeVCPUs: 16, MaxVCPUs: 64, FreeMemory: 64 << 30, PostCopy: true, TLS: true,
 	}
 }
 
 // retype is the type that uses every kind of step: smaller here, larger there.
 func retype() model.VMType {
-	return model.VMType{Name: "large", VCPUs: 4, Memory: strict.Size(1280 * mib), CPU: "wide", NIC: "e1000", Disk: "nvme"}
+	return model.VMType{Name: "large", VCPUs: 4, Memory: strict.Size(1280 * mib), CPU: "wide", NIC: "e1000", Disk: "scsi-hd"}
 }
 
 func goalOf(gap time.Duration) model.Goal { return model.Goal{MaxGap: strict.Duration(gap)} }

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -103,9 +104,9 @@ func TestRefused(t *testing.T) {
 		{"board the type wants", "type-machine", func(in *Input) { in.Type.Require.Machine = "pc-q35-7.2" }},
 		{"other accelerator", "accel-other", func(in *Input) { in.Target.Accels = []string{"kvm"} }},
 		{"accelerator the type wants", "type-accel", func(in *Input) { in.Type.Require.Accel = "kvm" }},
-		{"other hypervisor", "hypervisor-other", func(in *Input) { in.Target.Hypervisor = "libvirt 9.0.0 (QEMU 7.2.22)" }},
+		{"other hypervisor", "hypervisor-other", func(in *Input) { in.Target.Hypervisor = "QEMU 7.2.22 (libvirt)" }},
 		{"card the target lacks", "device-unknown", func(in *Input) { in.Target.Devices = in.Target.Devices[1:] }},
-		{"device the target lacks", "device-unknown", func(in *Input) { in.Target.Devices = in.Target.Devices[:7] }},
+		{"device the target lacks", "device-unknown", func(in *Input) { in.Target.Devices = in.Target.Devices[:len(in.Target.Devices)-1] }},
 		{"card the source lacks", "device-unknown-at-source", func(in *Input) {
 			in.Type.NIC, in.Source.Devices = "e1000", []string{"virtio-net-pci"}
 		}},
@@ -124,8 +125,11 @@ func TestRefused(t *testing.T) {
 		{"no root port free", "no-free-slot", func(in *Input) {
 			in.Shape.Machine, in.Type.NIC, in.Shape.NICs[0].Bus = "pc-q35-7.2", "e1000", "rp0"
 		}},
-		{"disk without a serial", "disk-without-serial", func(in *Input) { in.Type.Disk, in.Shape.Disks[0].Serial = "nvme", "" }},
-		{"disk that needs a controller", "disk-model-unknown", func(in *Input) { in.Type.Disk = "scsi-hd" }},
+		{"two devices in a slot of another spelling", "slot-taken", func(in *Input) { in.Shape.NICs[0].Bus, in.Shape.Disks[0].Addr = "pci.0", "03.0" }},
+		{"disk without a serial", "disk-without-serial", func(in *Input) { in.Type.Disk, in.Shape.Disks[0].Serial = "scsi-hd", "" }},
+		{"disk that becomes what cannot be moved", "disk-model-unknown", func(in *Input) { in.Type.Disk = "nvme" }},
+		{"disk that cannot be moved", "device-pinned", func(in *Input) { in.Shape.Disks[0].Model = "nvme" }},
+		{"disk without the controller it needs", "no-scsi-controller", func(in *Input) { in.Type.Disk, in.Shape.Others = "scsi-hd", in.Shape.Others[:1] }},
 		{"disk behind a file's socket", "disk-unreachable", func(in *Input) { in.Shape.Disks[0].Source.Volume.Server = "unix:/run/nbd" }},
 		{"disk with metadata", "disk-not-raw", func(in *Input) { in.Shape.Disks[0].Source = model.Source{Local: "/images/web.QCOW2"} }},
 		{"disk of nowhere", "disk-source", func(in *Input) { in.Shape.Disks[0].Source = model.Source{} }},
@@ -176,10 +180,18 @@ func TestAllowed(t *testing.T) {
 		"type with more flags":        func(in *Input) { in.Type.CPU = "wide" },
 		"plain where that is allowed": func(in *Input) { in.Source.TLS, in.Goal.AllowPlain = false, true },
 		"TCG's memory by post-copy":   func(in *Input) { in.Shape.Memory.Boot, in.Goal.AllowPostCopy = 256*mib, true },
-		"TCG's memory, mended QEMU":   func(in *Input) { in.Shape.Memory.Boot, in.Source.Hypervisor = 256*mib, "QEMU 9.2.0" },
-		"volume of the right size":    func(in *Input) { in.Volumes = map[string]uint64{"web-root": 1 << 30} },
-		"UUID of nobody":              func(in *Input) { in.Shape.UUID, in.Residents = "", []Resident{{VM: "x"}} },
+		"TCG's memory, mended QEMU": func(in *Input) {
+			in.Shape.Memory.Boot, in.Source.Hypervisor, in.Target.Hypervisor = 256*mib, "QEMU 9.2.0", "QEMU 10.0.0"
+		},
+		"volume of the right size": func(in *Input) { in.Volumes = map[string]uint64{"web-root": 1 << 30} },
+		"UUID of nobody":           func(in *Input) { in.Shape.UUID, in.Residents = "", []Resident{{VM: "x"}} },
 		"agent that sees less than asked for, where no step depends on it": func(in *Input) { in.Guest.Present = 1 },
+		"disk that can be moved once it is another one":                    func(in *Input) { in.Shape.Disks[0].Model, in.Type.Disk = "nvme", "virtio-blk-pci" },
+		"two SCSI disks of one controller": func(in *Input) {
+			d := in.Shape.Disks[0]
+			d.ID, d.Model, d.Bus, d.Addr, d.Serial = "d1", "scsi-hd", "scsi0.0", "0:0", "data"
+			in.Shape.Disks, in.Type.Disk = append(in.Shape.Disks, d), "scsi-hd"
+		},
 		"card behind a root port": func(in *Input) {
 			in.Shape.Machine, in.Type.NIC, in.Shape.NICs[0].Bus, in.Shape.NICs[0].Addr = "pc-q35-7.2", "e1000", "rp0", "0x0"
 			in.Target.Devices = append(in.Target.Devices, "pcie-root-port")
@@ -232,12 +244,12 @@ func TestCompare(t *testing.T) {
 		{"card's MAC", "differs-device", func(s *model.Shape) { s.NICs[0].MAC = "52:54:00:00:00:02" }},
 		{"card gone", "differs-missing", func(s *model.Shape) { s.NICs = nil }},
 		{"another card", "differs-extra", func(s *model.Shape) { s.NICs = append(s.NICs, model.NIC{ID: "n1"}) }},
-		{"disk's model", "differs-device", func(s *model.Shape) { s.Disks[0].Model = "nvme" }},
+		{"disk's model", "differs-device", func(s *model.Shape) { s.Disks[0].Model = "scsi-hd" }},
 		{"disk's size", "differs-device", func(s *model.Shape) { s.Disks[0].Size++ }},
 		{"disk's volume", "differs-device", func(s *model.Shape) { s.Disks[0].Source.Volume = &model.Volume{Name: "other"} }},
 		{"virtio-mem's size", "differs-device", func(s *model.Shape) { s.Memory.VirtioMem[0].Requested = 0 }},
 		{"module", "differs-extra", func(s *model.Shape) { s.Memory.DIMMs = []model.DIMM{{ID: "dimm0", Size: 128 * mib}} }},
-		{"agent's channel", "differs-device", func(s *model.Shape) { s.Others[0].Args = "virtio-serial-pci,id=vs0,addr=0x8" }},
+		{"agent's channel", "differs-device", func(s *model.Shape) { s.Others[0].Args = "virtio-serial-pci,id=vs0,bus=pci.0,addr=0x8" }},
 		{"UUID", "differs-uuid", func(s *model.Shape) { s.UUID = "" }},
 		{"VM", "differs-vm", func(s *model.Shape) { s.VM = "db" }},
 		{"firmware", "differs-boot", func(s *model.Shape) { s.Boot.Firmware = "/ovmf.fd" }},
@@ -350,5 +362,31 @@ func TestPlanSurvivesJSON(t *testing.T) {
 	back.Version++
 	if err := back.Validate(); err == nil {
 		t.Error("a plan of another version is taken for one of ours")
+	}
+}
+
+// TestCodesAreInTheManual: every reason that programs may meet is listed for people.
+func TestCodesAreInTheManual(t *testing.T) {
+	manual, err := os.ReadFile("../../../docs/reference/migration-refusals.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, _ := filepath.Glob("*.go")
+	more, _ := filepath.Glob("../template/*.go")
+	code := regexp.MustCompile(`(?:refuse\(|Code: )"([a-z-]+[a-z])"`)
+	found := 0
+	for _, name := range append(files, more...) {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range code.FindAllSubmatch(text, -1) {
+			if found++; !strings.Contains(string(manual), "`"+string(m[1])+"`") {
+				t.Errorf("%s refuses for %s, which the manual does not have", name, m[1])
+			}
+		}
+	}
+	if found < 40 {
+		t.Errorf("only %d reasons were found", found)
 	}
 }

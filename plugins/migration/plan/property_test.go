@@ -22,7 +22,12 @@ func drawInput(t *rapid.T) Input {
 	in.Guest.Present = s.VCPUs
 	s.Memory = model.Memory{Boot: 262136 << 10, Max: 16 << 30, Slots: 4}
 	address := 3
-	next := func() string { address++; return fmt.Sprintf("0x%x", address-1) }
+	next := func() string {
+		if address++; address == 8 {
+			address++ // the SCSI controller's
+		}
+		return fmt.Sprintf("0x%x", address-1)
+	}
 	for i := range rapid.IntRange(0, 2).Draw(t, "virtio-mem") {
 		s.Memory.VirtioMem = append(s.Memory.VirtioMem, model.VirtioMem{
 			ID: fmt.Sprint("vm", i), Max: 1 << 30, Requested: rapid.Uint64Range(0, 512).Draw(t, "requested") * 2 * mib, Addr: next(),
@@ -42,18 +47,22 @@ func drawInput(t *rapid.T) Input {
 		s.NICs = append(s.NICs, n)
 		in.Guest.NICs = append(in.Guest.NICs, model.GuestNIC{MAC: n.MAC})
 	}
-	disks := rapid.SampledFrom([]string{"virtio-blk-pci", "nvme"})
+	disks := rapid.SampledFrom([]string{"virtio-blk-pci", "scsi-hd"})
 	for i := range rapid.IntRange(0, 2).Draw(t, "disks") {
-		s.Disks = append(s.Disks, model.Disk{
-			ID: fmt.Sprint("d", i), Model: disks.Draw(t, "model"), Serial: fmt.Sprint("s", i), Size: 1 << 30, Addr: next(),
+		d := model.Disk{
+			ID: fmt.Sprint("d", i), Model: disks.Draw(t, "model"), Serial: fmt.Sprint("s", i), Size: 1 << 30,
 			Source: model.Source{Volume: &model.Volume{Name: fmt.Sprint("v", i), Server: "tcp:192.0.2.1:10809"}},
-		})
+		}
+		if d.Addr = next(); d.Model == "scsi-hd" {
+			d.Bus, d.Addr = "scsi0.0", fmt.Sprint(i)
+		}
+		s.Disks = append(s.Disks, d)
 	}
 	in.Type = model.VMType{
 		VCPUs: rapid.IntRange(0, 9).Draw(t, "type's vcpus"), Memory: strict.Size(rapid.Int64Range(0, 6<<30).Draw(t, "type's memory")),
 		CPU:  rapid.SampledFrom([]string{"", "qemu64", "wide"}).Draw(t, "type's CPU"),
 		NIC:  rapid.SampledFrom([]string{"", "virtio-net-pci", "e1000"}).Draw(t, "type's card"),
-		Disk: rapid.SampledFrom([]string{"", "virtio-blk-pci", "nvme"}).Draw(t, "type's disk"),
+		Disk: rapid.SampledFrom([]string{"", "virtio-blk-pci", "scsi-hd"}).Draw(t, "type's disk"),
 	}
 	return in
 }

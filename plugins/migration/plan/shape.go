@@ -49,22 +49,64 @@ func option(args, key string) string {
 // place is where a device is plugged.
 type place struct{ id, bus, addr string }
 
+// placeOf writes a place as all are compared: with the name of the bus that QEMU takes when none is given, and the slot
+// without its many spellings.
+func placeOf(s model.Shape, id, bus, addr string) place {
+	if bus == "" && addr != "" {
+		bus = rootBus(s)
+	}
+	if n, ok := slot(addr); ok && !onController(s, id) {
+		_, function, _ := strings.Cut(addr, ".")
+		addr = hex(n)
+		if function = strings.TrimPrefix(function, "0x"); function != "" && function != "0" {
+			addr += "." + function
+		}
+	}
+	return place{id, bus, addr}
+}
+
+func rootBus(s model.Shape) string {
+	if q35(s) {
+		return "pcie.0"
+	}
+	return "pci.0"
+}
+
+func q35(s model.Shape) bool { return strings.Contains(s.Machine, "q35") }
+
+func hex(n int) string { return "0x" + strconv.FormatInt(int64(n), 16) }
+
+// onController tells a disk that has a number on its controller in place of a PCI slot.
+func onController(s model.Shape, id string) bool {
+	return slices.ContainsFunc(s.Disks, func(d model.Disk) bool {
+		return d.ID == id && (strings.HasPrefix(d.Model, "scsi-") || strings.HasPrefix(d.Model, "ide-"))
+	})
+}
+
 // places are those of all devices that a guest finds by their address.
 func places(s model.Shape) []place {
 	var list []place
 	for _, n := range s.NICs {
-		list = append(list, place{n.ID, n.Bus, n.Addr})
+		list = append(list, placeOf(s, n.ID, n.Bus, n.Addr))
 	}
 	for _, d := range s.Disks {
-		list = append(list, place{d.ID, d.Bus, d.Addr})
+		list = append(list, placeOf(s, d.ID, d.Bus, d.Addr))
 	}
 	for _, v := range s.Memory.VirtioMem {
-		list = append(list, place{v.ID, v.Bus, v.Addr})
+		list = append(list, placeOf(s, v.ID, v.Bus, v.Addr))
 	}
 	for _, o := range s.Others {
-		list = append(list, place{o.ID, option(o.Args, "bus"), option(o.Args, "addr")})
+		list = append(list, placeOf(s, o.ID, option(o.Args, "bus"), option(o.Args, "addr")))
 	}
 	return list
+}
+
+func taken(s model.Shape) map[place]bool {
+	set := map[place]bool{}
+	for _, p := range places(s) {
+		set[place{bus: p.bus, addr: p.addr}] = true
+	}
+	return set
 }
 
 // slot is the number in a PCI address: "0x3", "3", "0x3.0x1".
@@ -74,29 +116,45 @@ func slot(addr string) (int, bool) {
 	return int(n), err == nil && n >= 0 && n < 32
 }
 
-// Slots 0 and 1 of the i440fx board hold its chipset, 2 the display that most VMs have; q35 has its chipset at the end.
-const firstSlot, lastSlot = 3, 0x1e
+// Slots 0 and 1 of the i440fx board hold its chipset, 2 the display that most VMs have.
+const firstSlot, lastSlot = 3, 0x1f
 
-// freePlace finds room for one more PCI device beside old, of the kind of place that old has: another slot on a bus whose
-// slots can be plugged, or an empty root port. A device on the root bus of q35 is soldered in, so to say.
-func freePlace(s model.Shape, old place) (bus, addr string, ok bool) {
-	taken := map[place]bool{}
-	for _, p := range places(s) {
-		if n, valid := slot(p.addr); valid {
-			taken[place{bus: p.bus, addr: strconv.Itoa(n)}] = true
-		}
-	}
-	if strings.Contains(s.Machine, "q35") {
+// freePlace finds room for one more PCI device beside one on a bus: another slot, or on q35, whose root bus takes nothing
+// while it runs, an empty root port.
+func freePlace(s model.Shape, bus string) (string, string, bool) {
+	used := taken(s)
+	if q35(s) {
 		for _, o := range s.Others {
-			if driver(o.Args) == "pcie-root-port" && o.ID != "" && !taken[place{bus: o.ID, addr: "0"}] {
+			if driver(o.Args) == "pcie-root-port" && o.ID != "" && !used[place{bus: o.ID, addr: "0x0"}] {
 				return o.ID, "0x0", true
 			}
 		}
 		return "", "", false
 	}
 	for n := firstSlot; n <= lastSlot; n++ {
-		if !taken[place{bus: old.bus, addr: strconv.Itoa(n)}] {
-			return old.bus, "0x" + strconv.FormatInt(int64(n), 16), true
+		if p := placeOf(s, "", bus, hex(n)); !used[place{bus: p.bus, addr: p.addr}] {
+			return bus, hex(n), true
+		}
+	}
+	return "", "", false
+}
+
+// maxTarget is the last SCSI target that guests look for by themselves.
+const maxTarget = 255
+
+// freeTarget finds a number for one more disk on a SCSI controller of the VM.
+func freeTarget(s model.Shape) (bus, addr string, ok bool) {
+	used := taken(s)
+	for _, o := range s.Others {
+		if d := driver(o.Args); o.ID == "" || d != "virtio-scsi-pci" && d != "virtio-scsi-pci-non-transitional" {
+			continue
+		}
+		bus := o.ID + ".0"
+		for n := range maxTarget + 1 {
+			short, long := strconv.Itoa(n), strconv.Itoa(n)+":0"
+			if !used[place{bus: bus, addr: short}] && !used[place{bus: bus, addr: long}] {
+				return bus, long, true
+			}
 		}
 	}
 	return "", "", false

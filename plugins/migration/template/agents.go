@@ -144,8 +144,8 @@ func (d *Draft) models(vms []VM, key, swap string, used func(model.Shape) []stri
 	}
 	for _, c := range vms[0].Guest.Can {
 		kind, ok := strings.CutPrefix(c.Name, model.CanDriver)
-		if !ok || diskModel(kind) != (key == "disk") {
-			continue
+		if !ok || key == "nic" && diskModel(kind) || key == "disk" && kind != "virtio-blk-pci" {
+			continue // scsi-hd needs a controller, which not every VM has
 		}
 		give, no := common(vms, c.Name)
 		other := slices.ContainsFunc(vms, func(vm VM) bool {
