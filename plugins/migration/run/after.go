@@ -37,7 +37,7 @@ func (m *move) after(ctx context.Context) error {
 		}
 		if err := m.again(ctx, "verify the VM on "+m.plan.To, m.r.opts.Policy.Verify, m.verify); err != nil {
 			if m.r.opts.mutant == mutantResumeUnverified {
-				return m.confirm(ctx, false)
+				return errors.Join(err, m.confirm(ctx, false))
 			}
 			return fmt.Errorf("%w; look at it there, then retry, or accept it as it is: its copy on %s waits to be ended", err, m.plan.From)
 		}

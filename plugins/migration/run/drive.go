@@ -11,16 +11,18 @@ import (
 // owed marks a move that ended with a destination which could not be discarded.
 const owed = "owed"
 
-// drive leads the move to its end, as far as that is possible now. ctx ends when the move is cancelled.
-func (m *move) drive(ctx context.Context) {
+// drive leads the move to its end, as far as that is possible now; what it returns is for an operator. ctx ends when the
+// move is cancelled.
+func (m *move) drive(ctx context.Context) error {
 	err := m.lead(ctx)
-	switch {
-	case m.r.ctx.Err() != nil, err == nil: // the next manager goes on, or there is nothing more to do
-	case errors.Is(err, hypervisor.ErrFenced):
-		m.hold(fmt.Errorf("%w; look at %s on %s and %s there, or retry here to take it back", err, m.plan.VM, m.plan.From, m.plan.To))
-	default:
-		m.hold(err)
+	if m.r.ctx.Err() != nil || err == nil { // the next manager goes on, or there is nothing more to do
+		return nil
 	}
+	if errors.Is(err, hypervisor.ErrFenced) {
+		err = fmt.Errorf("%w; look at %s on %s and %s there, or retry here to take it back", err, m.plan.VM, m.plan.From, m.plan.To)
+	}
+	m.r.opts.Log.Error("a move waits for an operator", "move", m.id, "vm", m.plan.VM, "phase", m.phase, "err", err)
+	return err
 }
 
 func (m *move) lead(ctx context.Context) error {

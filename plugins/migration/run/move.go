@@ -120,12 +120,6 @@ func (m *move) show(change func(*Status)) {
 	m.r.opts.Changed()
 }
 
-// hold leaves the move to an operator.
-func (m *move) hold(err error) {
-	m.show(func(s *Status) { s.Held, s.Doing, s.ETA, s.Problem = true, "", 0, err.Error() })
-	m.r.opts.Log.Error("a move waits for an operator", "move", m.id, "vm", m.plan.VM, "phase", m.phase, "err", err)
-}
-
 // end closes the move.
 func (m *move) end(o Outcome, text string, isOwed bool) error {
 	rec := journal.Record{Kind: journal.Ended, Outcome: string(o), Text: text}

@@ -171,9 +171,12 @@ func (r *Runner) launch(m *move) {
 	m.cancel = cancel
 	r.wg.Go(func() {
 		defer cancel(nil)
-		m.drive(ctx)
+		held := m.drive(ctx)
 		r.mu.Lock()
 		m.running = false
+		if held != nil {
+			m.status.Held, m.status.Doing, m.status.ETA, m.status.Problem = true, "", 0, held.Error()
+		}
 		r.mu.Unlock()
 		r.opts.Changed()
 	})

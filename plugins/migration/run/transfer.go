@@ -169,6 +169,10 @@ func (m *move) leave(ctx context.Context) error {
 	return m.again(ctx, "go on with the post-copy", m.r.opts.Policy.Call, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, m.r.opts.Policy.Switch)
 		defer cancel()
+		// They were, unless an undo was begun that could not even be journalled.
+		if err := m.handOver(ctx, m.plan.From, m.plan.To); err != nil {
+			return err
+		}
 		if err := m.attach(ctx); err != nil {
 			return err
 		}
@@ -189,6 +193,8 @@ func (m *move) attach(ctx context.Context) error {
 		return err
 	}
 	o := hypervisor.Options{PostCopy: true, Limits: hypervisor.Limits{Bandwidth: uint64(m.plan.Goal.Bandwidth), StopNow: true}, Plain: m.left.Plain}
+	ctx, cancel := context.WithTimeout(ctx, m.r.opts.Policy.Call)
+	defer cancel()
 	m.transfer, err = source.Perform(ctx, m.order(), m.left.arrival(), o)
 	return err
 }
@@ -199,7 +205,10 @@ func (m *move) handOver(ctx context.Context, from, to string) error {
 		if m.r.opts.Volumes == nil {
 			return errNoVolumes
 		}
-		if _, err := m.r.opts.Volumes.Handover(ctx, v, from, to); err != nil {
+		ctx, cancel := context.WithTimeout(ctx, m.r.opts.Policy.Call)
+		_, err := m.r.opts.Volumes.Handover(ctx, v, from, to)
+		cancel()
+		if err != nil {
 			return fmt.Errorf("hand volume %s over from %s to %s: %w", v, from, to, err)
 		}
 	}

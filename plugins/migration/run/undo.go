@@ -13,6 +13,24 @@ import (
 // undo leads back to the VM running at the source as before. It leaves m.committed set when it found that the only
 // copy of the VM is at the target.
 func (m *move) undo(ctx context.Context, why error) error {
+	isOwed, err := m.retreat(ctx, why)
+	switch {
+	case m.committed:
+		return err
+	case errors.Is(err, hypervisor.ErrNoSuchVM):
+		return m.end(Lost, fmt.Sprintf("%s; then it ended by itself: %v", m.undoing, err), isOwed)
+	case err != nil:
+		return err
+	}
+	text := m.undoing
+	if isOwed {
+		text += fmt.Sprintf("; %s did not answer: the destination that may wait there is discarded by the next move", m.plan.To)
+	}
+	return m.end(Undone, text, isOwed)
+}
+
+// retreat is what an undo does.
+func (m *move) retreat(ctx context.Context, why error) (isOwed bool, err error) {
 	if m.undoing == "" {
 		m.r.opts.Log.Warn("a move is undone", "move", m.id, "vm", m.plan.VM, "phase", m.phase, "why", why)
 		if err := m.write(journal.Record{Kind: journal.Undoing, Text: why.Error()}); err != nil {
@@ -21,64 +39,51 @@ func (m *move) undo(ctx context.Context, why error) error {
 			m.undoing = why.Error()
 		}
 	}
-	isOwed := false
 	if m.preparing {
-		if saved, err := m.salvage(ctx); saved || err != nil {
-			return err
-		}
-		var err error
-		if isOwed, err = m.callBack(ctx); err != nil {
-			if errors.Is(err, hypervisor.ErrNoSuchVM) {
-				return m.end(Lost, fmt.Sprintf("%s; then %s was no longer on %s: it ended by itself", m.undoing, m.plan.VM, m.plan.From), isOwed)
-			}
-			return err
+		if isOwed, err = m.callBack(ctx); err != nil || m.committed {
+			return isOwed, err
 		}
 	}
 	for i := min(m.begun, m.undone-1); i >= 0; i-- {
 		if err := m.back(ctx, m.source, i); err != nil {
-			if errors.Is(err, hypervisor.ErrNoSuchVM) {
-				return m.end(Lost, m.undoing+"; "+err.Error(), isOwed)
-			}
-			return fmt.Errorf("%w; the VM runs on %s, not in the shape it had", err, m.plan.From)
+			return isOwed, fmt.Errorf("%w; the VM runs on %s, not in the shape it had", err, m.plan.From)
 		}
 		if err := m.write(journal.Record{Kind: journal.StepUndone, Step: i}); err != nil {
 			m.r.opts.Log.Error("a step taken back is not journalled", "move", m.id, "err", err)
 		}
 	}
-	text := m.undoing
-	switch err := m.restored(ctx); {
-	case errors.Is(err, hypervisor.ErrNoSuchVM):
-		return m.end(Lost, fmt.Sprintf("%s; %s is no longer on %s: it ended by itself", text, m.plan.VM, m.plan.From), isOwed)
-	case err != nil:
-		text += "; " + err.Error()
-	}
-	if isOwed {
-		text += fmt.Sprintf("; %s did not answer: the destination that may wait there is discarded by the next move", m.plan.To)
-	}
-	return m.end(Undone, text, isOwed)
+	return isOwed, m.again(ctx, "look at the VM on "+m.plan.From, m.r.opts.Policy.Call, m.restored)
 }
 
-// salvage commits a move whose source is gone and whose destination has everything: it is the only copy.
-func (m *move) salvage(ctx context.Context) (bool, error) {
-	state, err := m.sourceState(ctx)
-	if err != nil || state != hypervisor.Absent {
-		return false, nil
+// salvage commits a move whose source is gone and whose destination has everything: it is the only copy. It leaves the
+// move as it is when the source is there, and fails when nobody can tell.
+func (m *move) salvage(ctx context.Context) error {
+	policy := m.r.opts.Policy
+	var state hypervisor.State
+	look := func(port func() (hypervisor.Port, error)) func(context.Context) error {
+		return func(ctx context.Context) error {
+			return m.call(ctx, policy.Call, port, func(ctx context.Context, p hypervisor.Port) (err error) {
+				state, err = p.Status(ctx, m.plan.VM)
+				return err
+			})
+		}
 	}
-	err = m.call(ctx, m.r.opts.Policy.Call, m.target, func(ctx context.Context, p hypervisor.Port) (err error) {
-		state, err = p.Status(ctx, m.plan.VM)
+	if err := m.again(ctx, "look for the VM on "+m.plan.From, policy.Patience, look(m.source)); err != nil || state != hypervisor.Absent {
 		return err
-	})
-	if err != nil || state != hypervisor.Paused {
-		return false, nil
+	}
+	if err := m.again(ctx, "look for the VM on "+m.plan.To, policy.Patience, look(m.target)); err != nil {
+		return err
+	}
+	if state != hypervisor.Paused {
+		return fmt.Errorf("%s is no longer on %s and was never whole on %s: %w", m.plan.VM, m.plan.From, m.plan.To, hypervisor.ErrNoSuchVM)
 	}
 	m.r.opts.Log.Warn("the source is gone and the destination is complete: the move goes on", "move", m.id, "vm", m.plan.VM)
-	err = m.again(ctx, "hand the volumes to "+m.plan.To, m.r.opts.Policy.Patience, func(ctx context.Context) error {
+	if err := m.again(ctx, "hand the volumes to "+m.plan.To, policy.Patience, func(ctx context.Context) error {
 		return m.handOver(ctx, m.plan.From, m.plan.To)
-	})
-	if err == nil {
-		err = m.write(journal.Record{Kind: journal.Committed})
+	}); err != nil {
+		return err
 	}
-	return err == nil, err
+	return m.write(journal.Record{Kind: journal.Committed})
 }
 
 // callBack lets the source run again. isOwed tells that the destination could not be discarded: it never ran and nobody
@@ -101,11 +106,19 @@ func (m *move) callBack(ctx context.Context) (isOwed bool, err error) {
 	}
 	if m.transfer != nil {
 		ctx, cancel := context.WithTimeout(ctx, policy.Call)
-		if err := m.transfer.Cancel(ctx); err != nil {
+		err := m.transfer.Cancel(ctx)
+		cancel()
+		if errors.Is(err, hypervisor.ErrFenced) && m.r.opts.mutant != mutantDeafToFence {
+			return false, err
+		}
+		if err != nil {
 			m.r.opts.Log.Info("a transfer could not be cancelled; the source is asked next", "move", m.id, "err", err)
 		}
-		cancel()
 		m.transfer = nil
+	}
+	// Before anything is discarded: is there another copy?
+	if err := m.salvage(ctx); err != nil || m.committed {
+		return false, err
 	}
 	// The target first: from here on it takes no order of an older manager to let the VM run.
 	discard := func(ctx context.Context) error {

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -30,6 +31,8 @@ type lab struct {
 	plan  plan.Plan
 
 	mutant  mutant
+	broken  bool // on purpose
+	life    int  // managers that have crashed
 	changed chan struct{}
 	r       *Runner
 }
@@ -58,6 +61,11 @@ func newLab(t *testing.T, ty model.VMType, goal model.Goal) *lab {
 		l.w.SetHost(hosts[name])
 	}
 	l.guest = &guest{w: l.w}
+	if goal.AllowPostCopy { // and needs it
+		l.w.Guest = func(string) hypervisortest.Behaviour {
+			return hypervisortest.Behaviour{Dirty: 1.6 * float64(goal.Bandwidth), Bandwidth: float64(goal.Bandwidth)}
+		}
+	}
 	l.w.Start("a", bare())
 	p, refusals := plan.Make(plan.Input{
 		ID: "move-1", Shape: bare(), Type: ty, Source: hosts["a"], Target: hosts["b"], Guest: l.guest.report(), Goal: goal,
@@ -68,6 +76,19 @@ func newLab(t *testing.T, ty model.VMType, goal model.Goal) *lab {
 	}
 	l.plan = p
 	return l
+}
+
+// volumes hands over for one manager, as long as it lives.
+type volumes struct {
+	l    *lab
+	life int
+}
+
+func (v volumes) Handover(ctx context.Context, volume, from, to string) (uint64, error) {
+	if v.life != v.l.life {
+		return 0, hypervisortest.ErrCrashed
+	}
+	return v.l.w.Handover(ctx, volume, from, to)
 }
 
 // open starts a manager.
@@ -84,7 +105,7 @@ func (l *lab) open() error {
 	r, err := Open(Options{
 		Ports:   func(host string) (hypervisor.Port, error) { return ports[host], nil },
 		Guests:  func(hypervisor.Port, string) agent.Client { return l.guest },
-		Volumes: l.w, Disk: l.disk, mutant: l.mutant,
+		Volumes: volumes{l, l.life}, Disk: l.disk, mutant: l.mutant,
 		Changed: func() {
 			select {
 			case l.changed <- struct{}{}:
@@ -113,9 +134,9 @@ func (l *lab) settled() Status {
 type guest struct {
 	w *hypervisortest.World
 
-	mu     sync.Mutex
-	refuse string // the verb that it refuses
-	silent bool
+	mu    sync.Mutex
+	fault func(verb string) hypervisortest.Fault
+	boot  string // instead of its own
 }
 
 var _ agent.Client = (*guest)(nil)
@@ -134,14 +155,21 @@ func (g *guest) report() *model.Guest {
 func (g *guest) ask(ctx context.Context, verb string) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.silent || g.w.Runner(vm) == "" {
+	f := hypervisortest.None
+	if g.fault != nil {
+		f = g.fault(verb)
+	}
+	switch {
+	case f == hypervisortest.FailBefore || f == hypervisortest.FailAfter:
+		return &wire.Error{Code: wire.Refused, Text: "the guest refuses"}
+	case f == hypervisortest.CrashBefore || f == hypervisortest.CrashAfter:
+		g.w.Crash()
+		return hypervisortest.ErrCrashed
+	case f == hypervisortest.Stall || g.w.Runner(vm) == "":
 		g.mu.Unlock()
 		<-ctx.Done()
 		g.mu.Lock()
 		return fmt.Errorf("%s: %w", verb, agent.ErrNoAgent)
-	}
-	if g.refuse == verb {
-		return &wire.Error{Code: wire.Refused, Text: "the guest refuses"}
 	}
 	return nil
 }
@@ -150,7 +178,10 @@ func (g *guest) Report(ctx context.Context) (model.Guest, error) {
 	return *g.report(), g.ask(ctx, "report")
 }
 
-func (g *guest) Ping(ctx context.Context) (string, error) { return "boot", g.ask(ctx, "ping") }
+func (g *guest) Ping(ctx context.Context) (string, error) {
+	err := g.ask(ctx, "ping")
+	return cmp.Or(g.boot, "boot"), err
+}
 
 func (g *guest) Augment(ctx context.Context, names ...string) (list []model.Capability, err error) {
 	for _, n := range names {

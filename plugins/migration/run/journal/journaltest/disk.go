@@ -21,6 +21,8 @@ type Disk struct {
 	// Fault is asked before each call, by its name: "write", "sync", "truncate", "replace". After an error nothing
 	// is done, but for a write, which leaves half of it behind.
 	Fault func(call string) error
+	// Lazy makes Sync do nothing: a journal without it, which tests must notice.
+	Lazy bool
 
 	mu    sync.Mutex
 	files map[string]*content
@@ -135,7 +137,7 @@ func (f *file) Write(p []byte) (n int, err error) {
 
 func (f *file) Sync() error {
 	return f.call("sync", func(failed error) error {
-		if failed == nil {
+		if failed == nil && !f.disk.Lazy {
 			f.content.durable = append([]byte(nil), f.content.now...)
 		}
 		return failed
