@@ -50,6 +50,11 @@ func (p *Port) Perform(ctx context.Context, m hypervisor.Move, a hypervisor.Arri
 		if err != nil {
 			return err
 		}
+		if old := v.transfer; old != nil && old.m.ID == m.ID && old.phase != failed && old.phase != cancelled {
+			old.p, old.m = p, m // the manager, or one after it, finds it again
+			t = old
+			return nil
+		}
 		to := strings.TrimPrefix(a.Address, "memory:")
 		switch d := p.w.hosts[to]; {
 		case v.state != hypervisor.Running:
