@@ -35,6 +35,9 @@ type Client interface {
 	SwapNIC(ctx context.Context, from, to string) (wire.NICSwap, error)
 	// Disks lists disks. A query with a Driver returns when such a disk is there.
 	Disks(ctx context.Context, q wire.DiskQuery) ([]wire.Disk, error)
+	// Hook runs a program that the guest's owner has put into the folder of hooks. It is done once for an ID, also if it
+	// fails: trying it again needs another ID.
+	Hook(ctx context.Context, name string) error
 	Close() error
 }
 

@@ -366,3 +366,9 @@ func (r *Remote) Disks(ctx context.Context, q wire.DiskQuery) ([]wire.Disk, erro
 	err := r.do(ctx, wire.Disks, q, &l)
 	return l.Disks, err
 }
+
+// Hook runs a program of the guest's owner.
+func (r *Remote) Hook(ctx context.Context, name string) error {
+	var done struct{}
+	return r.do(ctx, wire.RunHook, wire.Hook{Name: name}, &done)
+}

@@ -112,8 +112,7 @@ func (a *Agent) run(ctx context.Context, v verb, req wire.Request, answer func(l
 
 	a.mu.Lock()
 	delete(a.running, req.ID)
-	// A failed order is not remembered: sent again it is tried again.
-	if err == nil && v.changes {
+	if v.once || v.changes && err == nil {
 		a.done[req.ID] = line
 		if a.order = append(a.order, req.ID); len(a.order) > wire.Remembered {
 			delete(a.done, a.order[0])
@@ -164,6 +163,7 @@ func encode(id string, result any, err error) []byte {
 // verb is how a request is carried out.
 type verb struct {
 	changes bool
+	once    bool // even if it failed
 	do      func(a *Agent, ctx context.Context, args json.RawMessage) (any, error)
 }
 
@@ -177,6 +177,7 @@ var verbs = map[wire.Verb]verb{
 	wire.OnlineMemory:  {changes: true, do: with((*Agent).onlineMemory)},
 	wire.OfflineMemory: {changes: true, do: with((*Agent).offlineMemory)},
 	wire.SwapNIC:       {changes: true, do: with((*Agent).swapNIC)},
+	wire.RunHook:       {changes: true, once: true, do: with((*Agent).hook)},
 }
 
 // nothing is the arguments of a verb that has none.

@@ -75,7 +75,7 @@ func (a *Agent) capabilities() []model.Capability {
 	for _, n := range names {
 		out = append(out, a.capability(n, m))
 	}
-	return out
+	return append(out, a.hooks()...)
 }
 
 // modulesOf are the modules that a capability needs.

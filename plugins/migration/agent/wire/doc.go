@@ -7,7 +7,8 @@
 // get its answer sends the same line again, with the same ID, and the agent answers it from memory or once it is done. What
 // an order changes is therefore changed once, however often the connection broke, and it breaks with every move of the VM.
 // The agent keeps [Remembered] answers. An order older than that is carried out anew, so each verb names the state to
-// reach, not the way there: reaching it twice is no harm.
+// reach, not the way there: reaching it twice is no harm. An order that failed is tried anew, too, but for hooks: what
+// they do is the guest's owner's affair.
 //
 // # Framing
 //

@@ -37,6 +37,7 @@ const (
 	OfflineMemory Verb = "offline-memory" // Memory → Memory
 	SwapNIC       Verb = "swap-nic"       // NICs → NICSwap
 	Disks         Verb = "disks"          // DiskQuery → DiskList
+	RunHook       Verb = "hook"           // Hook → {}
 )
 
 // Request is a line to the agent.
@@ -107,6 +108,11 @@ type NICs struct {
 // Capabilities are names as in model.Guest.
 type Capabilities struct {
 	Names []string `json:"names"`
+}
+
+// Hook names a program in the guest's own folder of hooks.
+type Hook struct {
+	Name string `json:"name"`
 }
 
 // DiskQuery asks for disks with a serial number, under any model or, if Driver is not empty, under that driver of the
