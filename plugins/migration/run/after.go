@@ -192,6 +192,6 @@ func (m *move) back(ctx context.Context, port func() (hypervisor.Port, error), i
 		if err != nil {
 			return err
 		}
-		return m.apply1(ctx, p, plan.Invert(s))
+		return m.change(ctx, p, plan.Invert(s), "")
 	})
 }

@@ -60,17 +60,17 @@ func (m *move) step(ctx context.Context, p hypervisor.Port, i int) error {
 	if err := m.write(journal.Record{Kind: journal.StepBegun, Step: i}); err != nil {
 		return err
 	}
-	if err := m.apply1(ctx, p, s); err != nil {
+	if err := m.change(ctx, p, s, fmt.Sprintf("%s/%d", m.id, i)); err != nil {
 		return err
 	}
 	return m.write(journal.Record{Kind: journal.StepDone, Step: i})
 }
 
-// apply1 leads the VM to the state after a step.
-func (m *move) apply1(ctx context.Context, p hypervisor.Port, s plan.Step) error {
+// change leads the VM to the state after a step.
+func (m *move) change(ctx context.Context, p hypervisor.Port, s plan.Step, order string) error {
 	m.show(func(st *Status) { st.Doing = string(s.Kind) + " " + s.Device })
 	return m.guest(p, func(g agent.Client) error {
-		return step.Do(ctx, step.VM{Name: m.plan.VM, Port: p, Guest: g}, s)
+		return step.Do(ctx, step.VM{Name: m.plan.VM, Port: p, Guest: g, Order: order}, s)
 	})
 }
 

@@ -214,6 +214,8 @@ func (g *guest) Disks(ctx context.Context, q wire.DiskQuery) ([]wire.Disk, error
 	return []wire.Disk{{Path: "/dev/vda", Serial: q.Serial, Driver: "virtio_blk"}}, g.ask(ctx, "disks")
 }
 
+func (g *guest) Hook(ctx context.Context, _ string) error { return g.ask(ctx, "hook") }
+
 func (g *guest) Close() error { return nil }
 
 // types and goals that the tests move with.

@@ -2,10 +2,10 @@ package step
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
+	"github.com/ratchetos/ratchet/plugins/migration/agent"
 	"github.com/ratchetos/ratchet/plugins/migration/model"
 	"github.com/ratchetos/ratchet/plugins/migration/plan"
 )
@@ -34,18 +34,13 @@ func augment(ctx context.Context, vm VM, s plan.Step, _ State) error {
 	return nil
 }
 
-// hooker is implemented by clients of agents that run scripts.
-type hooker interface {
-	Hook(ctx context.Context, name string) error
-}
-
+// hook runs a script once: a manager that was restarted asks under the same ID, and gets the first one's answer.
 func hook(ctx context.Context, vm VM, s plan.Step, _ State) error {
 	if vm.Guest == nil {
 		return ErrNoAgent
 	}
-	h, ok := vm.Guest.(hooker)
-	if !ok {
-		return errors.New("this agent runs no hooks")
+	if vm.Order != "" {
+		ctx = agent.WithID(ctx, vm.Order)
 	}
-	return h.Hook(ctx, s.Hook)
+	return vm.Guest.Hook(ctx, s.Hook)
 }

@@ -18,6 +18,8 @@ type VM struct {
 	Port hypervisor.Port
 	// Guest is its agent; nil is none, which only steps outside of the guest can do without.
 	Guest agent.Client
+	// Order names this step of this move, the same each time it is tried: what must be done once is.
+	Order string
 }
 
 // State is how far a VM is on the way from before a step to after it.
