@@ -1,22 +1,51 @@
 package migration
 
 import (
+	"cmp"
 	"fmt"
+	"net"
+	"strconv"
 
 	"github.com/ratchetos/ratchet/core/plugin"
+	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
+	"github.com/ratchetos/ratchet/plugins/internal/enrol"
 	"github.com/ratchetos/ratchet/plugins/migration/hypervisor/qmp"
+	"github.com/ratchetos/ratchet/plugins/migration/model"
+	"github.com/ratchetos/ratchet/plugins/migration/template"
 )
 
 // Config is the section plugins.migration.
 type Config struct {
-	Hosts []HostConfig `json:"hosts,omitempty" jsonschema:"description=hypervisor hosts whose VMs are followed"`
+	Hosts     []HostConfig     `json:"hosts,omitempty" jsonschema:"description=hypervisor hosts whose VMs are followed and moved"`
+	Gateway   bool             `json:"gateway,omitempty" jsonschema:"description=hand the volumes of this box's own gateway over when a VM moves"`
+	AtOnce    int              `json:"at_once,omitempty" config:"min=0,max=64" jsonschema:"description=moves under way at once (default 2)"`
+	Goal      model.Goal       `json:"goal,omitzero" jsonschema:"description=what a move may cost where neither command nor template says"`
+	VMs       []VMConfig       `json:"vms,omitempty" config:"max=4096" jsonschema:"description=what templates may select VMs by"`
+	Types     []model.VMType   `json:"types,omitempty" config:"max=256" jsonschema:"description=types of VMs, by name"`
+	Templates []model.Template `json:"templates,omitempty" config:"max=256" jsonschema:"description=migrations of many VMs"`
 }
 
-// HostConfig is one host.
+// HostConfig is one host. Exactly one of qmp, vmhost and libvirt says how it is reached.
 type HostConfig struct {
-	Name string `json:"name" config:"required" jsonschema:"description=name of the host in tables and plans"`
-	QMP  string `json:"qmp" config:"required" jsonschema:"description=QMP monitor of a bare QEMU: tcp:HOST:PORT or unix:/path"`
-	VM   string `json:"vm,omitempty" jsonschema:"description=name of the VM if QEMU was started without -name; the host's name when empty"`
+	Name    string        `json:"name" config:"required" jsonschema:"description=name of the host in tables and plans, and its identity at gateways"`
+	VMHost  string        `json:"vmhost,omitempty" jsonschema:"description=HOST:PORT of ratchet vmhost, which keeps bare QEMUs there"`
+	Libvirt string        `json:"libvirt,omitempty" jsonschema:"description=libvirtd: tls:HOST:PORT or unix:/path"`
+	TLS     HostTLSConfig `json:"tls,omitzero" jsonschema:"description=credentials for libvirt over TLS"`
+	QMP     string        `json:"qmp,omitempty" jsonschema:"description=QMP monitor of one bare QEMU, which is followed only: tcp:HOST:PORT or unix:/path"`
+	VM      string        `json:"vm,omitempty" jsonschema:"description=with qmp, name of the VM if QEMU was started without -name; the host's name when empty"`
+}
+
+// VMConfig gives labels to a VM, wherever it is.
+type VMConfig struct {
+	Name   string            `json:"name" config:"required" jsonschema:"description=name of the VM"`
+	Labels map[string]string `json:"labels,omitempty" config:"max=64" jsonschema:"description=labels that templates select by"`
+}
+
+// HostTLSConfig names files with PEM text, which core opens.
+type HostTLSConfig struct {
+	CA          string `json:"ca,omitempty" jsonschema:"description=file:/path of the authority that libvirtd's certificate comes from"`
+	Certificate string `json:"certificate,omitempty" jsonschema:"description=file:/path of the box's certificate"`
+	Key         string `json:"key,omitempty" jsonschema:"description=file:/path of its private key"`
 }
 
 const (
@@ -25,28 +54,134 @@ const (
 	maxName  = 64
 )
 
-// parse turns the section into hosts and lists everything that is wrong with it.
-func parse(section plugin.Section) ([]HostConfig, plugin.Validation) {
+// wantState is the directory of the journal.
+const wantState = "state"
+
+// moves says whether VMs can be moved to or from the host, rather than only seen.
+func (h HostConfig) moves() bool { return h.VMHost != "" || h.Libvirt != "" }
+
+// address is how the host is reached, for people.
+func (h HostConfig) address() string {
+	switch {
+	case h.VMHost != "":
+		return "vmhost:" + h.VMHost
+	case h.Libvirt != "":
+		return "libvirt:" + h.Libvirt
+	}
+	return h.QMP
+}
+
+// parse reads the section and lists everything that is wrong with it, and what it wants of core.
+func parse(section plugin.Section) (Config, plugin.Validation) {
 	var c Config
 	v := plugin.Decode(section, &c)
+	c.checkHosts(&v)
+	c.checkNames(&v)
+	if c.movable() {
+		v.Wants = append(v.Wants, &pluginpb.Want{Name: wantState, Kind: pluginpb.Kind_DIRECTORY, Selector: "state", Path: "hosts"})
+	}
+	if c.Gateway {
+		for name, method := range map[string]string{wantHandover: methodHandover, wantVolumes: methodVolumes} {
+			v.Wants = append(v.Wants, &pluginpb.Want{Name: name, Kind: pluginpb.Kind_METHOD, Selector: gatewayPlugin + "/" + method, Path: "gateway"})
+		}
+	}
+	return c, v
+}
+
+func (c Config) atOnce() int { return cmp.Or(c.AtOnce, defaultAtOnce) }
+
+// needsProcess says whether only another process can go from was to c: what it wants of core decides that, and what is
+// opened once.
+func (c Config) needsProcess(was Config) bool {
+	return c.movable() != was.movable() || c.Gateway != was.Gateway || c.atOnce() != was.atOnce()
+}
+
+// movable says whether there is anything to move VMs between. Without it the plugin follows and keeps nothing.
+func (c Config) movable() bool {
+	for _, h := range c.Hosts {
+		if h.moves() {
+			return true
+		}
+	}
+	return false
+}
+
+func (c Config) checkHosts(v *plugin.Validation) {
 	if len(c.Hosts) > maxHosts {
 		v.Errorf("hosts", "%d hosts: at most %d", len(c.Hosts), maxHosts)
-		return nil, v
 	}
-	names, monitors := map[string]string{}, map[string]string{}
+	names, addresses := map[string]string{}, map[string]string{}
 	for i, h := range c.Hosts {
 		at := fmt.Sprintf("hosts[%d]", i)
-		taken(&v, names, h.Name, at+".name", "name")
-		// Two clients cannot share a monitor: the second would wait for the first for ever.
-		taken(&v, monitors, h.QMP, at+".qmp", "monitor")
+		taken(v, names, h.Name, at+".name", "name")
 		if len(h.Name) > maxName {
 			v.Errorf(at+".name", "name is longer than %d bytes", maxName)
 		}
-		if _, _, err := qmp.ParseAddress(h.QMP); err != nil && h.QMP != "" {
+		h.check(v, at, addresses)
+	}
+}
+
+// check looks at how the host is reached. Two clients cannot share a monitor, the second would wait for the first for
+// ever; and one host under two names would be the target of its own VMs.
+func (h HostConfig) check(v *plugin.Validation, at string, addresses map[string]string) {
+	ways := 0
+	for field, address := range map[string]string{"qmp": h.QMP, "vmhost": h.VMHost, "libvirt": h.Libvirt} {
+		if address == "" {
+			continue
+		}
+		ways++
+		taken(v, addresses, address, at+"."+field, "address")
+	}
+	if ways != 1 {
+		v.Errorf(at, "give one of vmhost, libvirt and qmp, not %d", ways)
+	}
+	if h.QMP != "" {
+		if _, _, err := qmp.ParseAddress(h.QMP); err != nil {
 			v.Errorf(at+".qmp", "%v", err)
 		}
 	}
-	return c.Hosts, v
+	if h.VM != "" && h.QMP == "" {
+		v.Errorf(at+".vm", "only a host reached by qmp has one VM: take this out")
+	}
+	if h.VMHost != "" {
+		if err := hostPort(h.VMHost); err != nil {
+			v.Errorf(at+".vmhost", "%v", err)
+		}
+		if err := enrol.CheckName(h.Name); err != nil && h.Name != "" {
+			v.Errorf(at+".name", "%v", err) // it stands in the host's certificate
+		}
+	}
+}
+
+func (c Config) checkNames(v *plugin.Validation) {
+	vms, types, templates := map[string]string{}, map[string]string{}, map[string]string{}
+	for i, vm := range c.VMs {
+		taken(v, vms, vm.Name, fmt.Sprintf("vms[%d].name", i), "name")
+	}
+	for i, t := range c.Types {
+		at := fmt.Sprintf("types[%d].name", i)
+		if t.Name == "" {
+			v.Errorf(at, "a type needs a name")
+		}
+		taken(v, types, t.Name, at, "name")
+	}
+	for i, t := range c.Templates {
+		at := fmt.Sprintf("templates[%d].", i)
+		taken(v, templates, t.Name, at+"name", "name")
+		template.Check(t, func(path, format string, args ...any) { v.Errorf(at+path, format, args...) })
+	}
+}
+
+// hostPort checks HOST:PORT without looking anything up.
+func hostPort(s string) error {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil || host == "" {
+		return fmt.Errorf("%q is not HOST:PORT", s)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return fmt.Errorf("%q: the port is a number from 1 to 65535", s)
+	}
+	return nil
 }
 
 func taken(v *plugin.Validation, seen map[string]string, value, path, what string) {

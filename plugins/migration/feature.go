@@ -10,17 +10,18 @@ import (
 
 	"github.com/ratchetos/ratchet/core/plugin"
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
-	"github.com/ratchetos/ratchet/plugins/migration/api"
 	"github.com/ratchetos/ratchet/plugins/migration/hypervisor"
-	"github.com/ratchetos/ratchet/plugins/migration/hypervisor/qmp"
 )
 
 // Feature is the migration plugin.
 type Feature struct {
 	mu      sync.Mutex
 	section plugin.Section
+	config  Config
 	hosts   []*follower // in the order of the configuration; nil while stopped
 	session *plugin.Session
+	moves   *mover // nil while stopped, and where nothing can be moved
+	dial    func(*mover, HostConfig) hypervisor.Dial
 
 	wake   chan struct{} // something to show has changed
 	cancel context.CancelFunc
@@ -31,21 +32,19 @@ var (
 	_ plugin.Feature    = (*Feature)(nil)
 	_ plugin.Configured = (*Feature)(nil)
 	_ plugin.Invoker    = (*Feature)(nil)
+	_ plugin.Drainer    = (*Feature)(nil)
 )
 
 // New makes the feature; it holds nothing until Start.
-func New() plugin.Feature { return &Feature{wake: make(chan struct{}, 1)} }
+func New() plugin.Feature { return &Feature{wake: make(chan struct{}, 1), dial: dialer} }
 
 // Describe implements plugin.Feature.
 func (f *Feature) Describe() plugin.Descriptor {
-	return &pluginpb.Descriptor{
-		Name: "migration", Version: "1", Summary: "follows the VMs of hypervisor hosts",
-		Methods: []*pluginpb.Method{
-			{Name: api.MethodHosts, Summary: "hosts with their state", ReadOnly: true},
-			{Name: api.MethodVMs, Summary: "VMs with state, vCPUs and memory", ReadOnly: true},
-			{Name: api.MethodVM, Summary: "one VM with its devices and last events", ReadOnly: true},
-		},
+	d := &pluginpb.Descriptor{Name: "migration", Version: "2", Summary: "follows and moves the VMs of hypervisor hosts"}
+	for _, c := range commands() {
+		d.Methods = append(d.Methods, c.method)
 	}
+	return d
 }
 
 // ConfigSchema implements plugin.Configured.
@@ -57,18 +56,22 @@ func (f *Feature) Validate(_ context.Context, section plugin.Section) plugin.Val
 	return v
 }
 
-// Configure implements plugin.Feature. After Start it connects to new hosts and leaves removed ones;
-// hosts whose entry is unchanged keep their connection.
+// Configure implements plugin.Feature. After Start it connects to new hosts and leaves removed ones; hosts whose entry is
+// unchanged keep their connection, and moves go on.
 func (f *Feature) Configure(_ context.Context, section plugin.Section) error {
-	hosts, v := parse(section)
+	config, v := parse(section)
 	if v.Failed() {
-		return fmt.Errorf("configure: %s: %s", v.Diagnostics[0].Path, v.Diagnostics[0].Message)
+		return fmt.Errorf("configure: %w", v.Err())
 	}
 	f.mu.Lock()
-	f.section = section
+	if f.session != nil && config.needsProcess(f.config) {
+		f.mu.Unlock()
+		return plugin.ErrNeedsRestart
+	}
+	f.section, f.config = section, config
 	var left []*follower
 	if f.session != nil {
-		left = f.apply(hosts)
+		left = f.follow(config.Hosts)
 	}
 	f.mu.Unlock()
 	for _, h := range left {
@@ -78,8 +81,8 @@ func (f *Feature) Configure(_ context.Context, section plugin.Section) error {
 	return nil
 }
 
-// apply makes the followers those of hosts and returns the ones to stop.
-func (f *Feature) apply(hosts []HostConfig) (left []*follower) {
+// follow makes the followers those of hosts and returns the ones to stop.
+func (f *Feature) follow(hosts []HostConfig) (left []*follower) {
 	old := f.hosts
 	f.hosts = make([]*follower, 0, len(hosts))
 	for _, conf := range hosts {
@@ -89,28 +92,9 @@ func (f *Feature) apply(hosts []HostConfig) (left []*follower) {
 			old = slices.Delete(slices.Clone(old), i, i+1)
 			continue
 		}
-		f.hosts = append(f.hosts, newFollower(conf, dialer(conf), f.session.Log, f.changed))
+		f.hosts = append(f.hosts, newFollower(conf, f.dial(f.moves, conf), f.session.Log, f.changed))
 	}
 	return old
-}
-
-// dialer returns how to reach a host, whose address was checked by parse.
-func dialer(conf HostConfig) hypervisor.Dial {
-	name := conf.VM
-	if name == "" {
-		name = conf.Name
-	}
-	return func(ctx context.Context) (hypervisor.Host, error) {
-		network, address, err := qmp.ParseAddress(conf.QMP)
-		if err != nil {
-			return nil, err
-		}
-		host, err := qmp.DialHost(ctx, network, address, name, nil)
-		if err != nil {
-			return nil, err // not host: a nil *qmp.Host in an interface is not nil
-		}
-		return host, nil
-	}
 }
 
 // changed asks for a new event. It never blocks.
@@ -121,20 +105,32 @@ func (f *Feature) changed() {
 	}
 }
 
-// Start implements plugin.Feature. It does not wait for hosts: one that is away must not keep the
-// plugin from being ready.
-func (f *Feature) Start(_ context.Context, s *plugin.Session) error {
+// Start implements plugin.Feature. It does not wait for hosts: one that is away must not keep the plugin from being
+// ready. Moves that an earlier process left in the middle are taken up once their hosts answer.
+func (f *Feature) Start(ctx context.Context, s *plugin.Session) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	hosts, v := parse(f.section)
+	config, v := parse(f.section)
 	if v.Failed() {
 		return errors.New("start: the configuration is not valid")
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	f.session, f.cancel, f.done = s, cancel, make(chan struct{})
-	f.apply(hosts)
-	s.Report(event(f.rows()))
-	go f.show(ctx)
+	f.config, f.session = config, s
+	if config.movable() {
+		moves, err := f.newMover(ctx, s)
+		if err != nil {
+			f.session = nil
+			return fmt.Errorf("start: %w", err)
+		}
+		f.moves = moves
+	}
+	running, cancel := context.WithCancel(context.Background())
+	f.cancel, f.done = cancel, make(chan struct{})
+	f.follow(config.Hosts)
+	if f.moves != nil {
+		f.moves.resume()
+	}
+	s.Report(f.event())
+	go f.show(running)
 	return nil
 }
 
@@ -148,22 +144,37 @@ func (f *Feature) show(ctx context.Context) {
 		case <-f.wake:
 		}
 		f.mu.Lock()
-		rows := f.rows()
+		e := f.event()
 		f.mu.Unlock()
-		f.session.Report(event(rows))
+		f.session.Report(e)
 	}
+}
+
+// Drain implements plugin.Drainer: no move is begun any more, and those under way may end. What has not ended when ctx
+// does is taken up by the next process.
+func (f *Feature) Drain(ctx context.Context, progress func(inFlight uint64)) error {
+	f.mu.Lock()
+	moves := f.moves
+	f.mu.Unlock()
+	if moves == nil {
+		return nil
+	}
+	return moves.drain(ctx, progress)
 }
 
 // Stop implements plugin.Feature. VMs and hosts are left as they are.
 func (f *Feature) Stop(ctx context.Context) error {
 	f.mu.Lock()
-	cancel, done, hosts := f.cancel, f.done, f.hosts
-	f.cancel, f.hosts = nil, nil
+	cancel, done, hosts, moves := f.cancel, f.done, f.hosts, f.moves
+	f.cancel, f.hosts, f.moves = nil, nil, nil
 	f.mu.Unlock()
 	if cancel == nil {
 		return nil
 	}
 	cancel()
+	if moves != nil {
+		moves.close() // before the connections it uses
+	}
 	for _, h := range hosts {
 		h.cancel()
 	}
@@ -203,25 +214,26 @@ func (f *Feature) rows() []row {
 	return list
 }
 
-// Invoke implements plugin.Invoker.
-func (f *Feature) Invoke(_ context.Context, method string, request []byte) ([]byte, error) {
+// known is rows for those who do not hold mu.
+func (f *Feature) known() []row {
 	f.mu.Lock()
-	rows, started := f.rows(), f.session != nil
+	defer f.mu.Unlock()
+	return f.rows()
+}
+
+// Invoke implements plugin.Invoker.
+func (f *Feature) Invoke(ctx context.Context, method string, request []byte) ([]byte, error) {
+	f.mu.Lock()
+	started := f.session != nil
 	f.mu.Unlock()
 	if !started {
 		return nil, errors.New("migration is not started")
 	}
-	switch method {
-	case api.MethodHosts:
-		return json.Marshal(hostsReply(rows))
-	case api.MethodVMs:
-		return json.Marshal(vmsReply(rows))
-	case api.MethodVM:
-		var req api.VMRequest
-		if err := json.Unmarshal(request, &req); err != nil {
-			return nil, fmt.Errorf("decode request: %w", err)
+	for _, c := range commands() {
+		if c.method.GetName() != method {
+			continue
 		}
-		reply, err := vmReply(rows, req)
+		reply, err := c.run(f, ctx, request)
 		if err != nil {
 			return nil, err
 		}

@@ -1,7 +1,9 @@
 package migration
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"slices"
@@ -51,6 +53,7 @@ type follower struct {
 
 	mu   sync.Mutex
 	view view
+	live hypervisor.Host // the open connection that has answered; nil while there is none
 
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -77,6 +80,28 @@ func (f *follower) now() view {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.view
+}
+
+// serve makes host the one that others may use, nil for none.
+func (f *follower) serve(host hypervisor.Host) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.live = host
+}
+
+// port is the open connection, for those who move VMs. It ends when the follower finds it broken; then there is another
+// one soon.
+func (f *follower) port() (hypervisor.Port, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.live == nil {
+		return nil, fmt.Errorf("host %s is %s: %s", f.conf.Name, f.view.state, cmp.Or(f.view.problem, "no answer yet"))
+	}
+	p, ok := f.live.(hypervisor.Port)
+	if !ok {
+		return nil, fmt.Errorf("host %s is only followed: reach it by vmhost or libvirt to move VMs", f.conf.Name)
+	}
+	return p, nil
 }
 
 // update replaces the view by what fn makes of it.
@@ -136,6 +161,8 @@ func (f *follower) session(ctx context.Context) (reached bool, err error) {
 		return false, err
 	}
 	f.log.Info("host is up")
+	f.serve(host)
+	defer f.serve(nil)
 	timer := time.NewTimer(refreshEvery)
 	defer timer.Stop()
 	soon := false

@@ -12,13 +12,30 @@ import (
 	"github.com/ratchetos/ratchet/plugins/migration/hypervisor"
 )
 
-// event is what the plugin shows on page, console and metrics. It is always healthy: what is wrong
-// with a host is in the host's row and in the message.
-func event(rows []row) plugin.Event {
+// event is what the plugin shows on page, console and metrics. It is always healthy: what is wrong with a host or a move
+// is in its row and in the message. It is called with mu held.
+func (f *Feature) event() plugin.Event {
+	rows := f.rows()
+	e := &pluginpb.Event{Health: pluginpb.Event_OK}
+	gone := showHosts(e, rows)
+	showVMs(e, rows)
+	held := 0
+	if f.moves != nil {
+		held = showMoves(e, f.moves.all())
+	}
+	var message []string
+	if len(gone) > 0 {
+		message = append(message, fmt.Sprintf("%d of %d hosts away: %s", len(gone), len(rows), strings.Join(gone, ", ")))
+	}
+	if held > 0 {
+		message = append(message, fmt.Sprintf("%d moves wait for an operator: ratchetctl migrate status", held))
+	}
+	e.Message = strings.Join(message, "; ")
+	return e
+}
+
+func showHosts(e *pluginpb.Event, rows []row) (gone []string) {
 	hosts := &pluginpb.Table{Name: "hosts", Columns: []string{"HOST", "STATE", "SINCE", "HYPERVISOR", "VMS", "PROBLEM"}}
-	vms := &pluginpb.Table{Name: "vms", Columns: []string{"VM", "HOST", "STATE", "VCPUS", "MEMORY", "DEVICES"}}
-	e := &pluginpb.Event{Health: pluginpb.Event_OK, Tables: []*pluginpb.Table{hosts, vms}}
-	var gone []string
 	for _, r := range rows {
 		h := hostOf(r)
 		// The time, not the age: an event stands until the next one.
@@ -37,19 +54,25 @@ func event(rows []row) plugin.Event {
 			&pluginpb.Gauge{Name: "migration_host_up", Help: "1 while the host answers", Value: reached, Labels: labels},
 			&pluginpb.Gauge{Name: "migration_host_vms", Help: "VMs of the host", Value: float64(h.VMs), Labels: labels})
 	}
+	e.Tables = append(e.Tables, hosts)
+	return gone
+}
+
+func showVMs(e *pluginpb.Event, rows []row) {
+	vms := &pluginpb.Table{Name: "vms", Columns: []string{"VM", "HOST", "STATE", "VCPUS", "MEMORY", "DEVICES"}}
 	for _, vm := range vmsReply(rows).VMs {
 		vms.Rows = append(vms.Rows, &pluginpb.Row{Cells: []string{
 			vm.Name, vm.Host, vm.State, strconv.Itoa(vm.VCPUs), size(vm.Memory), devices(vm.Devices),
 		}})
 	}
-	if len(gone) > 0 {
-		e.Message = fmt.Sprintf("%d of %d hosts away: %s", len(gone), len(rows), strings.Join(gone, ", "))
-	}
-	return e
+	e.Tables = append(e.Tables, vms)
 }
 
 func hostOf(r row) api.Host {
-	h := api.Host{Name: r.conf.Name, Address: r.conf.QMP, State: string(r.state), Since: r.since, VMs: len(r.vms), Problem: r.problem}
+	h := api.Host{
+		Name: r.conf.Name, Address: r.conf.address(), State: string(r.state), Since: r.since, Moves: r.conf.moves(),
+		VMs: len(r.vms), Problem: r.problem,
+	}
 	if len(r.vms) > 0 {
 		h.Hypervisor = r.vms[0].Hypervisor
 	}

@@ -13,8 +13,10 @@ import (
 const (
 	gatewayPlugin  = "gateway"
 	methodHandover = "volumes.handover"
-	// wantHandover is the right to hand volumes over, which `gateway: true` asks core for.
+	methodVolumes  = "volumes.list"
+	// The rights to call them, which `gateway: true` asks core for.
 	wantHandover = "handover"
+	wantVolumes  = "volumes"
 	// Pauses between attempts while the gateway is being restarted: short, because a guest stands still meanwhile.
 	firstAttempt, lastAttempt = 5 * time.Millisecond, 200 * time.Millisecond
 )
@@ -64,6 +66,31 @@ func (v volumes) Handover(ctx context.Context, volume, from, to string) (epoch u
 			return 0, fmt.Errorf("hand %s over to %s: %w", volume, to, errors.Join(err, ctx.Err()))
 		}
 	}
+}
+
+// sizes are those of the gateway's volumes by name, nil where it is not to be asked.
+func (v volumes) sizes(ctx context.Context) (map[string]uint64, error) {
+	if !v.granted {
+		return nil, nil
+	}
+	reply, err := v.core.Call(ctx, gatewayPlugin, methodVolumes, []byte("{}"))
+	if err != nil {
+		return nil, fmt.Errorf("ask the gateway for its volumes: %w", err)
+	}
+	var r struct {
+		Volumes []struct {
+			Name string `json:"name"`
+			Size uint64 `json:"size"`
+		} `json:"volumes"`
+	}
+	if err := json.Unmarshal(reply, &r); err != nil {
+		return nil, fmt.Errorf("read the gateway's list of volumes: %w", err)
+	}
+	sizes := make(map[string]uint64, len(r.Volumes))
+	for _, x := range r.Volumes {
+		sizes[x.Name] = x.Size
+	}
+	return sizes, nil
 }
 
 // handedOver reads the gateway's answer. One that names another writer is no success, whatever it was meant to say.

@@ -43,9 +43,11 @@ const (
 // PlanReply answers MethodPlan.
 type PlanReply struct {
 	Plans []Planned `json:"plans"`
-	// Waves are IDs of plans by what goes together; only of a template.
+	// Waves are names of VMs by what goes together; only of a template.
 	Waves    [][]string `json:"waves,omitempty"`
 	Warnings []string   `json:"warnings,omitempty"`
+	// Text shows all of a template for people.
+	Text string `json:"text,omitempty"`
 }
 
 // Planned is what would be done with one VM, or why it cannot be.
@@ -113,7 +115,9 @@ type Move struct {
 	Ended    time.Time `json:"ended,omitzero"`
 	Template string    `json:"template,omitempty"`
 	Problem  string    `json:"problem,omitempty"`
-	Warnings []string  `json:"warnings,omitempty"`
+	// Mode is how memory is sent, Why the decisions taken on the way.
+	Mode string   `json:"mode,omitempty"`
+	Why  []string `json:"why,omitempty"`
 }
 
 // IDRequest names a move.

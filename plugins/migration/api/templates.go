@@ -1,6 +1,10 @@
 package api
 
-import "github.com/ratchetos/ratchet/plugins/migration/model"
+import (
+	"encoding/json"
+
+	"github.com/ratchetos/ratchet/plugins/migration/model"
+)
 
 // Methods about templates and the types they use.
 const (
@@ -24,7 +28,7 @@ type TemplateRow struct {
 	Type        string `json:"type,omitempty"`
 	// Configured says that it stands in the configuration, where alone it can be changed.
 	Configured bool `json:"configured,omitempty"`
-	// Selects counts the VMs it would move now.
+	// Selects counts the VMs it means now; -1 when only their agents could tell.
 	Selects int `json:"selects"`
 }
 
@@ -39,9 +43,10 @@ type TemplateReply struct {
 	Document string `json:"document"` // as it was stored
 }
 
-// StoreRequest keeps a template under the name that its document says, in place of an earlier one.
+// StoreRequest keeps a template under its name, in place of an earlier one. Document is what the operator wrote.
 type StoreRequest struct {
-	Document string `json:"document"` // YAML or JSON
+	Template json.RawMessage `json:"template"` // a model.Template
+	Document string          `json:"document"`
 }
 
 // MakeRequest makes a template from what the agents of VMs report.

@@ -98,30 +98,23 @@ func showPlan(app App, cmd *cobra.Command, request api.MoveRequest) error {
 	if err := app.Invoke(cmd.Context(), plugin, api.MethodPlan, request, &reply); err != nil {
 		return err
 	}
-	lines, refused := planLines(reply.Plans)
-	for i, wave := range reply.Waves {
-		lines = append(lines, []string{fmt.Sprintf("wave %d: %s", i+1, strings.Join(wave, ", "))})
+	text, refused := reply.Text, 0
+	for _, p := range reply.Plans {
+		if p.Plan == nil {
+			refused++
+		}
+		if reply.Text == "" {
+			text += p.Text
+		}
 	}
-	for _, w := range reply.Warnings {
-		lines = append(lines, []string{"warning: " + w})
+	var lines [][]string
+	for line := range strings.Lines(text) {
+		lines = append(lines, []string{strings.TrimRight(line, "\n")})
 	}
 	if err := app.Print(reply, []string{"# nothing has been changed"}, lines); err != nil {
 		return err
 	}
 	return cannot(refused, len(reply.Plans))
-}
-
-// planLines are the plans as text, and how many of them are refused.
-func planLines(plans []api.Planned) (lines [][]string, refused int) {
-	for _, p := range plans {
-		if p.Plan == nil {
-			refused++
-		}
-		for line := range strings.Lines(p.Text) {
-			lines = append(lines, []string{strings.TrimRight(line, "\n")})
-		}
-	}
-	return lines, refused
 }
 
 func cannot(refused, of int) error {

@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ratchetos/ratchet/plugins/migration/api"
+	"github.com/ratchetos/ratchet/plugins/migration/template/document"
 )
 
 // maxDocument bounds a template that is read from a file.
@@ -38,7 +40,11 @@ func templateList(app App) *cobra.Command {
 				if t.Configured {
 					where = "configuration"
 				}
-				rows = append(rows, []string{t.Name, kept(t.Type), strconv.Itoa(t.Selects), where, t.Description})
+				selects := strconv.Itoa(t.Selects)
+				if t.Selects < 0 {
+					selects = "?" // only agents could tell
+				}
+				rows = append(rows, []string{t.Name, kept(t.Type), selects, where, t.Description})
 			}
 			return app.Print(reply, []string{"TEMPLATE", "TYPE", "VMS", "FROM", "DESCRIPTION"}, rows)
 		},
@@ -80,11 +86,7 @@ VMs what their guests can do, and makes a template that all of them can follow. 
 				make.Name = args[0]
 				return makeTemplate(app, cmd, make)
 			}
-			document, err := document(cmd, file)
-			if err != nil {
-				return err
-			}
-			return app.Invoke(cmd.Context(), plugin, api.MethodTemplateStore, api.StoreRequest{Document: document}, &struct{}{})
+			return storeTemplate(app, cmd, file)
 		},
 	}
 	f := c.Flags()
@@ -112,13 +114,35 @@ func makeTemplate(app App, cmd *cobra.Command, request api.MakeRequest) error {
 	return nil
 }
 
-// document reads a file, or standard input for "-".
-func document(cmd *cobra.Command, path string) (string, error) {
+// storeTemplate reads a document here, where the mistakes in it can be shown in their lines.
+func storeTemplate(app App, cmd *cobra.Command, file string) error {
+	text, err := readDocument(cmd, file)
+	if err != nil {
+		return err
+	}
+	t, err := document.Parse(file, text)
+	if wrong := (*document.Error)(nil); errors.As(err, &wrong) {
+		fmt.Fprint(cmd.ErrOrStderr(), wrong.Detail())
+		return errors.New("the template is not kept: mend what is shown above")
+	}
+	if err != nil {
+		return err
+	}
+	plain, err := json.Marshal(t)
+	if err != nil {
+		return fmt.Errorf("write template: %w", err)
+	}
+	request := api.StoreRequest{Template: plain, Document: string(text)}
+	return app.Invoke(cmd.Context(), plugin, api.MethodTemplateStore, request, &struct{}{})
+}
+
+// readDocument reads a file, or standard input for "-".
+func readDocument(cmd *cobra.Command, path string) ([]byte, error) {
 	in := cmd.InOrStdin()
 	if path != "-" {
 		f, err := os.Open(path)
 		if err != nil {
-			return "", fmt.Errorf("read template: %w", err)
+			return nil, fmt.Errorf("read template: %w", err)
 		}
 		defer f.Close()
 		in = f
@@ -126,11 +150,11 @@ func document(cmd *cobra.Command, path string) (string, error) {
 	b, err := io.ReadAll(io.LimitReader(in, maxDocument+1))
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("read template: %w", err)
+		return nil, fmt.Errorf("read template: %w", err)
 	case len(b) > maxDocument:
-		return "", fmt.Errorf("read template: %s is longer than %d bytes", path, maxDocument)
+		return nil, fmt.Errorf("read template: %s is longer than %d bytes", path, maxDocument)
 	}
-	return string(b), nil
+	return b, nil
 }
 
 func templateDelete(app App) *cobra.Command {

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/ratchetos/ratchet/plugins/migration/template"
 )
 
 // Version is the format of the Queues written here.
@@ -29,18 +31,14 @@ type Queue struct {
 
 // Batch is one order.
 type Batch struct {
-	ID       string        `json:"id"`
-	Template string        `json:"template,omitempty"`
-	Priority int           `json:"priority,omitempty"`
-	Waves    [][]*Entry    `json:"waves"` // the first one is under way
-	Canary   bool          `json:"canary,omitempty"`
-	Pause    time.Duration `json:"pause,omitempty"`
-	// Budget is how many may fail.
-	Budget int `json:"budget,omitempty"`
-
-	Wave   int       `json:"wave"` // counts from 0: waves that have ended
-	Failed int       `json:"failed,omitempty"`
-	After  time.Time `json:"after,omitzero"` // the wave begins no earlier
+	Template string `json:"template,omitempty"`
+	Priority int    `json:"priority,omitempty"`
+	// Rollout says in which order its entries begin; results are those that have begun.
+	Rollout template.Rollout           `json:"rollout"`
+	Entries []*Entry                   `json:"entries"`
+	Results map[string]template.Result `json:"results,omitempty"`
+	// Stopped is why what has not begun was dropped.
+	Stopped string `json:"stopped,omitempty"`
 }
 
 // Entry is one move.
@@ -49,14 +47,18 @@ type Entry struct {
 	VM string `json:"vm"`
 	// Order is the caller's own: what to do when its turn comes.
 	Order json.RawMessage `json:"order"`
-	Begun bool            `json:"begun,omitempty"`
 }
 
-// Waiting is an entry that has not begun, with the reason.
-type Waiting struct {
+// Single is the batch of one move.
+func Single(e *Entry, priority int) *Batch {
+	return &Batch{Priority: priority, Rollout: template.Rollout{Waves: [][]string{{e.ID}}}, Entries: []*Entry{e}}
+}
+
+// Open is an entry that has not ended.
+type Open struct {
 	*Entry
 	Template string
-	Why      string
+	Why      string    // it has not begun, "" once it was handed out
 	After    time.Time // zero when nobody knows
 }
 
@@ -77,17 +79,14 @@ func Read(text []byte) (*Queue, error) {
 
 // Add takes an order in.
 func (q *Queue) Add(b *Batch) error {
-	n := 0
-	for _, other := range append(slices.Clone(q.Batches), b) {
-		for _, w := range other.Waves {
-			n += len(w)
-		}
+	n := len(b.Entries)
+	for _, other := range q.Batches {
+		n += len(other.Entries)
 	}
 	if len(q.Batches) >= maxBatches || n > maxEntries {
 		return ErrFull
 	}
-	b.Waves = slices.DeleteFunc(b.Waves, func(w []*Entry) bool { return len(w) == 0 })
-	if len(b.Waves) > 0 {
+	if len(b.Entries) > 0 {
 		q.Batches = append(q.Batches, b)
 	}
 	return nil
@@ -96,21 +95,17 @@ func (q *Queue) Add(b *Batch) error {
 // Next hands out at most free moves of VMs that are not busy, and says when to ask again if only time is missing.
 func (q *Queue) Next(now time.Time, free int, busy func(vm string) bool) (begin []*Entry, again time.Time) {
 	for _, b := range q.byPriority() {
-		if now.Before(b.After) {
-			if again.IsZero() || b.After.Before(again) {
-				again = b.After
-			}
-			continue
+		next := b.Rollout.Next(b.Results, now)
+		if u := next.Until; !u.IsZero() && (again.IsZero() || u.Before(again)) {
+			again = u
 		}
-		for _, e := range b.Waves[0] {
-			if len(begin) >= free {
-				return begin, again
-			}
+		for _, id := range next.Start {
+			e := b.entry(id)
 			taken := func(other *Entry) bool { return other.VM == e.VM }
-			if e.Begun || busy(e.VM) || slices.ContainsFunc(begin, taken) {
+			if e == nil || len(begin) >= free || busy(e.VM) || slices.ContainsFunc(begin, taken) {
 				continue
 			}
-			e.Begun = true
+			b.set(id, template.Result{State: template.Moving})
 			begin = append(begin, e)
 		}
 	}
@@ -123,87 +118,101 @@ func (q *Queue) byPriority() []*Batch {
 	return list
 }
 
-// Ended takes a move out that was handed out or waits. What is dropped because of it comes back with the reason.
-func (q *Queue) Ended(id string, failed bool, now time.Time) (dropped []*Entry, why string) {
+func (b *Batch) entry(id string) *Entry {
+	if i := slices.IndexFunc(b.Entries, func(e *Entry) bool { return e.ID == id }); i >= 0 {
+		return b.Entries[i]
+	}
+	return nil
+}
+
+func (b *Batch) set(id string, r template.Result) {
+	if b.Results == nil {
+		b.Results = map[string]template.Result{}
+	}
+	b.Results[id] = r
+}
+
+// Ended notes that a move has. What is dropped because of it comes back; Batch.Stopped is the reason.
+func (q *Queue) Ended(id string, failed bool, now time.Time) (b *Batch, dropped []*Entry) {
+	b = q.batch(id)
+	if b == nil {
+		return nil, nil
+	}
+	r := template.Result{State: template.Arrived, Ended: now}
+	if failed {
+		r.State = template.Failed
+	}
+	b.set(id, r)
+	next := b.Rollout.Next(b.Results, now)
+	if next.Stopped != "" && b.Stopped == "" {
+		b.Stopped = next.Stopped
+		dropped = b.waiting()
+		for _, e := range dropped {
+			b.remove(e.ID)
+		}
+	}
+	q.tidy(now)
+	return b, dropped
+}
+
+// Cancel takes an order out that has not begun, which is no failure; nil when there is none.
+func (q *Queue) Cancel(id string, now time.Time) *Entry {
+	b := q.batch(id)
+	if b == nil || b.Results[id].State != template.Waiting {
+		return nil
+	}
+	e := b.entry(id)
+	b.remove(id)
+	q.tidy(now)
+	return e
+}
+
+func (q *Queue) batch(id string) *Batch {
 	for _, b := range q.Batches {
-		if !b.take(id) {
-			continue
+		if b.entry(id) != nil {
+			return b
 		}
-		if failed {
-			b.Failed++
-		}
-		dropped, why = b.judge(failed)
-		b.advance(now)
-		q.tidy()
-		return dropped, why
 	}
-	return nil, ""
+	return nil
 }
 
-// take removes an entry from the batch, wherever it is.
-func (b *Batch) take(id string) bool {
-	for i, w := range b.Waves {
-		if j := slices.IndexFunc(w, func(e *Entry) bool { return e.ID == id }); j >= 0 {
-			b.Waves[i] = slices.Delete(w, j, j+1)
-			return true
-		}
-	}
-	return false
-}
-
-// judge drops what has not begun once too many have failed.
-func (b *Batch) judge(failed bool) (dropped []*Entry, why string) {
-	switch {
-	case failed && b.Canary && b.Wave == 0:
-		why = "a move of the first wave failed, which was to be a trial"
-	case b.Failed > b.Budget:
-		why = fmt.Sprintf("%d moves of the template failed, and %d may", b.Failed, b.Budget)
-	default:
-		return nil, ""
-	}
-	for i, w := range b.Waves {
-		var stay []*Entry
-		for _, e := range w {
-			if e.Begun {
-				stay = append(stay, e)
-			} else {
-				dropped = append(dropped, e)
-			}
-		}
-		b.Waves[i] = stay
-	}
-	return dropped, why
-}
-
-// advance goes on to the next wave when one has ended.
-func (b *Batch) advance(now time.Time) {
-	for len(b.Waves) > 0 && len(b.Waves[0]) == 0 {
-		b.Waves = b.Waves[1:]
-		b.Wave++
-		b.After = now.Add(b.Pause)
+func (b *Batch) remove(id string) {
+	b.Entries = slices.DeleteFunc(b.Entries, func(e *Entry) bool { return e.ID == id })
+	for i, w := range b.Rollout.Waves {
+		b.Rollout.Waves[i] = slices.DeleteFunc(w, func(x string) bool { return x == id })
 	}
 }
 
-func (q *Queue) tidy() {
-	q.Batches = slices.DeleteFunc(q.Batches, func(b *Batch) bool { return len(b.Waves) == 0 })
+func (b *Batch) waiting() (list []*Entry) {
+	for _, e := range b.Entries {
+		if b.Results[e.ID].State == template.Waiting {
+			list = append(list, e)
+		}
+	}
+	return list
+}
+
+// tidy forgets batches that are through.
+func (q *Queue) tidy(now time.Time) {
+	q.Batches = slices.DeleteFunc(q.Batches, func(b *Batch) bool { return b.Rollout.Next(b.Results, now).Done })
 }
 
 // Reconcile is called once by a new process: what was handed out and is not known to the runner has not begun.
 func (q *Queue) Reconcile(known func(id string) bool) {
 	for _, b := range q.Batches {
-		for _, w := range b.Waves {
-			for _, e := range w {
-				e.Begun = e.Begun && known(e.ID)
+		for id, r := range b.Results {
+			if r.State == template.Moving && !known(id) {
+				delete(b.Results, id)
 			}
 		}
 	}
 }
 
-// Begun lists what was handed out and has not ended.
+// Begun lists the IDs of what was handed out and has not ended.
 func (q *Queue) Begun() (ids []string) {
 	for _, b := range q.Batches {
-		for _, e := range b.Waves[0] {
-			if e.Begun {
+		for _, e := range b.Entries {
+			if b.Results[e.ID].State == template.Moving {
 				ids = append(ids, e.ID)
 			}
 		}
@@ -211,22 +220,25 @@ func (q *Queue) Begun() (ids []string) {
 	return ids
 }
 
-// Waiting lists what has not begun.
-func (q *Queue) Waiting(now time.Time) (list []Waiting) {
+// Open lists what has not ended: what waits, with the reason, and what was handed out, without one.
+func (q *Queue) Open(now time.Time) (list []Open) {
 	for _, b := range q.byPriority() {
-		for i, w := range b.Waves {
-			for _, e := range w {
-				if e.Begun {
+		next := b.Rollout.Next(b.Results, now)
+		for i, wave := range b.Rollout.Waves {
+			for _, id := range wave {
+				o := Open{Entry: b.entry(id), Template: b.Template}
+				switch state := b.Results[id].State; {
+				case state == template.Moving:
+				case state != template.Waiting:
 					continue
+				case slices.Contains(next.Start, id):
+					o.Why = "waits for its turn"
+				case !next.Until.IsZero():
+					o.Why, o.After = fmt.Sprintf("wave %d of %d, after a pause", i+1, len(b.Rollout.Waves)), next.Until
+				default:
+					o.Why = fmt.Sprintf("wave %d of %d", i+1, len(b.Rollout.Waves))
 				}
-				x := Waiting{Entry: e, Template: b.Template, Why: "waits for its turn"}
-				switch {
-				case i > 0:
-					x.Why = fmt.Sprintf("in wave %d, after %d", b.Wave+i+1, b.Wave+i)
-				case now.Before(b.After):
-					x.Why, x.After = "pause between two waves", b.After
-				}
-				list = append(list, x)
+				list = append(list, o)
 			}
 		}
 	}
@@ -235,14 +247,8 @@ func (q *Queue) Waiting(now time.Time) (list []Waiting) {
 
 // Template is that of the batch of a move, "" for none.
 func (q *Queue) Template(id string) string {
-	for _, b := range q.Batches {
-		for _, w := range b.Waves {
-			for _, e := range w {
-				if e.ID == id {
-					return b.Template
-				}
-			}
-		}
+	if b := q.batch(id); b != nil {
+		return b.Template
 	}
 	return ""
 }

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -9,6 +10,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/datadriven"
+
+	"github.com/ratchetos/ratchet/plugins/migration/template"
 )
 
 var epoch = time.Date(2026, 1, 2, 3, 0, 0, 0, time.UTC)
@@ -18,6 +21,7 @@ var epoch = time.Date(2026, 1, 2, 3, 0, 0, 0, time.UTC)
 //	add NAME [priority=N] [canary] [pause=D] [budget=N]   waves, one a line
 //	next free=N [busy=VM]      what begins
 //	ended ID [failed]
+//	cancel ID
 //	wait D                     time passes
 //	reconcile [known=ID,…]
 func TestQueue(t *testing.T) {
@@ -42,10 +46,12 @@ func TestQueue(t *testing.T) {
 				fmt.Fprintf(&out, "again in %s\n", again.Sub(now))
 			}
 		case "ended":
-			dropped, why := q.Ended(d.CmdArgs[0].Key, d.HasArg("failed"), now)
+			b, dropped := q.Ended(d.CmdArgs[0].Key, d.HasArg("failed"), now)
 			for _, e := range dropped {
-				fmt.Fprintf(&out, "dropped %s: %s\n", e.ID, why)
+				fmt.Fprintf(&out, "dropped %s: %s\n", e.ID, b.Stopped)
 			}
+		case "cancel":
+			fmt.Fprintln(&out, "was waiting:", q.Cancel(d.CmdArgs[0].Key, now) != nil)
 		case "wait":
 			span, err := time.ParseDuration(d.CmdArgs[0].Key)
 			if err != nil {
@@ -63,8 +69,8 @@ func TestQueue(t *testing.T) {
 		default:
 			t.Fatalf("unknown command %s", d.Cmd)
 		}
-		for _, w := range q.Waiting(now) {
-			fmt.Fprintf(&out, "  %s: %s\n", w.ID, w.Why)
+		for _, o := range q.Open(now) {
+			fmt.Fprintf(&out, "  %s: %s\n", o.ID, cmp.Or(o.Why, "begun"))
 		}
 		text, err := json.Marshal(q)
 		if err != nil {
@@ -80,20 +86,22 @@ func TestQueue(t *testing.T) {
 // batch makes one whose waves are lines of VMs; IDs are the batch's name and the VM's.
 func batch(t *testing.T, d *datadriven.TestData) *Batch {
 	t.Helper()
-	b := &Batch{ID: d.CmdArgs[0].Key, Template: d.CmdArgs[0].Key, Canary: d.HasArg("canary")}
+	name := d.CmdArgs[0].Key
+	b := &Batch{Template: name, Rollout: template.Rollout{Canary: d.HasArg("canary")}}
 	optional(t, d, "priority", &b.Priority)
-	optional(t, d, "budget", &b.Budget)
+	optional(t, d, "budget", &b.Rollout.Allowed)
 	var pause string
 	optional(t, d, "pause", &pause)
 	if pause != "" {
-		b.Pause, _ = time.ParseDuration(pause)
+		b.Rollout.Pause, _ = time.ParseDuration(pause)
 	}
 	for line := range strings.Lines(d.Input) {
-		var wave []*Entry
+		var wave []string
 		for _, vm := range strings.Fields(line) {
-			wave = append(wave, &Entry{ID: b.ID + "/" + vm, VM: vm, Order: json.RawMessage("{}")})
+			e := &Entry{ID: name + "/" + vm, VM: vm, Order: json.RawMessage("{}")}
+			b.Entries, wave = append(b.Entries, e), append(wave, e.ID)
 		}
-		b.Waves = append(b.Waves, wave)
+		b.Rollout.Waves = append(b.Rollout.Waves, wave)
 	}
 	return b
 }
@@ -107,7 +115,7 @@ func optional(t *testing.T, d *datadriven.TestData, key string, into any) {
 
 func TestBounds(t *testing.T) {
 	q := &Queue{Version: Version}
-	one := func(id string) *Batch { return &Batch{ID: id, Waves: [][]*Entry{{{ID: id, VM: id}}}} }
+	one := func(id string) *Batch { return Single(&Entry{ID: id, VM: id}, 0) }
 	for i := range maxBatches {
 		if err := q.Add(one(strconv.Itoa(i))); err != nil {
 			t.Fatal(err)

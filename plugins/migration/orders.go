@@ -1,0 +1,287 @@
+package migration
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/ratchetos/ratchet/plugins/migration/api"
+	"github.com/ratchetos/ratchet/plugins/migration/plan"
+	"github.com/ratchetos/ratchet/plugins/migration/queue"
+	"github.com/ratchetos/ratchet/plugins/migration/run"
+)
+
+const (
+	// stateQueue is where the queue is kept.
+	stateQueue = "queue"
+	// keepPlan is for how long a plan that was shown to the operator is carried out without asking the hosts again.
+	keepPlan = 10 * time.Second
+	// keepRefused is how many orders that never became moves are remembered.
+	keepRefused = 100
+	// planLimit bounds asking hosts and guest for a plan.
+	planLimit = 30 * time.Second
+	// retryKeep is the pause after a state store that would not keep the queue.
+	retryKeep = 5 * time.Second
+)
+
+// orders is the queue of moves over the state store and the runner. One goroutine begins moves.
+type orders struct {
+	m    *mover
+	wake chan struct{}
+
+	mu      sync.Mutex
+	queue   *queue.Queue
+	plans   map[string]made // by ID: of orders that are about to begin
+	refused []api.Move      // orders that have ended without a move
+
+	cancel context.CancelFunc
+	done   chan struct{} // nil until start
+}
+
+type made struct {
+	plan plan.Plan
+	at   time.Time
+}
+
+// openOrders reads what an earlier process has kept.
+func openOrders(ctx context.Context, m *mover) (*orders, error) {
+	text, err := m.core.Get(ctx, stateQueue)
+	if err != nil {
+		return nil, err
+	}
+	q, err := queue.Read(text)
+	if err != nil {
+		return nil, err
+	}
+	q.Reconcile(func(id string) bool { _, known := m.runner.Move(id); return known })
+	return &orders{m: m, queue: q, plans: map[string]made{}, wake: make(chan struct{}, 1)}, nil
+}
+
+// look asks for another look at what can begin. It never blocks.
+func (o *orders) look() {
+	select {
+	case o.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (o *orders) start() {
+	ctx, cancel := context.WithCancel(context.Background())
+	o.cancel, o.done = cancel, make(chan struct{})
+	o.look()
+	go o.run(ctx)
+}
+
+// stop returns when no more move is begun.
+func (o *orders) stop() {
+	if o.done == nil {
+		return
+	}
+	o.cancel()
+	<-o.done
+}
+
+func (o *orders) run(ctx context.Context) {
+	defer close(o.done)
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-o.wake:
+		case <-timer.C:
+		}
+		begin, again, err := o.next(ctx)
+		if err != nil {
+			o.m.log.Error("keep the queue of moves", "err", err)
+			again = time.Now().Add(retryKeep)
+		}
+		for _, e := range begin {
+			if err := o.begin(ctx, e); err != nil && ctx.Err() == nil {
+				o.refuse(ctx, e, err)
+			}
+		}
+		timer.Reset(time.Hour)
+		if !again.IsZero() {
+			timer.Reset(time.Until(again))
+		}
+	}
+}
+
+// next takes out what has ended and hands out what may begin. What is handed out has been kept: should the process die
+// now, the next one knows of it.
+func (o *orders) next(ctx context.Context) (begin []*queue.Entry, again time.Time, err error) {
+	now, busy, free := time.Now(), map[string]bool{}, o.m.f.atOnce()
+	for _, s := range o.m.runner.Moves() {
+		if s.Outcome == "" {
+			busy[s.VM] = true
+			free--
+		}
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	changed := false
+	for _, id := range o.queue.Begun() {
+		s, known := o.m.runner.Move(id)
+		if known && s.Outcome != "" {
+			o.ended(id, s.Outcome != run.Moved && s.Outcome != run.Partly, now)
+			changed = true
+		}
+	}
+	begin, again = o.queue.Next(now, max(0, free), func(vm string) bool { return busy[vm] })
+	if changed || len(begin) > 0 {
+		if err := o.keep(ctx); err != nil {
+			o.queue.Reconcile(func(id string) bool {
+				return !slices.ContainsFunc(begin, func(e *queue.Entry) bool { return e.ID == id })
+			})
+			return nil, again, err
+		}
+	}
+	return begin, again, nil
+}
+
+// ended takes an order out, and tells of those that fall with it. It is called with mu held.
+func (o *orders) ended(id string, failed bool, now time.Time) {
+	b, dropped := o.queue.Ended(id, failed, now)
+	for _, e := range dropped {
+		o.remember(e, now, b.Stopped)
+	}
+	delete(o.plans, id)
+}
+
+// keep writes the queue. It is called with mu held.
+func (o *orders) keep(ctx context.Context) error {
+	text, err := json.Marshal(o.queue)
+	if err != nil {
+		return err
+	}
+	return o.m.core.Put(ctx, stateQueue, text)
+}
+
+// add takes a batch in; plans are those that were made for it.
+func (o *orders) add(ctx context.Context, b *queue.Batch, plans ...plan.Plan) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if err := o.queue.Add(b); err != nil {
+		return err
+	}
+	if err := o.keep(ctx); err != nil {
+		o.queue.Batches = slices.DeleteFunc(o.queue.Batches, func(other *queue.Batch) bool { return other == b })
+		return fmt.Errorf("keep the order: %w", err)
+	}
+	now := time.Now()
+	for _, p := range plans {
+		o.plans[p.ID] = made{p, now}
+	}
+	o.look()
+	o.m.f.changed()
+	return nil
+}
+
+// begin plans a move whose turn has come, unless its plan is fresh, and hands it to the runner.
+func (o *orders) begin(ctx context.Context, e *queue.Entry) error {
+	o.mu.Lock()
+	p := o.plans[e.ID]
+	delete(o.plans, e.ID)
+	o.mu.Unlock()
+	if time.Since(p.at) > keepPlan {
+		var what order
+		if err := json.Unmarshal(e.Order, &what); err != nil {
+			return fmt.Errorf("read the order: %w", err)
+		}
+		ctx, cancel := context.WithTimeout(ctx, planLimit)
+		defer cancel()
+		again, refusals, err := o.m.make(ctx, e.ID, what)
+		if err != nil {
+			return err
+		}
+		if len(refusals) > 0 {
+			return refused(refusals)
+		}
+		p.plan = again
+	}
+	return o.m.runner.Start(p.plan)
+}
+
+// refused is all of a check in one error.
+func refused(list []plan.Refusal) error {
+	var errs []error
+	for _, r := range list {
+		errs = append(errs, errors.New(r.String()))
+	}
+	return errors.Join(errs...)
+}
+
+// refuse ends an order whose move could not begin.
+func (o *orders) refuse(ctx context.Context, e *queue.Entry, why error) {
+	o.m.log.Warn("a move could not begin", "move", e.ID, "vm", e.VM, "err", why)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	now := time.Now()
+	o.remember(e, now, why.Error())
+	o.ended(e.ID, true, now)
+	if err := o.keep(ctx); err != nil {
+		o.m.log.Error("keep the queue of moves", "err", err)
+	}
+	o.look()
+	o.m.f.changed()
+}
+
+// remember keeps an order for the history. It is called with mu held.
+func (o *orders) remember(e *queue.Entry, now time.Time, why string) {
+	var req api.MoveRequest
+	_ = json.Unmarshal(e.Order, &req) // without it the names of hosts are missing
+	o.refused = append(o.refused[max(0, len(o.refused)-keepRefused+1):len(o.refused):len(o.refused)], api.Move{
+		ID: e.ID, VM: e.VM, From: req.Host, To: req.To, State: stateNotBegun, Began: now, Ended: now,
+		Template: req.Template, Problem: why,
+	})
+}
+
+// cancelWaiting takes an order out that has not begun; false when there is none.
+func (o *orders) cancelWaiting(ctx context.Context, id string) (bool, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	now := time.Now()
+	e := o.queue.Cancel(id, now)
+	if e == nil {
+		return false, nil
+	}
+	o.remember(e, now, "cancelled by the operator")
+	o.look()
+	return true, o.keep(ctx)
+}
+
+// waiting lists orders that have not ended, also those which are moves by now.
+func (o *orders) waiting() []api.Move {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var list []api.Move
+	for _, w := range o.queue.Open(time.Now()) {
+		var req api.MoveRequest
+		_ = json.Unmarshal(w.Order, &req) // without it the names of hosts are missing
+		list = append(list, api.Move{
+			ID: w.ID, VM: w.VM, From: req.Host, To: req.To, State: stateWaiting, Doing: cmp.Or(w.Why, "begins"), Began: w.After, Template: w.Template,
+		})
+	}
+	return list
+}
+
+// notBegun lists orders that have ended without a move, the oldest first.
+func (o *orders) notBegun() []api.Move {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.refused
+}
+
+// template is that of an order, "" for none.
+func (o *orders) template(id string) string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.queue.Template(id)
+}
