@@ -90,6 +90,9 @@ func TestRefused(t *testing.T) {
 		{"more vCPUs than plugged at all", "vcpus-contradict", func(in *Input) { in.Shape.MaxVCPUs = 1 }},
 		{"memory below what it was started with", "memory-below-boot", func(in *Input) { in.Type.Memory = 128 * mib }},
 		{"memory beyond its ceiling", "memory-beyond-max", func(in *Input) { in.Type.Memory = 8 << 30 }},
+		{"memory beyond its ceiling with what it was started with and all regions", "memory-beyond-max", func(in *Input) {
+			in.Shape.Memory.Max, in.Type.Memory = 1536*mib, 1664*mib
+		}},
 		{"no slot left", "memory-no-slot", func(in *Input) {
 			in.Shape.Memory.Slots, in.Type.Memory = 0, 2<<30
 		}},
@@ -305,6 +308,7 @@ func TestMemory(t *testing.T) {
 		{name: "a whole block for a part of one", mem: virtio(0), want: 257 * mib, after: 2 * mib},
 		{name: "grow by a module", mem: model.Memory{Max: 4 << 30, Slots: 2}, want: 300 * mib, after: 128 * mib},
 		{name: "a module that fits goes", mem: modules(128, 256), want: 384 * mib, during: 128 * mib, after: 128 * mib},
+		{name: "one from the middle goes", mem: modules(256, 128, 256), want: 768 * mib, during: 512 * mib, after: 512 * mib},
 		{name: "a module that is too large stays", mem: modules(256), want: 384 * mib, during: 256 * mib, after: 256 * mib, warns: true},
 		{name: "nothing asked", mem: virtio(64 * mib), during: 64 * mib, after: 64 * mib},
 		{name: "as it is", mem: virtio(64 * mib), want: 320 * mib, during: 64 * mib, after: 64 * mib},
@@ -316,6 +320,9 @@ func TestMemory(t *testing.T) {
 			p, refusals := Make(in)
 			if len(refusals) > 0 {
 				t.Fatal(refusals)
+			}
+			if err := p.Validate(); err != nil {
+				t.Error(err)
 			}
 			during, after := p.During.Memory.Total()-boot, p.After.Memory.Total()-boot
 			if during != c.during || after != c.after {
@@ -359,9 +366,32 @@ func TestPlanSurvivesJSON(t *testing.T) {
 	if diff := cmp.Diff(p, back); diff != "" {
 		t.Error(diff)
 	}
-	back.Version++
-	if err := back.Validate(); err == nil {
-		t.Error("a plan of another version is taken for one of ours")
+}
+
+// TestValidate: what was changed since it was written is not carried out.
+func TestValidate(t *testing.T) {
+	for name, change := range map[string]func(*Plan){
+		"version":             func(p *Plan) { p.Version++ },
+		"what crosses":        func(p *Plan) { p.During.VCPUs++ },
+		"what comes of it":    func(p *Plan) { p.After.NICs = nil },
+		"what it starts from": func(p *Plan) { p.Before.NICs = nil },
+		"no move":             func(p *Plan) { p.Steps = slices.Delete(p.Steps, p.Moving(), p.Moving()+1) },
+		"two moves":           func(p *Plan) { p.Steps = append(p.Steps, Step{Kind: Move}) },
+		"a step unknown here": func(p *Plan) { p.Steps = append(p.Steps, Step{Kind: "defragment"}) },
+		"a step without what": func(p *Plan) { p.Steps = append(p.Steps, Step{Kind: PlugVCPU}) },
+		"a step too many":     func(p *Plan) { p.Steps = append(p.Steps, make([]Step, maxSteps)...) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			in := input()
+			in.Type = retype()
+			p, _ := Make(in)
+			if err := p.Validate(); err != nil {
+				t.Fatal(err)
+			}
+			if change(&p); p.Validate() == nil {
+				t.Error("it is taken for the plan that was made")
+			}
+		})
 	}
 }
 
