@@ -1,0 +1,119 @@
+package schedule
+
+import (
+	"slices"
+	"time"
+)
+
+// Lane is a link as the scheduler sees it: what moves may send over it in the next hours.
+type Lane struct {
+	Name string
+	// Hosts whose moves go over it; none means all.
+	Hosts []string
+	// Budget is what moves may use together, in bytes a second.
+	Budget float64
+	// From is when the first slot of Expected and Sure begins, Step how long each is. After the last one, it goes on.
+	From time.Time
+	Step time.Duration
+	// Expected is what is free for moves in each slot by the median forecast, Sure by the one that is exceeded one time in
+	// ten. Empty is the whole budget, always.
+	Expected, Sure []float64
+	// Patience is what waiting has to save to be worth it, by the back-test: .1 is a tenth. Skilled means that the
+	// forecast has one; without it Expected is level and there is nothing to wait for.
+	Patience float64
+	Skilled  bool
+}
+
+// free is what is left in a slot by one of the two forecasts.
+func (l *Lane) free(slots []float64, at time.Time) float64 {
+	if len(slots) == 0 {
+		return l.Budget
+	}
+	i := int(max(0, at.Sub(l.From)) / l.Step)
+	return min(l.Budget, slots[min(i, len(slots)-1)])
+}
+
+// Booking is a part of a lane that is promised to a job.
+type Booking struct {
+	Job        string
+	Start, End time.Time
+	Rate       float64
+}
+
+// calendar is the lanes with what is booked on them.
+type calendar struct {
+	lanes    []Lane
+	bookings [][]Booking // by lane
+}
+
+func newCalendar(lanes []Lane) *calendar {
+	return &calendar{lanes: lanes, bookings: make([][]Booking, len(lanes))}
+}
+
+func (c *calendar) book(lane int, b Booking) { c.bookings[lane] = append(c.bookings[lane], b) }
+
+// drop takes the last booking of each lane in route back.
+func (c *calendar) drop(route []int) {
+	for _, l := range route {
+		c.bookings[l] = c.bookings[l][:len(c.bookings[l])-1]
+	}
+}
+
+// left is what is neither used by others nor booked on any lane of a route.
+func (c *calendar) left(route []int, at time.Time, sure bool) float64 {
+	least := -1.0
+	for _, i := range route {
+		l := &c.lanes[i]
+		slots := l.Expected
+		if sure {
+			slots = l.Sure
+		}
+		v := l.free(slots, at)
+		for _, b := range c.bookings[i] {
+			if !at.Before(b.Start) && at.Before(b.End) {
+				v -= b.Rate
+			}
+		}
+		if least < 0 || v < least {
+			least = v
+		}
+	}
+	return max(0, least)
+}
+
+// rate is how fast a job that starts at start can send over a route.
+func (c *calendar) rate(route []int, start time.Time, most float64, sure bool) Rate {
+	if len(route) == 0 {
+		return Constant(most)
+	}
+	return func(after time.Duration) float64 {
+		v := c.left(route, start.Add(after), sure)
+		if most > 0 {
+			v = min(v, most)
+		}
+		return v
+	}
+}
+
+// starts are the times between from and to at which something changes on a route: there is no reason to begin at others.
+func (c *calendar) starts(route []int, from, to time.Time) []time.Time {
+	list := []time.Time{from}
+	add := func(t time.Time) {
+		if t.After(from) && t.Before(to) {
+			list = append(list, t)
+		}
+	}
+	for _, i := range route {
+		l := &c.lanes[i]
+		for k := 1; k < len(l.Expected); k++ {
+			if l.Expected[k] != l.Expected[k-1] {
+				add(l.From.Add(time.Duration(k) * l.Step))
+			}
+		}
+		for _, b := range c.bookings[i] {
+			add(b.End)
+		}
+	}
+	slices.SortFunc(list, time.Time.Compare)
+	return slices.CompactFunc(list, time.Time.Equal)
+}

@@ -1,0 +1,184 @@
+package schedule
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// placer finds slots for jobs in a calendar.
+type placer struct {
+	*calendar
+	openings []opening
+	now      time.Time
+	tried    int // starts that were looked at: the measure of work
+}
+
+// offer is a start that is possible for a job.
+type offer struct {
+	way     int // which of the job's routes
+	route   []int
+	start   time.Time
+	verdict Verdict
+}
+
+func (o offer) end() time.Time { return o.start.Add(o.verdict.Total) }
+
+// withinReason is how much longer than the shortest a transfer may take to start earlier, at least.
+const withinReason = .05
+
+// place finds a job's slot and books it. The first of these that there is: pre-copy, post-copy, throttling; and of those the earliest
+// start whose transfer takes not much longer than the shortest, where the back-test says what is much.
+func (p *placer) place(j Job) Decision {
+	d := Decision{Job: j, State: Denied}
+	routes, err := p.routes(j)
+	if err != nil {
+		d.Why = []string{err.Error()}
+		return d
+	}
+	from, to := p.bounds(j)
+	spans := allowed(p.openings, j.Windows, from, to)
+	if len(spans) == 0 {
+		d.Why = []string{fmt.Sprintf("no window of %v opens between %s and %s: name another or allow a later start", j.Windows, at(from), at(to))}
+		return d
+	}
+	var offers []offer
+	var refused *Verdict
+	for way, route := range routes {
+		for _, s := range spans {
+			for _, start := range p.starts(route, s.from, s.to) {
+				v := p.ask(j, route, start)
+				if v.Admitted && p.inTime(j, s, start.Add(v.Latest)) {
+					offers = append(offers, offer{way, route, start, v})
+				} else if refused == nil || v.Admitted && !refused.Admitted || v.Admitted == refused.Admitted && v.Total < refused.Total {
+					refused = &v
+				}
+			}
+		}
+	}
+	if len(offers) == 0 {
+		d.Verdict = *refused
+		d.Why = append([]string{"no slot until " + at(to)}, refused.Why...)
+		if refused.Admitted {
+			d.Why = []string{fmt.Sprintf("it takes up to %s, and does not end in time from any start until %s: allow a later end, a longer window or more bandwidth", short(refused.Latest), at(to))}
+		}
+		return d
+	}
+	chosen, shortest := p.choose(offers)
+	d.State, d.Start, d.End, d.Verdict = Booked, chosen.start, chosen.end(), chosen.verdict
+	d.Booked = j.Rate
+	for _, l := range chosen.route {
+		d.Links = append(d.Links, p.lanes[l].Name)
+		if d.Booked == 0 || p.lanes[l].Budget < d.Booked {
+			d.Booked = p.lanes[l].Budget
+		}
+	}
+	for _, l := range chosen.route {
+		p.book(l, Booking{Job: j.ID, Start: d.Start, End: d.End, Rate: d.Booked})
+	}
+	d.Why = p.explain(j, chosen, shortest, offers, spans)
+	return d
+}
+
+// ask is the verdict for a start.
+func (p *placer) ask(j Job, route []int, start time.Time) Verdict {
+	p.tried++
+	return Admit(j.Load, p.rate(route, start, j.Rate, false), p.rate(route, start, j.Rate, true), j.Policy)
+}
+
+// bounds are the first and the last start that are looked at.
+func (p *placer) bounds(j Job) (from, to time.Time) {
+	from = p.now
+	if j.Earliest.After(from) {
+		from = j.Earliest
+	}
+	// A window may be far, and so may the end of the queue: only a better rate is not waited for longer.
+	to = from.Add(MaxWait)
+	for _, l := range p.bookings {
+		for _, b := range l {
+			if end := b.End.Add(time.Second); end.After(to) {
+				to = end
+			}
+		}
+	}
+	if len(j.Windows) > 0 {
+		to = from.Add(8 * 24 * time.Hour)
+	}
+	if !j.Before.IsZero() && j.Before.Before(to) {
+		to = j.Before
+	}
+	if !to.After(from) {
+		to = from.Add(1)
+	}
+	return from, to
+}
+
+// inTime says whether a slot ends where it has to.
+func (p *placer) inTime(j Job, s span, end time.Time) bool {
+	return (len(j.Windows) == 0 || !end.After(s.to)) && (j.Before.IsZero() || !end.After(j.Before))
+}
+
+// routes are the ways that a job may go, as indices of lanes.
+func (p *placer) routes(j Job) (list [][]int, err error) {
+	if len(j.Via) == 0 {
+		var route []int
+		for i, l := range p.lanes {
+			if len(l.Hosts) == 0 || slices.Contains(l.Hosts, j.From) || slices.Contains(l.Hosts, j.To) {
+				route = append(route, i)
+			}
+		}
+		return [][]int{route}, nil
+	}
+	for _, names := range j.Via {
+		var route []int
+		for _, name := range names {
+			i := slices.IndexFunc(p.lanes, func(l Lane) bool { return l.Name == name })
+			if i < 0 {
+				return nil, fmt.Errorf("there is no link %q: choose one of the configured", name)
+			}
+			route = append(route, i)
+		}
+		list = append(list, route)
+	}
+	return list, nil
+}
+
+// modeRank is the order in which modes are preferred.
+var modeRank = map[Mode]int{ModePreCopy: 0, ModePostCopy: 1, ModeThrottle: 2}
+
+// choose returns the best offer, and the one with the shortest transfer on its route: of each route the earliest start that is
+// short enough there, and of the routes the one on which it ends first.
+func (p *placer) choose(offers []offer) (chosen, shortest offer) {
+	rank := modeRank[offers[0].verdict.Mode]
+	for _, o := range offers {
+		rank = min(rank, modeRank[o.verdict.Mode])
+	}
+	best := make(map[int]offer)
+	for _, o := range offers {
+		if b, ok := best[o.way]; modeRank[o.verdict.Mode] == rank && (!ok || o.verdict.Total < b.verdict.Total) {
+			best[o.way] = o
+		}
+	}
+	found := false
+	for _, o := range offers {
+		b, ok := best[o.way]
+		if !ok || modeRank[o.verdict.Mode] != rank || float64(o.verdict.Total) > float64(b.verdict.Total)*(1+p.patience(o.route)) {
+			continue
+		}
+		if !found || o.end().Before(chosen.end()) {
+			chosen, shortest, found = o, b, true
+		}
+	}
+	return chosen, shortest
+}
+
+// patience of a route is that of its lane which asks for most.
+func (p *placer) patience(route []int) float64 {
+	most := withinReason
+	for _, i := range route {
+		if l := p.lanes[i]; l.Skilled {
+			most = max(most, l.Patience)
+		}
+	}
+	return most
+}
