@@ -74,9 +74,17 @@ func templateNames(ctx context.Context, app App) (names []string, err error) {
 	return names, err
 }
 
-func moveIDs(ctx context.Context, app App) (names []string, err error) {
+func moveIDs(ctx context.Context, app App) ([]string, error) {
+	return idsOf(ctx, app, api.MethodMoves)
+}
+
+func endedIDs(ctx context.Context, app App) ([]string, error) {
+	return idsOf(ctx, app, api.MethodHistory)
+}
+
+func idsOf(ctx context.Context, app App, method string) (names []string, err error) {
 	var reply api.MovesReply
-	err = app.Invoke(ctx, plugin, api.MethodMoves, api.MovesRequest{}, &reply)
+	err = app.Invoke(ctx, plugin, method, api.MovesRequest{}, &reply)
 	for _, m := range reply.Moves {
 		names = append(names, m.ID+"\t"+m.VM+" to "+m.To)
 	}

@@ -1,79 +1,134 @@
-package ctl_test
+package ctl
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
-	"time"
+	"text/tabwriter"
 
-	"github.com/ratchetos/ratchet/plugins/migration/api"
-	"github.com/ratchetos/ratchet/plugins/migration/ctl"
+	"github.com/cockroachdb/datadriven"
+	"github.com/spf13/cobra"
 )
 
-// app answers calls from a table and prints as text.
-type app struct {
-	replies map[string]any
-	out     bytes.Buffer
-	request []byte
+// box answers every call with the same reply, as it stands in the test file, and prints as ratchetctl does.
+type box struct {
+	reply string
+	asked string
+	out   strings.Builder
 }
 
-func (a *app) Invoke(_ context.Context, plugin, method string, request, reply any) error {
-	r, ok := a.replies[plugin+" "+method]
-	if !ok {
-		return fmt.Errorf("%s has no %s", plugin, method)
-	}
-	a.request, _ = json.Marshal(request)
-	b, err := json.Marshal(r)
+func (b *box) Invoke(_ context.Context, plugin, method string, request, reply any) error {
+	p, err := json.Marshal(request)
 	if err != nil {
 		return err
 	}
-	return json.Unmarshal(b, reply)
+	b.asked += fmt.Sprintf("asked: %s %s %s\n", plugin, method, p)
+	if text, failed := strings.CutPrefix(b.reply, "error "); failed {
+		return errors.New(text)
+	}
+	return json.Unmarshal([]byte(b.reply), reply)
 }
 
-func (a *app) Print(_ any, columns []string, rows [][]string) error {
+func (b *box) Print(_ any, columns []string, rows [][]string) error {
+	w := tabwriter.NewWriter(&b.out, 0, 0, 2, ' ', 0)
 	for _, r := range append([][]string{columns}, rows...) {
 		if len(r) != len(columns) {
 			return fmt.Errorf("row %q does not fit columns %q", r, columns)
 		}
-		fmt.Fprintln(&a.out, strings.TrimRight(strings.Join(r, "|"), "|"))
+		fmt.Fprintln(w, strings.Join(r, "\t"))
 	}
-	return nil
+	return w.Flush()
 }
 
+// TestCommands runs testdata/ctl.txt: a command and the plugin's reply; what is asked and shown.
 func TestCommands(t *testing.T) {
-	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	vm := api.VM{
-		Name: "web1", Host: "rack1", State: "paused", Detail: "paused", VCPUs: 1, MaxVCPUs: 4, Memory: 256 << 20,
-		Devices: []api.Device{{ID: "d0", Model: "virtio-blk-pci", Kind: "disk", Backing: "/img"}},
+	dir := t.TempDir()
+	document := "version: 1\nname: evacuate\nselect: {hosts: [rack1]}\n"
+	if err := os.WriteFile(filepath.Join(dir, "evacuate.yaml"), []byte(document), 0o600); err != nil {
+		t.Fatal(err)
 	}
-	replies := map[string]any{
-		"migration hosts.list": api.HostsReply{Hosts: []api.Host{{Name: "rack1", State: "away", Since: at, Problem: "refused"}}},
-		"migration vms.list":   api.VMsReply{VMs: []api.VM{vm}},
-		"migration vms.show":   api.VMReply{VM: vm, Events: []api.Event{{Time: at, Name: "STOP"}}},
+	if err := os.WriteFile(filepath.Join(dir, "wrong.yaml"), []byte("version: 1\nname: evacuate\nselect: {host: rack1}\n"), 0o600); err != nil {
+		t.Fatal(err)
 	}
-	for _, tc := range []struct{ args, want, request string }{
-		{"hosts", "HOST|STATE|SINCE|HYPERVISOR|VMS|PROBLEM\nrack1|away|2026-01-02T03:04:05Z||0|refused\n", "{}"},
-		{"vms", "VM|HOST|STATE|VCPUS|MEMORY MIB|DEVICES\nweb1|rack1|paused|1/4|256|1\n", "{}"},
-		{"show web1 --host rack1", "WHAT|VALUE|DETAIL\nvm|web1\nhost|rack1\nstate|paused|paused\nvcpus|1|of 4\nmemory|256 MiB\n" +
-			"disk|virtio-blk-pci d0|/img\nevent|2026-01-02T03:04:05Z|STOP \n", `{"name":"web1","host":"rack1"}`},
-	} {
-		a := &app{replies: replies}
-		c := ctl.Command(a)
-		c.SetArgs(strings.Fields(tc.args))
-		if err := c.ExecuteContext(t.Context()); err != nil {
-			t.Errorf("%s: %v", tc.args, err)
+	script, err := filepath.Abs("testdata/ctl.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
+	datadriven.RunTest(t, script, func(t *testing.T, d *datadriven.TestData) string {
+		b := &box{reply: d.Input}
+		root := Command(b)
+		root.SilenceUsage, root.SilenceErrors = true, true
+		root.SetOut(&b.out)
+		root.SetErr(&b.out)
+		args := []string{d.Cmd}
+		for _, a := range d.CmdArgs {
+			args = append(args, a.String())
 		}
-		if a.out.String() != tc.want || string(a.request) != tc.request {
-			t.Errorf("%s: asked %s and printed\n%swant %s and\n%s", tc.args, a.request, a.out.String(), tc.request, tc.want)
+		root.SetArgs(args)
+		if err := root.ExecuteContext(t.Context()); err != nil {
+			fmt.Fprintln(&b.out, "error:", err)
+		}
+		var out strings.Builder
+		out.WriteString(b.asked)
+		for line := range strings.Lines(strings.TrimSpace(b.out.String())) {
+			fmt.Fprintln(&out, strings.TrimRight(line, " \n"))
+		}
+		return out.String()
+	})
+}
+
+// The file with the key is for its owner alone, also where there was another before.
+func TestIdentityFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "rack1.pem")
+	if err := os.WriteFile(path, []byte("old"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c := Command(&box{reply: `{"bundle": "-----BEGIN CERTIFICATE-----\n"}`})
+	c.SetArgs([]string{"host", "enroll", "rack1", "--file", path})
+	if err := c.ExecuteContext(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	st, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(path); err != nil || string(text) != "-----BEGIN CERTIFICATE-----\n" || st.Mode().Perm() != 0o600 {
+		t.Errorf("%q with mode %o, %v", text, st.Mode().Perm(), err)
+	}
+}
+
+// Every command says what it is for, and shows how it is used; what names a thing of the box can be completed.
+func TestHelpAndCompletion(t *testing.T) {
+	reply := `{"hosts": [{"name": "rack1"}], "vms": [{"name": "web1", "host": "rack1"}], "moves": [{"id": "m-1", "vm": "web1", "to": "rack2"}],
+		"templates": [{"name": "evacuate"}], "types": [{"name": "large"}]}`
+	argument := regexp.MustCompile(` \[?(NAME|VM|MOVE)\]?`)
+	var walk func(c *cobra.Command)
+	walk = func(c *cobra.Command) {
+		for _, sub := range c.Commands() {
+			walk(sub)
+		}
+		if c.HasSubCommands() {
+			return
+		}
+		if c.Short == "" || !strings.Contains(c.Example, "ratchetctl migrate ") {
+			t.Errorf("%s has no help or no example", c.CommandPath())
+		}
+		if argument.MatchString(c.Use) && c.ValidArgsFunction == nil && c.Name() != "create" {
+			t.Errorf("%s does not complete its argument", c.CommandPath())
+		}
+		if c.ValidArgsFunction != nil {
+			c.SetContext(t.Context())
+			if list, _ := c.ValidArgsFunction(c, nil, ""); len(list) != 1 {
+				t.Errorf("%s offers %q", c.CommandPath(), list)
+			}
 		}
 	}
-	c := ctl.Command(&app{})
-	c.SetArgs([]string{"show"})
-	c.SilenceErrors, c.SilenceUsage = true, true
-	if err := c.Execute(); err == nil {
-		t.Error("show without a VM succeeded")
-	}
+	walk(Command(&box{reply: reply}))
 }

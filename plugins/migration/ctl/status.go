@@ -78,8 +78,9 @@ func history(app App) *cobra.Command {
 	var last int
 	c := &cobra.Command{
 		Use: "history [MOVE]", Short: "Show moves that have ended", Args: cobra.MaximumNArgs(1),
-		Example: "  ratchetctl migrate history\n  ratchetctl migrate history --last 100 -o json",
-		RunE: func(cmd *cobra.Command, args []string) error {
+		Example:           "  ratchetctl migrate history\n  ratchetctl migrate history --last 100 -o json",
+		ValidArgsFunction: names(endedIDs).first(app),
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			var reply api.MovesReply
 			request := api.MovesRequest{Last: last, ID: cmd.Flags().Arg(0)}
 			if err := app.Invoke(cmd.Context(), plugin, api.MethodHistory, request, &reply); err != nil {
