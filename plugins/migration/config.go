@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 
 	"github.com/ratchetos/ratchet/core/plugin"
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
@@ -25,27 +26,45 @@ type Config struct {
 	Templates []model.Template `json:"templates,omitempty" config:"max=256" jsonschema:"description=migrations of many VMs"`
 }
 
-// HostConfig is one host. Exactly one of qmp, vmhost and libvirt says how it is reached.
+// HostConfig is one host. Exactly one of vmhost, libvirt and qmp says how it is reached.
 type HostConfig struct {
-	Name    string        `json:"name" config:"required" jsonschema:"description=name of the host in tables and plans, and its identity at gateways"`
-	VMHost  string        `json:"vmhost,omitempty" jsonschema:"description=HOST:PORT of ratchet vmhost, which keeps bare QEMUs there"`
-	Libvirt string        `json:"libvirt,omitempty" jsonschema:"description=libvirtd: tls:HOST:PORT or unix:/path"`
-	TLS     HostTLSConfig `json:"tls,omitzero" jsonschema:"description=credentials for libvirt over TLS"`
-	QMP     string        `json:"qmp,omitempty" jsonschema:"description=QMP monitor of one bare QEMU, which is followed only: tcp:HOST:PORT or unix:/path"`
-	VM      string        `json:"vm,omitempty" jsonschema:"description=with qmp, name of the VM if QEMU was started without -name; the host's name when empty"`
+	Name    string `json:"name" config:"required" jsonschema:"description=name of the host in tables and plans, and its identity at gateways"`
+	VMHost  string `json:"vmhost,omitempty" jsonschema:"description=HOST:PORT of ratchet vmhost, which keeps bare QEMUs there"`
+	Libvirt string `json:"libvirt,omitempty" jsonschema:"description=libvirtd: tls:HOST[:PORT] or unix:/path"`
+	Plain   bool   `json:"plain,omitempty" jsonschema:"description=memory and disks come to this host without TLS: a goal must allow it"`
+	// Those of libvirt.
+	TLS      HostTLSConfig     `json:"tls,omitzero" jsonschema:"description=with libvirt, credentials for tls:"`
+	Stream   StreamConfig      `json:"stream,omitzero" jsonschema:"description=with libvirt, how memory and disks come to this host"`
+	Networks map[string]string `json:"networks,omitempty" config:"max=256" jsonschema:"description=with libvirt, what networks of VMs are on this host: NAME: network:NAME, bridge:NAME or user"`
+	// Those of qmp.
+	QMP string `json:"qmp,omitempty" jsonschema:"description=QMP monitor of one bare QEMU, which is followed only: tcp:HOST:PORT or unix:/path"`
+	VM  string `json:"vm,omitempty" jsonschema:"description=with qmp, name of the VM if QEMU was started without -name; the host's name when empty"`
+}
+
+// HostTLSConfig is PEM text, or file:/path of a file with it.
+type HostTLSConfig struct {
+	CA          string `json:"ca,omitempty" jsonschema:"description=authority of libvirtd's certificate, as PEM text or file:/path"`
+	Certificate string `json:"certificate,omitempty" jsonschema:"description=the box's certificate, as PEM text or file:/path"`
+	Key         string `json:"key,omitempty" config:"secret" jsonschema:"description=its private key, as PEM text or file:/path"`
+	Name        string `json:"name,omitempty" jsonschema:"description=name in libvirtd's certificate; that of the address when empty"`
+}
+
+// fields are the parts that may be in files.
+func (t HostTLSConfig) fields() map[string]string {
+	return map[string]string{"ca": t.CA, "certificate": t.Certificate, "key": t.Key}
+}
+
+// StreamConfig is how libvirt's hosts send to each other.
+type StreamConfig struct {
+	Address string `json:"address,omitempty" jsonschema:"description=address at which other hosts reach this one; its own hostname when empty"`
+	Name    string `json:"name,omitempty" jsonschema:"description=name in the certificate that it shows other hosts; address when empty"`
+	Listen  string `json:"listen,omitempty" jsonschema:"description=address it listens at; as libvirtd is configured when empty"`
 }
 
 // VMConfig gives labels to a VM, wherever it is.
 type VMConfig struct {
 	Name   string            `json:"name" config:"required" jsonschema:"description=name of the VM"`
 	Labels map[string]string `json:"labels,omitempty" config:"max=64" jsonschema:"description=labels that templates select by"`
-}
-
-// HostTLSConfig names files with PEM text, which core opens.
-type HostTLSConfig struct {
-	CA          string `json:"ca,omitempty" jsonschema:"description=file:/path of the authority that libvirtd's certificate comes from"`
-	Certificate string `json:"certificate,omitempty" jsonschema:"description=file:/path of the box's certificate"`
-	Key         string `json:"key,omitempty" jsonschema:"description=file:/path of its private key"`
 }
 
 const (
@@ -56,6 +75,9 @@ const (
 
 // wantState is the directory of the journal.
 const wantState = "state"
+
+// wantPEM is a file with one of the credentials of a host.
+func wantPEM(host, field string) string { return "hosts/" + host + "/tls." + field }
 
 // moves says whether VMs can be moved to or from the host, rather than only seen.
 func (h HostConfig) moves() bool { return h.VMHost != "" || h.Libvirt != "" }
@@ -79,6 +101,13 @@ func parse(section plugin.Section) (Config, plugin.Validation) {
 	c.checkNames(&v)
 	if c.movable() {
 		v.Wants = append(v.Wants, &pluginpb.Want{Name: wantState, Kind: pluginpb.Kind_DIRECTORY, Selector: "state", Path: "hosts"})
+	}
+	for _, h := range c.Hosts {
+		for field, value := range h.TLS.fields() {
+			if strings.HasPrefix(value, "file:") {
+				v.Wants = append(v.Wants, &pluginpb.Want{Name: wantPEM(h.Name, field), Kind: pluginpb.Kind_FILE, Selector: value, Path: "hosts"})
+			}
+		}
 	}
 	if c.Gateway {
 		for name, method := range map[string]string{wantHandover: methodHandover, wantVolumes: methodVolumes} {
@@ -135,21 +164,42 @@ func (h HostConfig) check(v *plugin.Validation, at string, addresses map[string]
 	if ways != 1 {
 		v.Errorf(at, "give one of vmhost, libvirt and qmp, not %d", ways)
 	}
-	if h.QMP != "" {
+	switch {
+	case h.QMP != "":
 		if _, _, err := qmp.ParseAddress(h.QMP); err != nil {
 			v.Errorf(at+".qmp", "%v", err)
 		}
-	}
-	if h.VM != "" && h.QMP == "" {
-		v.Errorf(at+".vm", "only a host reached by qmp has one VM: take this out")
-	}
-	if h.VMHost != "" {
+	case h.VMHost != "":
 		if err := hostPort(h.VMHost); err != nil {
 			v.Errorf(at+".vmhost", "%v", err)
 		}
 		if err := enrol.CheckName(h.Name); err != nil && h.Name != "" {
 			v.Errorf(at+".name", "%v", err) // it stands in the host's certificate
 		}
+	case h.Libvirt != "":
+		h.checkLibvirt(v, at)
+	}
+	if h.VM != "" && h.QMP == "" {
+		v.Errorf(at+".vm", "only a host reached by qmp has one VM: take this out")
+	}
+	if h.Libvirt == "" && (h.TLS != (HostTLSConfig{}) || h.Stream != (StreamConfig{}) || len(h.Networks) > 0) {
+		v.Errorf(at, "tls, stream and networks are of hosts reached by libvirt: take them out")
+	}
+}
+
+func (h HostConfig) checkLibvirt(v *plugin.Validation, at string) {
+	c := h.libvirt(nil)
+	for field, value := range h.TLS.fields() {
+		switch {
+		case value == "" && strings.HasPrefix(h.Libvirt, "tls:"):
+			v.Errorf(at+".tls."+field, "libvirtd lets nobody in over TLS without it")
+			fallthrough
+		case strings.HasPrefix(value, "file:"):
+			c.CA, c.Cert, c.Key = nil, nil, nil // what is in files is read at the start
+		}
+	}
+	if err := c.Check(); err != nil {
+		v.Errorf(at+".libvirt", "%v", err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"sync"
 
@@ -86,7 +87,7 @@ func (f *Feature) follow(hosts []HostConfig) (left []*follower) {
 	old := f.hosts
 	f.hosts = make([]*follower, 0, len(hosts))
 	for _, conf := range hosts {
-		i := slices.IndexFunc(old, func(h *follower) bool { return h.conf == conf })
+		i := slices.IndexFunc(old, func(h *follower) bool { return reflect.DeepEqual(h.conf, conf) })
 		if i >= 0 {
 			f.hosts = append(f.hosts, old[i])
 			old = slices.Delete(slices.Clone(old), i, i+1)

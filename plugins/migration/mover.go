@@ -5,12 +5,15 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"strings"
 	"time"
 
 	"github.com/ratchetos/ratchet/core/plugin"
+	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
 	"github.com/ratchetos/ratchet/plugins/migration/hypervisor"
+	"github.com/ratchetos/ratchet/plugins/migration/hypervisor/libvirt"
 	"github.com/ratchetos/ratchet/plugins/migration/run"
 	"github.com/ratchetos/ratchet/plugins/migration/run/journal"
 	"github.com/ratchetos/ratchet/plugins/migration/vmhost/pki"
@@ -24,7 +27,10 @@ type mover struct {
 	authority *pki.Authority
 	volumes   volumes
 	orders    *orders
-	log       *slog.Logger
+	// libvirt is what all connections to daemons share: a move needs both sides.
+	libvirt libvirt.Moves
+	files   map[string][]byte // credentials by the name of their Want
+	log     *slog.Logger
 }
 
 // defaultAtOnce is how many moves are under way at once where the configuration does not say.
@@ -34,6 +40,9 @@ const defaultAtOnce = 2
 func (f *Feature) newMover(ctx context.Context, s *plugin.Session) (*mover, error) {
 	m := &mover{f: f, log: s.Log, core: s.Host, volumes: volumes{s.Host, f.config.Gateway}}
 	var err error
+	if m.files, err = readAll(s.Handles); err != nil {
+		return nil, err
+	}
 	if m.authority, err = pki.Open(ctx, s.Host); err != nil {
 		return nil, err
 	}
@@ -53,6 +62,25 @@ func (f *Feature) newMover(ctx context.Context, s *plugin.Session) (*mover, erro
 	}
 	return m, nil
 }
+
+// readAll reads the files that core has opened. They are small: certificates and keys.
+func readAll(handles map[string]plugin.Handle) (map[string][]byte, error) {
+	files := map[string][]byte{}
+	for name, h := range handles {
+		if h.Kind != pluginpb.Kind_FILE {
+			continue
+		}
+		text, err := io.ReadAll(io.LimitReader(h.File, maxPEM))
+		if err := errors.Join(err, h.File.Close()); err != nil {
+			return nil, fmt.Errorf("read %s: %w", name, err)
+		}
+		files[name] = text
+	}
+	return files, nil
+}
+
+// maxPEM bounds a file of certificates.
+const maxPEM = 1 << 20
 
 // port is the open connection to a host.
 func (m *mover) port(host string) (hypervisor.Port, error) {

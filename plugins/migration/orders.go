@@ -98,6 +98,7 @@ func (o *orders) run(ctx context.Context) {
 		case <-timer.C:
 		}
 		begin, again, err := o.next(ctx)
+		o.m.f.changed()
 		if err != nil {
 			o.m.log.Error("keep the queue of moves", "err", err)
 			again = time.Now().Add(retryKeep)
