@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/ratchetos/ratchet/plugins/migration/model"
+	"github.com/ratchetos/ratchet/plugins/migration/vmhost/pki"
 	"github.com/ratchetos/ratchet/qemu/lab/load"
 )
 
@@ -38,9 +40,10 @@ type Lab struct {
 	reading sync.WaitGroup
 	release func()
 
-	mu     sync.Mutex
-	guests map[[16]byte]*Guest
-	closes []func()
+	mu        sync.Mutex
+	guests    map[[16]byte]*Guest
+	authority *pki.Authority
+	closes    []func()
 }
 
 // New opens a lab that ends with the test.
@@ -117,6 +120,13 @@ func (l *Lab) GuestOf(s model.Shape) (*Guest, error) {
 	defer l.mu.Unlock()
 	l.guests[[16]byte(id)] = g
 	return g, nil
+}
+
+// all are its guests.
+func (l *Lab) all() []*Guest {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Collect(maps.Values(l.guests))
 }
 
 // control is what a guest is told.

@@ -3,7 +3,6 @@ package lab
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -150,11 +149,16 @@ func (m *Machine) Close() {
 	}
 }
 
-// errGone is QEMU's end in the middle of something.
-var errGone = errors.New("QEMU has ended")
-
 // migrated waits until a migration of this QEMU has ended, on either side.
 func (m *Machine) migrated(ctx context.Context) error {
+	err := migrated(ctx, func(command string, out any) error { return m.QMP.Do(ctx, command, nil, out) })
+	if err != nil && m.Ended() != "" {
+		return fmt.Errorf("%w: QEMU has ended: %s", err, m.Ended())
+	}
+	return err
+}
+
+func migrated(ctx context.Context, do func(command string, out any) error) error {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -162,7 +166,7 @@ func (m *Machine) migrated(ctx context.Context) error {
 			Status string `json:"status"`
 			Error  string `json:"error-desc"`
 		}
-		if err := m.QMP.Do(ctx, "query-migrate", nil, &q); err != nil {
+		if err := do("query-migrate", &q); err != nil {
 			return err
 		}
 		switch q.Status {
@@ -173,8 +177,6 @@ func (m *Machine) migrated(ctx context.Context) error {
 		}
 		select {
 		case <-tick.C:
-		case <-m.done:
-			return fmt.Errorf("%w: %s", errGone, m.stderr.String())
 		case <-ctx.Done():
 			return fmt.Errorf("wait for the migration, which is %q: %w", q.Status, context.Cause(ctx))
 		}
