@@ -31,6 +31,8 @@ type Rig struct {
 	Options hypervisor.Options
 	// Agent tells that Channel reaches something.
 	Agent bool
+	// Epoch is the manager's; 5 when 0.
+	Epoch uint64
 	// Fences tells that the hosts themselves refuse an older manager.
 	Fences bool
 }
@@ -65,8 +67,11 @@ func Suite(t *testing.T, setup func(t *testing.T) Rig) {
 			r := setup(t)
 			ctx, cancel := context.WithTimeout(t.Context(), 4*callLimit)
 			defer cancel()
+			if r.Epoch == 0 {
+				r.Epoch = 5
+			}
 			c.run(&trial{T: t, Rig: r, ctx: ctx, move: hypervisor.Move{
-				ID: "m1", Epoch: 5, VM: r.Shape.VM, Shape: r.Shape, From: r.SourceName, To: r.TargetName,
+				ID: "m1", Epoch: r.Epoch, VM: r.Shape.VM, Shape: r.Shape, From: r.SourceName, To: r.TargetName,
 			}})
 		})
 	}

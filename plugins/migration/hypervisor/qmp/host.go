@@ -73,7 +73,6 @@ func (h *Host) Close() error {
 func (h *Host) List(ctx context.Context) ([]hypervisor.VM, error) {
 	c := h.client
 	vm := hypervisor.VM{Name: h.name, Hypervisor: c.Version()}
-	var status struct{ Status string }
 	var id struct{ UUID string }
 	var cpus []json.RawMessage
 	var slots []struct {
@@ -84,7 +83,8 @@ func (h *Host) List(ctx context.Context) ([]hypervisor.VM, error) {
 		Base    uint64 `json:"base-memory"`
 		Plugged uint64 `json:"plugged-memory"`
 	}
-	if err := c.Do(ctx, "query-status", nil, &status); err != nil {
+	var err error
+	if vm.State, vm.Detail, err = Status(ctx, c.Do); err != nil {
 		return nil, err
 	}
 	if err := errors.Join(
@@ -95,7 +95,6 @@ func (h *Host) List(ctx context.Context) ([]hypervisor.VM, error) {
 	); err != nil {
 		return nil, err
 	}
-	vm.State, vm.Detail = state(status.Status), status.Status
 	if strings.Trim(id.UUID, "0-") != "" { // QEMU says all zeroes when it was given none
 		vm.UUID = id.UUID
 	}
@@ -105,7 +104,6 @@ func (h *Host) List(ctx context.Context) ([]hypervisor.VM, error) {
 	}
 	vm.MaxVCPUs = max(vm.MaxVCPUs, vm.VCPUs)
 	vm.Memory = memory.Base + memory.Plugged
-	var err error
 	if vm.Devices, err = h.devices(ctx); err != nil {
 		return nil, err
 	}
@@ -199,6 +197,18 @@ func kind(model string) hypervisor.DeviceKind {
 		return hypervisor.Disk
 	}
 	return hypervisor.Other
+}
+
+// Do runs a QMP command; (*Client).Do is one.
+type Do func(ctx context.Context, command string, args, out any) error
+
+// Status asks for the state of a VM; detail is QEMU's own word for it.
+func Status(ctx context.Context, do Do) (s hypervisor.State, detail string, err error) {
+	var status struct{ Status string }
+	if err := do(ctx, "query-status", nil, &status); err != nil {
+		return hypervisor.Unknown, "", err
+	}
+	return state(status.Status), status.Status, nil
 }
 
 // state maps a RunState of QEMU. One that is not known is kept as the detail of Unknown: a new

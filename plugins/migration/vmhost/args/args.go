@@ -33,8 +33,14 @@ type Options struct {
 	Tokens map[string]string
 	// NBDCredentials is a directory as tls-creds-x509 wants it, for gateways that are reached over TCP; empty is no TLS.
 	NBDCredentials string
+	// PIDFile is written by QEMU, and locked for as long as it lives; empty is none.
+	PIDFile string
+	// LogConsoles keeps what guests print on channels whose names begin with "serial".
+	LogConsoles bool
 	// Incoming starts the destination of a move: stopped, and waiting to be told where to listen.
 	Incoming bool
+	// StateFD is a saved state to go on from, in QEMU's process; 0 is none.
+	StateFD int
 	// Paused starts a VM that waits for its first instruction.
 	Paused bool
 }
@@ -79,6 +85,9 @@ func (b *builder) board() {
 	b.add("-smp", "1,maxcpus="+n+",sockets=1,cores="+n+",threads=1")
 	b.add("-m", memory(s.Memory))
 	b.add("-nodefaults", "-no-user-config", "-display", "none", "-boot", "strict=on")
+	if b.o.PIDFile != "" {
+		b.add("-pidfile", b.o.PIDFile)
+	}
 	b.add("-chardev", "socket,id=monitor,fd="+strconv.Itoa(b.o.MonitorFD)+",server=on,wait=off", "-mon", "chardev=monitor,mode=control")
 }
 
@@ -118,8 +127,7 @@ func Socket(dir, channel string) string { return path.Join(dir, channel+".sock")
 func (b *builder) channels() {
 	for _, name := range Channels(b.shape) {
 		arg := "socket,id=" + name + ",path=" + Socket(b.o.Dir, name) + ",server=on,wait=off"
-		// A console is read after the fact, when nobody was connected.
-		if strings.HasPrefix(name, "serial") {
+		if b.o.LogConsoles && strings.HasPrefix(name, "serial") {
 			arg += ",logfile=" + path.Join(b.o.Dir, name+".log") + ",logappend=on"
 		}
 		b.add("-chardev", arg)
@@ -198,8 +206,11 @@ func (b *builder) boot() {
 	if b.o.Incoming || b.o.Paused {
 		b.add("-S")
 	}
-	if b.o.Incoming {
+	switch {
+	case b.o.Incoming:
 		b.add("-incoming", "defer")
+	case b.o.StateFD > 0:
+		b.add("-incoming", "fd:"+strconv.Itoa(b.o.StateFD))
 	}
 }
 

@@ -15,7 +15,7 @@ const base = `{"version": 1, "vm": "web", "machine": "pc-i440fx-7.2", "accel": "
 	"vcpus": 1, "max_vcpus": 4, "memory": {"boot": 268402688}}`
 
 var networks = map[string]Network{
-	"lan": {User: true, Forwards: []string{"tcp:127.0.0.1:2222-:22"}}, "dmz": {Bridge: "br0", Helper: "/helper"}, "inner": {},
+	"lan": User("tcp:127.0.0.1:2222-:22"), "dmz": {Bridge: "br0", Helper: "/helper"}, "inner": {},
 }
 
 func shape(t *testing.T, change string) model.Shape {
@@ -35,7 +35,7 @@ func shape(t *testing.T, change string) model.Shape {
 func TestBuild(t *testing.T) {
 	common := map[string]bool{}
 	datadriven.RunTest(t, "testdata/build", func(t *testing.T, d *datadriven.TestData) string {
-		o := Options{Dir: "/run/web", MonitorFD: 3, Networks: networks, Tokens: map[string]string{"v1": "secret"}}
+		o := Options{Dir: "/run/web", MonitorFD: 3, LogConsoles: true, Networks: networks, Tokens: map[string]string{"v1": "secret"}}
 		o.Incoming, o.Paused = d.HasArg("incoming"), d.HasArg("paused")
 		if d.HasArg("tls") {
 			o.NBDCredentials = "/tls"

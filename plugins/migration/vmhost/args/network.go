@@ -1,18 +1,33 @@
 package args
 
-import "hash/crc32"
+import (
+	"hash/crc32"
+	"maps"
+)
 
-// Network is what a name in shapes means on a host. Without Bridge and User it is a segment inside each VM, between its
+// Network is what a name in shapes means on a host. Without Bridge and Uplink it is a segment inside each VM, between its
 // own cards.
 type Network struct {
 	// Bridge is one of the host; QEMU's helper plugs a tap device into it for each card.
 	Bridge string
 	// Helper is the program that does it.
 	Helper string
-	// User is QEMU's own network stack, with address translation, which needs no rights on the host.
-	User bool
-	// Forwards of a User network, as QEMU's hostfwd: "tcp:127.0.0.1:2222-:22".
-	Forwards []string
+	// Uplink is a network backend that all cards of a VM share: see User.
+	Uplink Object
+}
+
+// User is QEMU's own network stack, with address translation, which needs no rights on the host. Forwards are like
+// "tcp:127.0.0.1:2222-:22".
+func User(forwards ...string) Network {
+	uplink := Object{"type": "user"}
+	if len(forwards) > 0 {
+		list := make([]Object, len(forwards))
+		for i, f := range forwards {
+			list[i] = Object{"str": f}
+		}
+		uplink["hostfwd"] = list
+	}
+	return Network{Uplink: uplink}
 }
 
 // hub joins the cards of one VM on one network, so that a card can be swapped for another behind the same uplink.
@@ -23,17 +38,11 @@ func UplinkID(network string) string { return "net-" + network }
 
 // Segment is what the first card on a network needs before its Port.
 func (w Network) Segment(network string) []Object {
-	if !w.User {
+	if w.Uplink == nil {
 		return nil
 	}
-	uplink := Object{"type": "user", "id": UplinkID(network)}
-	if len(w.Forwards) > 0 {
-		list := make([]Object, len(w.Forwards))
-		for i, f := range w.Forwards {
-			list[i] = Object{"str": f}
-		}
-		uplink["hostfwd"] = list
-	}
+	uplink := maps.Clone(w.Uplink)
+	uplink["id"] = UplinkID(network)
 	return []Object{uplink, {"type": "hubport", "id": "hub-" + network, "hubid": hub(network), "netdev": UplinkID(network)}}
 }
 

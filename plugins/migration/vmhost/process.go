@@ -1,0 +1,139 @@
+package vmhost
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// process is a QEMU, by its pidfd.
+type process struct {
+	pid int
+	fd  *os.File
+}
+
+// adopt finds the QEMU that holds the lock on a PID file; nil when none does.
+func adopt(pidFile string) (*process, error) {
+	f, err := os.Open(pidFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find QEMU: %w", err)
+	}
+	defer f.Close()
+	text := make([]byte, 32)
+	n, _ := f.Read(text)
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text[:n])))
+	if err != nil || pid <= 1 || !locked(f) {
+		return nil, nil // it was never written in full, or its writer is dead
+	}
+	p, err := openProcess(pid)
+	if errors.Is(err, unix.ESRCH) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	// Between reading the number and opening the pidfd the number may have gone to another process; the lock has not.
+	if !locked(f) {
+		p.close()
+		return nil, nil
+	}
+	return p, nil
+}
+
+func openProcess(pid int) (*process, error) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open QEMU's pidfd: %w", err)
+	}
+	return &process{pid: pid, fd: os.NewFile(uintptr(fd), "pidfd")}, nil
+}
+
+// locked tells whether someone else has locked the first byte, as QEMU does with its PID file.
+func locked(f *os.File) bool {
+	l := unix.Flock_t{Type: unix.F_WRLCK, Len: 1}
+	return unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &l) == nil && l.Type != unix.F_UNLCK
+}
+
+// kill ends it without asking. A guest's writes that it was told are safe are with the gateway or the kernel by then.
+func (p *process) kill() error {
+	err := unix.PidfdSendSignal(int(p.fd.Fd()), unix.SIGKILL, nil, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	return err
+}
+
+// gone waits until it has ended, for at most the given milliseconds.
+func (p *process) gone(ms int) bool {
+	list := []unix.PollFd{{Fd: int32(p.fd.Fd()), Events: unix.POLLIN}}
+	n, err := unix.Poll(list, ms)
+	return err == nil && n == 1
+}
+
+// resident is how much memory it has, in bytes; 0 when that cannot be told.
+func (p *process) resident() uint64 {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(p.pid) + "/statm")
+	fields := strings.Fields(string(text))
+	if err != nil || len(fields) < 2 || p.gone(0) {
+		return 0
+	}
+	pages, _ := strconv.ParseUint(fields[1], 10, 64)
+	return pages * uint64(os.Getpagesize())
+}
+
+func (p *process) close() { p.fd.Close() }
+
+// starter starts processes. With tied they end when the starter does, which the kernel counts by the thread that started
+// them: that thread is kept.
+type starter struct {
+	requests chan func()
+	ended    chan struct{}
+	tied     bool
+}
+
+func newStarter(tied bool) *starter {
+	s := &starter{tied: tied}
+	if !tied {
+		return s
+	}
+	s.requests, s.ended = make(chan func()), make(chan struct{})
+	go func() {
+		runtime.LockOSThread()
+		for f := range s.requests {
+			f()
+		}
+		close(s.ended)
+	}()
+	return s
+}
+
+func (s *starter) start(cmd *exec.Cmd) error {
+	// A session of its own: a signal for the agent's terminal is none for guests.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if !s.tied {
+		return cmd.Start()
+	}
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	done := make(chan error, 1)
+	s.requests <- func() { done <- cmd.Start() }
+	return <-done
+}
+
+// close lets tied processes end.
+func (s *starter) close() {
+	if s.tied {
+		close(s.requests)
+		<-s.ended
+	}
+}
