@@ -1,4 +1,4 @@
-package plan
+package plan_test
 
 import (
 	"encoding/json"
@@ -13,37 +13,41 @@ import (
 
 	"github.com/ratchetos/ratchet/core/config/strict"
 	"github.com/ratchetos/ratchet/plugins/migration/model"
+	"github.com/ratchetos/ratchet/plugins/migration/plan"
+	"github.com/ratchetos/ratchet/plugins/migration/plan/plantest"
 )
+
+const mib = 1 << 20
 
 var rewrite = flag.Bool("rewrite", false, "write testdata anew")
 
 // TestText keeps what an operator reads before he says yes, and with it the order of the steps.
 func TestText(t *testing.T) {
-	cases := map[string]func(*Input){
-		"plain": func(*Input) {},
-		"larger": func(in *Input) {
-			in.Type = retype()
+	cases := map[string]func(*plan.Input){
+		"plain": func(*plan.Input) {},
+		"larger": func(in *plan.Input) {
+			in.Type = plantest.Retype()
 			in.Goal = model.Goal{MaxGap: strict.Duration(200e6), Deadline: strict.Duration(10e9), Bandwidth: 50 * mib, AllowPostCopy: true}
 			in.Guest.Can = append(in.Guest.Can, model.Capability{Name: model.CanHook + "quiesce", State: model.Ready})
 			in.Hooks = model.Hooks{Before: []string{"quiesce"}, After: []string{"quiesce"}}
 		},
-		"smaller": func(in *Input) {
+		"smaller": func(in *plan.Input) {
 			in.Type = model.VMType{VCPUs: 1, Memory: 256 * mib}
 			in.Shape.Memory.DIMMs = []model.DIMM{{ID: "dimm0", Size: 256 * mib, Slot: 0, Addr: 4 << 30}}
 			in.Shape.Disks[0].Source = model.Source{Local: "/images/web.raw"}
 		},
-		"no-agent": func(in *Input) { in.Guest = nil },
-		"refused": func(in *Input) {
+		"no-agent": func(in *plan.Input) { in.Guest = nil },
+		"refused": func(in *plan.Input) {
 			in.Type = model.VMType{VCPUs: 8, CPU: "narrow", NIC: "e1000e"}
 			in.Target.Networks, in.Target.FreeMemory = nil, 512*mib
 		},
 	}
 	for name, change := range cases {
 		t.Run(name, func(t *testing.T) {
-			in := input()
+			in := plantest.Input()
 			change(&in)
-			p, refusals := Make(in)
-			got := RefusalText(in.Shape.VM, in.Source.Name, in.Target.Name, refusals)
+			p, refusals := plan.Make(in)
+			got := plan.RefusalText(in.Shape.VM, in.Source.Name, in.Target.Name, refusals)
 			if len(refusals) == 0 {
 				got = p.Text()
 				if err := p.Validate(); err != nil {
@@ -69,15 +73,15 @@ func TestText(t *testing.T) {
 
 // TestReachedLeavesAddressOpen: a module plugged by a plan has the address that the hypervisor gave it.
 func TestReachedLeavesAddressOpen(t *testing.T) {
-	in := input()
+	in := plantest.Input()
 	in.Type.Memory = 2 << 30
-	p, refusals := Make(in)
+	p, refusals := plan.Make(in)
 	if len(refusals) > 0 {
 		t.Fatal(refusals)
 	}
-	now := clone(p.After)
+	now := plan.Clone(p.After)
 	now.Memory.DIMMs[0].Addr = 4 << 30
-	if !Reached(now, p.After) || Reached(p.During, p.After) {
+	if !plan.Reached(now, p.After) || plan.Reached(p.During, p.After) {
 		t.Error("reached is not told from not reached")
 	}
 }
@@ -104,10 +108,10 @@ func TestMemory(t *testing.T) {
 		{name: "as it is", mem: virtio(64 * mib), want: 320 * mib, during: 64 * mib, after: 64 * mib},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			in := input()
+			in := plantest.Input()
 			in.Shape.Memory, in.Type.Memory = c.mem, c.want
 			in.Shape.Memory.Boot = boot
-			p, refusals := Make(in)
+			p, refusals := plan.Make(in)
 			if len(refusals) > 0 {
 				t.Fatal(refusals)
 			}
@@ -116,7 +120,7 @@ func TestMemory(t *testing.T) {
 			}
 			during, after := p.During.Memory.Total()-boot, p.After.Memory.Total()-boot
 			if during != c.during || after != c.after {
-				t.Errorf("crosses with %s, ends with %s; want %s and %s", size(during), size(after), size(c.during), size(c.after))
+				t.Errorf("crosses with %s, ends with %s; want %s and %s", plan.Size(during), plan.Size(after), plan.Size(c.during), plan.Size(c.after))
 			}
 			if warned := strings.Contains(strings.Join(p.Warnings, "\n"), "memory stays"); warned != c.warns {
 				t.Errorf("warned: %v", p.Warnings)
@@ -139,9 +143,9 @@ func modules(sizes ...uint64) model.Memory {
 
 // TestPlanSurvivesJSON: a journal keeps plans as JSON, and what it gives back is the plan that was written.
 func TestPlanSurvivesJSON(t *testing.T) {
-	in := input()
-	in.Type, in.Goal = retype(), goalOf(200e6)
-	p, refusals := Make(in)
+	in := plantest.Input()
+	in.Type, in.Goal = plantest.Retype(), model.Goal{MaxGap: 200e6}
+	p, refusals := plan.Make(in)
 	if len(refusals) > 0 {
 		t.Fatal(refusals)
 	}
@@ -149,7 +153,7 @@ func TestPlanSurvivesJSON(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var back Plan
+	var back plan.Plan
 	if err := json.Unmarshal(text, &back); err != nil {
 		t.Fatal(err)
 	}
@@ -160,21 +164,21 @@ func TestPlanSurvivesJSON(t *testing.T) {
 
 // TestValidate: what was changed since it was written is not carried out.
 func TestValidate(t *testing.T) {
-	for name, change := range map[string]func(*Plan){
-		"version":             func(p *Plan) { p.Version++ },
-		"what crosses":        func(p *Plan) { p.During.VCPUs++ },
-		"what comes of it":    func(p *Plan) { p.After.NICs = nil },
-		"what it starts from": func(p *Plan) { p.Before.NICs = nil },
-		"no move":             func(p *Plan) { p.Steps = slices.Delete(p.Steps, p.Moving(), p.Moving()+1) },
-		"two moves":           func(p *Plan) { p.Steps = append(p.Steps, Step{Kind: Move}) },
-		"a step unknown here": func(p *Plan) { p.Steps = append(p.Steps, Step{Kind: "defragment"}) },
-		"a step without what": func(p *Plan) { p.Steps = append(p.Steps, Step{Kind: PlugVCPU}) },
-		"a step too many":     func(p *Plan) { p.Steps = append(p.Steps, make([]Step, maxSteps)...) },
+	for name, change := range map[string]func(*plan.Plan){
+		"version":             func(p *plan.Plan) { p.Version++ },
+		"what crosses":        func(p *plan.Plan) { p.During.VCPUs++ },
+		"what comes of it":    func(p *plan.Plan) { p.After.NICs = nil },
+		"what it starts from": func(p *plan.Plan) { p.Before.NICs = nil },
+		"no move":             func(p *plan.Plan) { p.Steps = slices.Delete(p.Steps, p.Moving(), p.Moving()+1) },
+		"two moves":           func(p *plan.Plan) { p.Steps = append(p.Steps, plan.Step{Kind: plan.Move}) },
+		"a step unknown here": func(p *plan.Plan) { p.Steps = append(p.Steps, plan.Step{Kind: "defragment"}) },
+		"a step without what": func(p *plan.Plan) { p.Steps = append(p.Steps, plan.Step{Kind: plan.PlugVCPU}) },
+		"a step too many":     func(p *plan.Plan) { p.Steps = append(p.Steps, make([]plan.Step, plan.MaxSteps)...) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			in := input()
-			in.Type = retype()
-			p, _ := Make(in)
+			in := plantest.Input()
+			in.Type = plantest.Retype()
+			p, _ := plan.Make(in)
 			if err := p.Validate(); err != nil {
 				t.Fatal(err)
 			}

@@ -1,4 +1,4 @@
-package plan
+package plan_test
 
 import (
 	"encoding/json"
@@ -11,11 +11,13 @@ import (
 
 	"github.com/ratchetos/ratchet/core/config/strict"
 	"github.com/ratchetos/ratchet/plugins/migration/model"
+	"github.com/ratchetos/ratchet/plugins/migration/plan"
+	"github.com/ratchetos/ratchet/plugins/migration/plan/plantest"
 )
 
 // drawInput is a VM of any size with any devices that a board can have, and a type that may or may not be possible.
-func drawInput(t *rapid.T) Input {
-	in := input()
+func drawInput(t *rapid.T) plan.Input {
+	in := plantest.Input()
 	s := &in.Shape
 	s.MaxVCPUs = rapid.IntRange(1, 8).Draw(t, "maxcpus")
 	s.VCPUs = rapid.IntRange(1, s.MaxVCPUs).Draw(t, "vcpus")
@@ -36,7 +38,7 @@ func drawInput(t *rapid.T) Input {
 	for slot := range 4 {
 		if rapid.Bool().Draw(t, "module") {
 			s.Memory.DIMMs = append(s.Memory.DIMMs, model.DIMM{
-				ID: fmt.Sprint("dimm", slot), Slot: slot, Size: rapid.Uint64Range(1, 8).Draw(t, "size") * dimmBlock, Addr: uint64(slot+1) << 33,
+				ID: fmt.Sprint("dimm", slot), Slot: slot, Size: rapid.Uint64Range(1, 8).Draw(t, "size") * plan.DIMMBlock, Addr: uint64(slot+1) << 33,
 			})
 		}
 	}
@@ -74,11 +76,11 @@ func TestStepsLeadThereAndBack(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		in := drawInput(rt)
 		given, _ := json.Marshal(in)
-		p, refusals := Make(in)
+		p, refusals := plan.Make(in)
 		if after, _ := json.Marshal(in); string(after) != string(given) {
 			rt.Fatal("Make has changed what it was given")
 		}
-		again, _ := Make(in)
+		again, _ := plan.Make(in)
 		if diff := cmp.Diff(p, again); diff != "" {
 			rt.Fatal("a second time the plan is another one: " + diff)
 		}
@@ -99,8 +101,8 @@ func TestStepsLeadThereAndBack(t *testing.T) {
 			}
 		}
 		got, want := p.After.Memory.Total(), uint64(in.Type.Memory)
-		if want != 0 && got+dimmBlock/slack < want {
-			rt.Fatalf("ends with %s, want %s", size(got), size(want))
+		if want != 0 && got+plan.DIMMBlock/plan.Slack < want {
+			rt.Fatalf("ends with %s, want %s", plan.Size(got), plan.Size(want))
 		}
 	})
 	if planned == 0 {
@@ -108,10 +110,10 @@ func TestStepsLeadThereAndBack(t *testing.T) {
 	}
 }
 
-func walk(t *rapid.T, p Plan) {
+func walk(t *rapid.T, p plan.Plan) {
 	at := p.Before
 	for i, s := range p.Steps {
-		next, err := Apply(at, s)
+		next, err := plan.Apply(at, s)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -130,12 +132,12 @@ func walk(t *rapid.T, p Plan) {
 	}
 }
 
-func undo(t *rapid.T, at model.Shape, steps []Step) model.Shape {
+func undo(t *rapid.T, at model.Shape, steps []plan.Step) model.Shape {
 	for _, s := range slices.Backward(steps) {
-		if diff := cmp.Diff(s, Invert(Invert(s))); diff != "" {
+		if diff := cmp.Diff(s, plan.Invert(plan.Invert(s))); diff != "" {
 			t.Fatalf("the inverse of the inverse of %s: %s", s.Title(), diff)
 		}
-		before, err := Apply(at, Invert(s))
+		before, err := plan.Apply(at, plan.Invert(s))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -147,33 +149,34 @@ func undo(t *rapid.T, at model.Shape, steps []Step) model.Shape {
 // addresses are those at which more than one device is.
 func addresses(s model.Shape) (taken []string) {
 	seen := map[string]bool{}
-	for _, p := range places(s) {
-		if p.addr != "" && seen[p.bus+p.addr] {
-			taken = append(taken, p.addr)
+	for _, p := range plan.Places(s) {
+		bus, addr := p.At()
+		if addr != "" && seen[bus+addr] {
+			taken = append(taken, addr)
 		}
-		seen[p.bus+p.addr] = true
+		seen[bus+addr] = true
 	}
 	return taken
 }
 
 // FuzzValidate: a plan comes back from a journal; whatever it says, it is refused, or it hangs together and can be shown.
 func FuzzValidate(f *testing.F) {
-	in := input()
-	in.Type = retype()
-	p, _ := Make(in)
+	in := plantest.Input()
+	in.Type = plantest.Retype()
+	p, _ := plan.Make(in)
 	text, _ := json.Marshal(p)
 	f.Add(text)
 	f.Add([]byte(`{"version":1,"steps":[{"kind":"move"},{"kind":"grow-memory","dimm":{"slot":-1}}]}`))
 	f.Add([]byte(`{"version":1,"steps":[{"kind":"swap-nic"},{"kind":"unplug-vcpu"},{"kind":"shrink-memory"}]}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		var p Plan
+		var p plan.Plan
 		if json.Unmarshal(text, &p) != nil || p.Validate() != nil {
 			return
 		}
 		_ = p.Text()
 		at := p.After
 		for _, s := range slices.Backward(p.Steps) {
-			before, err := Apply(at, Invert(s))
+			before, err := plan.Apply(at, plan.Invert(s))
 			if err != nil {
 				t.Fatalf("a valid plan cannot be undone: %v", err)
 			}

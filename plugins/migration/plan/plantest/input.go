@@ -1,19 +1,21 @@
-package plan
+// Package plantest has what tests and benches of plans share: a move that can be, and every way found so far to get one
+// wrong. It is pure, as package plan is.
+package plantest
 
 import (
 	"strings"
-	"time"
 
 	"github.com/ratchetos/ratchet/core/config/strict"
 	"github.com/ratchetos/ratchet/plugins/migration/model"
+	"github.com/ratchetos/ratchet/plugins/migration/plan"
 )
 
 const mib = 1 << 20
 
-// input is a move that can be: a small VM between two hosts alike, with an agent that can do everything.
-func input() Input {
+// Input is a move that can be: a small VM between two hosts alike, with an agent that can do everything.
+func Input() plan.Input {
 	flags := []string{"apic", "cx8", "fpu", "mmx", "sse", "sse2", "sse3"}
-	return Input{
+	return plan.Input{
 		ID: "m1",
 		Shape: model.Shape{
 			Version: model.ShapeVersion, VM: "web", UUID: "6c2f4a6e-0d3b-4a54-8a4c-0a1b2c3d4e5f",
@@ -65,9 +67,7 @@ func host(name string, flags []string) model.Host {
 	}
 }
 
-// retype is the type that uses every kind of step: smaller here, larger there.
-func retype() model.VMType {
+// Retype is the type that uses every kind of step: smaller here, larger there.
+func Retype() model.VMType {
 	return model.VMType{Name: "large", VCPUs: 4, Memory: strict.Size(1280 * mib), CPU: "wide", NIC: "e1000", Disk: "scsi-hd"}
 }
-
-func goalOf(gap time.Duration) model.Goal { return model.Goal{MaxGap: strict.Duration(gap)} }
