@@ -25,8 +25,6 @@ type Job struct {
 	Before   time.Time `json:"before,omitzero"`
 	// Windows are names of maintenance windows: the slot lies within one of them. None means any time.
 	Windows []string `json:"windows,omitempty"`
-	// Pausable work, such as the first copy of a disk, may be done in several pieces.
-	Pausable bool `json:"pausable,omitempty"`
 }
 
 // MaxWait is how long a start is put off at most for a better rate: as far as the forecast is judged by.
@@ -49,18 +47,10 @@ type Decision struct {
 	// Start and End of the slot; of a running job when it began and is expected to end.
 	Start time.Time `json:"start,omitzero"`
 	End   time.Time `json:"end,omitzero"`
-	// Pieces of a pausable job; none is one from Start to End.
-	Pieces []Piece  `json:"pieces,omitempty"`
-	Links  []string `json:"links,omitempty"`
+	Links []string  `json:"links,omitempty"`
 	// Booked is the bandwidth in bytes a second that is kept for the job on its links.
 	Booked  float64 `json:"booked,omitempty"`
 	Verdict Verdict `json:"verdict"`
 	// Why explains the choice of the slot.
 	Why []string `json:"why"`
-}
-
-// Piece is a part of a pausable job.
-type Piece struct {
-	Start time.Time `json:"start"`
-	End   time.Time `json:"end"`
 }

@@ -38,7 +38,14 @@ type Booking struct {
 	Job        string
 	Start, End time.Time
 	Rate       float64
+	Priority   int
 }
+
+// unknown is the rate that is counted on where no link is known: that of 1 Gbit/s.
+const unknown = 117e6
+
+// yields is the part of its booking that a job keeps when one of a higher priority comes: see package budget.
+const yields = .05
 
 // calendar is the lanes with what is booked on them.
 type calendar struct {
@@ -59,8 +66,8 @@ func (c *calendar) drop(route []int) {
 	}
 }
 
-// left is what is neither used by others nor booked on any lane of a route.
-func (c *calendar) left(route []int, at time.Time, sure bool) float64 {
+// left is what is neither used by others nor booked on any lane of a route, for a job of some priority.
+func (c *calendar) left(route []int, at time.Time, priority int, sure bool) float64 {
 	least := -1.0
 	for _, i := range route {
 		l := &c.lanes[i]
@@ -71,7 +78,11 @@ func (c *calendar) left(route []int, at time.Time, sure bool) float64 {
 		v := l.free(slots, at)
 		for _, b := range c.bookings[i] {
 			if !at.Before(b.Start) && at.Before(b.End) {
-				v -= b.Rate
+				if b.Priority < priority {
+					v -= yields * b.Rate
+				} else {
+					v -= b.Rate
+				}
 			}
 		}
 		if least < 0 || v < least {
@@ -82,14 +93,17 @@ func (c *calendar) left(route []int, at time.Time, sure bool) float64 {
 }
 
 // rate is how fast a job that starts at start can send over a route.
-func (c *calendar) rate(route []int, start time.Time, most float64, sure bool) Rate {
+func (c *calendar) rate(route []int, start time.Time, j Job, sure bool) Rate {
 	if len(route) == 0 {
-		return Constant(most)
+		if j.Rate > 0 {
+			return Constant(j.Rate)
+		}
+		return Constant(unknown)
 	}
 	return func(after time.Duration) float64 {
-		v := c.left(route, start.Add(after), sure)
-		if most > 0 {
-			v = min(v, most)
+		v := c.left(route, start.Add(after), j.Priority, sure)
+		if j.Rate > 0 {
+			v = min(v, j.Rate)
 		}
 		return v
 	}

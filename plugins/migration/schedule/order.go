@@ -90,7 +90,7 @@ func (p *placer) keep(d Decision) {
 	}
 	for i, l := range p.lanes {
 		if slices.Contains(d.Links, l.Name) {
-			p.book(i, Booking{Job: d.ID, Start: d.Start, End: d.End, Rate: d.Booked})
+			p.book(i, Booking{Job: d.ID, Start: d.Start, End: d.End, Rate: d.Booked, Priority: d.Priority})
 		}
 	}
 }

@@ -24,8 +24,9 @@ type offer struct {
 
 func (o offer) end() time.Time { return o.start.Add(o.verdict.Total) }
 
-// withinReason is how much longer than the shortest a transfer may take to start earlier, at least.
-const withinReason = .05
+// withinReason is how much longer than the shortest a transfer may take to start earlier, where no forecast is followed. It is more
+// than what a job of lower priority keeps of the link.
+const withinReason = .12
 
 // place finds a job's slot and books it. The first of these that there is: pre-copy, post-copy, throttling; and of those the earliest
 // start whose transfer takes not much longer than the shortest, where the back-test says what is much.
@@ -74,7 +75,7 @@ func (p *placer) place(j Job) Decision {
 		}
 	}
 	for _, l := range chosen.route {
-		p.book(l, Booking{Job: j.ID, Start: d.Start, End: d.End, Rate: d.Booked})
+		p.book(l, Booking{Job: j.ID, Start: d.Start, End: d.End, Rate: d.Booked, Priority: j.Priority})
 	}
 	d.Why = p.explain(j, chosen, shortest, offers, spans)
 	return d
@@ -83,7 +84,7 @@ func (p *placer) place(j Job) Decision {
 // ask is the verdict for a start.
 func (p *placer) ask(j Job, route []int, start time.Time) Verdict {
 	p.tried++
-	return Admit(j.Load, p.rate(route, start, j.Rate, false), p.rate(route, start, j.Rate, true), j.Policy)
+	return Admit(j.Load, p.rate(route, start, j, false), p.rate(route, start, j, true), j.Policy)
 }
 
 // bounds are the first and the last start that are looked at.
@@ -172,13 +173,16 @@ func (p *placer) choose(offers []offer) (chosen, shortest offer) {
 	return chosen, shortest
 }
 
-// patience of a route is that of its lane which asks for most.
+// patience of a route is that of its lane which asks for most; withinReason if there is no forecast to follow.
 func (p *placer) patience(route []int) float64 {
-	most := withinReason
+	most := -1.0
 	for _, i := range route {
 		if l := p.lanes[i]; l.Skilled {
 			most = max(most, l.Patience)
 		}
+	}
+	if most < 0 {
+		return withinReason
 	}
 	return most
 }
