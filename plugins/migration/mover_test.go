@@ -277,3 +277,5 @@ func TestOrdersOutliveTheProcess(t *testing.T) {
 	h.runsOn(t, "web2", "rack2")
 	h.runsOn(t, "web3", "rack1")
 }
+
+func vcpus(n int) model.VMType { return model.VMType{VCPUs: n} }
