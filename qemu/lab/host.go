@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -25,6 +26,8 @@ import (
 
 // HostOptions of a lab's host; the zero value works.
 type HostOptions struct {
+	// Listen is where it serves managers, a free port of 127.0.0.1 when empty.
+	Listen string
 	// Identity is the file that an authority other than the lab's own has printed for the host.
 	Identity []byte
 	// Tokens are the host's secrets at a gateway, by volume.
@@ -74,7 +77,7 @@ func (l *Lab) Host(ctx context.Context, name string, o HostOptions) (*Host, erro
 		return nil, err
 	}
 	h.config = vmhost.Config{
-		Listen: "127.0.0.1:0", Identity: identity, Dir: h.Dir, QEMU: "/usr/bin/qemu-system-x86_64", Accels: []string{"tcg"},
+		Listen: cmp.Or(o.Listen, "127.0.0.1:0"), Identity: identity, Dir: h.Dir, QEMU: "/usr/bin/qemu-system-x86_64", Accels: []string{"tcg"},
 		Move:     vmhost.MoveConfig{Address: "127.0.0.1"},
 		Networks: []vmhost.NetworkConfig{{Name: Network, User: true}},
 		Disks:    []string{h.Disks}, Images: []string{filepath.Dir(l.Image.Kernel), filepath.Dir(l.Image.Initrd)},
