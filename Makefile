@@ -30,10 +30,10 @@ define need # list of command:package
 	  $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
 endef
 
-.PHONY: help run test image release flash systems soak bench fuzz lint generate clean go tools
+.PHONY: help run test image release flash guest-agent systems soak bench fuzz lint generate clean go tools
 
 help: ## show the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 go:
 	@command -v $(GO) >/dev/null || { echo "Go 1.26 or newer is needed: unpack https://go.dev/dl/ into /usr/local and put /usr/local/go/bin on PATH (README, \"A machine without Go\")"; exit 1; }
@@ -56,6 +56,9 @@ KEYS        ?=
 release: go ## everything that is published of VERSION=v1.2.3, in build/release (KEYS=folder of your own keys)
 	$(call need,$(RUN_TOOLS))
 	@$(GO) run ./image release $(VERSION) --flavour $(FLAVOUR) $(if $(KEYS),--keys "$(KEYS)") $(RELEASE_FLAGS)
+
+guest-agent: go ## the agent for VMs that are migrated: program and .deb in build/guest-agent
+	@$(GO) run ./image guest-agent --version $(VERSION)
 
 tools: go
 	$(call need,$(TEST_TOOLS))

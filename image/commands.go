@@ -22,7 +22,7 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newBuild(), newDisk(), newRescue(), newInfo(), newVerify(), newKeys(), newSign(), newAttach(), newFirmware(), newBundle(), newRelease(), ctl.FlashCommand())
+	root.AddCommand(newBuild(), newDisk(), newRescue(), newInfo(), newVerify(), newKeys(), newSign(), newAttach(), newFirmware(), newBundle(), newRelease(), newGuestAgent(), ctl.FlashCommand())
 	return root
 }
 

@@ -4,6 +4,7 @@
 //	go run ./image disk UKI --out FILE [--config FILE] [--size BYTES]
 //	go run ./image info FILE
 //	go run ./image verify FILE [--cert FILE] [--development]
+//	go run ./image guest-agent [--out DIR]
 //
 // It needs no privilege. What it needs of the machine is Go, apt's tools for the kernel package
 // and Debian's package systemd-boot-efi for the UEFI stub.

@@ -34,6 +34,11 @@ func newRelease() *cobra.Command {
 			}
 			o.Version, o.Changelog = args[0], string(changelog)
 			o.Build.Source, o.Build.Progress = src, cmd.OutOrStdout()
+			agent, err := buildGuestAgent(cmd, args[0])
+			if err != nil {
+				return err
+			}
+			o.Others = map[string][]byte{agent.DebName: agent.Deb}
 			names, err := release.Make(cmd.Context(), o)
 			if err != nil {
 				return err

@@ -34,6 +34,8 @@ type Options struct {
 	Build     builder.Options
 	Update    builder.BundleOptions
 	Changelog string // its text; "" for none
+	// Others are published as they are, by name: what hosts and guests install.
+	Others map[string][]byte
 }
 
 // form of a version: semantic versioning with the v that Go and git tags have.
@@ -68,7 +70,7 @@ func Make(ctx context.Context, o Options) ([]string, error) {
 	if err := m.build(ctx); err != nil {
 		return nil, err
 	}
-	for _, step := range []func() error{m.images, m.trust, func() error { return m.write(NotesFile, notes) }, m.sums, m.verify} {
+	for _, step := range []func() error{m.images, m.trust, m.others, func() error { return m.write(NotesFile, notes) }, m.sums, m.verify} {
 		if err := step(); err != nil {
 			return nil, fmt.Errorf("make release: %w", err)
 		}
@@ -172,6 +174,16 @@ func (m *maker) trust() error {
 		return err
 	}
 	for name, data := range files {
+		if err := m.write(name, data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// others are not about the appliance, but of the same source.
+func (m *maker) others() error {
+	for name, data := range m.Others {
 		if err := m.write(name, data); err != nil {
 			return err
 		}
