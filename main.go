@@ -4,6 +4,7 @@
 //	core        the plugin host; `ratchet core --config FILE` on a workstation
 //	ctl         ratchetctl, the operator's command
 //	agent       the dataplane's agent on a host that a box serves
+//	vmhost      migration's agent on a hypervisor host with bare QEMU
 //	gateway target dataplane migration   the plugins; core starts them
 //
 // This file is the only one that knows all of them.
@@ -28,6 +29,7 @@ import (
 	"github.com/ratchetos/ratchet/plugins/gateway/target"
 	"github.com/ratchetos/ratchet/plugins/migration"
 	migrationctl "github.com/ratchetos/ratchet/plugins/migration/ctl"
+	"github.com/ratchetos/ratchet/plugins/migration/vmhost"
 )
 
 const usage = `usage: ratchet APPLET [argument ...]
@@ -36,6 +38,7 @@ Applets:
   ctl     ratchetctl: operate an appliance (ratchet ctl --help)
   core    run the plugin host on a workstation (ratchet core --help)
   agent   run the dataplane's agent on a host (ratchet agent --help)
+  vmhost  run migration's agent on a hypervisor host (ratchet vmhost --help)
 
 init, gateway, target, dataplane and migration are started by the kernel and by core.
 `
@@ -61,6 +64,8 @@ func run(args []string) int {
 		return ctl.Main(args[1:], features(), commands()...)
 	case "agent":
 		return agent.Main(args[1:])
+	case "vmhost":
+		return vmhost.Main(args[1:])
 	case "-h", "--help", "help":
 		fmt.Print(usage)
 		return 0
