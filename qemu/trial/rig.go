@@ -54,7 +54,7 @@ type Rig struct {
 	hosts map[string]*lab.Host
 	dir   string
 	moves int
-	wrote uint64 // epoch of the last manager
+	epoch uint64 // of the last manager
 }
 
 // Open starts a rig with its guest on Alpha.
@@ -174,10 +174,10 @@ func (r *Rig) Manage(ctx context.Context, f *fault) (_ *Manager, err error) {
 	}
 	f.kill = func(host string) { _ = r.hosts[host].Kill(VM) } // one that is gone is dead enough
 	m := &Manager{r: r, f: f, m: newManager(), ports: map[string]*qmp.Port{}, woken: make(chan struct{}, 1)}
-	r.wrote++
+	r.epoch++ // as the journal will have it
 	ports := map[string]hypervisor.Port{}
 	for name := range r.hosts {
-		if m.ports[name], err = r.Port(ctx, name, 0); err != nil {
+		if m.ports[name], err = r.Port(ctx, name, r.epoch); err != nil {
 			return nil, err
 		}
 		ports[name] = &port{Port: m.ports[name], host: name, m: m.m, f: f}
@@ -195,7 +195,9 @@ func (r *Rig) Manage(ctx context.Context, f *fault) (_ *Manager, err error) {
 	if r.Gateway != nil {
 		o.Volumes = volumes{r.Gateway, m.m}
 	}
-	m.Runner, err = run.Open(o)
+	if m.Runner, err = run.Open(o); err == nil {
+		r.epoch = m.Epoch()
+	}
 	return m, err
 }
 
@@ -240,12 +242,12 @@ func (m *Manager) Settled(ctx context.Context, id string) (run.Status, error) {
 // Plan plans a move of the guest to the other host.
 func (r *Rig) Plan(ctx context.Context, ty model.VMType, goal model.Goal) (p plan.Plan, err error) {
 	to := map[string]string{Alpha: Beta, Beta: Alpha}[r.On]
-	source, err := r.Port(ctx, r.On, 0)
+	source, err := r.Port(ctx, r.On, max(1, r.epoch))
 	if err != nil {
 		return p, err
 	}
 	defer source.Close()
-	target, err := r.Port(ctx, to, 0)
+	target, err := r.Port(ctx, to, max(1, r.epoch))
 	if err != nil {
 		return p, err
 	}
