@@ -15,7 +15,7 @@ import (
 // TestRealHosts plans moves between two real hosts by what they report: enough for a plan, and enough to refuse what their
 // QEMUs would take without a word.
 func TestRealHosts(t *testing.T) {
-	dir, err := os.MkdirTemp("", "plan") // t.TempDir is too long for sockets
+	dir, err := os.MkdirTemp("", "plan") //nolint:usetesting // sockets need short paths
 	if err != nil {
 		t.Fatal(err)
 	}

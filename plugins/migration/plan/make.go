@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/ratchetos/ratchet/plugins/migration/model"
@@ -113,6 +114,11 @@ func (p *planner) unplugVCPUs() {
 	if want == 0 || want >= p.shape.VCPUs {
 		return
 	}
+	if p.shape.Accel == "tcg" && strings.Contains(strings.ToLower(p.in.Source.Hypervisor), "qemu") {
+		p.refuse("vcpu-unplug-tcg", fmt.Sprintf("%d vCPUs are asked for, and the VM has %d under TCG", want, p.shape.VCPUs),
+			"QEMU crashes when a device comes or goes after a vCPU was unplugged there", "leave their number as it is, and take some offline inside the guest")
+		return
+	}
 	p.need(model.CanCPUUnplug, "vCPUs are taken away")
 	for n := p.shape.VCPUs; n > want; n-- {
 		p.do(Step{
@@ -146,6 +152,10 @@ func (p *planner) move() {
 	s := Step{Kind: Move, Side: Target, Gap: p.in.Goal.Gap(), Why: "memory and state go over, then the VM runs there"}
 	want := p.in.Type.CPU
 	if want != "" && want != p.shape.CPU.Model {
+		if strings.Contains(p.in.Source.Hypervisor, "libvirt") {
+			p.refuse("cpu-model-fixed", fmt.Sprintf("the CPU %s is to become %s", p.shape.CPU.Model, want),
+				"libvirt takes a change of the CPU model in a running VM for a mistake", "change the model in the domain's definition; it counts from the next start")
+		}
 		to := model.CPU{Model: want}
 		if c, ok := cpuOf(p.in.Target, want); ok {
 			to = model.CPU{Model: want, Features: slices.Clone(c.Features)}

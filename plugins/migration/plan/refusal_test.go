@@ -44,9 +44,12 @@ func TestAllowed(t *testing.T) {
 		"CPU with more flags":         func(in *plan.Input) { in.Target.CPUs[0].Features = append(in.Target.CPUs[0].Features, "avx") },
 		"type with more flags":        func(in *plan.Input) { in.Type.CPU = "wide" },
 		"plain where that is allowed": func(in *plan.Input) { in.Source.TLS, in.Goal.AllowPlain = false, true },
-		"TCG's memory by post-copy":   func(in *plan.Input) { in.Shape.Memory.Boot, in.Goal.AllowPostCopy = 256*mib, true },
+		"TCG's memory by post-copy": func(in *plan.Input) {
+			in.Shape.Accel, in.Shape.Memory.Boot, in.Goal.AllowPostCopy = "tcg", 256*mib, true
+		},
 		"TCG's memory, mended QEMU": func(in *plan.Input) {
-			in.Shape.Memory.Boot, in.Source.Hypervisor, in.Target.Hypervisor = 256*mib, "QEMU 9.2.0", "QEMU 10.0.0"
+			in.Shape.Accel, in.Shape.Memory.Boot = "tcg", 256*mib
+			in.Source.Hypervisor, in.Target.Hypervisor = "QEMU 9.2.0", "QEMU 10.0.0"
 		},
 		"volume of the right size": func(in *plan.Input) { in.Volumes = map[string]uint64{"web-root": 1 << 30} },
 		"UUID of nobody":           func(in *plan.Input) { in.Shape.UUID, in.Residents = "", []plan.Resident{{VM: "x"}} },
@@ -80,7 +83,7 @@ func TestAllowed(t *testing.T) {
 // TestTCGMemoryGoesAtOnce: where pre-copy would corrupt, the plan must not leave it to the policy when to switch.
 func TestTCGMemoryGoesAtOnce(t *testing.T) {
 	in := plantest.Input()
-	in.Shape.Memory.Boot, in.Goal.AllowPostCopy = 256*mib, true
+	in.Shape.Accel, in.Shape.Memory.Boot, in.Goal.AllowPostCopy = "tcg", 256*mib, true
 	p, _ := plan.Make(in)
 	if i := p.Moving(); i < 0 || !p.Steps[i].AtOnce {
 		t.Errorf("the move does not go at once: %+v", p.Steps)

@@ -19,7 +19,7 @@ func Input() plan.Input {
 		ID: "m1",
 		Shape: model.Shape{
 			Version: model.ShapeVersion, VM: "web", UUID: "6c2f4a6e-0d3b-4a54-8a4c-0a1b2c3d4e5f",
-			Machine: "pc-i440fx-7.2", Accel: "tcg", CPU: model.CPU{Model: "qemu64", Features: flags},
+			Machine: "pc-i440fx-7.2", Accel: "kvm", CPU: model.CPU{Model: "qemu64", Features: flags},
 			VCPUs: 2, MaxVCPUs: 4,
 			Memory: model.Memory{
 				Boot: 262136 << 10, Max: 4 << 30, Slots: 4,
@@ -56,7 +56,7 @@ func Input() plan.Input {
 
 func host(name string, flags []string) model.Host {
 	return model.Host{
-		Name: name, Hypervisor: "QEMU 7.2.22", Accels: []string{"tcg"}, Machines: []string{"pc-i440fx-7.2", "pc-q35-7.2"},
+		Name: name, Hypervisor: "QEMU 7.2.22", Accels: []string{"kvm", "tcg"}, Machines: []string{"pc-i440fx-7.2", "pc-q35-7.2"},
 		CPUs: []model.CPU{
 			{Model: "qemu64", Features: flags},
 			{Model: "wide", Features: append(strings.Fields("aes avx"), flags...)},

@@ -47,8 +47,8 @@ func Inputs() []Wrong {
 		{"board by an alias", "machine-alias", func(in *plan.Input) { in.Shape.Machine = "pc" }},
 		{"board of a newer QEMU", "machine-unknown", func(in *plan.Input) { in.Shape.Machine = "pc-i440fx-9.2" }},
 		{"board the type wants", "type-machine", func(in *plan.Input) { in.Type.Require.Machine = "pc-q35-7.2" }},
-		{"other accelerator", "accel-other", func(in *plan.Input) { in.Target.Accels = []string{"kvm"} }},
-		{"accelerator the type wants", "type-accel", func(in *plan.Input) { in.Type.Require.Accel = "kvm" }},
+		{"other accelerator", "accel-other", func(in *plan.Input) { in.Target.Accels = in.Target.Accels[1:] }},
+		{"accelerator the type wants", "type-accel", func(in *plan.Input) { in.Type.Require.Accel = "tcg" }},
 		{"other hypervisor", "hypervisor-other", func(in *plan.Input) { in.Target.Hypervisor = "QEMU 7.2.22 (libvirt)" }},
 		{"card the target lacks", "device-unknown", func(in *plan.Input) { in.Target.Devices = in.Target.Devices[1:] }},
 		{"device the target lacks", "device-unknown", func(in *plan.Input) { in.Target.Devices = in.Target.Devices[:len(in.Target.Devices)-1] }},
@@ -97,6 +97,10 @@ func Inputs() []Wrong {
 		{"agent that lies about cards", "agent-contradicts", func(in *plan.Input) { in.Type.NIC, in.Guest.NICs = "e1000", nil }},
 		{"source without TLS", "tls-missing", func(in *plan.Input) { in.Source.TLS = false }},
 		{"target without TLS", "tls-missing", func(in *plan.Input) { in.Target.TLS = false }},
-		{"memory that TCG corrupts", "tcg-memory", func(in *plan.Input) { in.Shape.Memory.Boot = 256 * mib }},
+		{"memory that TCG corrupts", "tcg-memory", func(in *plan.Input) { in.Shape.Accel, in.Shape.Memory.Boot = "tcg", 256*mib }},
+		{"vCPU that TCG does not survive", "vcpu-unplug-tcg", func(in *plan.Input) { in.Shape.Accel, in.Type.VCPUs = "tcg", 1 }},
+		{"CPU model that libvirt keeps", "cpu-model-fixed", func(in *plan.Input) {
+			in.Source.Hypervisor, in.Target.Hypervisor, in.Type.CPU = "QEMU 7.2.22 (libvirt)", "QEMU 7.2.22 (libvirt)", "wide"
+		}},
 	}
 }

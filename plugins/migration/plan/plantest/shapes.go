@@ -21,7 +21,7 @@ func Shapes() []WrongShape {
 		{"memory", "differs-memory", func(s *model.Shape) { s.Memory.Boot = 256 * mib }},
 		{"board version", "differs-machine", func(s *model.Shape) { s.Machine = "pc-i440fx-6.2" }},
 		{"board", "differs-machine", func(s *model.Shape) { s.Machine = "pc-q35-7.2" }},
-		{"accelerator", "differs-accel", func(s *model.Shape) { s.Accel = "kvm" }},
+		{"accelerator", "differs-accel", func(s *model.Shape) { s.Accel = "tcg" }},
 		{"card's model", "differs-device", func(s *model.Shape) { s.NICs[0].Model = "e1000" }},
 		{"card's slot", "differs-device", func(s *model.Shape) { s.NICs[0].Addr = "0x5" }},
 		{"card's MAC", "differs-device", func(s *model.Shape) { s.NICs[0].MAC = "52:54:00:00:00:02" }},
