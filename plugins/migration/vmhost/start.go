@@ -121,8 +121,9 @@ func (h *Host) launch(ctx context.Context, s model.Shape, o StartOptions) (*mach
 		_ = m.cmd.Process.Kill()
 		_ = m.cmd.Wait()
 		if words := lastWords(logFile(dir)); words != "" {
-			err = fmt.Errorf("QEMU did not start: %s", words)
+			err = errors.New(words)
 		}
+		err = fmt.Errorf("QEMU did not start: %w", err)
 	}
 	if m.proc != nil {
 		m.proc.close()

@@ -1,0 +1,72 @@
+package vmhost
+
+import (
+	"errors"
+	"path/filepath"
+	"testing"
+
+	"github.com/ratchetos/ratchet/plugins/migration/hypervisor"
+)
+
+// TestFence: a newer manager's order begins after those of older ones have ended, and is the last word also after a
+// restart (INVARIANTS M4).
+func TestFence(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "epoch.json")
+	f, err := openFence(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, leave, err := f.enter(t.Context(), "3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, same, err := f.enter(t.Context(), "3")
+	if err != nil {
+		t.Fatalf("an order beside another of the same manager: %v", err)
+	}
+	same()
+	ended := make(chan struct{})
+	entered := make(chan error, 1)
+	go func() {
+		_, leave, err := f.enter(t.Context(), "4")
+		select {
+		case <-ended:
+		default:
+			err = errors.Join(err, errors.New("entered before the older order had ended"))
+		}
+		if err == nil {
+			leave()
+		}
+		entered <- err
+	}()
+	<-old.Done() // it was broken off
+	if _, _, err := f.enter(t.Context(), "3"); !errors.Is(err, hypervisor.ErrFenced) {
+		t.Errorf("an older manager while the newer one waits: %v", err)
+	}
+	close(ended)
+	leave()
+	if err := <-entered; err != nil {
+		t.Error(err)
+	}
+	for _, header := range []string{"", "0", "-1", "x", "99999999999999999999"} {
+		if _, _, err := f.enter(t.Context(), header); err == nil || errors.Is(err, hypervisor.ErrFenced) {
+			t.Errorf("epoch %q: %v", header, err)
+		}
+	}
+	again, err := openFence(file)
+	if err != nil || again.highest() != 4 {
+		t.Fatalf("after a restart: epoch %d, %v", again.highest(), err)
+	}
+	if err := again.check("3"); !errors.Is(err, hypervisor.ErrFenced) {
+		t.Errorf("a look by an older manager after a restart: %v", err)
+	}
+	if err := errors.Join(again.check(""), again.check("4"), again.check("5")); err != nil || again.highest() != 4 {
+		t.Errorf("looks: %v; they raise nothing (%d)", err, again.highest())
+	}
+	if err := save(file, epochFile{Version: recordVersion + 1, Epoch: 9}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openFence(file); err == nil {
+		t.Error("a file of a newer version was read")
+	}
+}
