@@ -8,7 +8,10 @@ import (
 const (
 	minClass = 12 // 4 KiB
 	maxClass = 25 // 32 MiB, MaxRequest
-	headroom = 64 // for the reply's header in front of a power of two of data
+
+	// headroom is for the headers in front of a power of two of data: of one reply, and of the 32 of 4 KiB that a client
+	// with so many requests under way waits for, so that they leave in one write.
+	headroom = 1 << 10
 )
 
 // buffer is a pooled piece of memory: a request's data, or replies on their way out.
