@@ -18,6 +18,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ratchetos/ratchet/plugins/migration/hypervisor"
+	"github.com/ratchetos/ratchet/plugins/migration/hypervisor/qmp"
 	"github.com/ratchetos/ratchet/plugins/migration/vmhost"
 	"github.com/ratchetos/ratchet/plugins/migration/vmhost/args"
 	"github.com/ratchetos/ratchet/plugins/migration/vmhost/client"
@@ -87,6 +89,9 @@ func (l *Lab) Host(ctx context.Context, name string, o HostOptions) (*Host, erro
 		return nil, err
 	}
 	l.OnClose(func() { _ = h.Stop() })
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.hosts = append(l.hosts, h)
 	return h, nil
 }
 
@@ -111,6 +116,30 @@ func (h *Host) ClientTLS(ctx context.Context) (*tls.Config, error) {
 		return nil, err
 	}
 	return a.ClientTLS(h.Name)
+}
+
+// Port connects to the host as a manager of the lab does. Epoch 0 is the first manager's. Streams are TLS; plain is for
+// what measures that. The lab closes it.
+func (h *Host) Port(ctx context.Context, epoch uint64, plain bool) (hypervisor.Port, error) {
+	config, err := h.ClientTLS(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p, err := qmp.DialVMHost(ctx, qmp.VMHost{
+		Name: h.Name, Address: h.Address, TLS: config, Epoch: max(epoch, 1), Plain: plain,
+		Peers: func(ctx context.Context, host string) (hypervisor.Port, error) {
+			peer := h.lab.host(host)
+			if peer == nil {
+				return nil, fmt.Errorf("the lab has no host %q", host)
+			}
+			return peer.Port(ctx, epoch, plain)
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	h.lab.OnClose(func() { _ = p.Close() })
+	return p, nil
 }
 
 // Restart starts the host's agent, ending the one that runs. As QEMUs are tied to the agent here, they end with it: the

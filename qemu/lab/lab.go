@@ -42,6 +42,7 @@ type Lab struct {
 
 	mu        sync.Mutex
 	guests    map[[16]byte]*Guest
+	hosts     []*Host
 	authority *pki.Authority
 	closes    []func()
 }
@@ -127,6 +128,18 @@ func (l *Lab) all() []*Guest {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.Collect(maps.Values(l.guests))
+}
+
+// host is one by its name, nil if there is none.
+func (l *Lab) host(name string) *Host {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, h := range l.hosts {
+		if h.Name == name {
+			return h
+		}
+	}
+	return nil
 }
 
 // control is what a guest is told.

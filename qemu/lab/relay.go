@@ -19,6 +19,7 @@ type Relay struct {
 	mu      sync.Mutex
 	cut     int64 // -1: never
 	stall   int64
+	stalled chan struct{} // closed when it is; nil once it was
 	resumed chan struct{}
 	conns   map[net.Conn]bool
 	closed  bool
@@ -53,11 +54,13 @@ func (r *Relay) CutAt(n int64) {
 	}
 }
 
-// StallAt stops forwarding towards the target after n bytes, without closing anything, until Resume.
-func (r *Relay) StallAt(n int64) {
+// StallAt stops forwarding towards the target after n bytes, without closing anything, until Resume. The channel is closed
+// once it has.
+func (r *Relay) StallAt(n int64) (stalled <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.stall = n
+	r.stall, r.stalled = n, make(chan struct{})
+	return r.stalled
 }
 
 // Resume ends a stall, for good.
@@ -174,6 +177,10 @@ func (r *Relay) room(buf []byte) []byte {
 		if r.stall >= 0 {
 			left = min(left, r.stall-r.sent.Load())
 			stalled = left <= 0 && !r.closed
+			if stalled && r.stalled != nil {
+				close(r.stalled)
+				r.stalled = nil
+			}
 		}
 		r.mu.Unlock()
 		if !stalled {

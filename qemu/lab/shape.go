@@ -47,6 +47,14 @@ func (i Image) Shape(vm string) model.Shape {
 	}
 }
 
+// DiskSize is that of a Disk, in bytes.
+const DiskSize = 16 << 20
+
+// Disk is one for guests that shall share a saved state with all others that have it.
+func Disk(s model.Source) model.Disk {
+	return model.Disk{ID: "disk0", Model: "virtio-blk-pci", Serial: "disk0", Size: DiskSize, Source: s, Bus: "pci.0", Addr: "0x4"}
+}
+
 // stateKey names what a saved state depends on: everything but names and where bytes come from.
 func stateKey(s model.Shape, image, qemu string) string {
 	s.VM, s.UUID = "", ""
