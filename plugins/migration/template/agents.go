@@ -46,7 +46,7 @@ func FromAgents(name string, vms []VM) (Draft, error) {
 	for _, vm := range with {
 		d.Template.Select.VMs = append(d.Template.Select.VMs, vm.Name)
 	}
-	d.Template.Description = fmt.Sprintf("made from what the agents of %d VMs report", len(with))
+	d.Template.Description = "made from what the agents of " + count(len(with)) + " report"
 	if len(silent) > 0 {
 		d.note("no agent answers in %s: left out, a plain move is all they can do", strings.Join(silent, ", "))
 	}
@@ -98,7 +98,8 @@ func (d *Draft) memory(vms []VM) {
 		if reach(vm) <= vm.Shape.Memory.Boot {
 			no = append(no, vm.Name)
 		}
-		if state(vm.Guest, model.CanVirtioMem) == model.CanBeGiven || state(vm.Guest, model.CanDIMM) == model.CanBeGiven {
+		m := vm.Shape.Memory
+		if len(m.VirtioMem) > 0 && state(vm.Guest, model.CanVirtioMem) == model.CanBeGiven || m.Slots > 0 && state(vm.Guest, model.CanDIMM) == model.CanBeGiven {
 			give = append(give, vm.Name)
 		}
 	}
@@ -142,6 +143,7 @@ func (d *Draft) models(vms []VM, key, swap string, used func(model.Shape) []stri
 		d.note("%s cannot change the model of a %s", strings.Join(no, ", "), key)
 		return
 	}
+	var possible []Suggestion
 	for _, c := range vms[0].Guest.Can {
 		kind, ok := strings.CutPrefix(c.Name, model.CanDriver)
 		if !ok || key == "nic" && diskModel(kind) || key == "disk" && kind != "virtio-blk-pci" {
@@ -152,9 +154,24 @@ func (d *Draft) models(vms []VM, key, swap string, used func(model.Shape) []stri
 			return slices.ContainsFunc(used(vm.Shape), func(m string) bool { return m != kind })
 		})
 		if len(no) == 0 && other {
-			d.Changes = append(d.Changes, Suggestion{key, quote(kind), "every guest has a driver for it" + given(give)})
+			possible = append(possible, Suggestion{key, quote(kind), "every guest has a driver for it" + given(give)})
 		}
 	}
+	if len(possible) == 0 {
+		return
+	}
+	first := possible[0] // a key can stand there once
+	for _, other := range possible[1:] {
+		first.Why += "; or " + other.Value
+	}
+	d.Changes = append(d.Changes, first)
+}
+
+func count(vms int) string {
+	if vms == 1 {
+		return "1 VM"
+	}
+	return fmt.Sprintf("%d VMs", vms)
 }
 
 func diskModel(name string) bool {
