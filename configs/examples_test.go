@@ -12,6 +12,7 @@ import (
 	"github.com/ratchetos/ratchet/plugins/gateway"
 	"github.com/ratchetos/ratchet/plugins/migration"
 	"github.com/ratchetos/ratchet/plugins/migration/template/document"
+	"github.com/ratchetos/ratchet/plugins/migration/vmhost"
 )
 
 // TestExamples: every example of a configuration is accepted by the plugins it names.
@@ -28,6 +29,11 @@ func TestExamples(t *testing.T) {
 			continue
 		case "agent.yaml": // of a host, not of an appliance
 			if _, found, err := agent.Load(name); err != nil || len(found) > 0 {
+				t.Errorf("%s: %v\n%s", name, err, found.Detail())
+			}
+			continue
+		case "vmhost.yaml": // of a hypervisor host
+			if _, found, err := vmhost.Load(name); err != nil || len(found) > 0 {
 				t.Errorf("%s: %v\n%s", name, err, found.Detail())
 			}
 			continue

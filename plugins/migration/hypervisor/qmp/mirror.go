@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/ratchetos/ratchet/plugins/migration/hypervisor"
+	"github.com/ratchetos/ratchet/plugins/migration/model"
 	"github.com/ratchetos/ratchet/plugins/migration/vmhost/args"
 	"github.com/ratchetos/ratchet/plugins/migration/vmhost/client"
 )
@@ -68,6 +70,19 @@ func (p *Port) nbdServer(ctx context.Context, vm, host string, info client.Host)
 		}
 	}
 	return 0, fmt.Errorf("no free port for disks from %d to %d: %w", info.FirstPort, info.LastPort, err)
+}
+
+// stopExports ends the NBD server of a destination; done before is fine.
+func (p *Port) stopExports(ctx context.Context, m hypervisor.Move) error {
+	if !slices.ContainsFunc(m.Shape.Disks, func(d model.Disk) bool { return d.Source.Local != "" }) {
+		return nil
+	}
+	err := p.do(ctx, m.VM, "nbd-server-stop", nil, nil)
+	var refused *Error
+	if errors.As(err, &refused) {
+		return nil
+	}
+	return err
 }
 
 // mirror starts to copy the source's local disks into the exports of an arrival.

@@ -140,7 +140,12 @@ func (p *Port) Finish(ctx context.Context, m hypervisor.Move, moved bool) error 
 	if err := p.client.Settle(ctx, m.VM, m.ID); err != nil {
 		return err
 	}
-	if err := p.cont(ctx, m.VM); err != nil {
+	// Nobody else writes its disks from now on.
+	err = p.stopExports(ctx, m)
+	if err == nil {
+		err = p.cont(ctx, m.VM)
+	}
+	if err != nil {
 		return fmt.Errorf("let %s run on %s: %w", m.VM, p.conf.Name, err)
 	}
 	return nil

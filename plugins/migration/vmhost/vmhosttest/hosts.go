@@ -138,6 +138,22 @@ func (h *Hosts) QMP(ctx context.Context, name string) (*qmp.Port, error) {
 	if p := h.ports[name]; p != nil && p.Err() == nil {
 		return p, nil
 	}
+	p, err := h.dial(ctx, name, nil)
+	if err == nil {
+		h.ports[name] = p
+	}
+	return p, err
+}
+
+// Dial makes a connection of its own, with a transcript, which the caller closes.
+func (h *Hosts) Dial(ctx context.Context, name string, transcript func(vm string, sent bool, line []byte)) (*qmp.Port, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.dial(ctx, name, transcript)
+}
+
+// dial is called with h.mu held.
+func (h *Hosts) dial(ctx context.Context, name string, transcript func(vm string, sent bool, line []byte)) (*qmp.Port, error) {
 	r := h.hosts[name]
 	if r == nil {
 		return nil, fmt.Errorf("there is no host %s", name)
@@ -146,11 +162,9 @@ func (h *Hosts) QMP(ctx context.Context, name string) (*qmp.Port, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := qmp.DialVMHost(ctx, qmp.VMHost{Name: name, Address: r.address, TLS: config, Epoch: h.epoch, Peers: h.Port, Plain: h.o.Plain})
-	if err == nil {
-		h.ports[name] = p
-	}
-	return p, err
+	return qmp.DialVMHost(ctx, qmp.VMHost{
+		Name: name, Address: r.address, TLS: config, Epoch: h.epoch, Peers: h.Port, Plain: h.o.Plain, Transcript: transcript,
+	})
 }
 
 // Epoch is that of the connections that are made now.
