@@ -82,7 +82,7 @@ func (p *Port) protect(ctx context.Context, m hypervisor.Move, dom remote.Domain
 	if persistent {
 		t.Flags |= remote.MigratePersist | remote.MigrateUndefine // it shall be defined in one place
 	}
-	conn, err := p.conf.connect(ctx, false)
+	conn, err := p.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -168,7 +168,7 @@ func (p *Port) vacant(ctx context.Context, m hypervisor.Move) error {
 
 // receive starts a destination that is armed as asked, in the place of the one that there is.
 func (p *Port) receive(ctx context.Context, m hypervisor.Move, a *arrival, want armament) error {
-	conn, err := p.conf.connect(ctx, false)
+	conn, err := p.connect(ctx)
 	if err != nil {
 		return err
 	}

@@ -83,21 +83,34 @@ func (p *Port) room(ctx context.Context, kind string, h *model.Host) error {
 	return nil
 }
 
-// cpus are the models that the host runs with all their flags, and the host's own under the names that QEMU has for it.
+// cpus are the models that the host runs, each with the flags that a VM of this model can be given here: those of the model,
+// and any other that the host has, since libvirt adds to a model what the VM's XML names. "host" and "max" are the names that
+// QEMU has for the host's own.
 func (p *Port) cpus(ctx context.Context, kind string) ([]model.CPU, error) {
 	doc, err := p.domainCapabilities(ctx, kind)
 	if err != nil {
 		return nil, err
 	}
-	var list []model.CPU
-	for _, name := range append(domxml.UsableCPUs(doc), "host", "max") {
+	most, err := p.modelFlags(ctx, "host")
+	if err != nil {
+		return nil, err
+	}
+	list := []model.CPU{{Model: "host", Features: most}, {Model: "max", Features: most}}
+	for _, name := range domxml.UsableCPUs(doc) {
 		flags, err := p.modelFlags(ctx, name)
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, model.CPU{Model: name, Features: flags})
+		list = append(list, model.CPU{Model: name, Features: union(flags, most)})
 	}
 	return list, nil
+}
+
+// union of two sets of flags, sorted.
+func union(a, b []string) []string {
+	set := slices.Concat(a, b)
+	slices.Sort(set)
+	return slices.Compact(set)
 }
 
 func (p *Port) domainCapabilities(ctx context.Context, kind string) (*domxml.Node, error) {

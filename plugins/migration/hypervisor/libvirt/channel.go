@@ -28,7 +28,7 @@ func (p *Port) Channel(ctx context.Context, vm string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, err := p.conf.connect(ctx, false)
+	conn, err := p.connect(ctx)
 	if err != nil {
 		return nil, err
 	}

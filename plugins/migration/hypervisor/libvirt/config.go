@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"time"
 
 	"github.com/ratchetos/ratchet/plugins/migration/hypervisor/libvirt/domxml"
 	"github.com/ratchetos/ratchet/plugins/migration/hypervisor/libvirt/remote"
@@ -39,9 +38,6 @@ type Config struct {
 	// Log is told what is done; nil is silent.
 	Log *slog.Logger
 }
-
-// dialLimit bounds connections that are made in the middle of a move.
-const dialLimit = 10 * time.Second
 
 // ParseAddress checks an address of Config.
 func ParseAddress(s string) (rpc.Address, error) { return rpc.ParseAddress(s) }
@@ -78,7 +74,7 @@ func (c Config) tls() (*tls.Config, error) {
 }
 
 // connect opens a connection to the daemon.
-func (c Config) connect(ctx context.Context, events bool) (*remote.Conn, error) {
+func (c Config) connect(ctx context.Context, o remote.Options) (*remote.Conn, error) {
 	a, err := ParseAddress(c.Address)
 	if err != nil {
 		return nil, err
@@ -92,7 +88,7 @@ func (c Config) connect(ctx context.Context, events bool) (*remote.Conn, error) 
 		return nil, fmt.Errorf("connect to libvirt on %s: %w", c.Name, err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = nc.Close() })
-	conn, err := remote.Open(ctx, nc, events)
+	conn, err := remote.Open(ctx, nc, o)
 	if err == nil && !stop() {
 		err = errors.Join(ctx.Err(), conn.Close())
 	}

@@ -37,7 +37,7 @@ func Dial(ctx context.Context, c Config) (*Port, error) {
 	if err := c.Check(); err != nil {
 		return nil, err
 	}
-	conn, err := c.connect(ctx, true)
+	conn, err := c.connect(ctx, remote.Options{Events: true})
 	if err != nil {
 		return nil, err
 	}
@@ -105,6 +105,11 @@ func event(e remote.Event) hypervisor.Event {
 		}
 	}
 	return ev
+}
+
+// connect opens another connection to the same daemon.
+func (p *Port) connect(ctx context.Context) (*remote.Conn, error) {
+	return p.conf.connect(ctx, remote.Options{URI: p.conn.URI()})
 }
 
 // lookup finds a VM.

@@ -102,12 +102,12 @@ func readSource(d *Node) (model.Source, error) {
 // sourceOf is the inverse of readSource: the disk's type and its <source>.
 func sourceOf(s model.Source) (kind string, source *Node, err error) {
 	switch {
+	case (s.Local == "") == (s.Volume == nil):
+		return "", nil, fmt.Errorf("a disk has no source, or two")
 	case s.Local != "" && strings.HasPrefix(s.Local, "/dev/"):
 		return "block", New("source", "dev", s.Local), nil
 	case s.Local != "":
 		return "file", New("source", "file", s.Local), nil
-	case s.Volume == nil:
-		return "", nil, fmt.Errorf("a disk has no source")
 	}
 	network, address, _ := strings.Cut(s.Volume.Server, ":")
 	host := New("host", "transport", network, "socket", address)

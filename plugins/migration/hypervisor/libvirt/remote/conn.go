@@ -40,22 +40,34 @@ var (
 type Conn struct {
 	*rpc.Conn
 	events chan Event
+	uri    string
 }
 
-// Open says hello on nc, which it owns from now on, also after an error. events tells whether Events is to be filled.
-func Open(ctx context.Context, nc net.Conn, events bool) (*Conn, error) {
-	c := &Conn{}
+// Options of a connection.
+type Options struct {
+	// Events tells whether Events is to be filled.
+	Events bool
+	// URI is the driver to open; "" tries both that a daemon may have.
+	URI string
+}
+
+// Open says hello on nc, which it owns from now on, also after an error.
+func Open(ctx context.Context, nc net.Conn, o Options) (*Conn, error) {
+	c := &Conn{uri: o.URI}
 	opts := rpc.Options{KeepAlive: aliveEvery}
-	if events {
+	if o.Events {
 		c.events = make(chan Event, queue)
 		opts.Event = c.take
 	}
 	c.Conn = rpc.New(nc, opts)
-	if err := c.hello(ctx, events); err != nil {
+	if err := c.hello(ctx, o.Events); err != nil {
 		return nil, errors.Join(err, c.Conn.Close())
 	}
 	return c, nil
 }
+
+// URI is the driver that was opened.
+func (c *Conn) URI() string { return c.uri }
 
 // hello goes through what a client says before its first call.
 func (c *Conn) hello(ctx context.Context, events bool) error {
@@ -94,19 +106,25 @@ func (c *Conn) authenticate(ctx context.Context) error {
 }
 
 // open chooses the driver. A daemon is the machine's or a user's, and refuses the other's name.
-func (c *Conn) open(ctx context.Context) error {
-	err := c.openURI(ctx, "qemu:///system")
-	if refused, ok := errors.AsType[*rpc.Error](err); ok {
-		if c.openURI(ctx, "qemu:///session") == nil {
+func (c *Conn) open(ctx context.Context) (err error) {
+	tries := []string{c.uri}
+	if c.uri == "" {
+		tries = []string{"qemu:///system", "qemu:///session"}
+	}
+	for _, uri := range tries {
+		refused := c.do(ctx, connectOpen, func(e *xdr.Encoder) { e.Optional(uri); e.Uint32(0) }, nil)
+		if refused == nil {
+			c.uri = uri
 			return nil
 		}
-		return refused
+		if err == nil {
+			err = refused
+		}
+		if _, ok := errors.AsType[*rpc.Error](refused); !ok {
+			break
+		}
 	}
 	return err
-}
-
-func (c *Conn) openURI(ctx context.Context, uri string) error {
-	return c.do(ctx, connectOpen, func(e *xdr.Encoder) { e.Optional(uri); e.Uint32(0) }, nil)
 }
 
 // Close says goodbye and ends the connection. What the daemon ties to the connection ends before Close returns, if the

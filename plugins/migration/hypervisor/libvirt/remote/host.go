@@ -69,14 +69,6 @@ func (c *Conn) Networks(ctx context.Context) (names []string, err error) {
 	return names, err
 }
 
-// Hostname is the machine's own idea of its name.
-func (c *Conn) Hostname(ctx context.Context) (string, error) {
-	return c.text(ctx, connectGetHostname, nil)
-}
-
-// URI is the driver that was opened.
-func (c *Conn) URI(ctx context.Context) (string, error) { return c.text(ctx, connectGetURI, nil) }
-
 // Capabilities is XML about the machine and its emulators.
 func (c *Conn) Capabilities(ctx context.Context) (string, error) {
 	return c.text(ctx, connectGetCapabilities, nil)

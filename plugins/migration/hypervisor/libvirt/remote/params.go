@@ -48,16 +48,6 @@ func (p Params) Uint(name string) uint64 {
 	return 0
 }
 
-// Text is a value that is a string; "" otherwise.
-func (p Params) Text(name string) string {
-	for _, q := range p {
-		if v, ok := q.Value.(string); ok && q.Name == name {
-			return v
-		}
-	}
-	return ""
-}
-
 func (p Params) encode(e *xdr.Encoder) {
 	e.Uint32(uint32(len(p)))
 	for _, q := range p {

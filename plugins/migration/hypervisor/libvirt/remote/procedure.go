@@ -27,12 +27,10 @@ const (
 	domainLookupByName       procedure = 23
 	domainResume             procedure = 28
 	domainSuspend            procedure = 34
-	connectGetHostname       procedure = 59
 	connectSupportsFeature   procedure = 60
 	authList                 procedure = 66
 	authPolkit               procedure = 70
 	nodeGetFreeMemory        procedure = 102
-	connectGetURI            procedure = 110
 	domainIsPersistent       procedure = 151
 	domainAttachDeviceFlags  procedure = 160
 	domainDetachDeviceFlags  procedure = 161
