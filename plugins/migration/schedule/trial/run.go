@@ -92,7 +92,7 @@ func Run(lanes []schedule.Lane, jobs []schedule.Job, epoch time.Time, noise floa
 			carried[name] = append(carried[name], 0)
 		}
 		running = slices.DeleteFunc(running, func(v *vm) bool {
-			n := v.step(1+noise*(2*rng.Float64()-1))
+			n := v.step(1 + noise*(2*rng.Float64()-1))
 			for _, name := range v.links {
 				carried[name][len(carried[name])-1] += n
 			}

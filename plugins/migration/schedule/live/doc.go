@@ -1,0 +1,17 @@
+// Package live runs a schedule in real time: it watches the configured links, keeps their history, plans the moves that wait, says
+// when each may begin, and keeps those under way to the links' budgets.
+//
+// # Lifetime
+//
+// New starts one goroutine for each watched link and one for the schedule; Close ends them. Without links there is no Live.
+//
+// # Concurrency
+//
+// Methods may be called by any goroutine. Callbacks of Options are called without locks, from goroutines of Live, and may call it back.
+//
+// # Guarantees
+//
+//   - A history survives a restart up to the last half hour: it is kept under "schedule/history/LINK".
+//   - Jobs are not kept: they belong to the caller, who submits them again.
+//   - A link whose load cannot be read has no forecast after a while, and moves over it start at once, within its budget.
+package live

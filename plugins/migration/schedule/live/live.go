@@ -1,0 +1,266 @@
+package live
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/ratchetos/ratchet/plugins/migration/schedule"
+	"github.com/ratchetos/ratchet/plugins/migration/schedule/budget"
+)
+
+// State is where histories are kept: a part of plugin.Host.
+type State interface {
+	Get(ctx context.Context, key string) ([]byte, error)
+	Put(ctx context.Context, key string, value []byte) error
+}
+
+// Options of a Live. Config and State are needed.
+type Options struct {
+	Config schedule.Config
+	State  State
+	// Changed is told when a slot has changed or begun, or a link is no longer read. It must not block.
+	Changed func()
+	// Limit holds a move that is under way to so many bytes a second.
+	Limit func(id string, bytesPerSecond uint64) error
+	// Sent is how many bytes a move has sent, false when it does not send now.
+	Sent func(id string) (uint64, bool)
+	// HostLoad is what a host reports of the link that it is at, in bytes a second.
+	HostLoad func(host string) (float64, error)
+	Now      func() time.Time // nil is time.Now
+	HTTP     *http.Client
+	Log      *slog.Logger
+}
+
+const (
+	// steerEvery is the time between two looks at what moves have sent.
+	steerEvery = 200 * time.Millisecond
+	// planEvery is how often slots are decided anew if nothing else has happened.
+	planEvery = time.Minute
+	// soon is how long several changes are taken together.
+	soon = 50 * time.Millisecond
+)
+
+// Live is a schedule that runs.
+type Live struct {
+	o      Options
+	wake   chan struct{}
+	cancel context.CancelFunc
+	wait   sync.WaitGroup
+
+	mu      sync.Mutex
+	engine  *schedule.Engine
+	links   []*link
+	control budget.Controller
+	began   time.Time // of control's time
+	planned bool      // since the last change
+}
+
+// New reads the kept histories and begins to watch.
+func New(ctx context.Context, o Options) (*Live, error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Changed == nil {
+		o.Changed = func() {}
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	engine, err := schedule.NewEngine(o.Config.Windows)
+	if err != nil {
+		return nil, err
+	}
+	l := &Live{o: o, engine: engine, wake: make(chan struct{}, 1), began: o.Now()}
+	for _, conf := range o.Config.Links {
+		k, err := newLink(ctx, conf, o)
+		if err != nil {
+			return nil, fmt.Errorf("link %s: %w", conf.Name, err)
+		}
+		l.links = append(l.links, k)
+	}
+	run, cancel := context.WithCancel(context.Background())
+	l.cancel = cancel
+	l.wait.Go(func() { l.run(run) })
+	for _, k := range l.links {
+		if k.look != nil {
+			l.wait.Go(func() { l.watch(run, k) })
+		}
+	}
+	return l, nil
+}
+
+// Close ends watching and keeps the histories. Moves under way keep their limits.
+func (l *Live) Close(ctx context.Context) error {
+	l.cancel()
+	l.wait.Wait()
+	var errs []error
+	for _, k := range l.links {
+		errs = append(errs, k.keep(ctx, l.o.State))
+	}
+	return errors.Join(errs...)
+}
+
+// Submit takes a move in and gives it a slot.
+func (l *Live) Submit(j schedule.Job) (schedule.Decision, error) {
+	l.mu.Lock()
+	if err := l.engine.Submit(j, l.o.Now()); err != nil {
+		l.mu.Unlock()
+		return schedule.Decision{}, err
+	}
+	l.plan()
+	d, _ := l.engine.Decision(j.ID)
+	l.mu.Unlock()
+	l.touch()
+	return d, nil
+}
+
+// Decision on a move; false when it was not submitted or has ended. A move may begin when it is booked and its start is not after now.
+func (l *Live) Decision(id string) (schedule.Decision, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.engine.Decision(id)
+}
+
+// May says whether a move may begin now, and if not, from when and why.
+func (l *Live) May(id string) (now bool, at time.Time, why string) {
+	d, ok := l.Decision(id)
+	switch {
+	case !ok, d.State == schedule.Running:
+		return true, time.Time{}, ""
+	case d.State == schedule.Denied:
+		return false, time.Time{}, first(d.Why)
+	}
+	return !d.Start.After(l.o.Now()), d.Start, first(d.Why)
+}
+
+func first(list []string) string {
+	if len(list) == 0 {
+		return ""
+	}
+	return list[0]
+}
+
+// Began notes that a move is under way: from now on it has its part of the budgets.
+func (l *Live) Began(id string) {
+	l.mu.Lock()
+	l.engine.Begin(id, l.o.Now())
+	l.mu.Unlock()
+	l.touch()
+}
+
+// Ended forgets a move that has ended, was cancelled or could not begin.
+func (l *Live) Ended(id string) {
+	l.mu.Lock()
+	l.engine.Remove(id)
+	l.planned = false
+	l.mu.Unlock()
+	l.touch()
+}
+
+// Explain is why a move has its slot.
+func (l *Live) Explain(id string) ([]string, error) {
+	d, ok := l.Decision(id)
+	if !ok {
+		return nil, fmt.Errorf("no move %q is waiting or under way; `ratchetctl migrate schedule show` lists them", id)
+	}
+	return d.Why, nil
+}
+
+// touch asks the loop for another look.
+func (l *Live) touch() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run plans, tells when slots begin, and steers.
+func (l *Live) run(ctx context.Context) {
+	timer := time.NewTimer(planEvery)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.wake:
+		case <-timer.C:
+		}
+		timer.Reset(l.turn())
+	}
+}
+
+// turn does what is to be done now and returns when to look again.
+func (l *Live) turn() time.Duration {
+	l.mu.Lock()
+	now := l.o.Now()
+	if !l.planned {
+		l.plan()
+	}
+	due := len(l.engine.Due(now)) > 0
+	next := planEvery
+	if at := l.engine.Next(); !at.IsZero() && at.After(now) {
+		next = max(soon, min(next, at.Sub(now)))
+	}
+	limits, transfers := l.steer(now)
+	l.planned = false // the next turn plans with what is known then
+	l.mu.Unlock()
+
+	for _, limit := range limits {
+		if err := l.o.Limit(limit.ID, uint64(max(1, limit.Rate))); err != nil {
+			l.o.Log.Debug("limit a move", "move", limit.ID, "err", err) // it has just ended, or its host is away
+			continue
+		}
+		l.mu.Lock()
+		l.control.Done(limit)
+		l.mu.Unlock()
+	}
+	if due {
+		l.o.Changed()
+	}
+	if transfers > 0 {
+		next = min(next, steerEvery)
+	}
+	return next
+}
+
+// plan decides on all slots. It is called with mu held.
+func (l *Live) plan() {
+	now := l.o.Now()
+	lanes := make([]schedule.Lane, 0, len(l.links))
+	for _, k := range l.links {
+		lanes = append(lanes, k.lane(now))
+	}
+	l.engine.Plan(now, lanes)
+	l.planned = true
+}
+
+// steer divides the budgets among moves under way. It is called with mu held.
+func (l *Live) steer(now time.Time) ([]budget.Limit, int) {
+	if l.o.Limit == nil || l.o.Sent == nil {
+		return nil, 0
+	}
+	var transfers []budget.Transfer
+	for _, d := range l.engine.Decisions() {
+		if d.State != schedule.Running || len(d.Links) == 0 {
+			continue
+		}
+		sent, ok := l.o.Sent(d.ID)
+		if !ok {
+			continue
+		}
+		transfers = append(transfers, budget.Transfer{ID: d.ID, Links: d.Links, Priority: d.Priority, Most: d.Rate, Sent: sent})
+	}
+	links := make([]budget.Link, 0, len(l.links))
+	for _, k := range l.links {
+		for _, t := range transfers {
+			k.count(t)
+		}
+		links = append(links, budget.Link{Name: k.conf.Name, Rate: k.free()})
+	}
+	return l.control.Step(now.Sub(l.began), links, transfers), len(transfers)
+}
