@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ratchetos/ratchet/plugins/migration/agent"
 	"github.com/ratchetos/ratchet/plugins/migration/hypervisor"
 	"github.com/ratchetos/ratchet/plugins/migration/hypervisor/qmp"
@@ -54,6 +56,7 @@ type Rig struct {
 	hosts map[string]*lab.Host
 	dir   string
 	moves int
+	lives int    // of guests
 	epoch uint64 // of the last manager
 }
 
@@ -68,10 +71,6 @@ func Open(ctx context.Context, o Options) (r *Rig, err error) {
 			r.Close()
 		}
 	}()
-	r.dir = filepath.Join(r.Lab.Dir, "manager")
-	if err := os.MkdirAll(r.dir, 0o755); err != nil {
-		return nil, err
-	}
 	tokens := map[string]string{}
 	if o.Disk {
 		if r.Gateway, err = StartGateway(ctx, r.Lab.Dir, Alpha, Beta); err != nil {
@@ -101,9 +100,15 @@ func (r *Rig) Close() {
 
 // Renew starts a new guest on Alpha; the one before is gone.
 func (r *Rig) Renew(ctx context.Context) (err error) {
+	// A manager that left a move half done is forgotten, as is the move.
+	r.lives++
+	r.dir = filepath.Join(r.Lab.Dir, fmt.Sprint("manager-", r.lives))
+	if err := os.MkdirAll(r.dir, 0o755); err != nil {
+		return err
+	}
 	for _, h := range r.hosts {
 		if _, err := h.PID(VM); err == nil {
-			if err := h.Kill(VM); err != nil {
+			if err := h.Kill(VM); err != nil && !errors.Is(err, unix.ESRCH) {
 				return err
 			}
 		}
@@ -115,7 +120,7 @@ func (r *Rig) Renew(ctx context.Context) (err error) {
 			Source: model.Source{Volume: &model.Volume{Name: Volume, Server: r.Gateway.Server}},
 		}}
 		for _, to := range []string{Beta, Alpha} { // whoever had it
-			if _, err := r.Gateway.Handover(ctx, Volume, map[string]string{Alpha: Beta, Beta: Alpha}[to], to); err != nil {
+			if _, err := r.Gateway.Handover(ctx, Volume, other(to), to); err != nil {
 				return err
 			}
 		}
@@ -184,6 +189,7 @@ func (r *Rig) Manage(ctx context.Context, f *fault) (_ *Manager, err error) {
 	}
 	o := run.Options{
 		Ports: func(host string) (hypervisor.Port, error) { return ports[host], nil },
+		Epoch: r.epoch - 1,
 		Disk:  disk{journal.Dir(r.dir), m.m, f}, Policy: r.o.Policy,
 		Changed: func() {
 			select {
@@ -239,9 +245,26 @@ func (m *Manager) Settled(ctx context.Context, id string) (run.Status, error) {
 	}
 }
 
+func other(host string) string {
+	if host == Alpha {
+		return Beta
+	}
+	return Alpha
+}
+
+// Shape is the guest as its host describes it.
+func (r *Rig) Shape(ctx context.Context) (model.Shape, error) {
+	p, err := r.Port(ctx, r.On, max(1, r.epoch))
+	if err != nil {
+		return model.Shape{}, err
+	}
+	defer p.Close()
+	return p.Describe(ctx, VM)
+}
+
 // Plan plans a move of the guest to the other host.
 func (r *Rig) Plan(ctx context.Context, ty model.VMType, goal model.Goal) (p plan.Plan, err error) {
-	to := map[string]string{Alpha: Beta, Beta: Alpha}[r.On]
+	to := other(r.On)
 	source, err := r.Port(ctx, r.On, max(1, r.epoch))
 	if err != nil {
 		return p, err

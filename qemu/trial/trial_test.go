@@ -1,10 +1,20 @@
 package trial
 
 import (
+	"cmp"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
 	"testing"
+	"time"
 
+	"github.com/ratchetos/ratchet/core/config/strict"
 	"github.com/ratchetos/ratchet/plugins/migration/model"
+	"github.com/ratchetos/ratchet/plugins/migration/plan"
 	"github.com/ratchetos/ratchet/plugins/migration/run"
+	"github.com/ratchetos/ratchet/qemu/lab"
 )
 
 func open(t *testing.T, o Options) *Rig {
@@ -44,4 +54,113 @@ func TestPlain(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// TestRetype makes another machine of the guest while it moves: less memory and another card before, more memory and a
+// second processor after; then all of it back.
+func TestRetype(t *testing.T) {
+	r := open(t, Options{Disk: true, Shape: func(s *model.Shape) {
+		s.Memory.VirtioMem = []model.VirtioMem{{ID: "vmem0", Max: 512 << 20, Requested: 128 << 20, Block: 2 << 20, Bus: "pci.0", Addr: "0x5"}}
+	}})
+	ctx := t.Context()
+	if err := r.Guest.Memory(ctx, 32, 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	for _, ty := range []model.VMType{
+		{VCPUs: 2, Memory: strict.Size(lab.RAM + 64<<20), NIC: "e1000"},
+		{Memory: strict.Size(lab.RAM + 256<<20), NIC: "virtio-net-pci"},
+	} {
+		p, err := r.Plan(ctx, ty, model.Goal{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := r.Move(ctx, p, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%s: %d steps in %s, transfer %s, gap %s, silence %s; %s", res.Outcome, res.Steps, res.Total, res.Took, res.Gap, res.Silence, res.Problem)
+		if res.Outcome != run.Moved {
+			t.Fatalf("%+v", res.Status)
+		}
+		if shape, err := r.Shape(ctx); err != nil || !plan.Reached(shape, p.After) {
+			t.Errorf("it is %+v, %v", shape, err)
+		}
+		if err := r.Proof(ctx, false); err != nil {
+			t.Error(err)
+		}
+		if err := r.Guest.Memory(ctx, 32, 1<<20); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+var (
+	moves = flag.Int("moves", 4, "how many moves TestMoves does")
+	seed  = flag.Uint64("seed", 1, "what their faults are drawn from")
+)
+
+// TestMoves moves a guest again and again, with faults, and proves after each that nothing was lost and nobody ran twice.
+func TestMoves(t *testing.T) {
+	r := open(t, Options{Disk: true, Policy: run.Policy{Stall: 3 * time.Second}}) // less patient: it is done often
+	ctx := t.Context()
+	lost, faults := 0, 0
+	for i := range *moves {
+		f := draw(rand.New(rand.NewPCG(*seed, uint64(i))), r.On, other(r.On))
+		if f.kind != None {
+			faults++
+		}
+		begun := time.Now()
+		res, err := r.trial(ctx, f)
+		t.Logf("move %d, %v: %s in %s, gap %s, %s; %s", i+1, f, cmp.Or(string(res.Outcome), "held"), time.Since(begun).Round(time.Millisecond), res.Gap, res.Silence, res.Problem)
+		if err != nil {
+			lost++
+			t.Errorf("move %d, %v: %v\n%+v", i+1, f, err, res.Status)
+		}
+		if err != nil || res.Outcome == run.Lost || res.Held {
+			if err := r.Renew(ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	t.Logf("%d faults", faults)
+	t.Logf("soak migration.move %d tried, %d lost", *moves, lost)
+}
+
+// trial is one move and what must be true after it.
+func (r *Rig) trial(ctx context.Context, f *fault) (Result, error) {
+	if err := r.Guest.Memory(ctx, 24, 8<<20); err != nil {
+		return Result{}, err
+	}
+	if err := r.Guest.Disk(ctx, serial, 256, 50); err != nil {
+		return Result{}, err
+	}
+	p, err := r.Plan(ctx, model.VMType{}, model.Goal{})
+	if err != nil {
+		return Result{}, err
+	}
+	res, err := r.Move(ctx, p, f)
+	if err != nil {
+		return res, err
+	}
+	gone := res.Outcome == run.Lost || res.Held && res.Committed
+	if gone && f.kind != KillSource && f.kind != KillTarget {
+		return res, errors.New("the VM is gone, and nobody killed it")
+	}
+	if res.Held && !gone {
+		return res, errors.New("it waits for an operator")
+	}
+	// A source that was killed before the destination was whole is lost whatever is done; a killed destination never is.
+	if gone && f.kind == KillTarget && f.call != "after Complete "+p.From && f.call != "after Finish "+p.To {
+		return res, errors.New("the VM is gone, and only its destination was killed")
+	}
+	if res.Outcome == run.Undone {
+		shape, err := r.Shape(ctx)
+		if err != nil {
+			return res, err
+		}
+		if !plan.Reached(shape, p.Before) {
+			return res, fmt.Errorf("undone, and its shape is %+v", shape)
+		}
+	}
+	return res, r.Proof(ctx, gone)
 }

@@ -138,7 +138,8 @@ func (m *move) choose(ctx context.Context, source hypervisor.Port, from, to mode
 	w := way{
 		plain: !from.TLS || !to.TLS,
 		goal: policy.Goal{
-			Gap: goal.Gap(), Deadline: time.Duration(goal.Deadline), Bandwidth: uint64(goal.Bandwidth),
+			Stall: m.r.opts.Policy.Stall,
+			Gap:   goal.Gap(), Deadline: time.Duration(goal.Deadline), Bandwidth: uint64(goal.Bandwidth),
 			Throttle: goal.AllowThrottle, PostCopy: goal.AllowPostCopy && from.PostCopy && to.PostCopy,
 		},
 	}

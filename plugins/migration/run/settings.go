@@ -7,7 +7,7 @@ import (
 
 // Policy is how long the Runner waits for what. The zero value works.
 type Policy struct {
-	// Call bounds one order to a host; 0 is 20 s.
+	// Call bounds one order to a host; 0 is 10 s.
 	Call time.Duration
 	// Prepare bounds the start of the destination; 0 is a minute.
 	Prepare time.Duration
@@ -21,19 +21,22 @@ type Policy struct {
 	Verify time.Duration
 	// Patience is how long is tried what must be done; 0 is 5 min.
 	Patience time.Duration
+	// Stall is for how long a transfer may stand still; 0 is 30 s.
+	Stall time.Duration
 	// Watch is the time between two looks at a transfer; 0 is 100 ms.
 	Watch time.Duration
 }
 
 func (p Policy) filled() Policy {
 	return Policy{
-		Call:     cmp.Or(p.Call, 20*time.Second),
+		Call:     cmp.Or(p.Call, 10*time.Second),
 		Prepare:  cmp.Or(p.Prepare, time.Minute),
 		Transfer: cmp.Or(p.Transfer, 24*time.Hour),
 		Switch:   cmp.Or(p.Switch, 10*time.Second),
 		Agent:    cmp.Or(p.Agent, 5*time.Second),
 		Verify:   cmp.Or(p.Verify, 30*time.Second),
 		Patience: cmp.Or(p.Patience, 5*time.Minute),
+		Stall:    cmp.Or(p.Stall, 30*time.Second),
 		Watch:    cmp.Or(p.Watch, 100*time.Millisecond),
 	}
 }

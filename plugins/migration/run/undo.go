@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/ratchetos/ratchet/plugins/migration/hypervisor"
 	"github.com/ratchetos/ratchet/plugins/migration/plan"
 	"github.com/ratchetos/ratchet/plugins/migration/run/journal"
 )
+
+// hasty is how long a source is asked to cancel by itself: discarding the destination has the same effect.
+const hasty = 5 * time.Second
 
 // undo leads back to the VM running at the source as before. It leaves m.committed set when it found that the only
 // copy of the VM is at the target.
@@ -55,8 +59,9 @@ func (m *move) retreat(ctx context.Context, why error) (isOwed bool, err error) 
 	return isOwed, m.again(ctx, "look at the VM on "+m.plan.From, m.r.opts.Policy.Call, m.restored)
 }
 
-// salvage commits a move whose source is gone and whose destination has everything: it is the only copy. It leaves the
-// move as it is when the source is there, and fails when nobody can tell.
+// salvage commits a move whose source is gone and whose destination has everything: it is the only copy. Otherwise it
+// leaves the move as it is. The target is asked first: a source whose stream stalls may answer only once the destination
+// is discarded, which harms nobody as long as that is not whole.
 func (m *move) salvage(ctx context.Context) error {
 	policy := m.r.opts.Policy
 	var state hypervisor.State
@@ -68,14 +73,11 @@ func (m *move) salvage(ctx context.Context) error {
 			})
 		}
 	}
+	if err := look(m.target)(ctx); err != nil || state != hypervisor.Paused {
+		return ctx.Err() // what cannot be asked cannot be discarded either
+	}
 	if err := m.again(ctx, "look for the VM on "+m.plan.From, policy.Patience, look(m.source)); err != nil || state != hypervisor.Absent {
 		return err
-	}
-	if err := m.again(ctx, "look for the VM on "+m.plan.To, policy.Patience, look(m.target)); err != nil {
-		return err
-	}
-	if state != hypervisor.Paused {
-		return fmt.Errorf("%s is no longer on %s and was never whole on %s: %w", m.plan.VM, m.plan.From, m.plan.To, hypervisor.ErrNoSuchVM)
 	}
 	m.r.opts.Log.Warn("the source is gone and the destination is complete: the move goes on", "move", m.id, "vm", m.plan.VM)
 	if err := m.again(ctx, "hand the volumes to "+m.plan.To, policy.Patience, func(ctx context.Context) error {
@@ -105,7 +107,7 @@ func (m *move) callBack(ctx context.Context) (isOwed bool, err error) {
 		}
 	}
 	if m.transfer != nil {
-		ctx, cancel := context.WithTimeout(ctx, policy.Call)
+		ctx, cancel := context.WithTimeout(ctx, min(policy.Call, hasty))
 		err := m.transfer.Cancel(ctx)
 		cancel()
 		if errors.Is(err, hypervisor.ErrFenced) && m.r.opts.mutant != mutantDeafToFence {

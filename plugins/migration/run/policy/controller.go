@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -18,8 +19,8 @@ const (
 	firstThrottle, moreThrottle, mostThrottle = 20, 20, 95
 	// switching is the part of the gap that is not memory: state of devices, handover of volumes, the journal, the start.
 	switching = 40 * time.Millisecond
-	// Stall is for how long a transfer may stand still.
-	Stall = 30 * time.Second
+	// defaultStall is that of a goal without one.
+	defaultStall = 30 * time.Second
 	// standing is for how long a source may stand still that its hypervisor was asked to wait for.
 	standing = 5 * time.Second
 )
@@ -30,6 +31,8 @@ type Goal struct {
 	Gap time.Duration
 	// Deadline of the transfer, from its start; 0 is none.
 	Deadline time.Duration
+	// Stall is for how long it may stand still; 0 is 30 s.
+	Stall time.Duration
 	// Bandwidth is the most it may use, bytes a second; 0 is all there is.
 	Bandwidth uint64
 	// Throttle and PostCopy allow those, and the hosts can do them.
@@ -67,6 +70,7 @@ type Controller struct {
 
 // New begins a transfer.
 func New(g Goal) *Controller {
+	g.Stall = cmp.Or(g.Stall, defaultStall)
 	c := &Controller{goal: g}
 	c.limits = hypervisor.Limits{Bandwidth: g.Bandwidth, Downtime: max(g.Gap-switching, g.Gap/2)}
 	if g.Held && g.Throttle {
@@ -143,7 +147,7 @@ func (c *Controller) stuckIn(at time.Duration, p hypervisor.Progress) string {
 		return fmt.Sprintf("the transfer %s: %s", p.Phase, p.Problem)
 	case p.Phase == "switchover" && still > standing:
 		return fmt.Sprintf("the source stands still for %s and its host does not say so", still.Round(time.Second))
-	case still > Stall:
+	case still > c.goal.Stall:
 		return fmt.Sprintf("nothing was sent for %s: look at the link between the hosts", still.Round(time.Second))
 	}
 	return ""
