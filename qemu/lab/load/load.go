@@ -17,8 +17,9 @@ const (
 	Port = "org.ratchet.lab.0"
 	// Interval is the time between two beats.
 	Interval = 5 * time.Millisecond
-	// PageSize is the unit of the memory load, BlockSize that of the disk load.
-	PageSize  = 4096
+	// PageSize is the unit of the memory load, in bytes.
+	PageSize = 4096
+	// BlockSize is that of the disk load.
 	BlockSize = 4096
 )
 

@@ -52,6 +52,9 @@ func must(t *testing.T, err error) {
 
 // TestInGuest carries out on a real guest what a change of its type needs, in the order of a plan.
 func TestInGuest(t *testing.T) {
+	if testing.Short() {
+		t.Skip("boots a VM; the agent in it is not built with the race detector anyway")
+	}
 	ctx, g, m := restore(t)
 	a := m.Agent
 	before, err := a.Report(ctx)

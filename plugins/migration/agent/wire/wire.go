@@ -70,8 +70,9 @@ func (e *Error) Error() string { return e.Text }
 type Code string
 
 const (
-	// BadRequest and UnknownVerb are the manager's own fault or an old agent.
-	BadRequest  Code = "bad-request"
+	// BadRequest is the manager's own fault.
+	BadRequest Code = "bad-request"
+	// UnknownVerb means that the agent is older than the manager.
 	UnknownVerb Code = "unknown-verb"
 	// Busy means that too many orders are under way: try again.
 	Busy Code = "busy"
