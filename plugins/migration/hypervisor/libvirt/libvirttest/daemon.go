@@ -141,15 +141,19 @@ func (d *Daemon) start() error {
 	return nil
 }
 
-// Restart ends the daemon, as an upgrade of it does, and starts it again. Its VMs go on meanwhile.
+// Restart ends the daemon as a crash does, and starts it again. Its VMs go on meanwhile. It is not asked to end: libvirtd 9
+// does not while a migration's job is in the way.
 func (d *Daemon) Restart() error {
-	if err := d.stop(); err != nil {
-		return err
-	}
+	d.kill()
 	if err := os.Remove(d.Socket); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	return d.start()
+}
+
+func (d *Daemon) kill() {
+	_ = d.cmd.Process.Kill()
+	<-d.exited
 }
 
 // stop asks the daemon to end, and makes it end.
@@ -161,8 +165,7 @@ func (d *Daemon) stop() error {
 	case <-d.exited:
 		return nil
 	case <-t.C:
-		_ = d.cmd.Process.Kill()
-		<-d.exited
+		d.kill()
 		return fmt.Errorf("libvirtd %s did not end in %v", d.Name, endLimit)
 	}
 }
