@@ -17,7 +17,9 @@ TEST_TOOLS  := $(RUN_TOOLS) gcc:gcc /usr/include/openssl/bio.h:libssl-dev /usr/i
                pkcs11-tool:opensc softhsm2-util:softhsm2 cryptsetup:cryptsetup-bin \
                clang-19:clang-19 llvm-strip-19:llvm-19 tshark:tshark bird:bird2 \
                nbdsh:python3-libnbd nbd-client:nbd-client \
-               iscsi-test-cu:libiscsi-bin /usr/lib/x86_64-linux-gnu/qemu/block-iscsi.so:qemu-block-extra
+               iscsi-test-cu:libiscsi-bin /usr/lib/x86_64-linux-gnu/qemu/block-iscsi.so:qemu-block-extra \
+               /usr/sbin/libvirtd:libvirt-daemon virsh:libvirt-clients \
+               /usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so:libvirt-daemon-driver-qemu
 
 # What only the benches need: the servers that ours is measured against.
 BENCH_TOOLS := nbdkit:nbdkit s3backer:s3backer
