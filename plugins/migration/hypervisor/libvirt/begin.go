@@ -226,6 +226,8 @@ func explain(err error, host string) error {
 		return fmt.Errorf("%w: set migrate_tls_x509_cert_dir in qemu.conf of %s, or allow plain moves by policy", err, host)
 	case strings.Contains(s, "ostcopy") || strings.Contains(s, "post-copy") || strings.Contains(s, "userfault"):
 		return fmt.Errorf("%w: QEMU of %s needs userfaultfd (sysctl vm.unprivileged_userfaultfd=1): %w", err, host, hypervisor.ErrNotHere)
+	case strings.Contains(s, "Address already in use"):
+		return fmt.Errorf("%w: set migration_port_min and migration_port_max in qemu.conf of %s to ports outside of net.ipv4.ip_local_port_range", err, host)
 	case rpc.IsCode(err, rpc.CodeTimeout):
 		return fmt.Errorf("%w: another job of libvirt holds the VM; see virsh domjobinfo", err)
 	}

@@ -215,7 +215,7 @@ func (x *transfer) PostCopy(ctx context.Context) error {
 	if !given {
 		err := x.p.conn.MigratePostCopyNow(ctx, x.d.dom)
 		// A stopped guest is soon sent whole: then there is nothing left to be fetched.
-		if err != nil && x.Switchover(ctx) != nil {
+		if err != nil && x.sent(ctx) != nil {
 			return fmt.Errorf("post-copy of %s: %w", x.m.VM, err)
 		}
 		x.mu.Lock()

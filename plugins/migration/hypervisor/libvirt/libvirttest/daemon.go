@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -66,8 +68,9 @@ func (d *Daemon) prepare(shared string) error {
 		"libvirtd.conf": fmt.Sprintf("auth_unix_rw = \"none\"\nauth_tls = \"none\"\nca_file = %q\ncert_file = %q\nkey_file = %q\n",
 			pki+"/ca-cert.pem", pki+"/server-cert.pem", pki+"/server-key.pem"),
 		// libvirt refuses 127.0.0.1 as the address of streams here: whoever moves a VM names it.
-		"qemu.conf": fmt.Sprintf("security_driver = \"none\"\ncgroup_controllers = []\nnamespaces = []\nstdio_handler = \"file\"\n"+
-			"migrate_tls_x509_cert_dir = %q\nmigrate_tls_x509_verify = 1\n", pki),
+		"qemu.conf": fmt.Sprintf("security_driver = \"none\"\ncgroup_controllers = []\nnamespaces = []\nclear_emulator_capabilities = 0\nstdio_handler = \"file\"\n"+
+			"migration_port_min = %d\nmigration_port_max = %d\n"+
+			"migrate_tls_x509_cert_dir = %q\nmigrate_tls_x509_verify = 1\n", firstPort(), firstPort()+99, pki),
 	}
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(d.Dir, "config/libvirt", name), []byte(text), 0o644); err != nil {
@@ -87,6 +90,10 @@ func (d *Daemon) prepare(shared string) error {
 	}
 	return nil
 }
+
+// firstPort begins the ports for streams: apart from those of other tests on the machine, and, unlike libvirt's own choice,
+// from those that the kernel gives to outgoing connections, one of which in the way fails a migration.
+func firstPort() int { return 10_000 + os.Getpid()%200*100 }
 
 // start runs the daemon on sockets made here.
 func (d *Daemon) start() error {
@@ -130,7 +137,10 @@ func (d *Daemon) start() error {
 		"XDG_CACHE_HOME=" + filepath.Dir(d.Dir) + "/cache",
 	}
 	if os.Getuid() == 0 {
-		d.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+		// Post-copy needs userfaultfd, which nobody else than root may use without this.
+		d.cmd.SysProcAttr = &syscall.SysProcAttr{
+			Credential: &syscall.Credential{Uid: nobody, Gid: nobody}, AmbientCaps: []uintptr{unix.CAP_SYS_PTRACE},
+		}
 	}
 	if err := d.cmd.Start(); err != nil {
 		return err
