@@ -57,12 +57,12 @@ func (m *machine) look(ctx context.Context, s model.Shape) (facts, error) {
 			memoryFact
 		}
 	}
-	var children []struct{ Name, Type string }
 	var buses []pciBus
-	if err := errors.Join(
+	var err error
+	f.present, err = m.present(ctx)
+	if err := errors.Join(err,
 		m.do(ctx, "query-hotpluggable-cpus", nil, &slots),
 		m.do(ctx, "query-memory-devices", nil, &modules),
-		m.do(ctx, "qom-list", map[string]string{"path": "/machine/peripheral"}, &children),
 		m.do(ctx, "query-pci", nil, &buses),
 	); err != nil {
 		return f, err
@@ -79,11 +79,6 @@ func (m *machine) look(ctx context.Context, s model.Shape) (facts, error) {
 			f.dimms[d.Data.ID] = d.Data.dimmFact
 		}
 	}
-	for _, c := range children {
-		if strings.HasPrefix(c.Type, "child<") {
-			f.present = append(f.present, c.Name)
-		}
-	}
 	root := "pci.0"
 	if strings.Contains(s.Machine, "q35") {
 		root = "pcie.0"
@@ -94,9 +89,23 @@ func (m *machine) look(ctx context.Context, s model.Shape) (facts, error) {
 	if len(s.CPU.Features) > 0 {
 		return f, nil
 	}
-	var err error
 	f.features, err = features(ctx, m.do, s.CPU.Model)
 	return f, err
+}
+
+// present are the ids of the devices that are there.
+func (m *machine) present(ctx context.Context) ([]string, error) {
+	var children []struct{ Name, Type string }
+	if err := m.do(ctx, "qom-list", args.Object{"path": "/machine/peripheral"}, &children); err != nil {
+		return nil, err
+	}
+	var ids []string
+	for _, c := range children {
+		if strings.HasPrefix(c.Type, "child<") { // "type" is a property, not a device
+			ids = append(ids, c.Name)
+		}
+	}
+	return ids, nil
 }
 
 // pciBus is what query-pci says.
