@@ -18,7 +18,7 @@ import (
 
 // TestHost restores a guest on a host, asks it as a manager does, and kills it.
 func TestHost(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	l := New(t)
 	h, err := l.Host(ctx, "alpha", HostOptions{})

@@ -143,21 +143,23 @@ func (r *Relay) accept() {
 	}
 }
 
-// forward counts, and stops where it was told to.
+// forward counts, and stops where it was told to, even if it was told while it waited for more.
 func (r *Relay) forward(out, in net.Conn) {
 	defer r.drop(in)
 	defer r.drop(out)
 	buf := make([]byte, 64<<10)
 	for {
-		n, err := in.Read(r.room(buf))
-		if n > 0 {
-			if _, err := out.Write(buf[:n]); err != nil {
+		n, err := in.Read(buf)
+		for b := buf[:n]; len(b) > 0; {
+			k, cut := r.allow(len(b))
+			if _, err := out.Write(b[:k]); err != nil {
 				return
 			}
-			if r.passed(int64(n)) {
+			if cut {
 				r.cutAll()
 				return
 			}
+			b = b[k:]
 		}
 		if err != nil {
 			return
@@ -165,33 +167,30 @@ func (r *Relay) forward(out, in net.Conn) {
 	}
 }
 
-// room waits out a stall and returns as much of buf as may be forwarded before the next stop.
-func (r *Relay) room(buf []byte) []byte {
+// allow waits out a stall, and counts as many of n bytes as may pass before the next stop.
+func (r *Relay) allow(n int) (pass int, cut bool) {
 	for {
 		r.mu.Lock()
-		left := int64(len(buf))
+		sent, left, stalled := r.sent.Load(), int64(n), false
 		if r.cut >= 0 {
-			left = min(left, max(r.cut-r.sent.Load(), 1))
+			left = min(left, max(r.cut-sent, 0))
 		}
-		stalled, resumed := false, r.resumed
 		if r.stall >= 0 {
-			left = min(left, r.stall-r.sent.Load())
-			stalled = left <= 0 && !r.closed
+			left = min(left, max(r.stall-sent, 0))
+			stalled = sent >= r.stall && !r.closed && (r.cut < 0 || sent < r.cut)
 			if stalled && r.stalled != nil {
 				close(r.stalled)
 				r.stalled = nil
 			}
 		}
-		r.mu.Unlock()
 		if !stalled {
-			return buf[:max(left, 1)]
+			sent = r.sent.Add(left)
+			cut = r.cut >= 0 && sent >= r.cut || r.closed
+			r.mu.Unlock()
+			return int(left), cut
 		}
+		resumed := r.resumed
+		r.mu.Unlock()
 		<-resumed
 	}
-}
-
-func (r *Relay) passed(n int64) (cut bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.sent.Add(n) >= r.cut && r.cut >= 0
 }

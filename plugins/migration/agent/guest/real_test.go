@@ -14,7 +14,7 @@ import (
 // restore starts a lab guest, which runs the agent as it is shipped.
 func restore(t *testing.T) (context.Context, *lab.Guest, *lab.Machine) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	t.Cleanup(cancel)
 	g, err := lab.New(t).Guest("agent")
 	if err != nil {
