@@ -72,6 +72,8 @@ func commands() []command {
 		{changes(api.MethodTemplateStore, "keep a template"), moving((*mover).storeTemplate)},
 		{changes(api.MethodTemplateDelete, "forget a template"), moving((*mover).deleteTemplate)},
 		{changes(api.MethodTemplateMake, "make a template of what agents report"), moving((*mover).makeTemplate)},
+		{reads(api.MethodSchedule, "forecasts and booked slots"), moving((*mover).showSchedule)},
+		{changes(api.MethodImport, "replace the history of a link"), moving((*mover).importHistory)},
 	}
 }
 

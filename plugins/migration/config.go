@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net"
+	"reflect"
 	"strconv"
 	"strings"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/ratchetos/ratchet/plugins/internal/enrol"
 	"github.com/ratchetos/ratchet/plugins/migration/hypervisor/qmp"
 	"github.com/ratchetos/ratchet/plugins/migration/model"
+	"github.com/ratchetos/ratchet/plugins/migration/schedule"
 	"github.com/ratchetos/ratchet/plugins/migration/template"
 )
 
@@ -24,6 +26,7 @@ type Config struct {
 	VMs       []VMConfig       `json:"vms,omitempty" config:"max=4096" jsonschema:"description=what templates may select VMs by"`
 	Types     []model.VMType   `json:"types,omitempty" config:"max=256" jsonschema:"description=types of VMs, by name"`
 	Templates []model.Template `json:"templates,omitempty" config:"max=256" jsonschema:"description=migrations of many VMs"`
+	Schedule  schedule.Config  `json:"schedule,omitzero" jsonschema:"description=links whose bandwidth moves share, and maintenance windows"`
 }
 
 // HostConfig is one host. Exactly one of vmhost, libvirt and qmp says how it is reached.
@@ -99,6 +102,7 @@ func parse(section plugin.Section) (Config, plugin.Validation) {
 	v := plugin.Decode(section, &c)
 	c.checkHosts(&v)
 	c.checkNames(&v)
+	checkSchedule(c.Schedule, v.Errorf)
 	if c.movable() {
 		v.Wants = append(v.Wants, &pluginpb.Want{Name: wantState, Kind: pluginpb.Kind_DIRECTORY, Selector: "state", Path: "hosts"})
 	}
@@ -122,7 +126,8 @@ func (c Config) atOnce() int { return cmp.Or(c.AtOnce, defaultAtOnce) }
 // needsProcess says whether only another process can go from was to c: what it wants of core decides that, and what is
 // opened once.
 func (c Config) needsProcess(was Config) bool {
-	return c.movable() != was.movable() || c.Gateway != was.Gateway || c.atOnce() != was.atOnce()
+	return c.movable() != was.movable() || c.Gateway != was.Gateway || c.atOnce() != was.atOnce() ||
+		!reflect.DeepEqual(c.Schedule, was.Schedule)
 }
 
 // movable says whether there is anything to move VMs between. Without it the plugin follows and keeps nothing.

@@ -174,7 +174,7 @@ func (f *Feature) Stop(ctx context.Context) error {
 	}
 	cancel()
 	if moves != nil {
-		moves.close() // before the connections it uses
+		moves.close(ctx) // before the connections it uses
 	}
 	for _, h := range hosts {
 		h.cancel()

@@ -53,7 +53,7 @@ type follower struct {
 
 	mu   sync.Mutex
 	view view
-	live hypervisor.Host // the open connection that has answered; nil while there is none
+	live hypervisor.Host // the open connection; nil while there is none
 
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -157,12 +157,12 @@ func (f *follower) session(ctx context.Context) (reached bool, err error) {
 		return false, err
 	}
 	defer host.Close()
+	f.serve(host) // before it is shown as up
+	defer f.serve(nil)
 	if err := f.refresh(ctx, host); err != nil {
 		return false, err
 	}
 	f.log.Info("host is up")
-	f.serve(host)
-	defer f.serve(nil)
 	timer := time.NewTimer(refreshEvery)
 	defer timer.Stop()
 	soon := false

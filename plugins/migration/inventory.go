@@ -17,7 +17,7 @@ import (
 )
 
 // agentLimit is how long an agent may take to report before the guest counts as one without.
-const agentLimit = 3 * time.Second
+const agentLimit = 10 * time.Second
 
 // order is what the queue keeps of a move.
 type order struct {

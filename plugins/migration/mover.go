@@ -16,6 +16,7 @@ import (
 	"github.com/ratchetos/ratchet/plugins/migration/hypervisor/libvirt"
 	"github.com/ratchetos/ratchet/plugins/migration/run"
 	"github.com/ratchetos/ratchet/plugins/migration/run/journal"
+	"github.com/ratchetos/ratchet/plugins/migration/schedule/live"
 	"github.com/ratchetos/ratchet/plugins/migration/vmhost/pki"
 )
 
@@ -27,6 +28,7 @@ type mover struct {
 	authority *pki.Authority
 	volumes   volumes
 	orders    *orders
+	schedule  *live.Live // nil without links
 	// libvirt is what all connections to daemons share: a move needs both sides.
 	libvirt libvirt.Moves
 	files   map[string][]byte // credentials by the name of their Want
@@ -58,6 +60,9 @@ func (f *Feature) newMover(ctx context.Context, s *plugin.Session) (*mover, erro
 		return nil, fmt.Errorf("open the journal of moves: %w", err)
 	}
 	if m.orders, err = openOrders(ctx, m); err != nil {
+		return nil, errors.Join(err, m.runner.Close())
+	}
+	if m.schedule, err = m.newSchedule(ctx, f.config.Schedule); err != nil {
 		return nil, errors.Join(err, m.runner.Close())
 	}
 	return m, nil
@@ -96,7 +101,9 @@ func (m *mover) port(host string) (hypervisor.Port, error) {
 
 // changed is told by the runner that a move has changed: what is shown is, and what waits may have its turn.
 func (m *mover) changed() {
-	m.orders.look()
+	if m.orders != nil { // links are watched a moment earlier
+		m.orders.look()
+	}
 	m.f.changed()
 }
 
@@ -134,8 +141,13 @@ func (m *mover) drain(ctx context.Context, progress func(inFlight uint64)) error
 const drainLook = 100 * time.Millisecond
 
 // close gives no more orders and returns when nothing runs. Nothing is undone: the journal goes on in the next process.
-func (m *mover) close() {
+func (m *mover) close(ctx context.Context) {
 	m.orders.stop()
+	if m.schedule != nil {
+		if err := m.schedule.Close(ctx); err != nil {
+			m.log.Error("keep the history of links", "err", err)
+		}
+	}
 	if err := m.runner.Close(); err != nil {
 		m.log.Error("close the journal of moves", "err", err)
 	}

@@ -145,10 +145,13 @@ func (h *house) vms() []api.VM { return invoke[api.VMsReply](h.started, api.Meth
 func (h *house) ended(t *testing.T, id string) api.Move {
 	t.Helper()
 	var m api.Move
-	h.until(id+" ended", func(plugin.Event) bool {
+	is := func(plugin.Event) bool {
 		m = invoke[api.MovesReply](h.started, api.MethodMoves, api.MovesRequest{ID: id}).Moves[0]
 		return !m.Ended.IsZero()
-	})
+	}
+	if !is(nil) { // the event may have come already
+		h.until(id+" ended", is)
+	}
 	return m
 }
 

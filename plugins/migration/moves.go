@@ -16,9 +16,10 @@ import (
 
 // States of a move beside the phases and outcomes of package run.
 const (
-	stateWaiting  = "waiting"   // for its turn
-	stateHeld     = "held"      // for an operator
-	stateNotBegun = "not begun" // and never will
+	stateWaiting   = "waiting"   // for its turn
+	stateScheduled = "scheduled" // for its slot
+	stateHeld      = "held"      // for an operator
+	stateNotBegun  = "not begun" // and never will
 )
 
 // plan answers api.MethodPlan.
@@ -74,7 +75,11 @@ func (m *mover) apply(ctx context.Context, req api.MoveRequest) (any, error) {
 	if err := m.orders.add(ctx, queue.Single(e, req.Priority), *p.Plan); err != nil {
 		return nil, err
 	}
-	return api.ApplyReply{Moves: []api.Begun{{ID: id, VM: p.VM, From: p.From, To: p.To}}, Warnings: p.Plan.Warnings}, nil
+	begun := api.Begun{ID: id, VM: p.VM, From: p.From, To: p.To}
+	if m.schedule != nil {
+		begun.At, begun.Why = m.orders.slot(ctx, id)
+	}
+	return api.ApplyReply{Moves: []api.Begun{begun}, Warnings: p.Plan.Warnings}, nil
 }
 
 func entry(id string, what order) (*queue.Entry, error) {

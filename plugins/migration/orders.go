@@ -25,6 +25,8 @@ const (
 	keepRefused = 100
 	// planLimit bounds asking hosts and guest for a plan.
 	planLimit = 30 * time.Second
+	// manyBooked is more than any queue has.
+	manyBooked = 1 << 20
 	// retryKeep is the pause after a state store that would not keep the queue.
 	retryKeep = 5 * time.Second
 )
@@ -36,8 +38,9 @@ type orders struct {
 
 	mu      sync.Mutex
 	queue   *queue.Queue
-	plans   map[string]made // by ID: of orders that are about to begin
-	refused []api.Move      // orders that have ended without a move
+	plans   map[string]made    // by ID: of orders that are about to begin
+	booked  map[string]booking // by ID: orders that have a slot and have not begun
+	refused []api.Move         // orders that have ended without a move
 
 	cancel context.CancelFunc
 	done   chan struct{} // nil until start
@@ -46,6 +49,13 @@ type orders struct {
 type made struct {
 	plan plan.Plan
 	at   time.Time
+}
+
+// booking is an order that waits for its slot.
+type booking struct {
+	entry *queue.Entry
+	at    time.Time // zero while nobody knows
+	why   string
 }
 
 // openOrders reads what an earlier process has kept.
@@ -59,7 +69,7 @@ func openOrders(ctx context.Context, m *mover) (*orders, error) {
 		return nil, err
 	}
 	q.Reconcile(func(id string) bool { _, known := m.runner.Move(id); return known })
-	return &orders{m: m, queue: q, plans: map[string]made{}, wake: make(chan struct{}, 1)}, nil
+	return &orders{m: m, queue: q, plans: map[string]made{}, booked: map[string]booking{}, wake: make(chan struct{}, 1)}, nil
 }
 
 // look asks for another look at what can begin. It never blocks.
@@ -115,7 +125,8 @@ func (o *orders) run(ctx context.Context) {
 	}
 }
 
-// next takes out what has ended and hands out what may begin. What is handed out has been kept: should the process die
+// next takes out what has ended and hands out what may begin: of the queue, and of what was handed out before and waited
+// for its slot. What is handed out has been kept: should the process die
 // now, the next one knows of it.
 func (o *orders) next(ctx context.Context) (begin []*queue.Entry, again time.Time, err error) {
 	now, busy, free := time.Now(), map[string]bool{}, o.m.f.atOnce()
@@ -135,6 +146,11 @@ func (o *orders) next(ctx context.Context) (begin []*queue.Entry, again time.Tim
 			changed = true
 		}
 	}
+	due := o.due(now, max(0, free))
+	free -= len(due)
+	if o.m.schedule != nil {
+		free = manyBooked // they get their slots together, and are counted when these begin
+	}
 	begin, again = o.queue.Next(now, max(0, free), func(vm string) bool { return busy[vm] })
 	if changed || len(begin) > 0 {
 		if err := o.keep(ctx); err != nil {
@@ -144,7 +160,21 @@ func (o *orders) next(ctx context.Context) (begin []*queue.Entry, again time.Tim
 			return nil, again, err
 		}
 	}
-	return begin, again, nil
+	return append(due, begin...), again, nil
+}
+
+// due takes out what was booked and whose slot has begun. It is called with mu held.
+func (o *orders) due(now time.Time, free int) (list []*queue.Entry) {
+	for id, b := range o.booked {
+		may, at, why := o.m.schedule.May(id)
+		if b.at, b.why = at, why; !may || len(list) >= free {
+			o.booked[id] = b
+			continue
+		}
+		delete(o.booked, id)
+		list = append(list, b.entry)
+	}
+	return list
 }
 
 // ended takes an order out, and tells of those that fall with it. It is called with mu held.
@@ -154,6 +184,10 @@ func (o *orders) ended(id string, failed bool, now time.Time) {
 		o.remember(e, now, b.Stopped)
 	}
 	delete(o.plans, id)
+	delete(o.booked, id)
+	if o.m.schedule != nil {
+		o.m.schedule.Ended(id)
+	}
 }
 
 // keep writes the queue. It is called with mu held.
@@ -185,29 +219,57 @@ func (o *orders) add(ctx context.Context, b *queue.Batch, plans ...plan.Plan) er
 	return nil
 }
 
-// begin plans a move whose turn has come, unless its plan is fresh, and hands it to the runner.
+// begin plans a move whose turn has come, unless its plan is fresh, and hands it to the runner. Where there is a schedule, it
+// has a slot first, and comes here again when that begins.
 func (o *orders) begin(ctx context.Context, e *queue.Entry) error {
-	o.mu.Lock()
-	p := o.plans[e.ID]
-	delete(o.plans, e.ID)
-	o.mu.Unlock()
-	if time.Since(p.at) > keepPlan {
-		var what order
-		if err := json.Unmarshal(e.Order, &what); err != nil {
-			return fmt.Errorf("read the order: %w", err)
-		}
-		ctx, cancel := context.WithTimeout(ctx, planLimit)
-		defer cancel()
-		again, refusals, err := o.m.make(ctx, e.ID, what)
-		if err != nil {
+	var what order
+	if err := json.Unmarshal(e.Order, &what); err != nil {
+		return fmt.Errorf("read the order: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, planLimit)
+	defer cancel()
+	p, err := o.planFor(ctx, e.ID, what)
+	if err != nil {
+		return err
+	}
+	s := o.m.schedule
+	if s == nil {
+		return o.m.runner.Start(p)
+	}
+	if _, has := s.Decision(e.ID); !has {
+		if err := o.m.book(ctx, p, what); err != nil {
 			return err
 		}
-		if len(refusals) > 0 {
-			return refused(refusals)
-		}
-		p.plan = again
 	}
-	return o.m.runner.Start(p.plan)
+	may, at, why := s.May(e.ID)
+	if !may && (what.When == api.WhenBest || len(what.Windows) > 0) {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.plans[e.ID] = made{p, time.Now()}
+		o.booked[e.ID] = booking{e, at, why}
+		return nil
+	}
+	if err := o.m.runner.Start(p); err != nil {
+		return err
+	}
+	s.Began(e.ID)
+	return nil
+}
+
+// planFor is the plan that was made for the order, or a new one if that is old.
+func (o *orders) planFor(ctx context.Context, id string, what order) (plan.Plan, error) {
+	o.mu.Lock()
+	had := o.plans[id]
+	delete(o.plans, id)
+	o.mu.Unlock()
+	if time.Since(had.at) <= keepPlan {
+		return had.plan, nil
+	}
+	p, refusals, err := o.m.make(ctx, id, what)
+	if len(refusals) > 0 {
+		err = refused(refusals)
+	}
+	return p, err
 }
 
 // refused is all of a check in one error.
@@ -249,6 +311,12 @@ func (o *orders) cancelWaiting(ctx context.Context, id string) (bool, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	now := time.Now()
+	if b, has := o.booked[id]; has { // handed out, and not begun
+		o.remember(b.entry, now, "cancelled by the operator")
+		o.ended(id, false, now)
+		o.look()
+		return true, o.keep(ctx)
+	}
 	e := o.queue.Cancel(id, now)
 	if e == nil {
 		return false, nil
@@ -266,9 +334,13 @@ func (o *orders) waiting() []api.Move {
 	for _, w := range o.queue.Open(time.Now()) {
 		var req api.MoveRequest
 		_ = json.Unmarshal(w.Order, &req) // without it the names of hosts are missing
-		list = append(list, api.Move{
-			ID: w.ID, VM: w.VM, From: req.Host, To: req.To, State: stateWaiting, Doing: cmp.Or(w.Why, "begins"), Began: w.After, Template: w.Template,
-		})
+		x := api.Move{
+			ID: w.ID, VM: w.VM, From: req.Host, To: req.To, State: stateWaiting, Doing: cmp.Or(w.Why, "begins"), Begins: w.After, Template: w.Template,
+		}
+		if b, has := o.booked[w.ID]; has {
+			x.State, x.Doing, x.Begins = stateScheduled, b.why, b.at
+		}
+		list = append(list, x)
 	}
 	return list
 }
@@ -286,3 +358,26 @@ func (o *orders) template(id string) string {
 	defer o.mu.Unlock()
 	return o.queue.Template(id)
 }
+
+// slot waits until an order has a slot, or has begun or ended, and returns when and why: zero for at once.
+func (o *orders) slot(ctx context.Context, id string) (at time.Time, why string) {
+	t := time.NewTicker(slotLook)
+	defer t.Stop()
+	for {
+		o.mu.Lock()
+		b, booked := o.booked[id]
+		open := o.queue.Has(id)
+		o.mu.Unlock()
+		if _, known := o.m.runner.Move(id); booked || known || !open {
+			return b.at, b.why
+		}
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return time.Time{}, "has no slot yet"
+		}
+	}
+}
+
+// slotLook is how often a slot that is waited for is looked for.
+const slotLook = 20 * time.Millisecond

@@ -29,7 +29,7 @@ func showMoves(e *pluginpb.Event, moves []api.Move) (held int) {
 			continue
 		case m.State == stateHeld:
 			held++
-		case m.State != stateWaiting:
+		case m.State != stateWaiting && m.State != stateScheduled:
 			under++
 			if m.Total > 0 {
 				e.Jobs = append(e.Jobs, &pluginpb.Job{
@@ -45,7 +45,7 @@ func showMoves(e *pluginpb.Event, moves []api.Move) (held int) {
 	e.Gauges = append(e.Gauges,
 		&pluginpb.Gauge{Name: "migration_moves_under_way", Help: "moves under way", Value: under},
 		&pluginpb.Gauge{Name: "migration_moves_held", Help: "moves that wait for an operator", Value: float64(held)},
-		&pluginpb.Gauge{Name: "migration_moves_waiting", Help: "orders that have not begun", Value: counts[stateWaiting]})
+		&pluginpb.Gauge{Name: "migration_moves_waiting", Help: "orders that have not begun", Value: counts[stateWaiting] + counts[stateScheduled]})
 	return held
 }
 

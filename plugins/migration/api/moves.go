@@ -32,6 +32,8 @@ type MoveRequest struct {
 	Priority int         `json:"priority,omitempty"`
 	// When is WhenNow (the default) or WhenBest.
 	When string `json:"when,omitempty"`
+	// Windows are names of maintenance windows: it happens in one of them.
+	Windows []string `json:"windows,omitempty"`
 }
 
 // When a move may begin.
@@ -110,6 +112,7 @@ type Move struct {
 	// Gap is for how long the guest stood still, known after the switch.
 	Gap time.Duration `json:"gap,omitempty"`
 
+	Begins   time.Time `json:"begins,omitzero"` // of one that waits, if that is known
 	Began    time.Time `json:"began,omitzero"`
 	Ends     time.Time `json:"ends,omitzero"` // expected; zero when unknown
 	Ended    time.Time `json:"ended,omitzero"`

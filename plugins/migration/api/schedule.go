@@ -1,10 +1,11 @@
 package api
 
-import "time"
+import "github.com/ratchetos/ratchet/plugins/migration/schedule/draw"
 
 // Methods about when moves happen.
 const (
-	MethodSchedule = "schedule.show" // ScheduleRequest → ScheduleReply
+	MethodSchedule = "schedule.show"   // ScheduleRequest → ScheduleReply
+	MethodImport   = "schedule.import" // ImportRequest → ImportReply
 )
 
 // ScheduleRequest asks for a drawing of so many columns; 0 is 80.
@@ -15,26 +16,18 @@ type ScheduleRequest struct {
 
 // ScheduleReply shows the forecast of each link with its band, the booked slots, and why they are where they are.
 type ScheduleReply struct {
-	Text  string    `json:"text"`
-	Slots []Slot    `json:"slots"`
-	Links []LinkRow `json:"links"`
+	draw.View
+	// Text is the same for people.
+	Text string `json:"text"`
 }
 
-// Slot is the time booked for one move.
-type Slot struct {
-	ID    string    `json:"id"`
-	VM    string    `json:"vm"`
-	Link  string    `json:"link"`
-	Begin time.Time `json:"begin"`
-	End   time.Time `json:"end"`
-	Rate  uint64    `json:"rate"` // bytes a second at most
-	Why   string    `json:"why"`
+// ImportRequest replaces the history of a link by lines of "time,bytes a second".
+type ImportRequest struct {
+	Link string `json:"link"`
+	CSV  string `json:"csv"`
 }
 
-// LinkRow is what is known of a link.
-type LinkRow struct {
-	Name    string `json:"name"`
-	Budget  uint64 `json:"budget"`  // bytes a second
-	Samples int    `json:"samples"` // of its load
-	Method  string `json:"method"`  // of its forecast, or why there is none
+// ImportReply says how many samples there were.
+type ImportReply struct {
+	Samples int `json:"samples"`
 }

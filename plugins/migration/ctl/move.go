@@ -150,6 +150,7 @@ that fails or is cancelled leaves the VM at its source in its former shape.`,
 	r.register(app, c)
 	f := c.Flags()
 	f.StringVar(&r.When, "at", api.WhenNow, "now, or best for the slot that the forecast of the link advises")
+	f.StringSliceVar(&r.Windows, "window", nil, "maintenance window in which it shall happen; of several, one")
 	f.IntVar(&r.Priority, "priority", 0, "moves of a higher one go first and get the bandwidth")
 	f.BoolVar(&dryRun, "dry-run", false, "show the plan and change nothing, as `plan` does")
 	f.BoolVar(&wait, "wait", false, "return when the moves have ended")

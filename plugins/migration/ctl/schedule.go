@@ -2,6 +2,7 @@ package ctl
 
 import (
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -14,7 +15,7 @@ import (
 // schedule is `ratchetctl migrate schedule`.
 func schedule(app App) *cobra.Command {
 	c := &cobra.Command{Use: "schedule", Short: "When moves happen, and why"}
-	c.AddCommand(scheduleShow(app))
+	c.AddCommand(scheduleShow(app), scheduleImport(app))
 	return c
 }
 
@@ -49,3 +50,26 @@ func terminalWidth() int {
 	}
 	return 80
 }
+
+func scheduleImport(app App) *cobra.Command {
+	return &cobra.Command{
+		Use: "import LINK FILE", Short: "Replace the history of a link by one from a CSV file", Args: cobra.ExactArgs(2),
+		Long: `Replace the history of a link by the lines "time,bytes a second" of a file, so that its load can be forecast before the
+box has watched it for days. Times are RFC 3339, seconds since 1970, or as 2026-01-02 03:04:05 (UTC).`,
+		Example: "  ratchetctl migrate schedule import uplink uplink.csv",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			text, err := readDocument(cmd, args[1], maxHistory)
+			if err != nil {
+				return err
+			}
+			var reply api.ImportReply
+			if err := app.Invoke(cmd.Context(), plugin, api.MethodImport, api.ImportRequest{Link: args[0], CSV: string(text)}, &reply); err != nil {
+				return err
+			}
+			return app.Print(reply, []string{"LINK", "SAMPLES"}, [][]string{{args[0], strconv.Itoa(reply.Samples)}})
+		},
+	}
+}
+
+// maxHistory bounds a file of samples.
+const maxHistory = 2 << 20

@@ -152,6 +152,8 @@ func ends(m api.Move) string {
 	switch {
 	case !m.Ended.IsZero():
 		return "ended " + m.Ended.Format(time.TimeOnly)
+	case !m.Begins.IsZero():
+		return "begins " + m.Begins.Format(time.RFC3339)
 	case m.Ends.IsZero():
 		return ""
 	}

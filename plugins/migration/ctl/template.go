@@ -116,7 +116,7 @@ func makeTemplate(app App, cmd *cobra.Command, request api.MakeRequest) error {
 
 // storeTemplate reads a document here, where the mistakes in it can be shown in their lines.
 func storeTemplate(app App, cmd *cobra.Command, file string) error {
-	text, err := readDocument(cmd, file)
+	text, err := readDocument(cmd, file, maxDocument)
 	if err != nil {
 		return err
 	}
@@ -137,22 +137,22 @@ func storeTemplate(app App, cmd *cobra.Command, file string) error {
 }
 
 // readDocument reads a file, or standard input for "-".
-func readDocument(cmd *cobra.Command, path string) ([]byte, error) {
+func readDocument(cmd *cobra.Command, path string, most int64) ([]byte, error) {
 	in := cmd.InOrStdin()
 	if path != "-" {
 		f, err := os.Open(path)
 		if err != nil {
-			return nil, fmt.Errorf("read template: %w", err)
+			return nil, fmt.Errorf("read file: %w", err)
 		}
 		defer f.Close()
 		in = f
 	}
-	b, err := io.ReadAll(io.LimitReader(in, maxDocument+1))
+	b, err := io.ReadAll(io.LimitReader(in, most+1))
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("read template: %w", err)
-	case len(b) > maxDocument:
-		return nil, fmt.Errorf("read template: %s is longer than %d bytes", path, maxDocument)
+		return nil, fmt.Errorf("read file: %w", err)
+	case int64(len(b)) > most:
+		return nil, fmt.Errorf("read file: %s is longer than %d bytes", path, most)
 	}
 	return b, nil
 }

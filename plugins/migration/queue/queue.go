@@ -245,6 +245,12 @@ func (q *Queue) Open(now time.Time) (list []Open) {
 	return list
 }
 
+// Has says whether a move waits or is under way.
+func (q *Queue) Has(id string) bool {
+	b := q.batch(id)
+	return b != nil && (b.Results[id].State == template.Waiting || b.Results[id].State == template.Moving)
+}
+
 // Template is that of the batch of a move, "" for none.
 func (q *Queue) Template(id string) string {
 	if b := q.batch(id); b != nil {

@@ -1,0 +1,117 @@
+package migration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ratchetos/ratchet/plugins/migration/api"
+	"github.com/ratchetos/ratchet/plugins/migration/hypervisor"
+	"github.com/ratchetos/ratchet/plugins/migration/plan"
+	"github.com/ratchetos/ratchet/plugins/migration/run"
+	"github.com/ratchetos/ratchet/plugins/migration/schedule"
+	"github.com/ratchetos/ratchet/plugins/migration/schedule/draw"
+	"github.com/ratchetos/ratchet/plugins/migration/schedule/live"
+)
+
+// sampling is over how long a guest's writing is measured before its move gets a slot.
+const sampling = time.Second
+
+// errNoLinks is the answer where moves begin when they are ordered.
+var errNoLinks = errors.New("no links are configured, so moves begin when they are ordered: give plugins.migration.schedule.links")
+
+// newSchedule watches the configured links; nil without any.
+func (m *mover) newSchedule(ctx context.Context, c schedule.Config) (*live.Live, error) {
+	if len(c.Links) == 0 {
+		return nil, nil
+	}
+	return live.New(ctx, live.Options{
+		Config: c, State: m.core, Changed: m.changed, Limit: m.runner.Limit, Sent: m.sent, Log: m.log,
+	})
+}
+
+// sent is how much a move has sent, false when it does not send now.
+func (m *mover) sent(id string) (uint64, bool) {
+	s, known := m.runner.Move(id)
+	return s.Transferred, known && s.Outcome == "" && s.Phase == run.Transfer
+}
+
+// book asks the schedule for a slot. A move that shall begin now gets one that begins now, whatever the links are doing: it is
+// then held to its part of their budgets.
+func (m *mover) book(ctx context.Context, p plan.Plan, what order) error {
+	now := time.Now()
+	j := schedule.Job{
+		ID: p.ID, VM: p.VM, From: p.From, To: p.To, Priority: what.Priority, Submitted: now,
+		Rate: float64(p.Goal.Bandwidth), Windows: what.Windows,
+		Load: schedule.Load{Bytes: p.During.Memory.Total()},
+		Policy: schedule.Policy{
+			Gap: p.Goal.Gap(), Deadline: time.Duration(p.Goal.Deadline), Throttle: p.Goal.AllowThrottle, PostCopy: p.Goal.AllowPostCopy,
+		},
+	}
+	for _, d := range p.During.Disks {
+		if d.Source.Local != "" {
+			j.Load.Bytes += d.Size
+		}
+	}
+	if what.When != api.WhenBest && len(what.Windows) == 0 {
+		j.Before = now
+	}
+	var err error
+	if j.Load.Dirty, err = m.dirtyRate(ctx, p); err != nil {
+		return err
+	}
+	_, err = m.schedule.Submit(j)
+	return err
+}
+
+// dirtyRate measures how much the guest writes. A hypervisor that cannot tell is one whose guest is taken to write nothing.
+func (m *mover) dirtyRate(ctx context.Context, p plan.Plan) (float64, error) {
+	port, err := m.port(p.From)
+	if err != nil {
+		return 0, err
+	}
+	rate, err := port.DirtyRate(ctx, p.VM, sampling)
+	if errors.Is(err, hypervisor.ErrNotHere) {
+		return 0, nil
+	}
+	return rate, err
+}
+
+// showSchedule answers api.MethodSchedule.
+func (m *mover) showSchedule(_ context.Context, req api.ScheduleRequest) (any, error) {
+	if m.schedule == nil {
+		return nil, errNoLinks
+	}
+	view, err := m.schedule.Show(req.Link)
+	if err != nil {
+		return nil, err
+	}
+	width := req.Width
+	if width <= 0 {
+		width = 80
+	}
+	return api.ScheduleReply{View: view, Text: draw.Schedule(view, min(width, maxWidth))}, nil
+}
+
+// maxWidth bounds a drawing, in columns.
+const maxWidth = 500
+
+// importHistory answers api.MethodImport.
+func (m *mover) importHistory(ctx context.Context, req api.ImportRequest) (any, error) {
+	if m.schedule == nil {
+		return nil, errNoLinks
+	}
+	n, err := m.schedule.Import(ctx, req.Link, req.CSV)
+	return api.ImportReply{Samples: n}, err
+}
+
+// checkSchedule finds what is wrong with the section's part.
+func checkSchedule(c schedule.Config, errorf func(path, format string, args ...any)) {
+	c.Check(func(path, text string) { errorf("schedule."+path, "%s", text) })
+	for i, l := range c.Links {
+		if l.Watch.Host != "" {
+			errorf(fmt.Sprintf("schedule.links[%d].watch.host", i), "hosts report no load of their links: name a page of metrics")
+		}
+	}
+}

@@ -1,0 +1,103 @@
+package migration
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ratchetos/ratchet/core/plugin"
+	"github.com/ratchetos/ratchet/plugins/migration/api"
+)
+
+// linked is a section with one link, whose load is read from a page.
+func linked(metrics string) string {
+	return fmt.Sprintf(`, "schedule": {"links": [{"name": "uplink", "capacity": "100MiB", "watch": {"metrics": "%s", "metric": "sent_bytes_total", "every": "1s"}}],
+		"windows": [{"name": "never", "days": "%s", "from": "00:00", "to": "00:01"}]}`, metrics, strings.ToLower(time.Now().UTC().Add(72*time.Hour).Format("Mon")))
+}
+
+// history is two weeks of a link that is busy in every hour but the next one.
+func history(now time.Time) string {
+	var b strings.Builder
+	for at := now.Add(-14 * 24 * time.Hour); at.Before(now); at = at.Add(10 * time.Minute) {
+		load := 95 << 20
+		if at.Hour() == now.Add(time.Hour).Hour() {
+			load = 1 << 20
+		}
+		fmt.Fprintf(&b, "%d,%d\n", at.Unix(), load)
+	}
+	return b.String()
+}
+
+// TestMoveInItsSlot: a move that may wait gets the hour in which its link will be free; one that may not begins at once.
+func TestMoveInItsSlot(t *testing.T) {
+	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintln(w, "sent_bytes_total 0")
+	}))
+	t.Cleanup(page.Close)
+	h := newHouse(t)
+	h.open(t, linked(page.URL))
+	now := time.Now().UTC()
+	reply := invoke[api.ImportReply](h.started, api.MethodImport, api.ImportRequest{Link: "uplink", CSV: history(now)})
+	if reply.Samples != 14*24*6 {
+		t.Errorf("%d samples were read", reply.Samples)
+	}
+	begun := h.apply(api.MoveRequest{VM: "web1", To: "rack2", When: api.WhenBest}).Moves[0]
+	if wait := begun.At.Sub(now); wait <= 0 || wait > 2*time.Hour || begun.Why == "" {
+		t.Errorf("it begins in %v: %q", wait, begun.Why)
+	}
+	m := invoke[api.MovesReply](h.started, api.MethodMoves, nil).Moves[0]
+	if m.State != stateScheduled || !m.Begins.Equal(begun.At) {
+		t.Errorf("the move that waits for its slot: %+v", m)
+	}
+	show := invoke[api.ScheduleReply](h.started, api.MethodSchedule, api.ScheduleRequest{Width: 100})
+	if len(show.Slots) != 1 || len(show.Links) != 1 || !strings.Contains(show.Text, "web1") {
+		t.Errorf("the schedule shows %s", show.Text)
+	}
+
+	at := h.apply(api.MoveRequest{VM: "web2", To: "rack2"}).Moves[0]
+	if h.ended(t, at.ID).State != "moved" {
+		t.Error("the move that may not wait did not move")
+	}
+	h.runsOn(t, "web2", "rack2")
+	h.runsOn(t, "web1", "rack1")
+
+	window := h.apply(api.MoveRequest{VM: "web3", To: "rack2", Windows: []string{"never"}}).Moves[0]
+	if h.runsOn(t, "web3", "rack1"); window.Why == "" {
+		t.Errorf("a move bound to a window: %+v", window)
+	}
+
+	// The next process gives it a slot again; cancelled, it has none.
+	if err := h.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	h.open(t, linked(page.URL))
+	scheduled := func(plugin.Event) bool {
+		return invoke[api.MovesReply](h.started, api.MethodMoves, api.MovesRequest{ID: begun.ID}).Moves[0].State == stateScheduled
+	}
+	if !scheduled(nil) {
+		h.until("the move to have a slot again", scheduled)
+	}
+	invoke[none](h.started, api.MethodCancel, api.IDRequest{ID: begun.ID})
+	if m := h.ended(t, begun.ID); m.State != stateNotBegun {
+		t.Errorf("cancelled: %+v", m)
+	}
+	h.runsOn(t, "web1", "rack1")
+}
+
+func TestWithoutLinksMovesDoNotWait(t *testing.T) {
+	h := newHouse(t)
+	h.open(t, "")
+	if _, err := h.Invoke(t.Context(), api.MethodSchedule, nil); err == nil || !strings.Contains(err.Error(), "no links are configured") {
+		t.Errorf("schedule without links: %v", err)
+	}
+	h.ended(t, h.apply(api.MoveRequest{VM: "web1", To: "rack2", When: api.WhenBest}).Moves[0].ID)
+	h.runsOn(t, "web1", "rack2")
+	body, _ := json.Marshal(api.ImportRequest{Link: "uplink", CSV: "1,1\n"})
+	if _, err := h.Invoke(t.Context(), api.MethodImport, body); err == nil {
+		t.Error("a history of no link was imported")
+	}
+}
