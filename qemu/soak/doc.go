@@ -3,6 +3,7 @@
 //	engine.go   a package's own tests, run as often as the soak asks
 //	counter.go  secure-counter: thousands of seeded power cuts on the real engines, and machines
 //	volume.go   cached-volume: killed processes, simulated power cuts, a recorded disk, and a machine whose data disk fails
+//	migration.go  moves with faults at every call of a host or the journal, and moves of real guests between real QEMUs
 //	machine.go  a machine in QEMU whose power fails before a chosen request to its disk or its TPM
 //	update.go   updates under UEFI, interrupted anywhere from the first byte on STATE to the healthy boot
 //	config.go   configuration attempts and the boots that close them, without UEFI

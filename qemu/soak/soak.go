@@ -48,6 +48,7 @@ var systems = map[string]struct {
 	"cached-volume":   {30, cachedVolume},
 	"interface-group": {0, interfaceGroup},
 	"lease":           {0, leases},
+	"migration":       {210, migration},
 }
 
 // Systems that can be soaked, by name.

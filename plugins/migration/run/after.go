@@ -18,6 +18,13 @@ var errOther = errors.New("another guest answers there")
 func (m *move) after(ctx context.Context) error {
 	switch m.phase {
 	case Commit, Verify:
+		if m.untold && m.left == nil {
+			m.untold = false
+			if err := m.letRun(ctx); errors.Is(err, hypervisor.ErrNoSuchVM) {
+				// Its host says that it is gone, and it was never told to run: it has had no first instruction.
+				return m.undo(ctx, fmt.Errorf("the destination was gone before it ran: %w", err))
+			}
+		}
 		if err := m.again(ctx, "let the VM run on "+m.plan.To, m.r.opts.Policy.Patience, m.letRun); err != nil {
 			return fmt.Errorf("%w; the VM stands still on %s until this succeeds", err, m.plan.To)
 		}

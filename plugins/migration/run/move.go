@@ -28,6 +28,7 @@ type move struct {
 	fresh    bool // begun by this manager, which knows all that was done
 	transfer hypervisor.Transfer
 	stopped  time.Time // when the source did
+	untold   bool      // committed, and nobody has told the destination to run
 }
 
 // take brings a record in. It is called with mu held.

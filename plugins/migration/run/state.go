@@ -108,7 +108,7 @@ func (s *state) apply(r journal.Record) error {
 	case journal.Committed:
 		s.committed, s.undoing, s.phase = true, "", Commit
 	case journal.Undoing:
-		s.undoing, s.phase = r.Text, Undo
+		s.undoing, s.phase, s.committed = r.Text, Undo, false
 	case journal.Ended:
 		s.ended, s.endedAt, s.text = Outcome(r.Outcome), r.At, r.Text
 		if s.ended == Moved || s.ended == Partly {

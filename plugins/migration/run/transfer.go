@@ -14,9 +14,6 @@ import (
 // errPerhaps means that nobody knows whether the commit is on the disk.
 var errPerhaps = errors.New("the commit may be on the disk or not")
 
-// blind is how many looks at a transfer in a row may fail.
-const blind = 20
-
 // send transfers memory until the source has stopped. left tells that it stopped for a post-copy.
 func (m *move) send(ctx context.Context, source hypervisor.Port, a hypervisor.Arrival, how way) (left bool, err error) {
 	limit := m.r.opts.Policy.Transfer
@@ -32,7 +29,7 @@ func (m *move) send(ctx context.Context, source hypervisor.Port, a hypervisor.Ar
 	begun := m.r.opts.Now()
 	m.show(func(s *Status) { s.Doing, s.Mode = "send memory", mode(o.Limits) })
 	call := func(order func(context.Context) error) error {
-		ctx, cancel := context.WithTimeout(ctx, m.r.opts.Policy.Call)
+		ctx, cancel := context.WithTimeout(ctx, min(m.r.opts.Policy.Call, how.goal.Stall))
 		defer cancel()
 		return order(ctx)
 	}
@@ -52,7 +49,7 @@ func (m *move) send(ctx context.Context, source hypervisor.Port, a hypervisor.Ar
 	}()
 	look := time.NewTicker(m.r.opts.Policy.Watch)
 	defer look.Stop()
-	for failures := 0; ; {
+	for seen := begun; ; {
 		select {
 		case err := <-stopped:
 			stopped = nil
@@ -66,13 +63,13 @@ func (m *move) send(ctx context.Context, source hypervisor.Port, a hypervisor.Ar
 			p, err = m.transfer.Progress(ctx)
 			return err
 		}); err != nil {
-			if failures++; failures >= blind {
+			if m.r.opts.Now().Sub(seen) > how.goal.Stall {
 				return left, fmt.Errorf("watch the transfer: %w", err)
 			}
 			continue
 		}
-		failures = 0
-		at := m.r.opts.Now().Sub(begun)
+		seen = m.r.opts.Now()
+		at := seen.Sub(begun)
 		d := c.Bandwidth(m.granted())
 		if d.Limits == nil {
 			d = c.Observe(at, p)
@@ -160,6 +157,7 @@ func (m *move) commit(ctx context.Context) error {
 	if errors.Is(err, journal.ErrUncertain) {
 		err = fmt.Errorf("%w: %w", errPerhaps, err)
 	}
+	m.untold = err == nil
 	return err
 }
 

@@ -40,7 +40,7 @@ func (m *move) retreat(ctx context.Context, why error) (isOwed bool, err error) 
 		if err := m.write(journal.Record{Kind: journal.Undoing, Text: why.Error()}); err != nil {
 			// It can be undone all the same: that is what a manager does who finds neither this nor a commit.
 			m.r.opts.Log.Error("an undo is not journalled", "move", m.id, "err", err)
-			m.undoing = why.Error()
+			m.undoing, m.committed = why.Error(), false
 		}
 	}
 	if m.preparing {
@@ -60,9 +60,9 @@ func (m *move) retreat(ctx context.Context, why error) (isOwed bool, err error) 
 }
 
 // salvage commits a move whose source is gone and whose destination has everything: it is the only copy. Otherwise it
-// leaves the move as it is. The target is asked first: a source whose stream stalls may answer only once the destination
+// leaves the move as it is, and says whether the destination has everything. The target is asked first: a source whose stream stalls may answer only once the destination
 // is discarded, which harms nobody as long as that is not whole.
-func (m *move) salvage(ctx context.Context) error {
+func (m *move) salvage(ctx context.Context) (whole bool, err error) {
 	policy := m.r.opts.Policy
 	var state hypervisor.State
 	look := func(port func() (hypervisor.Port, error)) func(context.Context) error {
@@ -74,18 +74,18 @@ func (m *move) salvage(ctx context.Context) error {
 		}
 	}
 	if err := look(m.target)(ctx); err != nil || state != hypervisor.Paused {
-		return ctx.Err() // what cannot be asked cannot be discarded either
+		return false, ctx.Err() // what cannot be asked cannot be discarded either
 	}
 	if err := m.again(ctx, "look for the VM on "+m.plan.From, policy.Patience, look(m.source)); err != nil || state != hypervisor.Absent {
-		return err
+		return true, err
 	}
 	m.r.opts.Log.Warn("the source is gone and the destination is complete: the move goes on", "move", m.id, "vm", m.plan.VM)
 	if err := m.again(ctx, "hand the volumes to "+m.plan.To, policy.Patience, func(ctx context.Context) error {
 		return m.handOver(ctx, m.plan.From, m.plan.To)
 	}); err != nil {
-		return err
+		return true, err
 	}
-	return m.write(journal.Record{Kind: journal.Committed})
+	return true, m.write(journal.Record{Kind: journal.Committed})
 }
 
 // callBack lets the source run again. isOwed tells that the destination could not be discarded: it never ran and nobody
@@ -118,27 +118,46 @@ func (m *move) callBack(ctx context.Context) (isOwed bool, err error) {
 		}
 		m.transfer = nil
 	}
-	// Before anything is discarded: is there another copy?
-	if err := m.salvage(ctx); err != nil || m.committed {
+	// Before anything is discarded: is there another copy? The target is asked under this manager's epoch, and from
+	// here on takes no order of an older one to let the VM run.
+	whole, err := m.salvage(ctx)
+	if err != nil || m.committed {
 		return false, err
 	}
-	// The target first: from here on it takes no order of an older manager to let the VM run.
-	discard := func(ctx context.Context) error {
-		return m.call(ctx, policy.Call, m.target, func(ctx context.Context, p hypervisor.Port) error {
-			return p.Finish(ctx, m.order(), false)
-		})
+	resume := func() error {
+		err := m.again(ctx, "let the VM run on "+m.plan.From, policy.Patience, func(ctx context.Context) error { return m.confirm(ctx, false) })
+		if err == nil && m.r.opts.mutant == mutantResumeFirst {
+			err = back()
+		}
+		return err
 	}
-	if err := m.again(ctx, "discard the destination on "+m.plan.To, policy.Call, discard); err != nil {
-		if errors.Is(err, hypervisor.ErrFenced) || ctx.Err() != nil {
+	if whole {
+		// A destination that has everything is kept until the source runs.
+		if err := resume(); err != nil {
+			if errors.Is(err, hypervisor.ErrNoSuchVM) {
+				_, err = m.salvage(ctx)
+			}
 			return false, err
 		}
-		isOwed = true
+		return m.discard(ctx)
 	}
-	err = m.again(ctx, "let the VM run on "+m.plan.From, policy.Patience, func(ctx context.Context) error { return m.confirm(ctx, false) })
-	if err == nil && m.r.opts.mutant == mutantResumeFirst {
-		err = back()
+	if isOwed, err = m.discard(ctx); err != nil {
+		return isOwed, err
 	}
-	return isOwed, err
+	return isOwed, resume()
+}
+
+// discard ends the destination, which never ran. isOwed tells that its host did not answer.
+func (m *move) discard(ctx context.Context) (isOwed bool, err error) {
+	err = m.again(ctx, "discard the destination on "+m.plan.To, m.r.opts.Policy.Call, func(ctx context.Context) error {
+		return m.call(ctx, m.r.opts.Policy.Call, m.target, func(ctx context.Context, p hypervisor.Port) error {
+			return p.Finish(ctx, m.order(), false)
+		})
+	})
+	if errors.Is(err, hypervisor.ErrFenced) || ctx.Err() != nil {
+		return false, err
+	}
+	return err != nil, nil
 }
 
 // restored fails unless the VM is as it was before the move.

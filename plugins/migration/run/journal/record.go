@@ -20,8 +20,8 @@ const (
 	Leaving Kind = "leaving"
 	// Committed is the point after which the source never runs again.
 	Committed Kind = "committed"
-	// Undoing says that the move goes back, and why. It never stands behind Committed; that may stand behind it, when the
-	// source turns out to be gone.
+	// Undoing says that the move goes back, and why. It stands behind Committed only when the destination is known to be
+	// gone without a first instruction; and Committed behind it when the source turns out to be gone.
 	Undoing Kind = "undoing"
 	// Ended closes a move: Outcome, and Text for what an operator should know.
 	Ended Kind = "ended"
