@@ -72,3 +72,29 @@ func (m *Machine) Unplug(ctx context.Context, id string) error {
 		}
 	}
 }
+
+// SwapNIC changes a card of the guest for another as a plan does, make before break, and returns for how long its peers did
+// not hear of it.
+func (g *Guest) SwapNIC(ctx context.Context, m *Machine, from, to model.NIC) (gap time.Duration, err error) {
+	if err := g.Beating(ctx); err != nil {
+		return 0, err
+	}
+	begun := time.Now()
+	if err := m.PlugNIC(ctx, to); err != nil {
+		return 0, err
+	}
+	if _, err := m.Agent.SwapNIC(ctx, from.MAC, to.MAC); err != nil {
+		return 0, err
+	}
+	if err := m.Unplug(ctx, from.ID); err != nil {
+		return 0, err
+	}
+	if err := m.QMP.Do(ctx, "netdev_del", map[string]any{"id": args.PortID(from.ID)}, nil); err != nil {
+		return 0, err
+	}
+	if err := g.Beating(ctx); err != nil {
+		return 0, err
+	}
+	gap, _ = g.Beats.Gap(begun, time.Now())
+	return gap, nil
+}

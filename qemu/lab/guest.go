@@ -186,16 +186,52 @@ func (g *Guest) BareTarget(ctx context.Context, name string, s model.Shape) (*Ma
 	return m, nil
 }
 
+// Credentials make a bare move one over TLS, as the product's are.
+type Credentials struct {
+	// Source and Target are directories as tls-creds-x509 wants them, Host the name in the target's certificate.
+	Source, Target, Host string
+}
+
 // Move migrates between two bare QEMUs, without any of the care that package run takes: the peer it is measured against.
-func (m *Machine) Move(ctx context.Context, to *Machine) error {
-	address := filepath.Join(to.dir, "incoming")
-	if err := to.QMP.Do(ctx, "migrate-incoming", map[string]any{"uri": "unix:" + address}, nil); err != nil {
+func (m *Machine) Move(ctx context.Context, to *Machine, c *Credentials) error {
+	address := "unix:" + filepath.Join(to.dir, "incoming")
+	do := func(at *Machine, command string, arguments map[string]any) error {
+		return at.QMP.Do(ctx, command, arguments, nil)
+	}
+	unlimited := map[string]any{"max-bandwidth": 8 << 30}
+	if c != nil {
+		address = "tcp:127.0.0.1:0"
+		for at, dir := range map[*Machine]string{m: c.Source, to: c.Target} {
+			end := "client"
+			if at == to {
+				end = "server"
+			}
+			if err := do(at, "object-add", map[string]any{"qom-type": "tls-creds-x509", "id": "tls", "dir": dir, "endpoint": end, "verify-peer": true}); err != nil {
+				return err
+			}
+			if err := do(at, "migrate-set-parameters", map[string]any{"tls-creds": "tls", "tls-hostname": c.Host}); err != nil {
+				return err
+			}
+		}
+	}
+	if err := do(to, "migrate-incoming", map[string]any{"uri": address}); err != nil {
 		return err
 	}
-	if err := m.QMP.Do(ctx, "migrate-set-parameters", map[string]any{"max-bandwidth": 8 << 30}, nil); err != nil {
+	if c != nil {
+		var q struct {
+			Addresses []struct {
+				Port string `json:"port"`
+			} `json:"socket-address"`
+		}
+		if err := to.QMP.Do(ctx, "query-migrate", nil, &q); err != nil || len(q.Addresses) == 0 {
+			return fmt.Errorf("ask %s where it listens: %w", to.Name, err)
+		}
+		address = "tcp:127.0.0.1:" + q.Addresses[0].Port
+	}
+	if err := do(m, "migrate-set-parameters", unlimited); err != nil {
 		return err
 	}
-	if err := m.QMP.Do(ctx, "migrate", map[string]any{"uri": "unix:" + address}, nil); err != nil {
+	if err := do(m, "migrate", map[string]any{"uri": address}); err != nil {
 		return err
 	}
 	if err := m.migrated(ctx); err != nil {
@@ -205,5 +241,5 @@ func (m *Machine) Move(ctx context.Context, to *Machine) error {
 	if err := to.migrated(ctx); err != nil {
 		return fmt.Errorf("move from %s to %s: %w", m.Name, to.Name, err)
 	}
-	return to.QMP.Do(ctx, "cont", nil, nil)
+	return do(to, "cont", nil)
 }

@@ -31,7 +31,7 @@ func TestMovedMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	began := time.Now()
-	if err := a.Move(ctx, b); err != nil {
+	if err := a.Move(ctx, b, nil); err != nil {
 		t.Fatal(err)
 	}
 	moved := time.Since(began)
