@@ -15,7 +15,9 @@ type memory map[string][]byte
 
 func (m memory) Get(_ context.Context, key string) ([]byte, error)     { return m[key], nil }
 func (m memory) Put(_ context.Context, key string, value []byte) error { m[key] = value; return nil }
-func (m memory) Delete(_ context.Context, key string) error            { delete(m, key); return nil }
+
+func (m memory) Delete(_ context.Context, key string) error { delete(m, key); return nil }
+
 func (m memory) List(_ context.Context, prefix string) ([]string, error) {
 	var keys []string
 	for k := range m {

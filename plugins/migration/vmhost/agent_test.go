@@ -36,7 +36,7 @@ func (m state) List(context.Context, string) ([]string, error)        { return n
 // conf is that of an agent in a short directory, with an identity and its authority.
 func conf(t testing.TB) (Config, *pki.Authority) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "vh") // t.TempDir is too long for sockets
+	dir, err := os.MkdirTemp("", "vh") //nolint:usetesting // t.TempDir is too long for sockets
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,6 +23,9 @@ import (
 	"github.com/ratchetos/ratchet/plugins/migration/vmhost/vmhosttest"
 )
 
+// callLimit bounds what no test should come near to.
+const callLimit = time.Minute
+
 // world is two hosts with a VM on the first.
 type world struct {
 	*testing.T
@@ -34,8 +37,12 @@ type world struct {
 
 func start(t *testing.T, change func(h *vmhosttest.Hosts, s *model.Shape)) *world {
 	t.Helper()
-	h := hosts(t)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	return startOn(t, hosts(t), change)
+}
+
+func startOn(t *testing.T, h *vmhosttest.Hosts, change func(h *vmhosttest.Hosts, s *model.Shape)) *world {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), callLimit)
 	t.Cleanup(cancel)
 	s := small()
 	if change != nil {

@@ -32,7 +32,7 @@ func small() model.Shape {
 
 func hosts(t *testing.T) *vmhosttest.Hosts {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "hv") // t.TempDir is too long for sockets
+	dir, err := os.MkdirTemp("", "hv") //nolint:usetesting // t.TempDir is too long for sockets
 	if err != nil {
 		t.Fatal(err)
 	}

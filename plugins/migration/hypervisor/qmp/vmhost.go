@@ -219,7 +219,7 @@ func (p *Port) List(ctx context.Context) ([]hypervisor.VM, error) {
 // Capabilities implements hypervisor.Port.
 func (p *Port) Capabilities(ctx context.Context) (model.Host, error) {
 	h, err := p.client.Host(ctx)
-	h.Host.TLS = !p.conf.Plain
+	h.TLS = !p.conf.Plain
 	return h.Host, err
 }
 
