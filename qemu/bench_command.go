@@ -27,6 +27,7 @@ met is printed and is no error; a figure that cannot be measured is one. How to 
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.Areas, "area", "", "comma-separated, all if empty: "+strings.Join(bench.Areas(), ", "))
+	f.StringVar(&o.Series, "series", "", "folder of CSV files with other loads to try forecasts on (area schedule)")
 	f.BoolVar(&o.Quick, "quick", false, "two alternations instead of nine, for development")
 	f.StringVar(&o.Dir, "dir", filepath.Join("build", "bench"), "folder for what is built and booted")
 	f.StringVar(&o.File, "file", filepath.Join("build", "bench.json"), "where the figures go; those of other areas in it are kept")

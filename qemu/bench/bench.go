@@ -22,6 +22,8 @@ type Options struct {
 	Quick bool
 	// Dir is for what is built and booted, build/bench if empty.
 	Dir string
+	// Series is a folder of CSV files that forecasts are tried on instead of those of the repository.
+	Series string
 	// File gets the figures, build/bench.json if empty.
 	File string
 	// Cert gives the only certificate Secure Boot accepts, as PEM; asked after a build, which makes the key.
@@ -39,8 +41,9 @@ type area struct {
 // areas in the order they run: image leaves behind what boot needs.
 func areas() []area {
 	all := append([]area{{"image", (*session).image}, {"boot", (*session).boot}, {"core", (*session).core}, {"update", (*session).update}}, gatewayAreas()...)
-	return append(all, area{"pipeline", (*session).pipeline}, area{"dataplane/packet", (*session).dataplanePacket}, area{"dataplane/balancer", (*session).dataplaneBalancer}, area{"dataplane/group", (*session).dataplaneGroup}, area{"dataplane/vni", (*session).dataplaneVNI},
-		area{"dataplane/lease", (*session).dataplaneLease})
+	return append(all, area{"pipeline", (*session).pipeline}, area{"schedule", (*session).schedule}, area{"dataplane/packet", (*session).dataplanePacket}, area{"dataplane/balancer", (*session).dataplaneBalancer}, area{"dataplane/group", (*session).dataplaneGroup}, area{"dataplane/vni", (*session).dataplaneVNI},
+		area{"dataplane/lease", (*session).dataplaneLease},
+		area{"migration/move", (*session).migrationMove}, area{"migration/nic", (*session).migrationNIC})
 }
 
 // Areas names every area and, before its parts, every group of areas.

@@ -103,6 +103,9 @@ func (f *Forecaster) push(v float64) {
 	}
 }
 
+// Worth says whether waiting by the forecast is worth it: see Skill.
+func (f *Forecaster) Worth() bool { return f.guard.slope() >= leastSlope }
+
 // Forecast returns the band from the slot of now on; it is valid until the next call.
 func (f *Forecaster) Forecast(now time.Time) *Band {
 	if c, ok := f.series.Close(now); ok {
@@ -117,10 +120,11 @@ func (f *Forecaster) Forecast(now time.Time) *Band {
 
 // Skill is what the back-test says.
 type Skill struct {
-	// Skilled: waiting by the forecast would have been shorter than starting at once.
+	// Skilled: what the forecast says about when to start has come true. Otherwise nothing is to be waited for.
 	Skilled bool
-	// Patience is what a wait has to promise, as part of the duration; Gain what it would have saved lately.
-	Patience, Gain float64
+	// Slope is the part of the expected differences between starts that came true, Gain the part of the durations that the starts
+	// expected to be best would have saved lately.
+	Slope, Gain float64
 	// Days of history.
 	Days float64
 	// Methods of the pool with their weights, the heaviest first.
@@ -135,9 +139,8 @@ type Weighted struct {
 
 // Skill of the forecast until now.
 func (f *Forecaster) Skill() Skill {
-	s := Skill{Days: float64(len(f.history.values)) / float64(f.profile.day)}
-	s.Patience, s.Gain = f.guard.patience()
-	s.Skilled = !math.IsInf(s.Patience, 1)
+	s := Skill{Days: float64(len(f.history.values)) / float64(f.profile.day), Slope: f.guard.slope(), Gain: f.guard.gain()}
+	s.Skilled = f.Worth()
 	for i, w := range f.pool.weights() {
 		s.Methods = append(s.Methods, Weighted{f.pool.methods[i].Name(), w})
 	}
@@ -145,7 +148,7 @@ func (f *Forecaster) Skill() Skill {
 	return s
 }
 
-// Step is the length of a slot.
+// Step returns the length of a slot.
 func (f *Forecaster) Step() time.Duration { return f.o.Step }
 
 // Time is when a slot begins.

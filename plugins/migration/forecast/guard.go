@@ -2,21 +2,24 @@ package forecast
 
 import "math"
 
-// guard finds out how much a forecast has to promise before it is worth waiting for, by doing what a scheduler would have done
-// at each tick of the last days and counting what it would have cost. If waiting has not paid at all, nothing is
-// worth waiting for.
+// guard finds out whether waiting by the forecast pays. At each tick it notes what transfers were expected to take from every
+// start in the window, and when the truth is known, what they would have taken. Of all starts together it learns, by least
+// squares, how much of an expected difference comes true: the slope of the logarithms of durations within each window. It is
+// near one for a good forecast and near zero for one that tells nothing of when to start, even if its level is right. All starts are
+// used, not only the best, of which there is one a day: with days of history that is what makes it sure.
 type guard struct {
 	window int // ticks that a start may be put off
 	stride int
 	jobs   []float64 // slots at full rate
 	limit  float64   // slots
 	ring   []promise
-	scores [len(Patiences)]score
-	buf    []float64
-}
+	truth  []float64
+	x, y   []float64
 
-// Patiences are what is tried: start now unless waiting is promised to save more than this part. The last never waits.
-var Patiences = [...]float64{0, .1, .3, math.Inf(1)}
+	xx, xy    float64 // fading sums
+	now, then float64 // durations at once, and from the start that was expected to be best
+	judged    float64
+}
 
 // promise is what was expected at a tick: for each job, the duration by the ticks waited.
 type promise struct {
@@ -24,16 +27,20 @@ type promise struct {
 	costs [][]float32
 }
 
-// score is what a patience has cost and what starting at once would have, as fading sums.
-type score struct{ cost, now, n float64 }
-
-// guardHalf is after how many ticks a decision counts half: four days.
-const guardHalf = 4 * 24 * 2
+const (
+	// guardHalf is after how many ticks a window counts half: four days.
+	guardHalf = 4 * 24 * 2
+	// leastJudged is how many windows must have been seen: half a day.
+	leastJudged = 24
+	// leastSlope is the part of an expected difference that must come true. A forecast of noise has less in all series tried.
+	leastSlope = .1
+)
 
 func newGuard(window, stride int, jobs []float64, limit float64) *guard {
-	return &guard{window: window, stride: stride, jobs: jobs, limit: limit}
+	return &guard{window: window, stride: stride, jobs: jobs, limit: limit, x: make([]float64, window+1), y: make([]float64, window+1)}
 }
 
+// tick notes a forecast and judges those whose window is over.
 func (g *guard) tick(h *History, b *Band) {
 	p := promise{at: b.From}
 	for _, job := range g.jobs {
@@ -44,69 +51,65 @@ func (g *guard) tick(h *History, b *Band) {
 		p.costs = append(p.costs, costs)
 	}
 	g.ring = append(g.ring, p)
-	for len(g.ring) > g.window && g.ring[0].at+int64(g.window*g.stride)+int64(g.limit) <= h.Next() {
-		g.judge(h)
+	for len(g.ring) > 0 && g.ring[0].at+int64(g.window*g.stride)+int64(g.limit) <= h.Next() {
+		g.judge(h, g.ring[0])
 		g.ring = g.ring[1:]
 	}
 }
 
-// judge lets every patience decide as from the oldest tick.
-func (g *guard) judge(h *History) {
-	from := g.ring[0].at
-	n := g.window*g.stride + int(g.limit)
-	g.buf = g.buf[:0]
-	for i := range n {
-		v := h.At(from + int64(i))
-		if v != v { // a short gap is like what was before it
-			if i == 0 {
-				return
-			}
-			v = g.buf[i-1]
-		}
-		g.buf = append(g.buf, v)
+func (g *guard) judge(h *History, p promise) {
+	if !g.load(h, p.at) {
+		return
 	}
 	fade := math.Pow(.5, 1.0/guardHalf)
+	g.xx, g.xy, g.now, g.then, g.judged = g.xx*fade, g.xy*fade, g.now*fade, g.then*fade, g.judged+1
 	for j, job := range g.jobs {
-		now := Duration(g.buf, 0, job, g.limit)
-		for i, patience := range Patiences {
-			cost := Duration(g.buf, g.start(j, patience)*g.stride, job, g.limit)
-			s := &g.scores[i]
-			s.n = s.n*fade + 1
-			s.cost = s.cost*fade + cost/job
-			s.now = s.now*fade + now/job
+		meanX, meanY, best := 0.0, 0.0, 0
+		for s, cost := range p.costs[j] {
+			g.x[s], g.y[s] = math.Log(float64(cost)), math.Log(Duration(g.truth, s*g.stride, job, g.limit))
+			meanX += g.x[s] / float64(len(g.x))
+			meanY += g.y[s] / float64(len(g.y))
+			if cost < p.costs[j][best] {
+				best = s
+			}
 		}
+		for s := range g.x {
+			g.xx += (g.x[s] - meanX) * (g.x[s] - meanX)
+			g.xy += (g.x[s] - meanX) * (g.y[s] - meanY)
+		}
+		g.now += math.Exp(g.y[0]) / job
+		g.then += math.Exp(g.y[best]) / job
 	}
 }
 
-// start is the tick, counted from the oldest, at which a job would have started.
-func (g *guard) start(job int, patience float64) int {
-	for t := range g.window {
-		costs := g.ring[t].costs[job]
-		best := costs[0]
-		for s := 1; t+s <= g.window; s++ {
-			best = min(best, costs[s])
+// load copies the truth of a window. A short gap is like what was before it; false if there is nothing before.
+func (g *guard) load(h *History, from int64) bool {
+	g.truth = g.truth[:0]
+	for i := range g.window*g.stride + int(g.limit) {
+		v := h.At(from + int64(i))
+		if v != v {
+			if i == 0 {
+				return false
+			}
+			v = g.truth[i-1]
 		}
-		if float64(costs[0]) <= float64(best)*(1+patience)+1e-9 {
-			return t
-		}
+		g.truth = append(g.truth, v)
 	}
-	return g.window
+	return true
 }
 
-// sure is by how many standard errors waiting has to have paid.
-// hurdle is the part of the duration that waiting must have saved on average: a back-test of days has seen little.
-const hurdle = .01
-
-// patience is the one that would have cost least, and the part that it would have saved.
-func (g *guard) patience() (patience, gain float64) {
-	patience = math.Inf(1)
-	for i, s := range g.scores {
-		if s.n < 1 || s.now == 0 {
-			continue
-		}
-		if part := 1 - s.cost/s.now; part > max(gain, hurdle) {
-			patience, gain = Patiences[i], part
-		}
+// slope is the part of expected differences that came true; 0 as long as that is not known.
+func (g *guard) slope() float64 {
+	if g.judged < leastJudged || g.xx == 0 {
+		return 0
 	}
-	return patience, gain
+	return g.xy / g.xx
+}
+
+// gain is the part of the durations that the starts expected to be best would have saved.
+func (g *guard) gain() float64 {
+	if g.now == 0 {
+		return 0
+	}
+	return 1 - g.then/g.now
 }

@@ -57,7 +57,7 @@ func (p *placer) atOnce(chosen, shortest offer, names string) string {
 		return fmt.Sprintf("starts at once: waiting by the forecast of %s would not have paid lately", strings.Join(blind, ", "))
 	}
 	if saved := 1 - shortest.verdict.Total.Seconds()/chosen.verdict.Total.Seconds(); saved > .005 {
-		return fmt.Sprintf("starts at once: waiting until %s would save %.0f %% of the transfer, and by the back-test less than %.0f %% is not worth it", at(shortest.start), 100*saved, 100*p.patience(chosen.route))
+		return fmt.Sprintf("starts at once: waiting until %s would save %.0f %% of the transfer, and less than %.0f %% is not worth it", at(shortest.start), 100*saved, 100*p.patience(chosen.route))
 	}
 	return fmt.Sprintf("starts at once: no later start on %s is shorter", names)
 }

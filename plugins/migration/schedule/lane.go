@@ -18,8 +18,8 @@ type Lane struct {
 	// Expected is what is free for moves in each slot by the median forecast, Sure by the one that is exceeded one time in
 	// ten. Empty is the whole budget, always.
 	Expected, Sure []float64
-	// Patience is what waiting has to save to be worth it, by the back-test: .1 is a tenth. Skilled means that the
-	// forecast has one; without it Expected is level and there is nothing to wait for.
+	// Skilled means that waiting by the forecast has paid; without it Expected is level and there is nothing to wait for.
+	// Patience is how much longer than the shortest a transfer may take in order to start earlier: .1 is a tenth.
 	Patience float64
 	Skilled  bool
 }

@@ -163,9 +163,9 @@ func (k *link) lane(now time.Time) schedule.Lane {
 		return lane
 	}
 	capacity := float64(k.conf.Capacity)
-	band, skill := k.forecaster.Forecast(now), k.forecaster.Skill()
+	band := k.forecaster.Forecast(now)
 	lane.From, lane.Step = k.forecaster.Time(band.From), laneStep
-	if !skill.Skilled {
+	if !k.forecaster.Worth() {
 		// There is nothing to follow: as it is now, it stays.
 		level, _ := k.forecaster.Recent(time.Hour)
 		if !math.IsNaN(level) {
@@ -174,7 +174,7 @@ func (k *link) lane(now time.Time) schedule.Lane {
 		}
 		return lane
 	}
-	lane.Skilled, lane.Patience = true, skill.Patience
+	lane.Skilled = true
 	per := int(laneStep / k.forecaster.Step())
 	for i := 0; i+per <= band.Len(); i += per {
 		lane.Expected = append(lane.Expected, forecast.Free(mean(band.Mean[i:i+per]))*capacity)
