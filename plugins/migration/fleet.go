@@ -161,7 +161,8 @@ func (m *mover) applyTemplate(ctx context.Context, req api.MoveRequest) (any, er
 	b := &queue.Batch{Template: t.Name, Priority: t.Priority + req.Priority, Rollout: e.Rollout(t)}
 	for _, p := range moves {
 		what := order{Hooks: t.Hooks, MoveRequest: api.MoveRequest{
-			VM: p.VM, Host: p.From, To: p.To, Change: t.Type, Goal: &t.Goal, Template: t.Name, When: req.When,
+			VM: p.VM, Host: p.From, To: p.To, Change: t.Type, Goal: &t.Goal, Template: t.Name,
+			When: req.When, NotBefore: req.NotBefore, Windows: req.Windows, Priority: b.Priority,
 		}}
 		x, err := entry(p.ID, what)
 		if err != nil {

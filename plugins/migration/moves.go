@@ -56,6 +56,9 @@ func (m *mover) planned(ctx context.Context, id string, req api.MoveRequest) (ap
 func (m *mover) apply(ctx context.Context, req api.MoveRequest) (any, error) {
 	ctx, cancel := context.WithTimeout(ctx, planLimit)
 	defer cancel()
+	if m.schedule == nil && req.Waits() {
+		return nil, errNoLinks
+	}
 	if req.Template != "" {
 		return m.applyTemplate(ctx, req)
 	}

@@ -146,12 +146,15 @@ func (o *orders) next(ctx context.Context) (begin []*queue.Entry, again time.Tim
 			changed = true
 		}
 	}
-	due := o.due(now, max(0, free))
+	due, next := o.due(now, max(0, free))
 	free -= len(due)
 	if o.m.schedule != nil {
 		free = manyBooked // they get their slots together, and are counted when these begin
 	}
 	begin, again = o.queue.Next(now, max(0, free), func(vm string) bool { return busy[vm] })
+	if !next.IsZero() && (again.IsZero() || next.Before(again)) {
+		again = next
+	}
 	if changed || len(begin) > 0 {
 		if err := o.keep(ctx); err != nil {
 			o.queue.Reconcile(func(id string) bool {
@@ -163,18 +166,32 @@ func (o *orders) next(ctx context.Context) (begin []*queue.Entry, again time.Tim
 	return append(due, begin...), again, nil
 }
 
-// due takes out what was booked and whose slot has begun. It is called with mu held.
-func (o *orders) due(now time.Time, free int) (list []*queue.Entry) {
+// due takes out what was booked and whose slot has begun, and says when the next one does. It is called with mu held.
+func (o *orders) due(now time.Time, free int) (list []*queue.Entry, next time.Time) {
 	for id, b := range o.booked {
 		may, at, why := o.m.schedule.May(id)
-		if b.at, b.why = at, why; !may || len(list) >= free {
-			o.booked[id] = b
+		if may && len(list) < free {
+			delete(o.booked, id)
+			list = append(list, b.entry)
 			continue
 		}
-		delete(o.booked, id)
-		list = append(list, b.entry)
+		b.at, b.why = at, why
+		o.booked[id] = b
+		if at.IsZero() || may {
+			continue // the schedule says when that changes, or a move that ends
+		}
+		if at = later(at, now.Add(slotLook)); next.IsZero() || at.Before(next) {
+			next = at
+		}
 	}
-	return list
+	return list, next
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // ended takes an order out, and tells of those that fall with it. It is called with mu held.
@@ -242,11 +259,12 @@ func (o *orders) begin(ctx context.Context, e *queue.Entry) error {
 		}
 	}
 	may, at, why := s.May(e.ID)
-	if !may && (what.When == api.WhenBest || len(what.Windows) > 0) {
+	if !may && what.Waits() {
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		o.plans[e.ID] = made{p, time.Now()}
 		o.booked[e.ID] = booking{e, at, why}
+		o.look() // for when that is
 		return nil
 	}
 	if err := o.m.runner.Start(p); err != nil {

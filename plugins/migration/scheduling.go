@@ -54,7 +54,7 @@ func (m *mover) book(ctx context.Context, p plan.Plan, what order) error {
 			j.Load.Bytes += d.Size
 		}
 	}
-	if what.When != api.WhenBest && len(what.Windows) == 0 {
+	if j.Earliest = what.NotBefore; !what.Waits() {
 		j.Before = now
 	}
 	var err error

@@ -15,17 +15,17 @@ import (
 
 // linked is a section with one link, whose load is read from a page.
 func linked(metrics string) string {
-	return fmt.Sprintf(`, "schedule": {"links": [{"name": "uplink", "capacity": "100MiB", "watch": {"metrics": "%s", "metric": "sent_bytes_total", "every": "1s"}}],
+	return fmt.Sprintf(`, "schedule": {"links": [{"name": "uplink", "capacity": "1MiB", "watch": {"metrics": "%s", "metric": "sent_bytes_total", "every": "1s"}}],
 		"windows": [{"name": "never", "days": "%s", "from": "00:00", "to": "00:01"}]}`, metrics, strings.ToLower(time.Now().UTC().Add(72*time.Hour).Format("Mon")))
 }
 
-// history is two weeks of a link that is busy in every hour but the next one.
+// history is two weeks of a link that is busy in every hour but the one after the next.
 func history(now time.Time) string {
 	var b strings.Builder
 	for at := now.Add(-14 * 24 * time.Hour); at.Before(now); at = at.Add(10 * time.Minute) {
-		load := 95 << 20
-		if at.Hour() == now.Add(time.Hour).Hour() {
-			load = 1 << 20
+		load := 95 << 20 / 100
+		if at.Hour() == now.Add(2*time.Hour).Hour() {
+			load = 1 << 20 / 100
 		}
 		fmt.Fprintf(&b, "%d,%d\n", at.Unix(), load)
 	}
@@ -40,16 +40,23 @@ func TestMoveInItsSlot(t *testing.T) {
 	t.Cleanup(page.Close)
 	h := newHouse(t)
 	h.open(t, linked(page.URL))
+	// Nothing is known of the link yet, so there is nothing to wait for but the time that was asked for.
+	soon := time.Now().Add(300 * time.Millisecond)
+	m := h.ended(t, h.apply(api.MoveRequest{VM: "web3", To: "rack2", NotBefore: soon}).Moves[0].ID)
+	if m.State != "moved" || m.Began.Before(soon) {
+		t.Errorf("a move that was not to begin before %v: %+v", soon, m)
+	}
+
 	now := time.Now().UTC()
 	reply := invoke[api.ImportReply](h.started, api.MethodImport, api.ImportRequest{Link: "uplink", CSV: history(now)})
 	if reply.Samples != 14*24*6 {
 		t.Errorf("%d samples were read", reply.Samples)
 	}
 	begun := h.apply(api.MoveRequest{VM: "web1", To: "rack2", When: api.WhenBest}).Moves[0]
-	if wait := begun.At.Sub(now); wait <= 0 || wait > 2*time.Hour || begun.Why == "" {
+	if wait := begun.At.Sub(now); wait <= 0 || wait > 3*time.Hour || begun.Why == "" {
 		t.Errorf("it begins in %v: %q", wait, begun.Why)
 	}
-	m := invoke[api.MovesReply](h.started, api.MethodMoves, nil).Moves[0]
+	m = invoke[api.MovesReply](h.started, api.MethodMoves, nil).Moves[0]
 	if m.State != stateScheduled || !m.Begins.Equal(begun.At) {
 		t.Errorf("the move that waits for its slot: %+v", m)
 	}
@@ -65,8 +72,8 @@ func TestMoveInItsSlot(t *testing.T) {
 	h.runsOn(t, "web2", "rack2")
 	h.runsOn(t, "web1", "rack1")
 
-	window := h.apply(api.MoveRequest{VM: "web3", To: "rack2", Windows: []string{"never"}}).Moves[0]
-	if h.runsOn(t, "web3", "rack1"); window.Why == "" {
+	window := h.apply(api.MoveRequest{VM: "web3", To: "rack1", Windows: []string{"never"}}).Moves[0]
+	if h.runsOn(t, "web3", "rack2"); window.Why == "" {
 		t.Errorf("a move bound to a window: %+v", window)
 	}
 
@@ -88,15 +95,18 @@ func TestMoveInItsSlot(t *testing.T) {
 	h.runsOn(t, "web1", "rack1")
 }
 
-func TestWithoutLinksMovesDoNotWait(t *testing.T) {
+func TestWithoutLinksThereAreNoSlots(t *testing.T) {
 	h := newHouse(t)
 	h.open(t, "")
 	if _, err := h.Invoke(t.Context(), api.MethodSchedule, nil); err == nil || !strings.Contains(err.Error(), "no links are configured") {
 		t.Errorf("schedule without links: %v", err)
 	}
-	h.ended(t, h.apply(api.MoveRequest{VM: "web1", To: "rack2", When: api.WhenBest}).Moves[0].ID)
-	h.runsOn(t, "web1", "rack2")
-	body, _ := json.Marshal(api.ImportRequest{Link: "uplink", CSV: "1,1\n"})
+	body, _ := json.Marshal(api.MoveRequest{VM: "web1", To: "rack2", When: api.WhenBest})
+	if _, err := h.Invoke(t.Context(), api.MethodApply, body); err == nil || !strings.Contains(err.Error(), "no links are configured") {
+		t.Errorf("a slot without links: %v", err)
+	}
+	h.runsOn(t, "web1", "rack1")
+	body, _ = json.Marshal(api.ImportRequest{Link: "uplink", CSV: "1,1\n"})
 	if _, err := h.Invoke(t.Context(), api.MethodImport, body); err == nil {
 		t.Error("a history of no link was imported")
 	}

@@ -2,6 +2,7 @@ package migration
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -131,7 +132,11 @@ func vmReply(rows []row, req api.VMRequest) (api.VMReply, error) {
 			found = append(found, reply)
 		}
 	}
+	// While it moves it is on two hosts, and a moment after.
+	lives := slices.DeleteFunc(slices.Clone(found), func(r api.VMReply) bool { return r.State != string(hypervisor.Running) })
 	switch {
+	case len(lives) == 1:
+		return lives[0], nil
 	case len(found) == 1:
 		return found[0], nil
 	case len(found) > 1:

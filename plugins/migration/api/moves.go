@@ -32,6 +32,8 @@ type MoveRequest struct {
 	Priority int         `json:"priority,omitempty"`
 	// When is WhenNow (the default) or WhenBest.
 	When string `json:"when,omitempty"`
+	// NotBefore is the earliest start; with it, a slot is looked for as with WhenBest.
+	NotBefore time.Time `json:"not_before,omitzero"`
 	// Windows are names of maintenance windows: it happens in one of them.
 	Windows []string `json:"windows,omitempty"`
 }
@@ -126,4 +128,9 @@ type Move struct {
 // IDRequest names a move.
 type IDRequest struct {
 	ID string `json:"id"`
+}
+
+// Waits says whether it may wait for a slot.
+func (r MoveRequest) Waits() bool {
+	return r.When == WhenBest || len(r.Windows) > 0 || !r.NotBefore.IsZero()
 }

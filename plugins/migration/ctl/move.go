@@ -130,6 +130,7 @@ func cannot(refused, of int) error {
 func apply(app App) *cobra.Command {
 	r := &request{}
 	var dryRun, wait bool
+	var after time.Duration
 	c := &cobra.Command{
 		Use: "apply [VM]", Short: "Move a VM, or what a template selects", Args: cobra.MaximumNArgs(1),
 		Long: `Plan a move and begin it. A move that the plan refuses is not begun, and no byte is sent. Until it is committed a move
@@ -139,6 +140,9 @@ that fails or is cancelled leaves the VM at its source in its former shape.`,
 			request, err := r.of(args)
 			if err != nil {
 				return err
+			}
+			if after > 0 {
+				request.NotBefore = time.Now().Add(after)
 			}
 			if dryRun {
 				return showPlan(app, cmd, request)
@@ -150,6 +154,7 @@ that fails or is cancelled leaves the VM at its source in its former shape.`,
 	r.register(app, c)
 	f := c.Flags()
 	f.StringVar(&r.When, "at", api.WhenNow, "now, or best for the slot that the forecast of the link advises")
+	f.DurationVar(&after, "after", 0, "begin in so long at the earliest, as 2h, in the best slot from then on")
 	f.StringSliceVar(&r.Windows, "window", nil, "maintenance window in which it shall happen; of several, one")
 	f.IntVar(&r.Priority, "priority", 0, "moves of a higher one go first and get the bandwidth")
 	f.BoolVar(&dryRun, "dry-run", false, "show the plan and change nothing, as `plan` does")
