@@ -134,6 +134,16 @@ func (p *port) Unplug(ctx context.Context, vm, id string) error {
 	return p.do(ctx, "Unplug", func(ctx context.Context) error { return p.Port.Unplug(ctx, vm, id) })
 }
 
+// Resident passes on what not every port knows.
+func (p *port) Resident(ctx context.Context, vm string) (uint64, error) {
+	if r, ok := p.Port.(interface {
+		Resident(ctx context.Context, vm string) (uint64, error)
+	}); ok {
+		return r.Resident(ctx, vm)
+	}
+	return 0, hypervisor.ErrNotHere
+}
+
 func (p *port) Channel(ctx context.Context, vm string) (c net.Conn, err error) {
 	err = p.m.order(ctx, func(ctx context.Context) (err error) {
 		c, err = p.Port.Channel(ctx, vm)

@@ -27,15 +27,17 @@ func open(t *testing.T, o Options) *Rig {
 	return r
 }
 
+// load has the guest write memory and disk.
+func (r *Rig) load(ctx context.Context, mib int, rate int64) error {
+	return errors.Join(r.Guest.Memory(ctx, mib, rate), r.Guest.Disk(ctx, serial, 256, 50))
+}
+
 // TestPlain moves a guest that writes memory and disk there and back.
 func TestPlain(t *testing.T) {
 	r := open(t, Options{Disk: true})
 	ctx := t.Context()
 	for range 2 {
-		if err := r.Guest.Memory(ctx, 32, 4<<20); err != nil {
-			t.Fatal(err)
-		}
-		if err := r.Guest.Disk(ctx, serial, 512, 50); err != nil {
+		if err := r.load(ctx, 32, 4<<20); err != nil {
 			t.Fatal(err)
 		}
 		p, err := r.Plan(ctx, model.VMType{}, model.Goal{})
@@ -63,13 +65,13 @@ func TestRetype(t *testing.T) {
 		s.Memory.VirtioMem = []model.VirtioMem{{ID: "vmem0", Max: 512 << 20, Requested: 128 << 20, Block: 2 << 20, Bus: "pci.0", Addr: "0x5"}}
 	}})
 	ctx := t.Context()
-	if err := r.Guest.Memory(ctx, 32, 1<<20); err != nil {
-		t.Fatal(err)
-	}
 	for _, ty := range []model.VMType{
 		{VCPUs: 2, Memory: strict.Size(lab.RAM + 64<<20), NIC: "e1000"},
 		{Memory: strict.Size(lab.RAM + 256<<20), NIC: "virtio-net-pci"},
 	} {
+		if err := r.load(ctx, 32, 1<<20); err != nil {
+			t.Fatal(err)
+		}
 		p, err := r.Plan(ctx, ty, model.Goal{})
 		if err != nil {
 			t.Fatal(err)
@@ -88,9 +90,6 @@ func TestRetype(t *testing.T) {
 		if err := r.Proof(ctx, false); err != nil {
 			t.Error(err)
 		}
-		if err := r.Guest.Memory(ctx, 32, 1<<20); err != nil {
-			t.Fatal(err)
-		}
 	}
 }
 
@@ -98,6 +97,40 @@ var (
 	moves = flag.Int("moves", 4, "how many moves TestMoves does")
 	seed  = flag.Uint64("seed", 1, "what their faults are drawn from")
 )
+
+// TestGoals lets a guest write faster than the move may send: what the goal allows brings it over, or it stays.
+func TestGoals(t *testing.T) {
+	r := open(t, Options{})
+	ctx := t.Context()
+	for _, c := range []struct {
+		name    string
+		goal    model.Goal
+		outcome run.Outcome
+		mode    string
+	}{
+		{"nothing allowed", model.Goal{Bandwidth: 20 << 20}, run.Undone, ""},
+		{"post-copy", model.Goal{Bandwidth: 20 << 20, AllowPostCopy: true}, run.Moved, "post-copy"},
+	} {
+		if err := r.Guest.Memory(ctx, 64, 32<<20); err != nil {
+			t.Fatal(err)
+		}
+		p, err := r.Plan(ctx, model.VMType{}, c.goal)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := r.Move(ctx, p, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%s: %s by %q in %s, gap %s, silence %s, predicted %s; %s %q", c.name, res.Outcome, res.Mode, res.Total, res.Gap, res.Silence, res.Predicted, res.Problem, res.Why)
+		if res.Outcome != c.outcome || res.Mode != c.mode {
+			t.Errorf("%s: %+v", c.name, res.Status)
+		}
+		if err := r.Proof(ctx, false); err != nil {
+			t.Error(err)
+		}
+	}
+}
 
 // TestMoves moves a guest again and again, with faults, and proves after each that nothing was lost and nobody ran twice.
 func TestMoves(t *testing.T) {
@@ -128,10 +161,7 @@ func TestMoves(t *testing.T) {
 
 // trial is one move and what must be true after it.
 func (r *Rig) trial(ctx context.Context, f *fault) (Result, error) {
-	if err := r.Guest.Memory(ctx, 24, 8<<20); err != nil {
-		return Result{}, err
-	}
-	if err := r.Guest.Disk(ctx, serial, 256, 50); err != nil {
+	if err := r.load(ctx, 24, 8<<20); err != nil {
 		return Result{}, err
 	}
 	p, err := r.Plan(ctx, model.VMType{}, model.Goal{})

@@ -124,7 +124,7 @@ type Progress struct {
 	Total       uint64
 	DirtyRate   float64 // bytes a second the guest writes
 	Bandwidth   float64 // bytes a second sent
-	Passes      int
+	Passes      int     // begun: 1 during the first
 	Throttle    int           // percent
 	Downtime    time.Duration // known once completed
 	Problem     string        // why it failed

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -156,12 +157,16 @@ func (m *move) choose(ctx context.Context, source hypervisor.Port, from, to mode
 	if w.goal.Bandwidth == 0 {
 		return w, nil // the link's speed is seen under way; there is nothing to predict from
 	}
-	load, err := m.measure(ctx, source)
+	load, err := m.measure(ctx, source, float64(w.goal.Bandwidth))
 	if err != nil {
 		return w, err
 	}
 	rate := schedule.Constant(float64(w.goal.Bandwidth))
 	v := schedule.Admit(load, rate, rate, schedule.Policy{Gap: w.goal.Gap, Deadline: w.goal.Deadline, Throttle: w.goal.Throttle, PostCopy: w.goal.PostCopy})
+	w.goal.AfterPass, w.goal.Held = v.Mode == schedule.ModePostCopy, v.Mode == schedule.ModeThrottle
+	if w.goal.AfterPass {
+		v.Total += again(load, v.Total)
+	}
 	m.show(func(s *Status) {
 		s.Predicted = v.Total
 		for _, why := range v.Why {
@@ -171,16 +176,38 @@ func (m *move) choose(ctx context.Context, source hypervisor.Port, from, to mode
 	if !v.Admitted {
 		return w, fmt.Errorf("not admitted: %s", strings.Join(v.Why, "; "))
 	}
-	w.goal.AtOnce, w.goal.Held = v.Mode == schedule.ModePostCopy, v.Mode == schedule.ModeThrottle
 	return w, nil
 }
 
-// measure watches the guest's writes.
-func (m *move) measure(ctx context.Context, source hypervisor.Port) (schedule.Load, error) {
+// again is how much longer a post-copy takes that begins after a first pass of that length: what the guest has written by
+// then is sent a second time.
+func again(l schedule.Load, pass time.Duration) time.Duration {
+	written := min(l.Dirty*pass.Seconds(), float64(cmp.Or(l.WorkingSet, l.Bytes)))
+	return time.Duration(float64(pass) * written / float64(max(1, l.Bytes)))
+}
+
+// measure watches the guest's writes. Where they come near to what can be sent it looks twice: a guest that writes to the
+// same pages again and again dirties no more in three seconds than in one.
+func (m *move) measure(ctx context.Context, source hypervisor.Port, bandwidth float64) (schedule.Load, error) {
 	load := schedule.Load{Bytes: m.plan.During.Memory.Total()}
 	if r, ok := source.(resident); ok {
 		if touched, err := r.Resident(ctx, m.plan.VM); err == nil {
 			load.Bytes = min(load.Bytes, touched)
+		}
+	}
+	m.show(func(s *Status) { s.Doing = "measure how much the guest writes" })
+	var err error
+	if load.Dirty, err = source.DirtyRate(ctx, m.plan.VM, sampling); err != nil {
+		return load, fmt.Errorf("measure how much %s writes: %w", m.plan.VM, err)
+	}
+	if load.Dirty > bandwidth/4 {
+		const longer = 3
+		rate, err := source.DirtyRate(ctx, m.plan.VM, longer*sampling)
+		if err != nil {
+			return load, fmt.Errorf("measure how much %s writes: %w", m.plan.VM, err)
+		}
+		if rate < .9*load.Dirty {
+			load.WorkingSet = uint64(longer * sampling.Seconds() * rate)
 		}
 	}
 	for _, d := range m.plan.During.Disks {
@@ -188,10 +215,5 @@ func (m *move) measure(ctx context.Context, source hypervisor.Port) (schedule.Lo
 			load.Bytes += d.Size
 		}
 	}
-	rate, err := source.DirtyRate(ctx, m.plan.VM, sampling)
-	if err != nil {
-		return load, fmt.Errorf("measure how much %s writes: %w", m.plan.VM, err)
-	}
-	load.Dirty = rate
 	return load, nil
 }

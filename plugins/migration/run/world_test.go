@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/ratchetos/ratchet/core/config/strict"
 	"github.com/ratchetos/ratchet/plugins/migration/agent"
@@ -127,6 +128,7 @@ func (l *lab) settled() Status {
 			return s
 		}
 		<-l.changed
+		l.w.Advance(time.Second) // memory moves as the manager looks
 	}
 }
 

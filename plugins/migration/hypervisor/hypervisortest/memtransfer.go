@@ -196,7 +196,7 @@ func (t *transfer) Progress(ctx context.Context) (g hypervisor.Progress, err err
 		bandwidth, dirty := t.rates()
 		g = hypervisor.Progress{
 			Phase: t.phase, Transferred: uint64(t.sent), Remaining: uint64(t.remaining), Total: t.m.Shape.Memory.Total(),
-			DirtyRate: dirty, Bandwidth: bandwidth, Passes: t.passes, Throttle: t.limits.Throttle, Problem: t.problem,
+			DirtyRate: dirty, Bandwidth: bandwidth, Passes: t.passes + 1, Throttle: t.limits.Throttle, Problem: t.problem,
 		}
 		return nil
 	})

@@ -37,8 +37,11 @@ type Goal struct {
 	Bandwidth uint64
 	// Throttle and PostCopy allow those, and the hosts can do them.
 	Throttle, PostCopy bool
-	// AtOnce begins with post-copy: pre-copy was found not to end. It needs PostCopy.
+	// AtOnce begins with post-copy, before any pass has ended. It needs PostCopy.
 	AtOnce bool
+	// AfterPass goes over to post-copy when the first pass has ended: pre-copy was found not to end, and what the guest
+	// does not write to is at the target by then. It needs PostCopy.
+	AfterPass bool
 	// Held begins with a guest held back: pre-copy was found to end only so. It needs Throttle.
 	Held bool
 }
@@ -108,7 +111,7 @@ func (c *Controller) Observe(at time.Duration, p hypervisor.Progress) Decision {
 	}
 	c.measure(p.Bandwidth)
 	if c.goal.AtOnce && c.goal.PostCopy {
-		return c.stop("it was found before the start that pre-copy would not end")
+		return c.stop("pre-copy would harm this guest")
 	}
 	if c.goal.Deadline > 0 && at >= c.goal.Deadline {
 		if c.goal.PostCopy {
@@ -116,11 +119,15 @@ func (c *Controller) Observe(at time.Duration, p hypervisor.Progress) Decision {
 		}
 		return Decision{GiveUp: "the deadline has come: give the move more time or bandwidth, or allow post-copy"}
 	}
-	if p.Passes <= c.passes {
+	ended := p.Passes - 1 // the last one goes on
+	if ended <= c.passes {
 		return Decision{}
 	}
-	c.passes = p.Passes
-	// A pass has ended. What it left is what the guest wrote meanwhile.
+	c.passes = ended
+	if c.goal.AfterPass && c.goal.PostCopy {
+		return c.stop("it was found before the start that pre-copy would not end")
+	}
+	// What the pass left is what the guest wrote meanwhile.
 	if c.best == 0 || float64(p.Remaining) < worth*float64(c.best) {
 		c.best, c.stuck = p.Remaining, 0
 	} else {
