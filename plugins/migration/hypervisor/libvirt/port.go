@@ -41,8 +41,10 @@ func Dial(ctx context.Context, c Config) (*Port, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Port{conf: c, conn: conn, moves: c.Moves, log: c.Log, events: make(chan hypervisor.Event, queue),
-		removed: map[string][]chan bool{}, flags: map[string][]string{}}
+	p := &Port{
+		conf: c, conn: conn, moves: c.Moves, log: c.Log, events: make(chan hypervisor.Event, queue),
+		removed: map[string][]chan bool{}, flags: map[string][]string{},
+	}
 	if p.moves == nil {
 		p.moves = &Moves{}
 	}
@@ -85,10 +87,10 @@ func (p *Port) pump() {
 	}
 }
 
-// changes are libvirt's words for what happens to a domain.
-var changes = map[int32]string{
+// changes are libvirt's words for what happens to a domain, by number.
+var changes = [...]string{
 	remote.Defined: "defined", remote.Undefined: "undefined", remote.Started: "started", remote.Suspended: "suspended",
-	remote.Resumed: "resumed", remote.Stopped: "stopped", remote.Shutdown: "shutdown", remote.Crashed: "crashed",
+	remote.Resumed: "resumed", remote.Stopped: "stopped", remote.Shutdown: "shutdown", 7: "pmsuspended", remote.Crashed: "crashed",
 }
 
 func event(e remote.Event) hypervisor.Event {
@@ -99,9 +101,9 @@ func event(e remote.Event) hypervisor.Event {
 	case remote.EventRemovalFailed:
 		ev.Name, ev.Detail = "device-removal-failed", fmt.Sprintf("{\"device\":%q}", e.Device)
 	default:
-		ev.Name, ev.Detail = changes[e.Change], fmt.Sprintf("{\"detail\":%d}", e.Detail)
-		if ev.Name == "" {
-			ev.Name = fmt.Sprintf("lifecycle-%d", e.Change)
+		ev.Name, ev.Detail = fmt.Sprintf("lifecycle-%d", e.Change), fmt.Sprintf("{\"detail\":%d}", e.Detail)
+		if e.Change >= 0 && int(e.Change) < len(changes) {
+			ev.Name = changes[e.Change]
 		}
 	}
 	return ev

@@ -34,7 +34,10 @@ func (p *Port) state(ctx context.Context, dom remote.Domain) (hypervisor.State, 
 	if err != nil {
 		return hypervisor.Unknown, "", fmt.Errorf("state of %s on %s: %w", dom.Name, p.conf.Name, err)
 	}
-	word := fmt.Sprintf("%s/%d", words[s], reason)
+	word := fmt.Sprintf("state %d/%d", s, reason)
+	if s >= 0 && int(s) < len(words) {
+		word = fmt.Sprintf("%s/%d", words[s], reason)
+	}
 	switch s {
 	case remote.StateRunning, remote.StateBlocked:
 		return hypervisor.Running, word, nil
@@ -53,8 +56,8 @@ func (p *Port) state(ctx context.Context, dom remote.Domain) (hypervisor.State, 
 	return hypervisor.Unknown, word, nil
 }
 
-// words are libvirt's for states.
-var words = map[remote.State]string{
+// words are libvirt's for states, by number.
+var words = [...]string{
 	remote.StateNone: "no state", remote.StateRunning: "running", remote.StateBlocked: "blocked", remote.StatePaused: "paused",
 	remote.StateShuttingDown: "in shutdown", remote.StateOff: "shut off", remote.StateCrashed: "crashed", remote.StateSuspended: "pmsuspended",
 }
@@ -146,14 +149,22 @@ func (p *Port) vm(ctx context.Context, dom remote.Domain) (hypervisor.VM, error)
 	s := domxml.Summary(doc)
 	vm.VCPUs, vm.MaxVCPUs, vm.Memory = s.VCPUs, s.MaxVCPUs, s.Memory
 	for _, d := range s.Devices {
-		vm.Devices = append(vm.Devices, hypervisor.Device{ID: d.ID, Model: d.Model, Kind: kinds[d.Element], Backing: d.Backing})
+		vm.Devices = append(vm.Devices, hypervisor.Device{ID: d.ID, Model: d.Model, Kind: kindOf(d.Element), Backing: d.Backing})
 	}
 	return vm, nil
 }
 
-// kinds of devices by their elements; others are Other.
-var kinds = map[string]hypervisor.DeviceKind{
-	"interface": hypervisor.NIC, "disk": hypervisor.Disk, "memory": hypervisor.DIMM,
+// kindOf sorts devices by their elements.
+func kindOf(element string) hypervisor.DeviceKind {
+	switch element {
+	case "interface":
+		return hypervisor.NIC
+	case "disk":
+		return hypervisor.Disk
+	case "memory":
+		return hypervisor.DIMM
+	}
+	return hypervisor.Other
 }
 
 func uuid(dom remote.Domain) string {

@@ -11,7 +11,7 @@ import (
 // Build writes the XML of a new VM. What has no address gets one from libvirt, and what a Shape does not say is libvirt's
 // default.
 func Build(s model.Shape, nets Networks) (*Node, error) {
-	kind := map[string]string{"kvm": "kvm", "tcg": "qemu"}[s.Accel]
+	kind := accels.key(s.Accel)
 	if kind == "" {
 		return nil, fmt.Errorf("build %s: accelerator %q is neither kvm nor tcg", s.VM, s.Accel)
 	}
@@ -62,8 +62,10 @@ func buildCPU(s model.Shape) (*Node, error) {
 		cpu = New("cpu", "mode", "custom", "match", "exact").With(New("model", "fallback", "forbid").Say(s.CPU.Model))
 	}
 	for _, f := range s.CPU.Features {
-		if strings.HasPrefix(f, "+") || strings.HasPrefix(f, "-") {
-			cpu.With(New("feature", "policy", map[byte]string{'+': "require", '-': "disable"}[f[0]], "name", f[1:]))
+		if name, ok := strings.CutPrefix(f, "+"); ok {
+			cpu.With(New("feature", "policy", "require", "name", name))
+		} else if name, ok := strings.CutPrefix(f, "-"); ok {
+			cpu.With(New("feature", "policy", "disable", "name", name))
 		}
 	}
 	if s.Memory.Max > 0 {
@@ -118,12 +120,7 @@ func buildDevices(s model.Shape, nets Networks) (*Node, error) {
 
 // NIC is the element of a network card.
 func NIC(nic model.NIC, nets Networks) (*Node, error) {
-	kind := nic.Model
-	for name, qemu := range nicModels {
-		if qemu == kind {
-			kind = name
-		}
-	}
+	kind := orElse(nicModels.key(nic.Model), nic.Model)
 	n := New("interface").With(New("mac", "address", nic.MAC))
 	if err := nets.attach(n, nic.Network); err != nil {
 		return nil, err
@@ -135,16 +132,14 @@ func NIC(nic model.NIC, nets Networks) (*Node, error) {
 	return n.With(New("model", "type", kind), aliasFor(nic.ID), address), nil
 }
 
-// targets are the buses and names of disks by QEMU's devices.
-var targets = map[string]struct{ bus, prefix string }{
-	"virtio-blk-pci": {"virtio", "vd"}, "scsi-hd": {"scsi", "sd"}, "ide-hd": {"sata", "sd"}, "usb-storage": {"usb", "sd"},
-}
-
 // Disk is the element of a disk, the n-th of its VM.
 func Disk(d model.Disk, n int) (*Node, error) {
-	target, ok := targets[d.Model]
-	if !ok {
+	bus, prefix := diskModels.key(d.Model), "sd"
+	switch bus {
+	case "":
 		return nil, fmt.Errorf("disk %s: libvirt has no %s", d.ID, d.Model)
+	case "virtio":
+		prefix = "vd"
 	}
 	kind, source, err := sourceOf(d.Source)
 	if err != nil {
@@ -156,7 +151,7 @@ func Disk(d model.Disk, n int) (*Node, error) {
 	}
 	e := New("disk", "type", kind, "device", "disk").With(
 		New("driver", "name", "qemu", "type", "raw", "error_policy", "stop", "rerror_policy", "stop"),
-		source, New("target", "dev", target.prefix+string(rune('a'+n%26)), "bus", target.bus))
+		source, New("target", "dev", prefix+string(rune('a'+n%26)), "bus", bus))
 	if d.Serial != "" {
 		e.With(New("serial").Say(d.Serial))
 	}

@@ -17,7 +17,7 @@ func GuestsOf(caps *Node) (g Guests) {
 			continue
 		}
 		for _, d := range arch.All("domain") {
-			if accel, ok := accels[d.Attr("type")]; ok && !slices.Contains(g.Accels, accel) {
+			if accel := accels.value(d.Attr("type")); accel != "" && !slices.Contains(g.Accels, accel) {
 				g.Accels = append(g.Accels, accel)
 			}
 			g.machines(d)

@@ -31,15 +31,15 @@ func isDisk(d *Node) bool {
 }
 
 // nicModels are QEMU's names for models of libvirt that have another one.
-var nicModels = map[string]string{
-	"virtio": "virtio-net-pci", "virtio-transitional": "virtio-net-pci-transitional", "virtio-non-transitional": "virtio-net-pci-non-transitional",
+var nicModels = table{
+	{"virtio", "virtio-net-pci"},
+	{"virtio-transitional", "virtio-net-pci-transitional"},
+	{"virtio-non-transitional", "virtio-net-pci-non-transitional"},
 }
 
 func readNIC(d *Node, s *model.Shape, nets Networks) (err error) {
 	nic := model.NIC{ID: idOf(d), MAC: d.Get("mac").Attr("address"), Model: d.Get("model").Attr("type")}
-	if qemu, ok := nicModels[nic.Model]; ok {
-		nic.Model = qemu
-	}
+	nic.Model = orElse(nicModels.value(nic.Model), nic.Model)
 	if nic.Network, err = nets.name(d); err != nil {
 		return err
 	}
@@ -50,14 +50,12 @@ func readNIC(d *Node, s *model.Shape, nets Networks) (err error) {
 	return nil
 }
 
-// diskModels are QEMU's devices by the bus of a disk.
-var diskModels = map[string]string{
-	"virtio": "virtio-blk-pci", "scsi": "scsi-hd", "ide": "ide-hd", "sata": "ide-hd", "usb": "usb-storage",
-}
+// diskModels are QEMU's devices by the bus of a disk. Of two for one device the first is built.
+var diskModels = table{{"virtio", "virtio-blk-pci"}, {"scsi", "scsi-hd"}, {"sata", "ide-hd"}, {"ide", "ide-hd"}, {"usb", "usb-storage"}}
 
 func readDisk(d *Node, s *model.Shape) (err error) {
 	target := d.Get("target")
-	disk := model.Disk{ID: idOf(d), Model: diskModels[target.Attr("bus")], Serial: d.Get("serial").Content()}
+	disk := model.Disk{ID: idOf(d), Model: diskModels.value(target.Attr("bus")), Serial: d.Get("serial").Content()}
 	name := target.Attr("dev")
 	if disk.Model == "" {
 		return fmt.Errorf("<disk> %s: no model for the bus %q", name, target.Attr("bus"))

@@ -151,14 +151,20 @@ func TestRoundTrip(t *testing.T) {
 	s := model.Shape{
 		Version: 1, VM: "x", UUID: "ba2dba3b-3f6b-42fd-8b32-714a468e8ac5", Machine: "pc-q35-7.2", Accel: "kvm",
 		CPU: model.CPU{Model: "Nehalem", Features: []string{"+aes", "-vmx"}}, VCPUs: 2, MaxVCPUs: 8,
-		Memory: model.Memory{Boot: 1 << 30, Max: 8 << 30, Slots: 4,
+		Memory: model.Memory{
+			Boot: 1 << 30, Max: 8 << 30, Slots: 4,
 			DIMMs:     []model.DIMM{{ID: "d0", Size: 1 << 30, Slot: 0, Addr: 1 << 32}},
-			VirtioMem: []model.VirtioMem{{ID: "m0", Max: 2 << 30, Requested: 1 << 30, Block: 2 << 20, Bus: "pci.3", Addr: "0x0"}}},
-		NICs: []model.NIC{{ID: "n0", Model: "virtio-net-pci", MAC: "52:54:00:00:00:01", Network: "office", Bus: "pci.1", Addr: "0x0"},
-			{ID: "n1", Model: "e1000e", MAC: "52:54:00:00:00:02", Network: "default", Bus: "pcie.0", Addr: "0x1f.0x2"}},
-		Disks: []model.Disk{{ID: "v", Model: "virtio-blk-pci", Serial: "s1", Source: model.Source{Volume: &model.Volume{Name: "vol", Server: "tcp:[fd00::1]:10810"}}, Bus: "pci.2", Addr: "0x0"},
+			VirtioMem: []model.VirtioMem{{ID: "m0", Max: 2 << 30, Requested: 1 << 30, Block: 2 << 20, Bus: "pci.3", Addr: "0x0"}},
+		},
+		NICs: []model.NIC{
+			{ID: "n0", Model: "virtio-net-pci", MAC: "52:54:00:00:00:01", Network: "office", Bus: "pci.1", Addr: "0x0"},
+			{ID: "n1", Model: "e1000e", MAC: "52:54:00:00:00:02", Network: "default", Bus: "pcie.0", Addr: "0x1f.0x2"},
+		},
+		Disks: []model.Disk{
+			{ID: "v", Model: "virtio-blk-pci", Serial: "s1", Source: model.Source{Volume: &model.Volume{Name: "vol", Server: "tcp:[fd00::1]:10810"}}, Bus: "pci.2", Addr: "0x0"},
 			{ID: "u", Model: "virtio-blk-pci", Source: model.Source{Volume: &model.Volume{Name: "w", Server: "unix:/run/nbd"}}},
-			{ID: "l", Model: "ide-hd", Source: model.Source{Local: "/dev/vg/lv"}}},
+			{ID: "l", Model: "ide-hd", Source: model.Source{Local: "/dev/vg/lv"}},
+		},
 		Others: []model.Device{{ID: "", Args: "pcie-root-port,bus=pcie.0,addr=0x2"}, {ID: "agent", Args: "virtserialport,name=a.0"}},
 		Boot:   model.Boot{Kernel: "/k", Initrd: "/i", Append: `console=ttyS0 "x" <&>`, Firmware: "/usr/share/OVMF_CODE.fd"},
 	}

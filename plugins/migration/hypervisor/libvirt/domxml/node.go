@@ -36,7 +36,7 @@ func Parse(s string) (*Node, error) {
 	for n := 0; ; n++ {
 		// RawToken does not resolve prefixes, which would have to be guessed again for printing.
 		token, err := d.RawToken()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		top := stack[len(stack)-1]

@@ -72,10 +72,18 @@ func SameHardware(now, then model.Shape) error {
 		what      string
 		now, then any
 	}{
-		{"name", now.VM, then.VM}, {"UUID", now.UUID, then.UUID}, {"board", now.Machine, then.Machine}, {"accelerator", now.Accel, then.Accel},
-		{"CPU", now.CPU, then.CPU}, {"number of vCPUs", now.VCPUs, then.VCPUs}, {"most vCPUs", now.MaxVCPUs, then.MaxVCPUs},
-		{"memory", now.Memory, then.Memory}, {"network cards", now.NICs, then.NICs}, {"disks", now.Disks, then.Disks},
-		{"other devices", now.Others, then.Others}, {"boot", now.Boot, then.Boot},
+		{"name", now.VM, then.VM},
+		{"UUID", now.UUID, then.UUID},
+		{"board", now.Machine, then.Machine},
+		{"accelerator", now.Accel, then.Accel},
+		{"CPU", now.CPU, then.CPU},
+		{"number of vCPUs", now.VCPUs, then.VCPUs},
+		{"most vCPUs", now.MaxVCPUs, then.MaxVCPUs},
+		{"memory", now.Memory, then.Memory},
+		{"network cards", now.NICs, then.NICs},
+		{"disks", now.Disks, then.Disks},
+		{"other devices", now.Others, then.Others},
+		{"boot", now.Boot, then.Boot},
 	} {
 		if a, b := say(f.now), say(f.then); a != b {
 			return fmt.Errorf("the %s of %s: it is %s, and the move is for %s: libvirt keeps the hardware of a VM while it moves; change it before or after",

@@ -10,7 +10,7 @@ import (
 )
 
 // accels are the accelerators by the types of domains.
-var accels = map[string]string{"kvm": "kvm", "qemu": "tcg"}
+var accels = table{{"kvm", "kvm"}, {"qemu", "tcg"}}
 
 // ShapeOf reads a domain as it runs. Two things are not in its XML and stay empty: sizes of disks, and the CPU's flags
 // beyond those that are named, which CPU.Features then holds with "+" or "-" before them (see Flags).
@@ -33,8 +33,8 @@ func ShapeOf(dom *Node, nets Networks) (model.Shape, error) {
 }
 
 func readBoard(dom *Node, s *model.Shape) error {
-	accel, ok := accels[dom.Attr("type")]
-	if !ok {
+	accel := accels.value(dom.Attr("type"))
+	if accel == "" {
 		return fmt.Errorf("<domain type=%q>: only kvm and qemu can move", dom.Attr("type"))
 	}
 	os := dom.Get("os")
@@ -68,7 +68,7 @@ func readVCPUs(dom *Node, s *model.Shape) (err error) {
 }
 
 // modes are the CPU modes whose model is the host's, by the name that QEMU has for it.
-var modes = map[string]string{"host-passthrough": "host", "maximum": "max", "host-model": "host"}
+var modes = table{{"host-passthrough", "host"}, {"maximum", "max"}, {"host-model", "host"}}
 
 func readCPU(dom *Node, s *model.Shape) error {
 	cpu := dom.Get("cpu")
@@ -76,7 +76,7 @@ func readCPU(dom *Node, s *model.Shape) error {
 		s.CPU.Model = "qemu64" // QEMU's default, which libvirt leaves out for TCG
 		return nil
 	}
-	s.CPU.Model = modes[cpu.Attr("mode")]
+	s.CPU.Model = modes.value(cpu.Attr("mode"))
 	if m := cpu.Get("model").Content(); m != "" && (s.CPU.Model == "" || cpu.Attr("mode") == "host-model") {
 		s.CPU.Model = m
 	}

@@ -39,17 +39,17 @@ func modelOf(d *Node) string {
 	switch d.Name {
 	case "interface":
 		name := d.Get("model").Attr("type")
-		return orElse(nicModels[name], name)
+		return orElse(nicModels.value(name), name)
 	case "disk":
 		if bus := d.Get("target").Attr("bus"); isDisk(d) {
-			return orElse(diskModels[bus], bus)
+			return orElse(diskModels.value(bus), bus)
 		}
 	case "memory":
 		return d.Attr("model")
 	case "emulator":
 		return ""
 	}
-	if driver, ok := drivers[d.Name][which(d)]; ok {
+	if driver, ok := driverOf(d); ok {
 		return driver
 	}
 	return strings.TrimSpace(d.Name + " " + which(d))

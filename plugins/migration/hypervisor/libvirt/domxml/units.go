@@ -6,11 +6,26 @@ import (
 	"strings"
 )
 
-// units are what sizes are given in; libvirt prints KiB only, people write others.
-var units = map[string]uint64{
-	"": 1 << 10, "b": 1, "bytes": 1,
-	"k": 1 << 10, "kib": 1 << 10, "kb": 1000, "m": 1 << 20, "mib": 1 << 20, "mb": 1000 * 1000,
-	"g": 1 << 30, "gib": 1 << 30, "gb": 1000 * 1000 * 1000, "t": 1 << 40, "tib": 1 << 40,
+// unitOf is what a size is given in; libvirt prints KiB only, people write others. 0 is not known.
+func unitOf(name string) uint64 {
+	name = strings.ToLower(name)
+	switch name {
+	case "b", "bytes":
+		return 1
+	case "":
+		return 1 << 10
+	}
+	power := strings.IndexByte("kmgt", name[0])
+	if power < 0 {
+		return 0
+	}
+	switch name[1:] {
+	case "", "ib":
+		return 1 << (10 * (power + 1))
+	case "b":
+		return []uint64{1e3, 1e6, 1e9, 1e12}[power]
+	}
+	return 0
 }
 
 // bytesOf reads an element that is a size, in bytes. An absent one is 0.
@@ -18,10 +33,10 @@ func bytesOf(n *Node) (uint64, error) {
 	if n == nil {
 		return 0, nil
 	}
-	unit, ok := units[strings.ToLower(n.Attr("unit"))]
+	unit := unitOf(n.Attr("unit"))
 	v, err := strconv.ParseUint(n.Content(), 10, 64)
-	if err != nil || !ok || v > 1<<62/unit {
-		return 0, fmt.Errorf("<%s>: %q is no size", n.Name, n.Content())
+	if err != nil || unit == 0 || v > 1<<62/unit {
+		return 0, fmt.Errorf("<%s>: %q %s is no size", n.Name, n.Content(), n.Attr("unit"))
 	}
 	return v * unit, nil
 }

@@ -71,7 +71,7 @@ const (
 // Flags of Undefine: what belongs to the definition goes with it.
 const undefineAll = 1<<0 | 1<<1 | 1<<2 | 1<<4
 
-// Flags of CreateXML.
+// StartPaused is a flag of Create.
 const StartPaused = 1 << 0
 
 // Domains lists the domains, those that are only defined too.
@@ -219,5 +219,5 @@ func (c *Conn) OpenChannel(ctx context.Context, dom Domain, name string, force b
 	dom.encode(&e)
 	e.Optional(name)
 	e.Bool(force)
-	return c.Conn.Open(ctx, domainOpenChannel.id(), e.Bytes())
+	return c.Open(ctx, domainOpenChannel.id(), e.Bytes())
 }

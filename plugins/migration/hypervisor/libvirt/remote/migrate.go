@@ -127,7 +127,7 @@ func (c *Conn) StartDirtyRate(ctx context.Context, dom Domain, seconds int32) er
 	return c.do(ctx, domainStartDirtyRate, func(e *xdr.Encoder) { dom.encode(e); e.Int32(seconds); e.Uint32(0) }, nil)
 }
 
-// Groups of figures of Stats, as virDomainStatsTypes.
+// StatsDirtyRate is the group of Stats with what StartDirtyRate has measured.
 const StatsDirtyRate = 1 << 9
 
 // Stats returns figures of one domain.
