@@ -202,14 +202,14 @@ func (m *Machine) Move(ctx context.Context, to *Machine, c *Credentials) error {
 	if c != nil {
 		address = "tcp:127.0.0.1:0"
 		for at, dir := range map[*Machine]string{m: c.Source, to: c.Target} {
-			end := "client"
+			end := "client" // also its id: one that was a target becomes a source
 			if at == to {
 				end = "server"
 			}
-			if err := do(at, "object-add", map[string]any{"qom-type": "tls-creds-x509", "id": "tls", "dir": dir, "endpoint": end, "verify-peer": true}); err != nil {
+			if err := do(at, "object-add", map[string]any{"qom-type": "tls-creds-x509", "id": end, "dir": dir, "endpoint": end, "verify-peer": true}); err != nil {
 				return err
 			}
-			if err := do(at, "migrate-set-parameters", map[string]any{"tls-creds": "tls", "tls-hostname": c.Host}); err != nil {
+			if err := do(at, "migrate-set-parameters", map[string]any{"tls-creds": end, "tls-hostname": c.Host}); err != nil {
 				return err
 			}
 		}
@@ -241,5 +241,5 @@ func (m *Machine) Move(ctx context.Context, to *Machine, c *Credentials) error {
 	if err := to.migrated(ctx); err != nil {
 		return fmt.Errorf("move from %s to %s: %w", m.Name, to.Name, err)
 	}
-	return do(to, "cont", nil)
+	return to.QMP.Do(ctx, "cont", nil, nil)
 }
