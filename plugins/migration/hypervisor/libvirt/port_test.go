@@ -19,6 +19,7 @@ import (
 var daemons [2]*libvirttest.Daemon
 
 func TestMain(m *testing.M) {
+	libvirttest.Keeper()
 	code, err := withDaemons(m.Run)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -47,8 +48,9 @@ func withDaemons(run func() int) (code int, err error) {
 			return 1, err
 		}
 		defer func() {
-			if err := d.Close(); err != nil || code != 0 {
-				fmt.Fprintf(os.Stderr, "libvirtd %s: %v\n%s", name, err, d.Log())
+			d.Close()
+			if code != 0 {
+				fmt.Fprintf(os.Stderr, "libvirtd %s said:\n%s", name, d.Log())
 			}
 		}()
 		daemons[i] = d

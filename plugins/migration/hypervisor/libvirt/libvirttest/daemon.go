@@ -1,9 +1,11 @@
 package libvirttest
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -11,16 +13,11 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-const (
-	nobody = 65534
-	// endLimit bounds the daemon's own farewell.
-	endLimit = 10 * time.Second
-)
+const nobody = 65534
 
 // Daemon is a running libvirtd.
 type Daemon struct {
@@ -30,9 +27,18 @@ type Daemon struct {
 	Dir    string // for images of its VMs; it may read and write there
 	PKI    *PKI
 
-	cmd    *exec.Cmd
+	keeper *exec.Cmd
+	life   io.Closer // while it is open the keeper keeps
+	pid    int
 	output bytes.Buffer
 	exited chan struct{}
+	kept   []kept
+}
+
+// kept is an earlier keeper.
+type kept struct {
+	keeper *exec.Cmd
+	life   io.Closer
 }
 
 // Start starts a daemon in the directory dir, which it shares with others that move VMs to and from it. Certificates of
@@ -127,27 +133,45 @@ func (d *Daemon) start() error {
 	}
 	defer second.Close()
 
-	// A socket that is handed over must name the process it is for, which is known to itself only.
-	d.cmd = exec.Command("/bin/sh", "-c", `LISTEN_PID=$$ exec libvirtd -f "$XDG_CONFIG_HOME/libvirt/libvirtd.conf"`)
-	d.cmd.ExtraFiles = []*os.File{first, second}
-	d.cmd.Stdout, d.cmd.Stderr = &d.output, &d.output
-	d.cmd.Env = []string{
-		"PATH=" + os.Getenv("PATH") + ":/usr/sbin", "LISTEN_FDS=2", "LISTEN_FDNAMES=libvirtd.socket:libvirtd-tls.socket",
+	word, its, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer its.Close()
+	d.keeper = exec.Command("/proc/self/exe")
+	d.keeper.ExtraFiles = []*os.File{first, second, its}
+	d.keeper.Stdout, d.keeper.Stderr = &d.output, &d.output
+	d.keeper.Env = []string{
+		keeperEnv + "=yes", "PATH=" + os.Getenv("PATH") + ":/usr/sbin", "LISTEN_FDS=2", "LISTEN_FDNAMES=libvirtd.socket:libvirtd-tls.socket",
 		"HOME=" + d.Dir + "/home", "XDG_CONFIG_HOME=" + d.Dir + "/config", "XDG_RUNTIME_DIR=" + d.Dir + "/run",
 		"XDG_CACHE_HOME=" + filepath.Dir(d.Dir) + "/cache",
 	}
-	if os.Getuid() == 0 {
-		// Post-copy needs userfaultfd, which nobody else than root may use without this.
-		d.cmd.SysProcAttr = &syscall.SysProcAttr{
-			Credential: &syscall.Credential{Uid: nobody, Gid: nobody}, AmbientCaps: []uintptr{unix.CAP_SYS_PTRACE},
-		}
-	}
-	if err := d.cmd.Start(); err != nil {
+	if d.life, err = d.keeper.StdinPipe(); err != nil {
 		return err
 	}
-	cmd, exited := d.cmd, make(chan struct{})
+	if err := d.keeper.Start(); err != nil {
+		return err
+	}
+	return d.listen(word)
+}
+
+// listen takes the process id of libvirtd from its keeper, and waits in the background for the end of it.
+func (d *Daemon) listen(word *os.File) error {
+	its := bufio.NewReader(word)
+	line, err := its.ReadString('\n')
+	if err == nil {
+		d.pid, err = strconv.Atoi(strings.TrimSpace(line))
+	}
+	if err != nil {
+		return fmt.Errorf("its keeper has not started it; does the program call libvirttest.Keeper? %w\n%s", err, d.output.String())
+	}
+	exited := make(chan struct{})
 	d.exited = exited
-	go func() { _ = cmd.Wait(); close(exited) }()
+	go func() {
+		defer close(exited)
+		defer word.Close()
+		_, _ = io.Copy(io.Discard, its)
+	}()
 	return nil
 }
 
@@ -155,6 +179,7 @@ func (d *Daemon) start() error {
 // does not while a migration's job is in the way.
 func (d *Daemon) Restart() error {
 	d.kill()
+	d.kept = append(d.kept, kept{d.keeper, d.life}) // of the VMs that go on
 	if err := os.Remove(d.Socket); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
@@ -162,29 +187,16 @@ func (d *Daemon) Restart() error {
 }
 
 func (d *Daemon) kill() {
-	_ = d.cmd.Process.Kill()
+	_ = unix.Kill(d.pid, unix.SIGKILL)
 	<-d.exited
 }
 
-// stop asks the daemon to end, and makes it end.
-func (d *Daemon) stop() error {
-	_ = d.cmd.Process.Signal(syscall.SIGTERM)
-	t := time.NewTimer(endLimit)
-	defer t.Stop()
-	select {
-	case <-d.exited:
-		return nil
-	case <-t.C:
-		d.kill()
-		return fmt.Errorf("libvirtd %s did not end in %v", d.Name, endLimit)
-	}
-}
-
 // Close ends the daemon and its VMs.
-func (d *Daemon) Close() error {
-	err := d.stop()
-	d.KillVMs()
-	return err
+func (d *Daemon) Close() {
+	for _, k := range append(d.kept, kept{d.keeper, d.life}) {
+		_ = k.life.Close()
+		_ = k.keeper.Wait() // it ends once all of its children have
+	}
 }
 
 // KillVMs ends its QEMUs as a crash does.

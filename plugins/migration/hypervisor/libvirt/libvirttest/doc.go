@@ -3,7 +3,7 @@
 // # Lifetime
 //
 // A [Daemon] is a libvirtd with directories of its own. It needs no root, no systemd and no dbus, and when the tests are
-// root it runs as nobody: as root it would want the machine's directories. Its QEMUs are not its children, so [Daemon.Close]
-// ends them by the process ids that it wrote down. Nothing is waited for by time: the daemon inherits its listening
-// socket, in whose queue whoever connects waits until it is ready.
+// root it runs as nobody: as root it would want the machine's directories. It ends with [Daemon.Close], or with the program,
+// and its QEMUs with it: see [Keeper], which the program must call first. Nothing is waited for by time: the daemon inherits
+// its listening socket, in whose queue whoever connects waits until it is ready.
 package libvirttest
