@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/google/renameio/v2"
 	"github.com/u-root/u-root/pkg/cpio"
@@ -71,7 +72,8 @@ func buildImage(ctx context.Context) (Image, error) {
 	sum := sha256.Sum256(initrd)
 	i := Image{Kernel: k.Vmlinuz, digest: k.SHA256 + hex.EncodeToString(sum[:])}
 	i.Initrd = filepath.Join(dir, fmt.Sprintf("initrd-%x", sum[:12]))
-	if _, err := os.Stat(i.Initrd); err == nil {
+	now := time.Now()
+	if err := os.Chtimes(i.Initrd, now, now); err == nil {
 		return i, nil
 	}
 	if err := renameio.WriteFile(i.Initrd, initrd, 0o644); err != nil {

@@ -55,13 +55,14 @@ func Disk(s model.Source) model.Disk {
 	return model.Disk{ID: "disk0", Model: "virtio-blk-pci", Serial: "disk0", Size: DiskSize, Source: s, Bus: "pci.0", Addr: "0x4"}
 }
 
-// stateKey names what a saved state depends on: everything but names and where bytes come from.
+// stateKey names what a saved state depends on: everything but names and where bytes come from. A virtio disk is asked for
+// its serial number each time somebody reads it.
 func stateKey(s model.Shape, image, qemu string) string {
 	s.VM, s.UUID = "", ""
 	s.Boot.Kernel, s.Boot.Initrd = image, ""
 	s.Disks = slices.Clone(s.Disks)
 	for i := range s.Disks {
-		s.Disks[i].Source = model.Source{}
+		s.Disks[i].Source, s.Disks[i].Serial = model.Source{}, ""
 	}
 	text, _ := json.Marshal(s) // plain data: cannot fail
 	sum := sha256.Sum256(append(text, qemu...))
