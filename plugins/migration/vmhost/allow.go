@@ -52,7 +52,7 @@ func (r rules) check(command string, arguments json.RawMessage) error {
 		if !strings.HasPrefix(a.URI, "tcp:") {
 			refused = "a VM leaves over TCP only"
 		}
-	case "migrate-incoming":
+	case "migrate-incoming", "migrate-recover":
 		if !strings.HasPrefix(a.URI, "tcp:"+r.address+":") {
 			refused = "a VM arrives at " + r.address + " only"
 		}

@@ -22,6 +22,7 @@ func TestRules(t *testing.T) {
 		{`migrate-incoming {"uri": "tcp:10.0.0.1:49152,to=49407"}`, ""},
 		{`migrate-incoming {"uri": "tcp:0.0.0.0:49152"}`, "10.0.0.1 only"},
 		{`migrate-incoming {"uri": "exec:sh"}`, "10.0.0.1 only"},
+		{`migrate-recover {"uri": "exec:sh"}`, "10.0.0.1 only"},
 		{`nbd-server-start {"addr": {"type": "inet", "data": {"host": "10.0.0.1", "port": "1"}}}`, ""},
 		{`nbd-server-start {"addr": {"type": "inet", "data": {"host": "", "port": "1"}}}`, "10.0.0.1 only"},
 		{`nbd-server-start {"addr": {"type": "unix", "data": {"path": "/x"}}}`, "10.0.0.1 only"},

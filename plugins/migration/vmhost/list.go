@@ -2,12 +2,16 @@ package vmhost
 
 import (
 	"context"
+	"time"
 
 	"github.com/ratchetos/ratchet/plugins/migration/hypervisor"
 	"github.com/ratchetos/ratchet/plugins/migration/hypervisor/qmp"
 	"github.com/ratchetos/ratchet/plugins/migration/model"
 	"github.com/ratchetos/ratchet/plugins/migration/vmhost/client"
 )
+
+// lookLimit is how long a monitor may take before the list goes on without it.
+const lookLimit = 2 * time.Second
 
 // List is what the host has. A VM whose monitor does not answer is in it with the state Unknown.
 func (h *Host) List(ctx context.Context) ([]client.VM, error) {
@@ -19,9 +23,11 @@ func (h *Host) List(ctx context.Context) ([]client.VM, error) {
 		}}
 		if c, err := m.qmp(); err == nil {
 			vm.Hypervisor = c.Version()
-			if state, detail, err := qmp.Status(ctx, c.Do); err == nil {
+			look, cancel := context.WithTimeout(ctx, lookLimit)
+			if state, detail, err := qmp.Status(look, c.Do); err == nil {
 				vm.State, vm.Detail = state, detail
 			}
+			cancel()
 		}
 		vm.Devices, vm.Resident = known(r.Shape), m.proc.resident()
 		list = append(list, vm)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"time"
 )
@@ -34,6 +35,7 @@ type Client struct {
 	conn    net.Conn
 	opts    Options
 	version string
+	oob     bool // urgent commands go out of band
 
 	write sync.Mutex // held while a line is sent
 
@@ -79,7 +81,11 @@ func New(ctx context.Context, conn net.Conn, opts *Options) (*Client, error) {
 		return nil, err
 	}
 	go c.read(lines)
-	if err := c.Do(ctx, "qmp_capabilities", nil, nil); err != nil {
+	var enable any
+	if c.oob {
+		enable = map[string][]string{"enable": {"oob"}}
+	}
+	if err := c.Do(ctx, "qmp_capabilities", enable, nil); err != nil {
 		c.Close()
 		return nil, err
 	}
@@ -98,6 +104,7 @@ func (c *Client) greet(lines *bufio.Reader) error {
 	if m.greeting == nil {
 		return errors.New("first message is not a QMP greeting")
 	}
+	c.oob = slices.Contains(m.greeting.Capabilities, "oob")
 	v := m.greeting.Version.QEMU
 	c.version = fmt.Sprintf("QEMU %d.%d.%d", v.Major, v.Minor, v.Micro)
 	return nil
@@ -177,7 +184,7 @@ func (m message) result(command string, out any) error {
 }
 
 func (c *Client) send(ctx context.Context, command string, args any, id uint64) error {
-	line, err := encode(command, args, id)
+	line, err := encode(command, args, id, c.oob)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -98,13 +99,27 @@ func parse(line []byte) (message, error) {
 	return m, nil
 }
 
+// urgent commands are carried out at once even when QEMU's main loop is held up, for lack of a page that was to come by
+// post-copy say.
+var urgent = []string{"migrate-pause", "migrate-recover"}
+
 // encode makes the line of a command.
-func encode(command string, args any, id uint64) ([]byte, error) {
-	line, err := json.Marshal(struct {
-		Execute   string `json:"execute"`
+func encode(command string, args any, id uint64, outOfBand bool) ([]byte, error) {
+	type common struct {
 		Arguments any    `json:"arguments,omitempty"`
 		ID        uint64 `json:"id"`
-	}{command, args, id})
+	}
+	var v any = struct {
+		Execute string `json:"execute"`
+		common
+	}{command, common{args, id}}
+	if outOfBand && slices.Contains(urgent, command) {
+		v = struct {
+			Execute string `json:"exec-oob"`
+			common
+		}{command, common{args, id}}
+	}
+	line, err := json.Marshal(v)
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", command, err)
 	}

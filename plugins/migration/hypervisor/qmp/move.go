@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 
 	"github.com/ratchetos/ratchet/plugins/migration/hypervisor"
 	"github.com/ratchetos/ratchet/plugins/migration/model"
@@ -100,20 +101,31 @@ func (p *Port) arrive(ctx context.Context, m hypervisor.Move, info client.Host) 
 	if err := p.do(ctx, m.VM, "migrate-set-parameters", params, nil); err != nil {
 		return a, err
 	}
-	uri := "tcp:" + info.Address + ":" + strconv.Itoa(info.FirstPort) + ",to=" + strconv.Itoa(info.LastPort)
-	if err := p.do(ctx, m.VM, "migrate-incoming", map[string]any{"uri": uri}, nil); err != nil {
+	if err := p.do(ctx, m.VM, "migrate-incoming", map[string]any{"uri": listenOn(info)}, nil); err != nil {
 		return a, err
 	}
-	is, err := p.migration(ctx, m.VM)
-	if err != nil {
+	if a.Address, err = p.listensAt(ctx, m.VM, info); err != nil {
 		return a, err
 	}
-	if len(is.Listening) == 0 || is.Listening[0].Port == "" {
-		return a, errors.New("QEMU does not say where it listens")
-	}
-	a.Address = "tcp:" + net.JoinHostPort(info.Address, is.Listening[0].Port)
 	a.Disks, err = p.exportDisks(ctx, m, info)
 	return a, err
+}
+
+// listenOn makes QEMU choose one of the host's ports.
+func listenOn(info client.Host) string {
+	return "tcp:" + info.Address + ":" + strconv.Itoa(info.FirstPort) + ",to=" + strconv.Itoa(info.LastPort)
+}
+
+// listensAt is where it did.
+func (p *Port) listensAt(ctx context.Context, vm string, info client.Host) (string, error) {
+	is, err := p.migration(ctx, vm)
+	if err == nil && (len(is.Listening) == 0 || is.Listening[0].Port == "") {
+		err = errors.New("QEMU does not say where it listens")
+	}
+	if err != nil {
+		return "", err
+	}
+	return "tcp:" + net.JoinHostPort(strings.Trim(info.Address, "[]"), is.Listening[0].Port), nil
 }
 
 // Finish implements hypervisor.Port.
@@ -185,6 +197,11 @@ func (p *Port) Confirm(ctx context.Context, m hypervisor.Move, moved bool) error
 		err = hypervisor.ErrNoSuchVM
 	case v.Move != "":
 		err = fmt.Errorf("it is the destination of move %s there", v.Move)
+	case moved && v.State == hypervisor.Unknown:
+		// It does not answer. What it holds of its guest is of no use if that runs where it has gone.
+		if err = p.runsAt(ctx, m); err == nil {
+			return p.client.End(ctx, m.VM, "")
+		}
 	case moved && v.State != hypervisor.Moved:
 		err = fmt.Errorf("it is %s, it has not moved away", v.State)
 	case moved:
@@ -196,6 +213,22 @@ func (p *Port) Confirm(ctx context.Context, m hypervisor.Move, moved bool) error
 		return fmt.Errorf("%s %s on %s: %w", what, m.VM, p.conf.Name, err)
 	}
 	return nil
+}
+
+// runsAt is nil if the VM runs at the destination.
+func (p *Port) runsAt(ctx context.Context, m hypervisor.Move) error {
+	if p.conf.Peers == nil {
+		return errors.New("its monitor does not answer")
+	}
+	peer, err := p.conf.Peers(ctx, m.To)
+	if err != nil {
+		return err
+	}
+	s, err := peer.Status(ctx, m.VM)
+	if err == nil && s != hypervisor.Running {
+		err = fmt.Errorf("its monitor does not answer, and on %s it is %s", m.To, s)
+	}
+	return err
 }
 
 // resume takes a source back: a transfer that is under way is cancelled, mirrors end, and the VM runs.

@@ -21,6 +21,7 @@ import (
 	"github.com/ratchetos/ratchet/plugins/migration/vmhost"
 	"github.com/ratchetos/ratchet/plugins/migration/vmhost/pki"
 	"github.com/ratchetos/ratchet/plugins/migration/vmhost/vmhosttest"
+	"github.com/ratchetos/ratchet/qemu/lab"
 )
 
 // callLimit bounds what no test should come near to.
@@ -267,5 +268,43 @@ func TestEverythingIsSaid(t *testing.T) {
 	runs, _ := find("b cont")
 	if goes > runs {
 		t.Errorf("the destination was let run before the source had gone on:\n%s", strings.Join(lines, "\n"))
+	}
+}
+
+// TestCutPostCopy: the link is cut while memory is on both sides, and the rest comes over another.
+func TestCutPostCopy(t *testing.T) {
+	w := start(t, nil)
+	arrival := w.prepare()
+	relay, err := lab.NewRelay(strings.TrimPrefix(arrival.Address, "tcp:"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer relay.Close()
+	arrival.Address = relay.Address()
+	slow := hypervisor.Limits{Bandwidth: 256 << 10, StopNow: true}
+	x, err := w.a.Perform(w.ctx, w.move, arrival, hypervisor.Options{Limits: slow, PostCopy: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(x.Switchover(w.ctx), x.PostCopy(w.ctx), w.b.Finish(w.ctx, w.move, true)); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := x.Progress(w.ctx); err != nil || p.Phase != "post-copy" {
+		t.Fatalf("%+v, %v: too late for a cut", p, err)
+	}
+	relay.CutAt(0)
+	for p := (hypervisor.Progress{}); p.Problem == ""; {
+		if p, err = x.Progress(w.ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := x.Limit(w.ctx, hypervisor.Limits{StopNow: true}); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(x.Complete(w.ctx), w.a.Confirm(w.ctx, w.move, true)); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := w.b.Status(w.ctx, "vm1"); err != nil || s != hypervisor.Running {
+		t.Errorf("the VM is %s (%v)", s, err)
 	}
 }

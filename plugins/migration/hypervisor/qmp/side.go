@@ -137,6 +137,9 @@ func (m migration) under() bool {
 	return false
 }
 
+// cut tells that the link of a post-copy is gone.
+func (m migration) cut() bool { return m.Status == "postcopy-paused" }
+
 // phase is the word of hypervisor.Progress for a status.
 func (m migration) phase() string {
 	switch m.Status {
@@ -158,6 +161,9 @@ func (m migration) progress() hypervisor.Progress {
 	g := hypervisor.Progress{Phase: m.phase(), Throttle: m.Throttle, Downtime: time.Duration(m.Downtime) * time.Millisecond, Problem: m.Problem}
 	if g.Throttle == leastThrottle {
 		g.Throttle = 0
+	}
+	if m.cut() && g.Problem == "" {
+		g.Problem = "the link was cut; both sides wait for another"
 	}
 	if r := m.RAM; r != nil {
 		g.Transferred, g.Remaining, g.Total, g.Passes = r.Transferred, r.Remaining, r.Total, r.Passes

@@ -23,6 +23,7 @@ type transfer struct {
 	started bool // memory is on its way: mirrors come first
 	disks   int  // mirrors
 	late    bool // PostCopy was called
+	cut     bool // the link of a post-copy is gone, both sides wait
 	last    hypervisor.Progress
 }
 
@@ -141,7 +142,7 @@ func (t *transfer) advance(ctx context.Context) (hypervisor.Progress, error) {
 			return t.last, err
 		}
 	}
-	t.last = is.progress()
+	t.last, t.cut = is.progress(), is.cut()
 	return t.last, nil
 }
 
@@ -203,13 +204,10 @@ func (t *transfer) Switchover(ctx context.Context) error {
 	return t.p.finishMirrors(ctx, t.m.VM, t.disks)
 }
 
-// goOn ends the pause before the switch; repeated it is refused by QEMU, which is fine when it has gone on.
+// goOn ends the pause before the switch; repeated it is refused by QEMU, which is fine when it has gone on. The guest stands
+// still meanwhile: nothing is asked first.
 func (t *transfer) goOn(ctx context.Context) error {
-	g, err := t.advance(ctx)
-	if err != nil || g.Phase != "switchover" {
-		return err
-	}
-	err = t.p.do(ctx, t.m.VM, "migrate-continue", map[string]any{"state": "pre-switchover"}, nil)
+	err := t.p.do(ctx, t.m.VM, "migrate-continue", map[string]any{"state": "pre-switchover"}, nil)
 	var refused *Error
 	if errors.As(err, &refused) {
 		if again, look := t.advance(ctx); look == nil && again.Phase != "switchover" {
@@ -244,13 +242,16 @@ func (t *transfer) Complete(ctx context.Context) error {
 	if err := t.goOn(ctx); err != nil {
 		return err
 	}
-	if err := t.watch(ctx, func(g hypervisor.Progress) bool { return g.Phase == "completed" }); err != nil {
-		return err
-	}
 	t.mu.Lock()
 	late := t.late
 	t.mu.Unlock()
-	return t.arrived(ctx, func(s hypervisor.State) bool { return s == hypervisor.Paused || late && s == hypervisor.Running })
+	if late {
+		return t.rest(ctx)
+	}
+	if err := t.watch(ctx, func(g hypervisor.Progress) bool { return g.Phase == "completed" }); err != nil {
+		return err
+	}
+	return t.arrived(ctx, func(s hypervisor.State) bool { return s == hypervisor.Paused })
 }
 
 // arrived waits for a state of the destination.
