@@ -13,9 +13,10 @@ import (
 )
 
 const (
-	// pause is how long to wait while the other end of the port is closed: the port reads as ended until somebody opens
-	// it, and says nothing when they do.
-	pause = 50 * time.Millisecond
+	// While the other end of the port is closed it reads as ended, and says nothing when somebody opens it, so it is looked
+	// at again: often right after it was in use, since whoever has moved the VM is about to ask, and seldom later.
+	pauseShort, pauseLong = 5 * time.Millisecond, 50 * time.Millisecond
+	shortPauses           = 400
 	// writeLimit is how long an answer may take; one that nobody takes is dropped, and asked for again.
 	writeLimit = 2 * time.Second
 )
@@ -57,7 +58,7 @@ func Serve(ctx context.Context, a *Agent, p Port) error {
 	defer p.Close()
 	var lines wire.Lines
 	buf := make([]byte, 4096)
-	for {
+	for ended := 0; ; {
 		n, err := p.Read(buf)
 		lines.Feed(buf[:n], func(line []byte) { a.Handle(ctx, line, answer) })
 		switch {
@@ -65,12 +66,18 @@ func Serve(ctx context.Context, a *Agent, p Port) error {
 			return nil
 		case errors.Is(err, io.EOF):
 			lines = wire.Lines{} // whoever comes next begins a new line
+			pause := pauseShort
+			if ended++; ended > shortPauses {
+				pause = pauseLong
+			}
 			select {
 			case <-time.After(pause):
 			case <-ctx.Done():
 			}
 		case err != nil:
 			return fmt.Errorf("read the port: %w", err)
+		default:
+			ended = 0
 		}
 	}
 }
