@@ -37,6 +37,9 @@ plugins:
       - {name: rack1, vmhost: "10.0.2.2:%[5]s"}
       - {name: rack2, vmhost: "10.0.2.2:%[6]s"}
     types: [{name: large, vcpus: 2, nic: e1000}]
+    schedule:
+      links:
+        - {name: uplink, capacity: 64MiB, watch: {metrics: "http://10.0.2.2:%[7]s/metrics", metric: 'sent_bytes_total{link="uplink"}', every: 1s}}
 `
 
 // guestDisk is the volume as the guest sees it: as many blocks are written and read back.
@@ -53,6 +56,7 @@ type migrationSuite struct {
 	lab   *lab.Lab
 	hosts map[string]*lab.Host
 	guest *lab.Guest
+	link  *meteredLink
 	ready bool
 }
 
@@ -68,7 +72,7 @@ func sharedMigration(t *testing.T) *migrationSuite {
 		}
 		return theMigration
 	}
-	s := &migrationSuite{t: l, hosts: map[string]*lab.Host{}}
+	s := &migrationSuite{t: l, hosts: map[string]*lab.Host{}, link: newMeteredLink(l)}
 	theMigration = s
 	dir, image := workspace(l, "migration", "full")
 	store, err := s3server.Start(l.Context(), s3server.Options{Dir: filepath.Join(dir, "s3")})
@@ -81,7 +85,7 @@ func sharedMigration(t *testing.T) *migrationSuite {
 	ports := freePorts(l, 2)
 	s.m = boot(l, box.Options{
 		Image: image, Dir: filepath.Join(dir, "box"), Limit: 20 * time.Minute,
-		Config: fmt.Appendf(nil, migrationConfig, storePort, store.Bucket, store.AccessKey, store.SecretKey, ports[0], ports[1]),
+		Config: fmt.Appendf(nil, migrationConfig, storePort, store.Bucket, store.AccessKey, store.SecretKey, ports[0], ports[1], s.link.port),
 		Disks:  []vm.Disk{{Path: data, Serial: "ratchet-data"}},
 	})
 	// While it boots, so does the guest whose state the hosts will start from, unless that has been kept.

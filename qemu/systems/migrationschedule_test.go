@@ -1,0 +1,103 @@
+package systems
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	migration "github.com/ratchetos/ratchet/plugins/migration/api"
+)
+
+// meteredLink is a switch that counts what others send over a link, on a page of Prometheus metrics.
+type meteredLink struct {
+	port string
+	rate atomic.Int64 // bytes a second
+	read atomic.Int64 // how often
+}
+
+func newMeteredLink(t testing.TB) *meteredLink {
+	t.Helper()
+	m := &meteredLink{}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	_, m.port, err = net.SplitHostPort(listener.Addr().String())
+	must(t, err)
+	began := time.Now()
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		m.read.Add(1)
+		fmt.Fprintf(w, "# TYPE sent_bytes_total counter\nsent_bytes_total{link=\"uplink\"} %.0f\n", time.Since(began).Seconds()*float64(m.rate.Load()))
+	})}
+	go server.Serve(listener)
+	t.Cleanup(func() { server.Close() })
+	return m
+}
+
+// TestSystemMigrationSchedule: the box forecasts a link from what it has seen of it and reads now, gives moves the slots
+// that it explains, and begins them in those.
+func TestSystemMigrationSchedule(t *testing.T) {
+	s := sharedMigration(t)
+	s.sees(t, "rack1")
+	s.reads(t)
+
+	// Nothing is known of its future yet: the move begins when it was asked to at the earliest.
+	asked := time.Now().Add(4 * time.Second)
+	m := s.moves(t, "rack2", "moved", "--after", "4s")
+	if m.Began.Before(asked.Add(-2 * time.Second)) { // the box's clock and the way to it
+		t.Errorf("a move that was to begin at %v began at %v", asked, m.Began)
+	}
+	seen(t, "load of the link read over HTTP; move begun %d ms after the time that was asked for, done in %s",
+		m.Began.Sub(asked).Milliseconds(), m.Ended.Sub(m.Began).Round(100*time.Millisecond))
+
+	// Two weeks in which it was busy but for one hour of each day, two hours from now.
+	path := filepath.Join(t.TempDir(), "uplink.csv")
+	must(t, os.WriteFile(path, []byte(busyBut(time.Now().UTC(), 2*time.Hour)), 0o600))
+	s.m.ctl("migrate", "schedule", "import", "uplink", path)
+	id := s.begins(t, "rack1", "--at", "best")
+	m = s.becomes(t, id, "scheduled", func(m migration.Move) bool { return m.State == "scheduled" })
+	wait := m.Begins.Sub(time.Now())
+	if wait < 15*time.Minute || wait > 3*time.Hour || m.Doing == "" {
+		t.Errorf("the slot begins in %v: %q", wait, m.Doing)
+	}
+	shown := s.m.ctl("migrate", "schedule", "show", "--width", "100")
+	for _, word := range []string{"uplink", "web1", id} {
+		if !strings.Contains(shown, word) {
+			t.Errorf("the schedule does not show %q:\n%s", word, shown)
+		}
+	}
+	t.Logf("schedule:\n%s", shown)
+	s.m.ctl("migrate", "cancel", id)
+	s.becomes(t, id, "cancelled", func(m migration.Move) bool { return m.State == "not begun" })
+	s.sees(t, "rack2")
+	seen(t, "link forecast from two weeks of history: slot in %s, explained: %s", wait.Round(time.Minute), m.Doing)
+	s.m.ctl("migrate", "apply", "web1", "--to", "rack1", "--wait")
+}
+
+// reads waits until the box has read the link's load, twice: it is a counter.
+func (s *migrationSuite) reads(t *testing.T) {
+	t.Helper()
+	before := s.link.read.Load()
+	await(t, stepLimit, "the box to read the link's load", func() (string, bool) {
+		out := s.m.asks("migrate", "schedule", "show", "-o", "json")
+		reply := decode[migration.ScheduleReply](t, []byte(out))
+		return out, s.link.read.Load() >= before+2 && len(reply.Links) == 1 && reply.Links[0].Problem == ""
+	})
+}
+
+// busyBut is the history of a link that is all but full, except for the hour that begins in so long.
+func busyBut(now time.Time, in time.Duration) string {
+	var b strings.Builder
+	for at := now.Add(-14 * 24 * time.Hour); at.Before(now); at = at.Add(5 * time.Minute) {
+		load := 63.5
+		if at.Hour() == now.Add(in).Hour() {
+			load = 1
+		}
+		fmt.Fprintf(&b, "%d,%.0f\n", at.Unix(), load*(1<<20))
+	}
+	return b.String()
+}
