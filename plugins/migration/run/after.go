@@ -104,6 +104,10 @@ func (m *move) arrive(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%w; the guest stands still where it needs memory that is only on %s: mend the link and retry", err, m.plan.From)
 	}
+	if !m.begunAt.IsZero() {
+		took := m.r.opts.Now().Sub(m.begunAt)
+		m.show(func(s *Status) { s.Took = took })
+	}
 	return nil
 }
 

@@ -27,6 +27,7 @@ type move struct {
 	// Of its goroutine alone: they do not outlast it.
 	fresh    bool // begun by this manager, which knows all that was done
 	transfer hypervisor.Transfer
+	begunAt  time.Time // the transfer
 	stopped  time.Time // when the source did
 	untold   bool      // committed, and nobody has told the destination to run
 }

@@ -37,7 +37,8 @@ type Status struct {
 	Passes      int           `json:"passes,omitempty"`
 	Throttle    int           `json:"throttle,omitempty"` // percent
 	ETA         time.Duration `json:"eta,omitempty"`      // of the transfer
-	// Predicted is what admission thought that the transfer would take, Took what it took.
+	// Predicted is what admission thought that the transfer would take, Took what it took: until the source stopped, or
+	// after a post-copy until all memory had arrived.
 	Predicted time.Duration `json:"predicted,omitempty"`
 	Took      time.Duration `json:"took,omitempty"`
 	// Gap is for how long neither side ran, as the manager saw it.

@@ -27,6 +27,7 @@ func (m *move) send(ctx context.Context, source hypervisor.Port, a hypervisor.Ar
 	o := c.Start()
 	o.Plain = how.plain
 	begun := m.r.opts.Now()
+	m.begunAt = begun
 	m.show(func(s *Status) { s.Doing, s.Mode = "send memory", mode(o.Limits) })
 	call := func(order func(context.Context) error) error {
 		ctx, cancel := context.WithTimeout(ctx, min(m.r.opts.Policy.Call, how.goal.Stall))
