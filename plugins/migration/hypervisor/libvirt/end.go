@@ -131,7 +131,7 @@ func (p *Port) discard(ctx context.Context, m hypervisor.Move, dom remote.Domain
 	if err != nil {
 		return err
 	}
-	if k.ID != m.ID || k.To != p.conf.Name || k.Arrived {
+	if k.ID != m.ID || k.To != p.conf.Name || k.Arrived && (dom.ID < 0 || !p.dying(ctx, m.VM)) {
 		return fmt.Errorf("it is not the destination of move %s, or lives here already", m.ID)
 	}
 	if dom.ID >= 0 {
@@ -148,6 +148,27 @@ func (p *Port) discard(ctx context.Context, m hypervisor.Move, dom remote.Domain
 	}
 	p.moves.arrived(m.ID, p.conf.Name)
 	return nil
+}
+
+// dyingLimit is how soon libvirt has noticed that a QEMU is gone.
+const dyingLimit = time.Second
+
+// dying tells whether a VM that seems to live here is about not to: libvirt shows one for a moment whose QEMU has ended.
+func (p *Port) dying(ctx context.Context, vm string) bool {
+	ctx, cancel := context.WithTimeout(ctx, dyingLimit)
+	defer cancel()
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for {
+		if _, err := p.active(ctx, vm); gone(err) {
+			return true
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return false
+		}
+	}
 }
 
 // forget undefines a domain that is defined.

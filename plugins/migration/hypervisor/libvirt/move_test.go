@@ -81,6 +81,7 @@ func (t *trial) state(p int, want hypervisor.State) {
 // TestDefinedVM moves a VM that is defined and has a disk of its own: afterwards it is defined at the target alone, with the
 // target's disk and network, and the disk has every byte.
 func TestDefinedVM(t *testing.T) {
+	long(t)
 	content := make([]byte, 4<<20)
 	_, _ = rand.Read(content)
 	var paths [2]string
@@ -155,6 +156,7 @@ func virsh(t *testing.T, i int, args ...string) {
 
 // TestDaemonRestarts: a daemon that is upgraded in the middle of a move takes its connections with it, but not the VM.
 func TestDaemonRestarts(t *testing.T) {
+	long(t)
 	x := try(t, vm())
 	transfer, err := x.perform(hypervisor.Options{})
 	x.ok("perform", err)
@@ -209,6 +211,7 @@ func TestLimits(t *testing.T) {
 
 // TestOlderManager: a VM that was given orders by a newer manager takes none from an older one, at either host.
 func TestOlderManager(t *testing.T) {
+	long(t)
 	x := try(t, vm())
 	x.complete(hypervisor.Options{})
 	old := x.move
@@ -232,6 +235,7 @@ func TestOlderManager(t *testing.T) {
 
 // TestPlug: devices come and go, and a guest that keeps one, because no system of its own looks, is told of.
 func TestPlug(t *testing.T) {
+	long(t)
 	s := vm()
 	s.Memory.Max, s.Memory.Slots = 1<<30, 2
 	x := try(t, s)

@@ -132,7 +132,15 @@ func clear() {
 	}
 }
 
+// long leaves a test to runs without -short: the race detector's sees all code of a move in those that stay.
+func long(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not with -short")
+	}
+}
+
 func TestPort(t *testing.T) {
+	long(t)
 	hypervisortest.Suite(t, func(t *testing.T) hypervisortest.Rig {
 		s := vm()
 		start(t, s)
