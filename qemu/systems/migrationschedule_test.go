@@ -60,7 +60,7 @@ func TestSystemMigrationSchedule(t *testing.T) {
 	s.m.ctl("migrate", "schedule", "import", "uplink", path)
 	id := s.begins(t, "rack1", "--at", "best")
 	m = s.becomes(t, id, "scheduled", func(m migration.Move) bool { return m.State == "scheduled" })
-	wait := m.Begins.Sub(time.Now())
+	wait := time.Until(m.Begins)
 	if wait < 15*time.Minute || wait > 3*time.Hour || m.Doing == "" {
 		t.Errorf("the slot begins in %v: %q", wait, m.Doing)
 	}
