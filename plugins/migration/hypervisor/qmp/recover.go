@@ -20,6 +20,9 @@ import (
 // itself that does not come.
 const lookLimit = 2 * time.Second
 
+// sourceLimit bounds how long the source of a post-copy is waited for once the destination is complete.
+const sourceLimit = 10 * time.Second
+
 // rest waits until the destination has what was still at the source. The destination says so: what the source says is of
 // no more consequence, but that the link is cut.
 func (t *transfer) rest(ctx context.Context) error {
@@ -27,7 +30,7 @@ func (t *transfer) rest(ctx context.Context) error {
 	if !ok {
 		return t.watch(ctx, func(g hypervisor.Progress) bool { return g.Phase == "completed" })
 	}
-	return peer.await(ctx, func() (bool, error) {
+	err := peer.await(ctx, func() (bool, error) {
 		look, cancel := context.WithTimeout(peer.as(ctx, t.m), lookLimit)
 		defer cancel()
 		is, err := peer.migration(look, t.m.VM)
@@ -52,6 +55,20 @@ func (t *transfer) rest(ctx context.Context) error {
 		}
 		return false, nil
 	})
+	if err != nil {
+		return err
+	}
+	// The source is told, and is done a moment later; it has no say any more if it is not.
+	end, cancel := context.WithTimeout(ctx, sourceLimit)
+	defer cancel()
+	err = t.p.await(end, func() (bool, error) {
+		is, err := t.p.migration(end, t.m.VM)
+		return !is.under(), err
+	})
+	if err != nil && ctx.Err() == nil && end.Err() != nil {
+		err = nil
+	}
+	return err
 }
 
 // done makes the last figures those of a transfer that is complete.
