@@ -200,7 +200,8 @@ func (m *move) measure(ctx context.Context, source hypervisor.Port, bandwidth fl
 	if load.Dirty, err = source.DirtyRate(ctx, m.plan.VM, sampling); err != nil {
 		return load, fmt.Errorf("measure how much %s writes: %w", m.plan.VM, err)
 	}
-	if load.Dirty > bandwidth/4 {
+	// One that cannot converge whatever it writes to is not kept waiting for the second.
+	if load.Dirty > bandwidth/4 && load.Dirty < bandwidth {
 		const longer = 3
 		rate, err := source.DirtyRate(ctx, m.plan.VM, longer*sampling)
 		if err != nil {

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -43,7 +44,7 @@ func (f fault) String() string {
 }
 
 func (f fault) crashes() bool {
-	return f.disk != nil && f.disk != journaltest.ErrFault || f.call == hypervisortest.CrashBefore || f.call == hypervisortest.CrashAfter
+	return f.disk != nil && !errors.Is(f.disk, journaltest.ErrFault) || f.call == hypervisortest.CrashBefore || f.call == hypervisortest.CrashAfter
 }
 
 func (f fault) kills() bool {
@@ -112,7 +113,11 @@ func (l *lab) play(faults ...fault) (res result) {
 		}
 	}
 	manage()
-	if l.r.Start(l.plan) == nil || l.r.Start(l.plan) == nil { // the operator tries again
+	err := l.r.Start(l.plan)
+	if err != nil { // the operator tries again
+		err = l.r.Start(l.plan)
+	}
+	if err == nil {
 		res.status = l.settled()
 	}
 	for range 4 {

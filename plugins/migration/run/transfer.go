@@ -45,7 +45,7 @@ func (m *move) send(ctx context.Context, source hypervisor.Port, a hypervisor.Ar
 	defer func() {
 		if stopped != nil {
 			cancel()
-			<-stopped
+			_ = <-stopped // what it said is of no use any more
 		}
 	}()
 	look := time.NewTicker(m.r.opts.Policy.Watch)

@@ -62,8 +62,11 @@ func (g *guest) do(verb string) error {
 func (g *guest) Report(context.Context) (model.Guest, error) {
 	return model.Guest{Memory: 1 << 30}, g.do("report")
 }
-func (g *guest) OnlineCPUs(_ context.Context, n int) (int, error)  { return n, g.do("online-cpus") }
+
+func (g *guest) OnlineCPUs(_ context.Context, n int) (int, error) { return n, g.do("online-cpus") }
+
 func (g *guest) OfflineCPUs(_ context.Context, n int) (int, error) { return n, g.do("offline-cpus") }
+
 func (g *guest) OnlineMemory(_ context.Context, n uint64) (uint64, error) {
 	return n, g.do("online-memory")
 }

@@ -263,15 +263,13 @@ func (t *transfer) arrived(ctx context.Context, done func(hypervisor.State) bool
 		}
 		return done(s), err
 	}
-	if p, ok := t.peer.(*Port); ok {
-		return p.await(ctx, look)
-	}
 	for {
 		if ok, err := look(); ok || err != nil {
 			return err
 		}
 		select {
-		case <-time.After(10 * time.Millisecond): // its events are its owner's
+		// No event tells that a destination has what it needs to run, and the guest stands still meanwhile.
+		case <-time.After(5 * time.Millisecond):
 		case <-ctx.Done():
 			return ctx.Err()
 		}

@@ -10,9 +10,10 @@ import (
 )
 
 const (
-	// Version of the lines, Format what the header calls them.
+	// Version of the lines.
 	Version = 1
-	Format  = "ratchet-moves"
+	// Format is what the header calls them.
+	Format = "ratchet-moves"
 	// MaxLine bounds a record: a plan with its three shapes is a few KiB.
 	MaxLine = 256 << 10
 

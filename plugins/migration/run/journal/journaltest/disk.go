@@ -11,8 +11,9 @@ import (
 var (
 	// ErrFault is what a call that was told to fail returns.
 	ErrFault = errors.New("injected fault of the disk")
-	// ErrCrash as a fault is a crash before the call, ErrCrashAfter one after it.
-	ErrCrash      = errors.New("crash before a call of the disk")
+	// ErrCrash as a fault is a crash before the call.
+	ErrCrash = errors.New("crash before a call of the disk")
+	// ErrCrashAfter is one after it.
 	ErrCrashAfter = errors.New("crash after a call of the disk")
 )
 
@@ -110,11 +111,11 @@ func (f *file) call(name string, fn func(failed error) error) error {
 	if f.life != f.disk.gone {
 		return errors.New("this file was open before the crash")
 	}
-	switch failed := f.disk.fails(name); failed {
-	case ErrCrash:
+	switch failed := f.disk.fails(name); {
+	case errors.Is(failed, ErrCrash):
 		f.disk.crash(0)
 		return failed
-	case ErrCrashAfter:
+	case errors.Is(failed, ErrCrashAfter):
 		err := fn(nil)
 		f.disk.crash(0)
 		return errors.Join(failed, err)
