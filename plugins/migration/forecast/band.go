@@ -39,8 +39,7 @@ func NewBand(n int) *Band {
 // Len is the number of slots.
 func (b *Band) Len() int { return len(b.Q[0]) }
 
-// settle makes a band of what may come out of sums: within [0, 1], no quantile below a lower one, and a mean that stands each
-// quantile for the values around it.
+// settle makes a band of what may come out of sums: within [0, 1], and no quantile below a lower one.
 func (b *Band) settle() {
 	for k := range b.Q[0] {
 		low := 0.0
@@ -52,7 +51,17 @@ func (b *Band) settle() {
 			low = min(1, max(low, v))
 			b.Q[q][k] = low
 		}
-		b.Mean[k] = .25*b.Q[Q10][k] + .3*b.Q[Q50][k] + .2*b.Q[Q60][k] + .25*b.Q[Q90][k]
+	}
+}
+
+// expect makes the mean of the quantiles, each of which stands for the values around it. It is 0 where nothing is known.
+func (b *Band) expect() {
+	for k := range b.Mean {
+		v := .25*b.Q[Q10][k] + .3*b.Q[Q50][k] + .2*b.Q[Q60][k] + .25*b.Q[Q90][k]
+		if v != v {
+			v = 0
+		}
+		b.Mean[k] = min(1, max(0, v))
 	}
 }
 

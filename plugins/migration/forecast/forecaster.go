@@ -61,7 +61,7 @@ func (f *Forecaster) restart() {
 	horizon := int(Horizon / f.o.Step)
 	f.profile = newProfile(day)
 	f.pool = newPool(day, horizon, f.stride, []Method{
-		last{}, recent{day / 8}, naive{"same time yesterday", day}, naive{"same time last week", 7 * day},
+		last{}, recent{day / 8}, naive{"same time yesterday", day, day / 48}, naive{"same time last week", 7 * day, day / 48},
 		&seasonal{profile: f.profile}, newHoltWinters(day), newDamped(f.profile),
 	})
 	f.guard = newGuard(int(Window/Tick), f.stride, []float64{.25 * hour, .75 * hour, 1.25 * hour}, 6*hour)
@@ -104,7 +104,7 @@ func (f *Forecaster) push(v float64) {
 }
 
 // Worth says whether waiting by the forecast is worth it: see Skill.
-func (f *Forecaster) Worth() bool { return f.guard.slope() >= leastSlope }
+func (f *Forecaster) Worth() bool { return f.guard.worth() }
 
 // Forecast returns the band from the slot of now on; it is valid until the next call.
 func (f *Forecaster) Forecast(now time.Time) *Band {

@@ -32,8 +32,10 @@ const (
 	guardHalf = 4 * 24 * 2
 	// leastJudged is how many windows must have been seen: half a day.
 	leastJudged = 24
-	// leastSlope is the part of an expected difference that must come true. A forecast of noise has less in all series tried.
-	leastSlope = .1
+	// leastSlope is the part of an expected difference that must come true, leastGain the part of the durations that must have been
+	// saved: noise has some of either.
+	leastSlope = .2
+	leastGain  = .015
 )
 
 func newGuard(window, stride int, jobs []float64, limit float64) *guard {
@@ -105,6 +107,9 @@ func (g *guard) slope() float64 {
 	}
 	return g.xy / g.xx
 }
+
+// worth says whether waiting is.
+func (g *guard) worth() bool { return g.slope() >= leastSlope && g.gain() >= leastGain }
 
 // gain is the part of the durations that the starts expected to be best would have saved.
 func (g *guard) gain() float64 {

@@ -40,23 +40,29 @@ func (m recent) Median(h *History, out []float64) {
 	fill(out, v)
 }
 
-// naive expects the value of one season ago.
+// naive expects what was measured around the same time one season ago.
 type naive struct {
 	name   string
 	season int64
+	around int64 // slots to either side whose mean is taken
 }
 
 func (m naive) Name() string   { return m.name }
 func (naive) Observe(*History) {}
 func (m naive) Median(h *History, out []float64) {
 	for k := range out {
-		// Of a gap the season before is asked, and of a far slot as many seasons ago as it takes.
-		n := h.Next() + int64(k) - m.season
-		for n >= h.First() && (n >= h.Next() || math.IsNaN(h.At(n))) {
-			n -= m.season
-		}
-		out[k] = h.At(n)
+		out[k] = m.at(h, h.Next()+int64(k))
 	}
+}
+
+// at goes back as many seasons as it takes: for a gap, and for a slot that is more than a season ahead.
+func (m naive) at(h *History, slot int64) float64 {
+	for slot -= m.season; slot+m.around >= h.First(); slot -= m.season {
+		if v, n := h.Mean(slot-m.around, slot+m.around+1); n > 0 && slot < h.Next() {
+			return v
+		}
+	}
+	return math.NaN()
 }
 
 func fill(out []float64, v float64) {

@@ -37,6 +37,7 @@ type pool struct {
 	points  int
 	methods []Method
 	loss    []float64 // fading mean of the pinball loss
+	known   []bool    // whether there is one
 	judged  float64
 	errors  [][buckets]residuals // of each method's median
 	adjust  [levels][buckets]residuals
@@ -47,7 +48,8 @@ type pool struct {
 // made is a forecast that waits for the truth.
 type made struct {
 	at      int64
-	methods [][levels][]float32 // at the points
+	offset  int                 // of its points
+	methods [][levels][]float32 // means from each point to the next
 	mixed   [levels][]float32
 	said    [levels][]float32 // the mix as it was widened
 }
@@ -57,7 +59,9 @@ const (
 	warmup = 2 * 24 * 2
 	// adapt is by how much a level is moved for a forecast whose share of truths below it was wrong (Gibbs and Candès, "Adaptive
 	// Conformal Inference", 2021), mostShift how far.
-	adapt     = .05
+	adapt = .15
+	// beyond is how much further out than the worst errors until now the outer levels go when even those have not been enough.
+	beyond    = 1.0
 	mostShift = .09
 	lossHalf  = 4 * 24 * 2 // ticks after which a loss counts half
 	lossFloor = 1e-6
@@ -101,7 +105,7 @@ func (r *residuals) quantiles() [levels]float64 {
 	}
 	slices.Sort(r.memo)
 	for q := range Levels {
-		at := (Levels[q] + r.shift[q]) * float64(len(r.memo)-1)
+		at := min(1, max(0, Levels[q]+r.shift[q])) * float64(len(r.memo)-1)
 		i := int(at)
 		r.q[q] = r.memo[i] + (at-float64(i))*(r.memo[min(i+1, len(r.memo)-1)]-r.memo[i])
 	}
@@ -110,7 +114,7 @@ func (r *residuals) quantiles() [levels]float64 {
 
 func newPool(day int64, horizon, stride int, methods []Method) *pool {
 	p := &pool{day: day, stride: stride, points: horizon / stride, methods: methods}
-	p.loss = make([]float64, len(methods))
+	p.loss, p.known = make([]float64, len(methods)), make([]bool, len(methods))
 	p.errors = make([][buckets]residuals, len(methods))
 	for range methods {
 		p.scratch = append(p.scratch, NewBand(horizon))
@@ -122,16 +126,27 @@ func newPool(day int64, horizon, stride int, methods []Method) *pool {
 // weight. A mix of several is better than the best of them alone, so this is mild.
 const sharpness = 4
 
-// weights of the methods; they sum up to one.
+// weights of the methods; they sum up to one. One that could not say anything yet has what the worst has: as soon as it can, it
+// is judged as the others are.
 func (p *pool) weights() []float64 {
-	w := make([]float64, len(p.methods))
-	best := math.Inf(1)
-	for _, l := range p.loss {
-		best = min(best, l)
+	best, worst := math.Inf(1), 0.0
+	for i, l := range p.loss {
+		if p.known[i] {
+			best, worst = min(best, l), max(worst, l)
+		}
 	}
+	w := make([]float64, len(p.methods))
 	sum := 0.0
 	for i, l := range p.loss {
-		w[i] = math.Exp(-sharpness * (l - best) / (best + lossFloor))
+		switch {
+		case math.IsInf(best, 1):
+			l = 0 // nothing is known of any
+		case !p.known[i]:
+			l = worst - best
+		default:
+			l -= best
+		}
+		w[i] = math.Exp(-sharpness * l / (min(best, math.MaxFloat64) + lossFloor))
 		sum += w[i]
 	}
 	for i := range w {
@@ -173,6 +188,7 @@ func (p *pool) mix(b *Band) {
 			b.Q[q][k] = sum / total // NaN if no method can say
 		}
 	}
+	b.expect()
 }
 
 // forecast writes the band of the next slots. Its length is the horizon.
@@ -192,6 +208,12 @@ func (p *pool) widen(b *Band) {
 		}
 	}
 	b.settle()
+	for k, mid := range b.Q[Q50] {
+		i := bucket(k, p.day)
+		low, high := -p.adjust[Q10][i].shift[Q10]/mostShift, p.adjust[Q90][i].shift[Q90]/mostShift
+		b.Q[Q10][k] = max(0, b.Q[Q10][k]-beyond*max(0, low)*(mid-b.Q[Q10][k]))
+		b.Q[Q90][k] = min(1, b.Q[Q90][k]+beyond*max(0, high)*(b.Q[Q90][k]-mid))
+	}
 }
 
 // tick makes a forecast to be judged later, and judges those whose truth is known.
@@ -199,12 +221,14 @@ func (p *pool) tick(h *History, b *Band) {
 	b.From = h.Next()
 	p.bands(h)
 	p.mix(b)
-	m := made{at: h.Next(), mixed: p.sampled(b)}
+	// Points move from tick to tick: what happens every half hour would be met always or never.
+	m := made{at: h.Next(), offset: int(mod(h.Next()/int64(p.stride), int64(p.stride)))}
+	m.mixed = p.sampled(b, m.offset)
 	for _, s := range p.scratch {
-		m.methods = append(m.methods, p.sampled(s))
+		m.methods = append(m.methods, p.means(s))
 	}
 	p.widen(b)
-	m.said = p.sampled(b)
+	m.said = p.sampled(b, m.offset)
 	p.pending = append(p.pending, m)
 	for len(p.pending) > 0 && p.pending[0].at+int64(p.points*p.stride) <= h.Next() {
 		p.judge(h, p.pending[0])
@@ -212,10 +236,24 @@ func (p *pool) tick(h *History, b *Band) {
 	}
 }
 
-func (p *pool) sampled(b *Band) (out [levels][]float32) {
+func (p *pool) sampled(b *Band, offset int) (out [levels][]float32) {
 	for q := range b.Q {
 		for j := range p.points {
-			out[q] = append(out[q], float32(b.Q[q][j*p.stride]))
+			out[q] = append(out[q], float32(b.Q[q][j*p.stride+offset]))
+		}
+	}
+	return out
+}
+
+// means is a band by what it has from each point to the next.
+func (p *pool) means(b *Band) (out [levels][]float32) {
+	for q := range b.Q {
+		for j := range p.points {
+			sum := 0.0
+			for _, v := range b.Q[q][j*p.stride : (j+1)*p.stride] {
+				sum += v / float64(p.stride)
+			}
+			out[q] = append(out[q], float32(sum))
 		}
 	}
 	return out
@@ -228,8 +266,10 @@ func (p *pool) judge(h *History, m made) {
 	for i, f := range m.methods {
 		loss, n := 0.0, 0
 		for j := range p.points {
-			truth := h.At(m.at + int64(j*p.stride))
-			if truth != truth || f[Q50][j] != f[Q50][j] {
+			// Transfers take many slots: what counts is the mean of some, not the noise of each.
+			at := m.at + int64(j*p.stride)
+			truth, known := h.Mean(at, at+int64(p.stride))
+			if known == 0 || f[Q50][j] != f[Q50][j] {
 				continue
 			}
 			for q, level := range Levels {
@@ -237,7 +277,11 @@ func (p *pool) judge(h *History, m made) {
 				n++
 			}
 		}
-		if n > 0 {
+		switch {
+		case n == 0:
+		case !p.known[i]:
+			p.loss[i], p.known[i] = loss/float64(n), true
+		default:
 			p.loss[i] += fade * (loss/float64(n) - p.loss[i])
 		}
 	}
@@ -249,7 +293,7 @@ func (p *pool) judge(h *History, m made) {
 				if bucket(j*p.stride, p.day) != b {
 					continue
 				}
-				truth := h.At(m.at + int64(j*p.stride))
+				truth := h.At(m.at + int64(j*p.stride+m.offset))
 				if v := float64(m.said[q][j]); truth == truth && v == v {
 					n++
 					if truth <= v {
@@ -275,7 +319,7 @@ func (p *pool) judge(h *History, m made) {
 		if (tick*5)%count[b] != seen[b]-1 {
 			continue
 		}
-		truth := h.At(m.at + int64(j*p.stride))
+		truth := h.At(m.at + int64(j*p.stride+m.offset))
 		if truth != truth {
 			continue
 		}
