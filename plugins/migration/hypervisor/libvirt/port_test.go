@@ -63,7 +63,7 @@ func withDaemons(run func() int) (code int, err error) {
 func vm() model.Shape {
 	return model.Shape{
 		Version: model.ShapeVersion, VM: "vm1", Machine: "pc-i440fx-7.2", Accel: "tcg", CPU: model.CPU{Model: "qemu64"}, VCPUs: 1, MaxVCPUs: 2,
-		Memory: model.Memory{Boot: 64 << 20},
+		Memory: model.Memory{Boot: 32 << 20},
 		NICs:   []model.NIC{{ID: "n0", Model: "virtio-net-pci", MAC: "52:54:00:00:00:01", Network: "segment", Addr: "0x3"}},
 		Others: []model.Device{{ID: "agent", Args: "virtserialport,name=" + wire.Port}},
 	}
