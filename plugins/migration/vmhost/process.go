@@ -65,20 +65,34 @@ func locked(f *os.File) bool {
 	return unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &l) == nil && l.Type != unix.F_UNLCK
 }
 
+// with holds the pidfd while f uses it: a number that was closed meanwhile could be another VM's.
+func (p *process) with(f func(fd int) error) error {
+	raw, err := p.fd.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var inner error
+	return errors.Join(raw.Control(func(fd uintptr) { inner = f(int(fd)) }), inner)
+}
+
 // kill ends it without asking. A guest's writes that it was told are safe are with the gateway or the kernel by then.
 func (p *process) kill() error {
-	err := unix.PidfdSendSignal(int(p.fd.Fd()), unix.SIGKILL, nil, 0)
-	if errors.Is(err, unix.ESRCH) {
-		return nil
+	err := p.with(func(fd int) error { return unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) })
+	if errors.Is(err, unix.ESRCH) || errors.Is(err, os.ErrClosed) {
+		return nil // it has ended
 	}
 	return err
 }
 
 // gone waits until it has ended, for at most the given milliseconds.
 func (p *process) gone(ms int) bool {
-	list := []unix.PollFd{{Fd: int32(p.fd.Fd()), Events: unix.POLLIN}}
-	n, err := unix.Poll(list, ms)
-	return err == nil && n == 1
+	ended := false
+	err := p.with(func(fd int) error {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, ms)
+		ended = n == 1
+		return err
+	})
+	return err == nil && ended || errors.Is(err, os.ErrClosed)
 }
 
 // resident is how much memory it has, in bytes; 0 when that cannot be told.
