@@ -1,7 +1,6 @@
 package run
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -163,9 +162,9 @@ func (m *move) choose(ctx context.Context, source hypervisor.Port, from, to mode
 	}
 	rate := schedule.Constant(float64(w.goal.Bandwidth))
 	v := schedule.Admit(load, rate, rate, schedule.Policy{Gap: w.goal.Gap, Deadline: w.goal.Deadline, Throttle: w.goal.Throttle, PostCopy: w.goal.PostCopy})
-	w.goal.AfterPass, w.goal.Held = v.Mode == schedule.ModePostCopy, v.Mode == schedule.ModeThrottle
-	if w.goal.AfterPass {
-		v.Total += again(load, v.Total)
+	w.goal.Held = v.Mode == schedule.ModeThrottle
+	if v.Mode == schedule.ModePostCopy {
+		w.goal.Lead = load.Bytes / 2
 	}
 	m.show(func(s *Status) {
 		s.Predicted = v.Total
@@ -177,13 +176,6 @@ func (m *move) choose(ctx context.Context, source hypervisor.Port, from, to mode
 		return w, fmt.Errorf("not admitted: %s", strings.Join(v.Why, "; "))
 	}
 	return w, nil
-}
-
-// again is how much longer a post-copy takes that begins after a first pass of that length: what the guest has written by
-// then is sent a second time.
-func again(l schedule.Load, pass time.Duration) time.Duration {
-	written := min(l.Dirty*pass.Seconds(), float64(cmp.Or(l.WorkingSet, l.Bytes)))
-	return time.Duration(float64(pass) * written / float64(max(1, l.Bytes)))
 }
 
 // measure watches the guest's writes. Where they come near to what can be sent it looks twice: a guest that writes to the

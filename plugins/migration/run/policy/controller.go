@@ -39,9 +39,9 @@ type Goal struct {
 	Throttle, PostCopy bool
 	// AtOnce begins with post-copy, before any pass has ended. It needs PostCopy.
 	AtOnce bool
-	// AfterPass goes over to post-copy when the first pass has ended: pre-copy was found not to end, and what the guest
-	// does not write to is at the target by then. It needs PostCopy.
-	AfterPass bool
+	// Lead, if not 0, goes over to post-copy once so many bytes were sent: pre-copy was found not to end, and what the
+	// guest needs first is at the target by then. It needs PostCopy.
+	Lead uint64
 	// Held begins with a guest held back: pre-copy was found to end only so. It needs Throttle.
 	Held bool
 }
@@ -92,7 +92,7 @@ func (c *Controller) Bandwidth(bytes uint64) Decision {
 	if c.goal.Bandwidth > 0 && (bytes == 0 || bytes > c.goal.Bandwidth) {
 		bytes = c.goal.Bandwidth
 	}
-	if bytes == c.limits.Bandwidth {
+	if bytes == c.limits.Bandwidth || c.limits.StopNow {
 		return Decision{}
 	}
 	// What was seen under another bandwidth says little about this one.
@@ -113,6 +113,9 @@ func (c *Controller) Observe(at time.Duration, p hypervisor.Progress) Decision {
 	if c.goal.AtOnce && c.goal.PostCopy {
 		return c.stop("pre-copy would harm this guest")
 	}
+	if c.goal.Lead > 0 && c.goal.PostCopy && (p.Transferred >= c.goal.Lead || p.Passes > 1) {
+		return c.stop("it was found before the start that pre-copy would not end")
+	}
 	if c.goal.Deadline > 0 && at >= c.goal.Deadline {
 		if c.goal.PostCopy {
 			return c.stop("the deadline has come")
@@ -124,9 +127,6 @@ func (c *Controller) Observe(at time.Duration, p hypervisor.Progress) Decision {
 		return Decision{}
 	}
 	c.passes = ended
-	if c.goal.AfterPass && c.goal.PostCopy {
-		return c.stop("it was found before the start that pre-copy would not end")
-	}
 	// What the pass left is what the guest wrote meanwhile.
 	if c.best == 0 || float64(p.Remaining) < worth*float64(c.best) {
 		c.best, c.stuck = p.Remaining, 0
@@ -204,9 +204,11 @@ func (c *Controller) insist(why string) Decision {
 	return Decision{GiveUp: why + ": allow throttling or post-copy, give the move more bandwidth, or wait until the guest writes less"}
 }
 
+// stop leaves the rest to post-copy, at full speed: the guest stands still at each page that it waits for, and a limit would
+// make it stand longer.
 func (c *Controller) stop(why string) Decision {
-	c.limits.StopNow = true
-	return c.set(why + ": the rest is left to post-copy")
+	c.limits.StopNow, c.limits.Bandwidth = true, 0
+	return c.set(why + ": the rest is left to post-copy, at full speed, since the guest waits for it")
 }
 
 func (c *Controller) set(why string) Decision {

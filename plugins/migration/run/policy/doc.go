@@ -2,8 +2,8 @@
 //
 // A transfer begins as pre-copy, with the gap that the goal allows, or, when admission has found that it would not end, as
 // what the goal allows instead. [Controller.Observe] is then asked with each measurement whether it still leads to an end in
-// time. When it does not, the guest is left to post-copy if the goal allows that (which is bounded, and can lose
-// the VM), else held back a little more from pass to pass if it allows that, else the transfer is given up with the reason,
+// time. When it does not, the guest is left to post-copy if the goal allows that (which is bounded, uses all of the link for the
+// rest, and can lose the VM), else held back a little more from pass to pass if it allows that, else the transfer is given up with the reason,
 // before anything was stopped.
 //
 // That a transfer does not converge is said only of what was seen: after a whole pass in which the guest wrote at least as
