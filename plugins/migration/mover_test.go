@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -103,6 +104,8 @@ type house struct {
 	*started
 	world *hypervisortest.World
 	box   *box
+	// away is how many connections fail before hosts are reached.
+	away atomic.Int32
 }
 
 func newHouse(t *testing.T) *house {
@@ -129,7 +132,12 @@ func (h *house) open(t *testing.T, more string) {
 	t.Helper()
 	f := New().(*Feature)
 	f.dial = func(_ *mover, conf HostConfig) hypervisor.Dial {
-		return func(context.Context) (hypervisor.Host, error) { return h.world.Port(conf.Name) }
+		return func(context.Context) (hypervisor.Host, error) {
+			if h.away.Add(-1) >= 0 {
+				return nil, errors.New("no route to host")
+			}
+			return h.world.Port(conf.Name)
+		}
 	}
 	h.started = startFeature(t, f, fmt.Sprintf(twoHosts, more), &plugin.Session{
 		Epoch: 1, Host: h.box, Handles: map[string]plugin.Handle{wantState: {ID: h.box.dir}},
@@ -268,6 +276,7 @@ func TestOrdersOutliveTheProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	close(stall)
+	h.away.Store(2) // the order's turn comes before its hosts are there
 	h.open(t, `, "at_once": 1`)
 	// What was before its commit is undone by a new process; the order that waited is carried out.
 	if m := h.ended(t, first); m.State != "undone" {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -27,6 +28,9 @@ const (
 	planLimit = 30 * time.Second
 	// manyBooked is more than any queue has.
 	manyBooked = 1 << 20
+	// patience is for how long an order is tried again whose hosts do not answer, each retryPlan.
+	patience  = 10 * time.Minute
+	retryPlan = time.Second
 	// retryKeep is the pause after a state store that would not keep the queue.
 	retryKeep = 5 * time.Second
 )
@@ -36,11 +40,13 @@ type orders struct {
 	m    *mover
 	wake chan struct{}
 
-	mu      sync.Mutex
-	queue   *queue.Queue
-	plans   map[string]made    // by ID: of orders that are about to begin
-	booked  map[string]booking // by ID: orders that have a slot and have not begun
-	refused []api.Move         // orders that have ended without a move
+	mu     sync.Mutex
+	queue  *queue.Queue
+	plans  map[string]made    // by ID: of orders that are about to begin
+	booked map[string]booking // by ID: orders that were handed out and have not begun
+	// tried are orders that are being tried again, by ID, with the time of the first try.
+	tried   map[string]time.Time
+	refused []api.Move // orders that have ended without a move
 
 	cancel context.CancelFunc
 	done   chan struct{} // nil until start
@@ -51,11 +57,13 @@ type made struct {
 	at   time.Time
 }
 
-// booking is an order that waits for its slot.
+// booking is an order that was handed out and waits: for its slot, or to be tried again.
 type booking struct {
 	entry *queue.Entry
 	at    time.Time // zero while nobody knows
 	why   string
+	// first is when it was tried first, of one that could not be planned because somebody did not answer.
+	first time.Time
 }
 
 // openOrders reads what an earlier process has kept.
@@ -69,7 +77,7 @@ func openOrders(ctx context.Context, m *mover) (*orders, error) {
 		return nil, err
 	}
 	q.Reconcile(func(id string) bool { _, known := m.runner.Move(id); return known })
-	return &orders{m: m, queue: q, plans: map[string]made{}, booked: map[string]booking{}, wake: make(chan struct{}, 1)}, nil
+	return &orders{m: m, queue: q, plans: map[string]made{}, booked: map[string]booking{}, tried: map[string]time.Time{}, wake: make(chan struct{}, 1)}, nil
 }
 
 // look asks for another look at what can begin. It never blocks.
@@ -114,7 +122,7 @@ func (o *orders) run(ctx context.Context) {
 			again = time.Now().Add(retryKeep)
 		}
 		for _, e := range begin {
-			if err := o.begin(ctx, e); err != nil && ctx.Err() == nil {
+			if err := o.begin(ctx, e); err != nil && ctx.Err() == nil && !o.later(e, err) {
 				o.refuse(ctx, e, err)
 			}
 		}
@@ -169,9 +177,14 @@ func (o *orders) next(ctx context.Context) (begin []*queue.Entry, again time.Tim
 // due takes out what was booked and whose slot has begun, and says when the next one does. It is called with mu held.
 func (o *orders) due(now time.Time, free int) (list []*queue.Entry, next time.Time) {
 	for id, b := range o.booked {
-		may, at, why := o.m.schedule.May(id)
+		may, at, why := !now.Before(b.at), b.at, b.why
+		if b.first.IsZero() {
+			may, at, why = o.m.schedule.May(id)
+		}
 		if may && len(list) < free {
-			delete(o.booked, id)
+			if delete(o.booked, id); !b.first.IsZero() {
+				o.tried[id] = b.first
+			}
 			list = append(list, b.entry)
 			continue
 		}
@@ -180,14 +193,36 @@ func (o *orders) due(now time.Time, free int) (list []*queue.Entry, next time.Ti
 		if at.IsZero() || may {
 			continue // the schedule says when that changes, or a move that ends
 		}
-		if at = later(at, now.Add(slotLook)); next.IsZero() || at.Before(next) {
+		if at = latest(at, now.Add(slotLook)); next.IsZero() || at.Before(next) {
 			next = at
 		}
 	}
 	return list, next
 }
 
-func later(a, b time.Time) time.Time {
+// later puts off an order that could not be planned because a host or the gateway did not answer; false when that has
+// lasted too long, or is not the reason.
+func (o *orders) later(e *queue.Entry, why error) bool {
+	var refusal *refusedError
+	if errors.As(why, &refusal) {
+		return false
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	now := time.Now()
+	first, again := o.tried[e.ID]
+	if delete(o.tried, e.ID); !again {
+		first = now
+	}
+	if now.Sub(first) >= patience {
+		return false
+	}
+	o.booked[e.ID] = booking{e, now.Add(retryPlan), "will be tried again: " + why.Error(), first}
+	o.look()
+	return true
+}
+
+func latest(a, b time.Time) time.Time {
 	if a.After(b) {
 		return a
 	}
@@ -202,6 +237,7 @@ func (o *orders) ended(id string, failed bool, now time.Time) {
 	}
 	delete(o.plans, id)
 	delete(o.booked, id)
+	delete(o.tried, id)
 	if o.m.schedule != nil {
 		o.m.schedule.Ended(id)
 	}
@@ -263,7 +299,7 @@ func (o *orders) begin(ctx context.Context, e *queue.Entry) error {
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		o.plans[e.ID] = made{p, time.Now()}
-		o.booked[e.ID] = booking{e, at, why}
+		o.booked[e.ID] = booking{entry: e, at: at, why: why}
 		o.look() // for when that is
 		return nil
 	}
@@ -285,18 +321,20 @@ func (o *orders) planFor(ctx context.Context, id string, what order) (plan.Plan,
 	}
 	p, refusals, err := o.m.make(ctx, id, what)
 	if len(refusals) > 0 {
-		err = refused(refusals)
+		return p, &refusedError{refusals}
 	}
 	return p, err
 }
 
-// refused is all of a check in one error.
-func refused(list []plan.Refusal) error {
-	var errs []error
-	for _, r := range list {
-		errs = append(errs, errors.New(r.String()))
+// refusedError is all of a check that speaks against a move.
+type refusedError struct{ list []plan.Refusal }
+
+func (e *refusedError) Error() string {
+	text := make([]string, len(e.list))
+	for i, r := range e.list {
+		text[i] = r.String()
 	}
-	return errors.Join(errs...)
+	return strings.Join(text, "\n")
 }
 
 // refuse ends an order whose move could not begin.
