@@ -61,7 +61,7 @@ const (
 	// Conformal Inference", 2021), mostShift how far.
 	adapt = .15
 	// beyond is how much further out than the worst errors until now the outer levels go when even those have not been enough.
-	beyond    = 1.0
+	beyond    = 1.2
 	mostShift = .09
 	lossHalf  = 4 * 24 * 2 // ticks after which a loss counts half
 	lossFloor = 1e-6

@@ -128,7 +128,14 @@ func (l *Live) Decision(id string) (schedule.Decision, bool) {
 
 // May says whether a move may begin now, and if not, from when and why.
 func (l *Live) May(id string) (now bool, at time.Time, why string) {
-	d, ok := l.Decision(id)
+	l.mu.Lock()
+	d, ok := l.engine.Decision(id)
+	if ok && d.State == schedule.Booked && !d.Start.After(l.o.Now()) {
+		// What it was to follow may be late.
+		l.plan()
+		d, ok = l.engine.Decision(id)
+	}
+	l.mu.Unlock()
 	switch {
 	case !ok, d.State == schedule.Running:
 		return true, time.Time{}, ""
@@ -235,8 +242,27 @@ func (l *Live) plan() {
 	for _, k := range l.links {
 		lanes = append(lanes, k.lane(now))
 	}
+	l.progress(now)
 	l.engine.Plan(now, lanes)
 	l.planned = true
+}
+
+// progress estimates when moves under way end: what follows them must not begin before. It is called with mu held.
+func (l *Live) progress(now time.Time) {
+	if l.o.Sent == nil {
+		return
+	}
+	for _, d := range l.engine.Decisions() {
+		if d.State != schedule.Running {
+			continue
+		}
+		sent, ok := l.o.Sent(d.ID)
+		rate := l.control.Limit(d.ID)
+		if !ok || rate <= 0 || sent >= d.Verdict.Bytes {
+			continue // not known, or late: the engine has a rule for that
+		}
+		l.engine.Progress(d.ID, now.Add(time.Duration(float64(d.Verdict.Bytes-sent)/rate*float64(time.Second))))
+	}
 }
 
 // steer divides the budgets among moves under way. It is called with mu held.

@@ -29,7 +29,7 @@ const (
 	gap = 250 * time.Millisecond
 	// longest bounds a run.
 	longest = 2 * time.Hour
-	// plans is how often jobs are planned anew.
+	// plans is how often jobs are planned anew, beside when one comes, ends or is due.
 	plans = 5 * time.Second
 )
 
@@ -74,7 +74,7 @@ func Run(lanes []schedule.Lane, jobs []schedule.Job, epoch time.Time, noise floa
 				jobs[i].ID, fresh = "", true
 			}
 		}
-		if fresh || t%plans == 0 {
+		if fresh || t%plans == 0 || len(engine.Due(now)) > 0 {
 			for _, v := range running {
 				rest := schedule.Load{Bytes: uint64(v.left), Dirty: v.Load.Dirty, WorkingSet: v.Load.WorkingSet}
 				engine.Progress(v.ID, now.Add(schedule.PreCopy(rest, schedule.Constant(max(v.limit, 1)), gap).Total))
