@@ -45,7 +45,7 @@ func (m *move) send(ctx context.Context, source hypervisor.Port, a hypervisor.Ar
 	defer func() {
 		if stopped != nil {
 			cancel()
-			_ = <-stopped // what it said is of no use any more
+			m.r.opts.Log.Debug("a transfer is not waited for", "move", m.id, "err", <-stopped)
 		}
 	}()
 	look := time.NewTicker(m.r.opts.Policy.Watch)
