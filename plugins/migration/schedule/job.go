@@ -20,7 +20,8 @@ type Job struct {
 	Priority int `json:"priority,omitempty"`
 
 	Submitted time.Time `json:"submitted"`
-	// Earliest and Before bound the slot; zero is now, and MaxWait from Submitted for the start.
+	// Earliest and Before bound the slot; zero is now, and MaxWait from Submitted for the start. A job that had to be done
+	// before it was submitted starts at once.
 	Earliest time.Time `json:"earliest,omitzero"`
 	Before   time.Time `json:"before,omitzero"`
 	// Windows are names of maintenance windows: the slot lies within one of them. None means any time.

@@ -37,6 +37,9 @@ func (p *placer) place(j Job) Decision {
 		d.Why = []string{err.Error()}
 		return d
 	}
+	if !j.Before.IsZero() && !j.Before.After(j.Submitted) {
+		return p.atOnceOn(d, routes[0])
+	}
 	from, to := p.bounds(j)
 	spans := allowed(p.openings, j.Windows, from, to)
 	if len(spans) == 0 {
@@ -66,18 +69,32 @@ func (p *placer) place(j Job) Decision {
 		return d
 	}
 	chosen, shortest := p.choose(offers)
-	d.State, d.Start, d.End, d.Verdict = Booked, chosen.start, chosen.end(), chosen.verdict
-	d.Booked = j.Rate
-	for _, l := range chosen.route {
+	d = p.take(d, chosen)
+	d.Why = p.explain(j, chosen, shortest, offers, spans)
+	return d
+}
+
+// atOnceOn gives a job the slot that begins now, whatever the links are doing: it was asked for. It has its part of their budgets.
+func (p *placer) atOnceOn(d Decision, route []int) Decision {
+	v := p.ask(d.Job, route, p.now)
+	d = p.take(d, offer{route: route, start: p.now, verdict: v})
+	d.Why = append([]string{"starts at once, as asked"}, v.Why...)
+	return d
+}
+
+// take books an offer for a job.
+func (p *placer) take(d Decision, o offer) Decision {
+	d.State, d.Start, d.End, d.Verdict = Booked, o.start, o.end(), o.verdict
+	d.Booked = d.Rate
+	for _, l := range o.route {
 		d.Links = append(d.Links, p.lanes[l].Name)
 		if d.Booked == 0 || p.lanes[l].Budget < d.Booked {
 			d.Booked = p.lanes[l].Budget
 		}
 	}
-	for _, l := range chosen.route {
-		p.book(l, Booking{Job: j.ID, Start: d.Start, End: d.End, Rate: d.Booked, Priority: j.Priority})
+	for _, l := range o.route {
+		p.book(l, Booking{Job: d.ID, Start: d.Start, End: d.End, Rate: d.Booked, Priority: d.Priority})
 	}
-	d.Why = p.explain(j, chosen, shortest, offers, spans)
 	return d
 }
 
