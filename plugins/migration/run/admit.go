@@ -165,6 +165,7 @@ func (m *move) choose(ctx context.Context, source hypervisor.Port, from, to mode
 	w.goal.Held = v.Mode == schedule.ModeThrottle
 	if v.Mode == schedule.ModePostCopy {
 		w.goal.Lead = load.Bytes / 2
+		v.Total = v.Total/2 + v.Gap // the other half goes as fast as the link is, which nobody knows; next to this it is little
 	}
 	m.show(func(s *Status) {
 		s.Predicted = v.Total

@@ -34,7 +34,7 @@ type VM struct {
 	hypervisor.VM
 	// Move is the ID of the move that it is the destination of, empty for a VM that lives there.
 	Move string `json:"move,omitempty"`
-	// Resident is how much memory QEMU has of the host, in bytes: what its guest has ever touched, and some of its own.
+	// Resident is how much of its memory the guest has ever touched, in bytes.
 	Resident uint64 `json:"resident"`
 }
 
