@@ -122,9 +122,9 @@ type Progress struct {
 	Transferred uint64 // bytes sent
 	Remaining   uint64 // bytes known to be still to send
 	Total       uint64
-	DirtyRate   float64 // bytes a second the guest writes
-	Bandwidth   float64 // bytes a second sent
-	Passes      int     // begun: 1 during the first
+	DirtyRate   float64       // bytes a second the guest writes
+	Bandwidth   float64       // bytes a second sent
+	Passes      int           // begun: 1 during the first
 	Throttle    int           // percent
 	Downtime    time.Duration // known once completed
 	Problem     string        // why it failed

@@ -1,9 +1,11 @@
 package vmhost
 
 import (
+	"context"
 	"errors"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/ratchetos/ratchet/plugins/migration/hypervisor"
 )
@@ -11,16 +13,18 @@ import (
 // TestFence: a newer manager's order begins after those of older ones have ended, and is the last word also after a
 // restart (INVARIANTS M4).
 func TestFence(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
 	file := filepath.Join(t.TempDir(), "epoch.json")
 	f, err := openFence(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	old, leave, err := f.enter(t.Context(), "3")
+	old, leave, err := f.enter(ctx, "3")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, same, err := f.enter(t.Context(), "3")
+	_, same, err := f.enter(ctx, "3")
 	if err != nil {
 		t.Fatalf("an order beside another of the same manager: %v", err)
 	}
@@ -28,7 +32,7 @@ func TestFence(t *testing.T) {
 	ended := make(chan struct{})
 	entered := make(chan error, 1)
 	go func() {
-		_, leave, err := f.enter(t.Context(), "4")
+		_, leave, err := f.enter(ctx, "4")
 		select {
 		case <-ended:
 		default:
@@ -40,7 +44,7 @@ func TestFence(t *testing.T) {
 		entered <- err
 	}()
 	<-old.Done() // it was broken off
-	if _, _, err := f.enter(t.Context(), "3"); !errors.Is(err, hypervisor.ErrFenced) {
+	if _, _, err := f.enter(ctx, "3"); !errors.Is(err, hypervisor.ErrFenced) {
 		t.Errorf("an older manager while the newer one waits: %v", err)
 	}
 	close(ended)
@@ -49,7 +53,7 @@ func TestFence(t *testing.T) {
 		t.Error(err)
 	}
 	for _, header := range []string{"", "0", "-1", "x", "99999999999999999999"} {
-		if _, _, err := f.enter(t.Context(), header); err == nil || errors.Is(err, hypervisor.ErrFenced) {
+		if _, _, err := f.enter(ctx, header); err == nil || errors.Is(err, hypervisor.ErrFenced) {
 			t.Errorf("epoch %q: %v", header, err)
 		}
 	}
