@@ -222,7 +222,7 @@ func (a armament) params() (p remote.Params) {
 // explain adds to a daemon's refusal what to do about it.
 func explain(err error, host string) error {
 	switch s := err.Error(); {
-	case strings.Contains(s, "TLS") && strings.Contains(s, "not configured"), strings.Contains(s, "migrate_tls_x509_cert_dir"):
+	case strings.Contains(s, "TLS") && strings.Contains(s, "not configured"), strings.Contains(s, "Unable to access credentials"):
 		return fmt.Errorf("%w: set migrate_tls_x509_cert_dir in qemu.conf of %s, or allow plain moves by policy", err, host)
 	case strings.Contains(s, "ostcopy") || strings.Contains(s, "post-copy") || strings.Contains(s, "userfault"):
 		return fmt.Errorf("%w: QEMU of %s needs userfaultfd (sysctl vm.unprivileged_userfaultfd=1): %w", err, host, hypervisor.ErrNotHere)

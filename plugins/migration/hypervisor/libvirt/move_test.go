@@ -14,6 +14,7 @@ import (
 	"github.com/ratchetos/ratchet/plugins/migration/hypervisor"
 	"github.com/ratchetos/ratchet/plugins/migration/hypervisor/libvirt/domxml"
 	"github.com/ratchetos/ratchet/plugins/migration/hypervisor/libvirt/libvirttest"
+	"github.com/ratchetos/ratchet/plugins/migration/hypervisor/libvirt/remote"
 	"github.com/ratchetos/ratchet/plugins/migration/model"
 )
 
@@ -213,6 +214,16 @@ func TestLimits(t *testing.T) {
 func TestOlderManager(t *testing.T) {
 	long(t)
 	x := try(t, vm())
+	_, err := x.ports[0].Begin(x.ctx, x.move)
+	x.ok("begin", err)
+	// The job that Begin has begun keeps others from changing the VM.
+	if kind, _, err := x.ports[0].conn.JobStats(x.ctx, x.ports[0].moves.departure("m1", "a").dom, false); err != nil || kind == remote.JobNone {
+		t.Errorf("begun, but the VM is not protected: job %d (%v)", kind, err)
+	}
+	if err := x.ports[0].Confirm(x.ctx, x.move, true); err == nil {
+		t.Error("a source that runs was ended")
+	}
+	x.state(0, hypervisor.Running)
 	x.complete(hypervisor.Options{})
 	old := x.move
 	old.Epoch--
@@ -231,6 +242,40 @@ func TestOlderManager(t *testing.T) {
 	if err := x.ports[0].Confirm(x.ctx, other, true); err == nil {
 		t.Error("the source of another move was ended")
 	}
+}
+
+// TestHostWithoutCertificates: memory goes over TLS or not at all, unless it is allowed to go plain.
+func TestHostWithoutCertificates(t *testing.T) {
+	long(t)
+	x := try(t, vm())
+	d, err := libvirttest.Start(filepath.Dir(daemons[0].Dir), "c", nil)
+	x.ok("start a daemon", err)
+	t.Cleanup(d.Close)
+	conf := config(1, x.ports[0].moves)
+	conf.Name, conf.Address = d.Name, "unix:"+d.Socket
+	x.move.To = d.Name
+	for _, plain := range []bool{false, true} {
+		conf.Plain = plain
+		p, err := Dial(x.ctx, conf)
+		x.ok("connect", err)
+		ticket, err := x.ports[0].Begin(x.ctx, x.move)
+		x.ok("begin", err)
+		a, err := p.Prepare(x.ctx, x.move, ticket)
+		if !plain {
+			if err == nil || !strings.Contains(err.Error(), "set migrate_tls_x509_cert_dir in qemu.conf of c") {
+				t.Errorf("prepare: %v", err)
+			}
+			p.Close()
+			continue
+		}
+		x.ok("prepare", err)
+		transfer, err := x.ports[0].Perform(x.ctx, x.move, a, hypervisor.Options{Plain: true})
+		x.ok("perform", err)
+		x.ok("switch over", transfer.Switchover(x.ctx))
+		x.ok("cancel", transfer.Cancel(x.ctx))
+		p.Close()
+	}
+	x.state(0, hypervisor.Running)
 }
 
 // TestPlug: devices come and go, and a guest that keeps one, because no system of its own looks, is told of.

@@ -42,7 +42,8 @@ type kept struct {
 }
 
 // Start starts a daemon in the directory dir, which it shares with others that move VMs to and from it. Certificates of
-// pki are for its TLS port and for the streams of its migrations.
+// pki are for its TLS port and for the streams of its migrations; without a pki streams are plain, and nobody has a
+// certificate to come in with.
 func Start(dir, name string, pki *PKI) (*Daemon, error) {
 	d := &Daemon{Name: name, Dir: filepath.Join(dir, name), PKI: pki}
 	d.Socket = filepath.Join(d.Dir, "run/libvirt/libvirt-sock")
@@ -66,8 +67,17 @@ func (d *Daemon) prepare(shared string) error {
 	if err := os.MkdirAll(filepath.Join(shared, "cache"), 0o755); err != nil {
 		return err
 	}
-	pki := filepath.Join(d.Dir, "pki")
-	if err := d.PKI.write(pki, d.Name); err != nil {
+	pki, streams := filepath.Join(d.Dir, "pki"), ""
+	authority := d.PKI
+	if authority == nil {
+		var err error
+		if authority, err = NewPKI(); err != nil { // the daemon does not start without certificates
+			return err
+		}
+	} else {
+		streams = fmt.Sprintf("migrate_tls_x509_cert_dir = %q\nmigrate_tls_x509_verify = 1\n", pki)
+	}
+	if err := authority.write(pki, d.Name); err != nil {
 		return err
 	}
 	files := map[string]string{
@@ -75,8 +85,7 @@ func (d *Daemon) prepare(shared string) error {
 			pki+"/ca-cert.pem", pki+"/server-cert.pem", pki+"/server-key.pem"),
 		// libvirt refuses 127.0.0.1 as the address of streams here: whoever moves a VM names it.
 		"qemu.conf": fmt.Sprintf("security_driver = \"none\"\ncgroup_controllers = []\nnamespaces = []\nclear_emulator_capabilities = 0\nstdio_handler = \"file\"\n"+
-			"migration_port_min = %d\nmigration_port_max = %d\n"+
-			"migrate_tls_x509_cert_dir = %q\nmigrate_tls_x509_verify = 1\n", firstPort(), firstPort()+99, pki),
+			"migration_port_min = %d\nmigration_port_max = %d\n%s", firstPort(), firstPort()+99, streams),
 	}
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(d.Dir, "config/libvirt", name), []byte(text), 0o644); err != nil {
