@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/ratchetos/ratchet/plugins/migration/hypervisor"
 	"github.com/ratchetos/ratchet/plugins/migration/hypervisor/libvirt/remote"
@@ -238,74 +237,6 @@ func (x *transfer) sent(ctx context.Context) error {
 	}
 }
 
-// Complete implements hypervisor.Transfer.
-func (x *transfer) Complete(ctx context.Context) error {
-	if err := x.sent(ctx); err != nil {
-		return err
-	}
-	x.note(ctx)
-	select {
-	case <-x.finish(!x.fetches()):
-	case <-ctx.Done():
-		return fmt.Errorf("complete move of %s at %s: %w", x.m.VM, x.m.To, ctx.Err())
-	}
-	if x.endErr != nil {
-		return fmt.Errorf("complete move of %s at %s: %w", x.m.VM, x.m.To, x.endErr)
-	}
-	return nil
-}
-
-// fetches tells whether the destination runs before it has everything.
-func (x *transfer) fetches() bool {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.postCopy
-}
-
-// finish makes the destination a domain like any other, stopped or running. It is done once, and closes the channel.
-func (x *transfer) finish(paused bool) <-chan struct{} {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.ended == nil {
-		x.ended = make(chan struct{})
-		go func() {
-			defer close(x.ended)
-			x.endErr = x.call(paused)
-		}()
-	}
-	return x.ended
-}
-
-// call makes the call of finish, and looks at what has come of it.
-func (x *transfer) call(paused bool) error {
-	a := x.p.moves.arrival(x.m.ID, x.m.To)
-	if a == nil {
-		return errors.New("the destination is gone")
-	}
-	flags := a.ticket.Flags | x.armed.flags()
-	if paused {
-		flags |= remote.MigratePaused
-	}
-	// Like Perform3 it ends with its connection at the latest: how long the rest takes is not known here.
-	ctx := context.Background()
-	dom, cookie, err := a.conn.MigrateFinish(ctx, nameOnly(a.vm), x.cookie, flags, false)
-	if err != nil {
-		return err
-	}
-	if err := a.port.arrivedWell(ctx, dom, x.m, paused); err != nil {
-		return err
-	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.finished, x.complete = cookie, true
-	return nil
-}
-
-// nameOnly is how Finish3 is told which domain it is about.
-func nameOnly(vm string) remote.Params {
-	return remote.Params{{Name: "destination_name", Value: vm}}
-}
-
 // Cancel implements hypervisor.Transfer.
 func (x *transfer) Cancel(ctx context.Context) error {
 	if err := x.undo(ctx); err != nil {
@@ -347,55 +278,4 @@ func (x *transfer) undo(ctx context.Context) error {
 	x.undone = true
 	x.mu.Unlock()
 	return nil
-}
-
-// Progress implements hypervisor.Transfer.
-func (x *transfer) Progress(ctx context.Context) (hypervisor.Progress, error) {
-	x.note(ctx)
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	g := x.last
-	switch {
-	case x.complete:
-		g.Phase, g.Remaining = "completed", 0
-	case x.undone:
-		g.Phase = "cancelled"
-	case x.failed():
-		g.Phase, g.Problem = "failed", x.err.Error()
-	case x.postCopy:
-		g.Phase = "post-copy"
-	case x.stopped || x.over():
-		g.Phase = "switchover"
-	case g.Phase == "":
-		g.Phase = "setup"
-	}
-	return g, nil
-}
-
-// note asks the daemon how far the transfer is. An answer that does not come leaves the last.
-func (x *transfer) note(ctx context.Context) {
-	x.mu.Lock()
-	ended := x.complete || x.undone
-	x.mu.Unlock()
-	if ended {
-		return
-	}
-	kind, p, err := x.p.conn.JobStats(ctx, x.d.dom, false)
-	if err != nil || kind == remote.JobNone {
-		return
-	}
-	g := hypervisor.Progress{
-		Phase: "active", Transferred: p.Uint("memory_processed") + p.Uint("disk_processed"),
-		Remaining: p.Uint("memory_remaining") + p.Uint("disk_remaining"), Total: p.Uint("memory_total") + p.Uint("disk_total"),
-		// The rate counts pages of memory.
-		DirtyRate: float64(p.Uint("memory_dirty_rate")) * float64(max(p.Uint("memory_page_size"), 4096)),
-		Bandwidth: float64(p.Uint("memory_bps") + p.Uint("disk_bps")), Passes: int(p.Uint("memory_iteration")),
-		Throttle: int(p.Uint("auto_converge_throttle")), Downtime: time.Duration(p.Uint("downtime")) * time.Millisecond,
-	}
-	if g.Total == 0 {
-		return // not begun
-	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.last = g
 }
