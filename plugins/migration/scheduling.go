@@ -3,7 +3,6 @@ package migration
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/ratchetos/ratchet/plugins/migration/api"
@@ -109,9 +108,4 @@ func (m *mover) importHistory(ctx context.Context, req api.ImportRequest) (any, 
 // checkSchedule finds what is wrong with the section's part.
 func checkSchedule(c schedule.Config, errorf func(path, format string, args ...any)) {
 	c.Check(func(path, text string) { errorf("schedule."+path, "%s", text) })
-	for i, l := range c.Links {
-		if l.Watch.Host != "" {
-			errorf(fmt.Sprintf("schedule.links[%d].watch.host", i), "hosts report no load of their links: name a page of metrics")
-		}
-	}
 }

@@ -19,9 +19,10 @@ type Options struct {
 }
 
 const (
-	// Horizon is how far a forecast reaches, Window how long a start is put off at most.
+	// Horizon is how far a forecast reaches.
 	Horizon = 18 * time.Hour
-	Window  = 12 * time.Hour
+	// Window is how long a start is put off at most.
+	Window = 12 * time.Hour
 	// Tick is how often a forecast is made to be judged later.
 	Tick = 30 * time.Minute
 )
@@ -61,8 +62,13 @@ func (f *Forecaster) restart() {
 	horizon := int(Horizon / f.o.Step)
 	f.profile = newProfile(day)
 	f.pool = newPool(day, horizon, f.stride, []Method{
-		last{}, recent{day / 8}, naive{"same time yesterday", day, day / 48}, naive{"same time last week", 7 * day, day / 48},
-		&seasonal{profile: f.profile}, newHoltWinters(day), newDamped(f.profile),
+		last{},
+		recent{day / 8},
+		naive{"same time yesterday", day, day / 48},
+		naive{"same time last week", 7 * day, day / 48},
+		&seasonal{profile: f.profile},
+		newHoltWinters(day),
+		newDamped(f.profile),
 	})
 	f.guard = newGuard(int(Window/Tick), f.stride, []float64{.25 * hour, .75 * hour, 1.25 * hour}, 6*hour)
 	f.scratch = NewBand(horizon)

@@ -59,13 +59,6 @@ func newCalendar(lanes []Lane) *calendar {
 
 func (c *calendar) book(lane int, b Booking) { c.bookings[lane] = append(c.bookings[lane], b) }
 
-// drop takes the last booking of each lane in route back.
-func (c *calendar) drop(route []int) {
-	for _, l := range route {
-		c.bookings[l] = c.bookings[l][:len(c.bookings[l])-1]
-	}
-}
-
 // left is what is neither used by others nor booked on any lane of a route, for a job of some priority.
 func (c *calendar) left(route []int, at time.Time, priority int, sure bool) float64 {
 	least := -1.0

@@ -105,16 +105,20 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 	}
 	switch d.Cmd {
 	case "lane":
-		l := Lane{Name: name, Hosts: list("hosts"), Budget: num("budget") * mib, From: monday, Step: 30 * time.Minute,
-			Expected: slots("expected"), Sure: slots("sure"), Patience: num("patience"), Skilled: d.HasArg("patience")}
+		l := Lane{
+			Name: name, Hosts: list("hosts"), Budget: num("budget") * mib, From: monday, Step: 30 * time.Minute,
+			Expected: slots("expected"), Sure: slots("sure"), Patience: num("patience"), Skilled: d.HasArg("patience"),
+		}
 		s.lanes = append(s.lanes, l)
 		return ""
 	case "window":
 		s.windows = append(s.windows, Window{Name: name, Days: word("days"), From: word("from"), To: word("to")})
 		return ""
 	case "job":
-		j := Job{ID: name, VM: name, From: word("from"), To: word("to"), Load: load, Policy: policy, Rate: num("rate") * mib,
-			Priority: int(num("priority")), Windows: list("windows"), Earliest: minute("earliest"), Before: minute("before")}
+		j := Job{
+			ID: name, VM: name, From: word("from"), To: word("to"), Load: load, Policy: policy, Rate: num("rate") * mib,
+			Priority: int(num("priority")), Windows: list("windows"), Earliest: minute("earliest"), Before: minute("before"),
+		}
 		for _, way := range list("via") {
 			j.Via = append(j.Via, strings.Split(way, "+"))
 		}

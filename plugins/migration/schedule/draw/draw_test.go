@@ -13,8 +13,10 @@ var rewrite = flag.Bool("rewrite", false, "write the golden files")
 // view is a link that is busy by day and free by night, with two moves.
 func view() View {
 	now := time.Date(2026, 3, 2, 20, 0, 0, 0, time.UTC)
-	l := Link{Name: "uplink", Capacity: 1170 << 20, Budget: 800 << 20, Samples: 8064, Step: 15 * time.Minute, From: now.Add(-6 * time.Hour),
-		Method: "waiting by the forecast would have saved 12 % lately"}
+	l := Link{
+		Name: "uplink", Capacity: 1170 << 20, Budget: 800 << 20, Samples: 8064, Step: 15 * time.Minute, From: now.Add(-6 * time.Hour),
+		Method: "waiting by the forecast would have saved 12 % lately",
+	}
 	load := func(i int) float64 {
 		hour := 14 + float64(i)/4
 		return .5 + .4*math.Sin((hour-9)/24*2*math.Pi)

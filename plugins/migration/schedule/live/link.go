@@ -47,19 +47,13 @@ func historyKey(name string) string { return "schedule/history/" + name }
 func newLink(ctx context.Context, conf schedule.Link, o Options) (*link, error) {
 	k := &link{conf: conf, sent: make(map[string]uint64), keptAt: o.Now(), ownSince: o.Now()}
 	w := conf.Watch
-	switch {
-	case w.Metrics != "":
+	if w.Watched() {
 		metric, err := watch.ParseMetric(w.Metric)
 		if err != nil {
 			return nil, err
 		}
 		page := &watch.Page{URL: w.Metrics, Metric: metric, Client: o.HTTP}
 		k.look = func(ctx context.Context) (watch.Sample, bool, error) { return page.Look(ctx, o.Now) }
-	case w.Host != "" && o.HostLoad != nil:
-		k.look = func(context.Context) (watch.Sample, bool, error) {
-			v, err := o.HostLoad(w.Host)
-			return watch.Sample{At: o.Now(), Value: v}, err == nil, err
-		}
 	}
 	kept, err := o.State.Get(ctx, historyKey(conf.Name))
 	if err != nil {

@@ -29,11 +29,9 @@ type Options struct {
 	Limit func(id string, bytesPerSecond uint64) error
 	// Sent is how many bytes a move has sent, false when it does not send now.
 	Sent func(id string) (uint64, bool)
-	// HostLoad is what a host reports of the link that it is at, in bytes a second.
-	HostLoad func(host string) (float64, error)
-	Now      func() time.Time // nil is time.Now
-	HTTP     *http.Client
-	Log      *slog.Logger
+	Now  func() time.Time // nil is time.Now
+	HTTP *http.Client
+	Log  *slog.Logger
 }
 
 const (
