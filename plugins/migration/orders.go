@@ -1,13 +1,10 @@
 package migration
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -36,6 +33,7 @@ const (
 )
 
 // orders is the queue of moves over the state store and the runner. One goroutine begins moves.
+
 type orders struct {
 	m    *mover
 	wake chan struct{}
@@ -58,6 +56,7 @@ type made struct {
 }
 
 // booking is an order that was handed out and waits: for its slot, or to be tried again.
+
 type booking struct {
 	entry *queue.Entry
 	at    time.Time // zero while nobody knows
@@ -67,6 +66,7 @@ type booking struct {
 }
 
 // openOrders reads what an earlier process has kept.
+
 func openOrders(ctx context.Context, m *mover) (*orders, error) {
 	text, err := m.core.Get(ctx, stateQueue)
 	if err != nil {
@@ -81,6 +81,7 @@ func openOrders(ctx context.Context, m *mover) (*orders, error) {
 }
 
 // look asks for another look at what can begin. It never blocks.
+
 func (o *orders) look() {
 	select {
 	case o.wake <- struct{}{}:
@@ -96,6 +97,7 @@ func (o *orders) start() {
 }
 
 // stop returns when no more move is begun.
+
 func (o *orders) stop() {
 	if o.done == nil {
 		return
@@ -134,8 +136,11 @@ func (o *orders) run(ctx context.Context) {
 }
 
 // next takes out what has ended and hands out what may begin: of the queue, and of what was handed out before and waited
+
 // for its slot. What is handed out has been kept: should the process die
+
 // now, the next one knows of it.
+
 func (o *orders) next(ctx context.Context) (begin []*queue.Entry, again time.Time, err error) {
 	now, busy, free := time.Now(), map[string]bool{}, o.m.f.atOnce()
 	for _, s := range o.m.runner.Moves() {
@@ -175,6 +180,7 @@ func (o *orders) next(ctx context.Context) (begin []*queue.Entry, again time.Tim
 }
 
 // due takes out what was booked and whose slot has begun, and says when the next one does. It is called with mu held.
+
 func (o *orders) due(now time.Time, free int) (list []*queue.Entry, next time.Time) {
 	for id, b := range o.booked {
 		may, at, why := !now.Before(b.at), b.at, b.why
@@ -201,35 +207,11 @@ func (o *orders) due(now time.Time, free int) (list []*queue.Entry, next time.Ti
 }
 
 // later puts off an order that could not be planned because a host or the gateway did not answer; false when that has
-// lasted too long, or is not the reason.
-func (o *orders) later(e *queue.Entry, why error) bool {
-	var refusal *refusedError
-	if errors.As(why, &refusal) {
-		return false
-	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	now := time.Now()
-	first, again := o.tried[e.ID]
-	if delete(o.tried, e.ID); !again {
-		first = now
-	}
-	if now.Sub(first) >= patience {
-		return false
-	}
-	o.booked[e.ID] = booking{e, now.Add(retryPlan), "will be tried again: " + why.Error(), first}
-	o.look()
-	return true
-}
 
-func latest(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
-}
+// lasted too long, or is not the reason.
 
 // ended takes an order out, and tells of those that fall with it. It is called with mu held.
+
 func (o *orders) ended(id string, failed bool, now time.Time) {
 	b, dropped := o.queue.Ended(id, failed, now)
 	for _, e := range dropped {
@@ -244,6 +226,7 @@ func (o *orders) ended(id string, failed bool, now time.Time) {
 }
 
 // keep writes the queue. It is called with mu held.
+
 func (o *orders) keep(ctx context.Context) error {
 	text, err := json.Marshal(o.queue)
 	if err != nil {
@@ -253,6 +236,7 @@ func (o *orders) keep(ctx context.Context) error {
 }
 
 // add takes a batch in; plans are those that were made for it.
+
 func (o *orders) add(ctx context.Context, b *queue.Batch, plans ...plan.Plan) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -273,167 +257,25 @@ func (o *orders) add(ctx context.Context, b *queue.Batch, plans ...plan.Plan) er
 }
 
 // begin plans a move whose turn has come, unless its plan is fresh, and hands it to the runner. Where there is a schedule, it
+
 // has a slot first, and comes here again when that begins.
-func (o *orders) begin(ctx context.Context, e *queue.Entry) error {
-	var what order
-	if err := json.Unmarshal(e.Order, &what); err != nil {
-		return fmt.Errorf("read the order: %w", err)
-	}
-	ctx, cancel := context.WithTimeout(ctx, planLimit)
-	defer cancel()
-	p, err := o.planFor(ctx, e.ID, what)
-	if err != nil {
-		return err
-	}
-	s := o.m.schedule
-	if s == nil {
-		return o.m.runner.Start(p)
-	}
-	if _, has := s.Decision(e.ID); !has {
-		if err := o.m.book(ctx, p, what); err != nil {
-			return err
-		}
-	}
-	may, at, why := s.May(e.ID)
-	if !may && what.Waits() {
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		o.plans[e.ID] = made{p, time.Now()}
-		o.booked[e.ID] = booking{entry: e, at: at, why: why}
-		o.look() // for when that is
-		return nil
-	}
-	if err := o.m.runner.Start(p); err != nil {
-		return err
-	}
-	s.Began(e.ID)
-	return nil
-}
 
 // planFor is the plan that was made for the order, or a new one if that is old.
-func (o *orders) planFor(ctx context.Context, id string, what order) (plan.Plan, error) {
-	o.mu.Lock()
-	had := o.plans[id]
-	delete(o.plans, id)
-	o.mu.Unlock()
-	if time.Since(had.at) <= keepPlan {
-		return had.plan, nil
-	}
-	p, refusals, err := o.m.make(ctx, id, what)
-	if len(refusals) > 0 {
-		return p, &refusedError{refusals}
-	}
-	return p, err
-}
 
 // refusedError is all of a check that speaks against a move.
-type refusedError struct{ list []plan.Refusal }
-
-func (e *refusedError) Error() string {
-	text := make([]string, len(e.list))
-	for i, r := range e.list {
-		text[i] = r.String()
-	}
-	return strings.Join(text, "\n")
-}
 
 // refuse ends an order whose move could not begin.
-func (o *orders) refuse(ctx context.Context, e *queue.Entry, why error) {
-	o.m.log.Warn("a move could not begin", "move", e.ID, "vm", e.VM, "err", why)
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	now := time.Now()
-	o.remember(e, now, why.Error())
-	o.ended(e.ID, true, now)
-	if err := o.keep(ctx); err != nil {
-		o.m.log.Error("keep the queue of moves", "err", err)
-	}
-	o.look()
-	o.m.f.changed()
-}
 
 // remember keeps an order for the history. It is called with mu held.
-func (o *orders) remember(e *queue.Entry, now time.Time, why string) {
-	var req api.MoveRequest
-	_ = json.Unmarshal(e.Order, &req) // without it the names of hosts are missing
-	o.refused = append(o.refused[max(0, len(o.refused)-keepRefused+1):len(o.refused):len(o.refused)], api.Move{
-		ID: e.ID, VM: e.VM, From: req.Host, To: req.To, State: stateNotBegun, Began: now, Ended: now,
-		Template: req.Template, Problem: why,
-	})
-}
 
 // cancelWaiting takes an order out that has not begun; false when there is none.
-func (o *orders) cancelWaiting(ctx context.Context, id string) (bool, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	now := time.Now()
-	if b, has := o.booked[id]; has { // handed out, and not begun
-		o.remember(b.entry, now, "cancelled by the operator")
-		o.ended(id, false, now)
-		o.look()
-		return true, o.keep(ctx)
-	}
-	e := o.queue.Cancel(id, now)
-	if e == nil {
-		return false, nil
-	}
-	o.remember(e, now, "cancelled by the operator")
-	o.look()
-	return true, o.keep(ctx)
-}
 
 // waiting lists orders that have not ended, also those which are moves by now.
-func (o *orders) waiting() []api.Move {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	var list []api.Move
-	for _, w := range o.queue.Open(time.Now()) {
-		var req api.MoveRequest
-		_ = json.Unmarshal(w.Order, &req) // without it the names of hosts are missing
-		x := api.Move{
-			ID: w.ID, VM: w.VM, From: req.Host, To: req.To, State: stateWaiting, Doing: cmp.Or(w.Why, "begins"), Begins: w.After, Template: w.Template,
-		}
-		if b, has := o.booked[w.ID]; has {
-			x.State, x.Doing, x.Begins = stateScheduled, b.why, b.at
-		}
-		list = append(list, x)
-	}
-	return list
-}
 
 // notBegun lists orders that have ended without a move, the oldest first.
-func (o *orders) notBegun() []api.Move {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.refused
-}
 
 // template is that of an order, "" for none.
-func (o *orders) template(id string) string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.queue.Template(id)
-}
 
 // slot waits until an order has a slot, or has begun or ended, and returns when and why: zero for at once.
-func (o *orders) slot(ctx context.Context, id string) (at time.Time, why string) {
-	t := time.NewTicker(slotLook)
-	defer t.Stop()
-	for {
-		o.mu.Lock()
-		b, booked := o.booked[id]
-		open := o.queue.Has(id)
-		o.mu.Unlock()
-		if _, known := o.m.runner.Move(id); booked || known || !open {
-			return b.at, b.why
-		}
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			return time.Time{}, "has no slot yet"
-		}
-	}
-}
 
 // slotLook is how often a slot that is waited for is looked for.
-const slotLook = 20 * time.Millisecond
