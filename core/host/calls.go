@@ -113,7 +113,11 @@ func callCode(ctx context.Context, err error) codes.Code {
 	switch {
 	case ctx.Err() != nil:
 		return status.FromContextError(ctx.Err()).Code()
-	case errors.As(err, &away) && away.soon, status.Code(errors.Unwrap(err)) == codes.Unavailable: // its process ended meanwhile
+	case errors.As(err, &away) && away.soon:
+		return codes.Unavailable
+	}
+	switch status.Code(errors.Unwrap(err)) {
+	case codes.Unavailable, codes.Canceled: // its process ended meanwhile; nobody else cancelled the call
 		return codes.Unavailable
 	}
 	return codes.Aborted
