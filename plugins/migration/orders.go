@@ -33,7 +33,6 @@ const (
 )
 
 // orders is the queue of moves over the state store and the runner. One goroutine begins moves.
-
 type orders struct {
 	m    *mover
 	wake chan struct{}
@@ -56,7 +55,6 @@ type made struct {
 }
 
 // booking is an order that was handed out and waits: for its slot, or to be tried again.
-
 type booking struct {
 	entry *queue.Entry
 	at    time.Time // zero while nobody knows
@@ -66,7 +64,6 @@ type booking struct {
 }
 
 // openOrders reads what an earlier process has kept.
-
 func openOrders(ctx context.Context, m *mover) (*orders, error) {
 	text, err := m.core.Get(ctx, stateQueue)
 	if err != nil {
@@ -81,7 +78,6 @@ func openOrders(ctx context.Context, m *mover) (*orders, error) {
 }
 
 // look asks for another look at what can begin. It never blocks.
-
 func (o *orders) look() {
 	select {
 	case o.wake <- struct{}{}:
@@ -97,7 +93,6 @@ func (o *orders) start() {
 }
 
 // stop returns when no more move is begun.
-
 func (o *orders) stop() {
 	if o.done == nil {
 		return
@@ -136,11 +131,8 @@ func (o *orders) run(ctx context.Context) {
 }
 
 // next takes out what has ended and hands out what may begin: of the queue, and of what was handed out before and waited
-
 // for its slot. What is handed out has been kept: should the process die
-
 // now, the next one knows of it.
-
 func (o *orders) next(ctx context.Context) (begin []*queue.Entry, again time.Time, err error) {
 	now, busy, free := time.Now(), map[string]bool{}, o.m.f.atOnce()
 	for _, s := range o.m.runner.Moves() {
@@ -180,7 +172,6 @@ func (o *orders) next(ctx context.Context) (begin []*queue.Entry, again time.Tim
 }
 
 // due takes out what was booked and whose slot has begun, and says when the next one does. It is called with mu held.
-
 func (o *orders) due(now time.Time, free int) (list []*queue.Entry, next time.Time) {
 	for id, b := range o.booked {
 		may, at, why := !now.Before(b.at), b.at, b.why
@@ -206,12 +197,14 @@ func (o *orders) due(now time.Time, free int) (list []*queue.Entry, next time.Ti
 	return list, next
 }
 
-// later puts off an order that could not be planned because a host or the gateway did not answer; false when that has
-
-// lasted too long, or is not the reason.
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
 
 // ended takes an order out, and tells of those that fall with it. It is called with mu held.
-
 func (o *orders) ended(id string, failed bool, now time.Time) {
 	b, dropped := o.queue.Ended(id, failed, now)
 	for _, e := range dropped {
@@ -226,7 +219,6 @@ func (o *orders) ended(id string, failed bool, now time.Time) {
 }
 
 // keep writes the queue. It is called with mu held.
-
 func (o *orders) keep(ctx context.Context) error {
 	text, err := json.Marshal(o.queue)
 	if err != nil {
@@ -236,7 +228,6 @@ func (o *orders) keep(ctx context.Context) error {
 }
 
 // add takes a batch in; plans are those that were made for it.
-
 func (o *orders) add(ctx context.Context, b *queue.Batch, plans ...plan.Plan) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -255,27 +246,3 @@ func (o *orders) add(ctx context.Context, b *queue.Batch, plans ...plan.Plan) er
 	o.m.f.changed()
 	return nil
 }
-
-// begin plans a move whose turn has come, unless its plan is fresh, and hands it to the runner. Where there is a schedule, it
-
-// has a slot first, and comes here again when that begins.
-
-// planFor is the plan that was made for the order, or a new one if that is old.
-
-// refusedError is all of a check that speaks against a move.
-
-// refuse ends an order whose move could not begin.
-
-// remember keeps an order for the history. It is called with mu held.
-
-// cancelWaiting takes an order out that has not begun; false when there is none.
-
-// waiting lists orders that have not ended, also those which are moves by now.
-
-// notBegun lists orders that have ended without a move, the oldest first.
-
-// template is that of an order, "" for none.
-
-// slot waits until an order has a slot, or has begun or ended, and returns when and why: zero for at once.
-
-// slotLook is how often a slot that is waited for is looked for.

@@ -12,6 +12,8 @@ import (
 	"github.com/ratchetos/ratchet/plugins/migration/queue"
 )
 
+// later puts off an order that could not be planned because a host or the gateway did not answer; false when that has
+// lasted too long, or is not the reason.
 func (o *orders) later(e *queue.Entry, why error) bool {
 	var refusal *refusedError
 	if errors.As(why, &refusal) {
@@ -32,13 +34,8 @@ func (o *orders) later(e *queue.Entry, why error) bool {
 	return true
 }
 
-func latest(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
-}
-
+// begin plans a move whose turn has come, unless its plan is fresh, and hands it to the runner. Where there is a schedule, it
+// has a slot first, and comes here again when that begins.
 func (o *orders) begin(ctx context.Context, e *queue.Entry) error {
 	var what order
 	if err := json.Unmarshal(e.Order, &what); err != nil {
@@ -75,6 +72,7 @@ func (o *orders) begin(ctx context.Context, e *queue.Entry) error {
 	return nil
 }
 
+// planFor is the plan that was made for the order, or a new one if that is old.
 func (o *orders) planFor(ctx context.Context, id string, what order) (plan.Plan, error) {
 	o.mu.Lock()
 	had := o.plans[id]
@@ -90,6 +88,7 @@ func (o *orders) planFor(ctx context.Context, id string, what order) (plan.Plan,
 	return p, err
 }
 
+// refusedError is all of a check that speaks against a move.
 type refusedError struct{ list []plan.Refusal }
 
 func (e *refusedError) Error() string {
@@ -100,6 +99,7 @@ func (e *refusedError) Error() string {
 	return strings.Join(text, "\n")
 }
 
+// refuse ends an order whose move could not begin.
 func (o *orders) refuse(ctx context.Context, e *queue.Entry, why error) {
 	o.m.log.Warn("a move could not begin", "move", e.ID, "vm", e.VM, "err", why)
 	o.mu.Lock()

@@ -10,6 +10,7 @@ import (
 	"github.com/ratchetos/ratchet/plugins/migration/queue"
 )
 
+// remember keeps an order for the history. It is called with mu held.
 func (o *orders) remember(e *queue.Entry, now time.Time, why string) {
 	var req api.MoveRequest
 	_ = json.Unmarshal(e.Order, &req) // without it the names of hosts are missing
@@ -19,6 +20,7 @@ func (o *orders) remember(e *queue.Entry, now time.Time, why string) {
 	})
 }
 
+// cancelWaiting takes an order out that has not begun; false when there is none.
 func (o *orders) cancelWaiting(ctx context.Context, id string) (bool, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -38,6 +40,7 @@ func (o *orders) cancelWaiting(ctx context.Context, id string) (bool, error) {
 	return true, o.keep(ctx)
 }
 
+// waiting lists orders that have not ended, also those which are moves by now.
 func (o *orders) waiting() []api.Move {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -56,18 +59,21 @@ func (o *orders) waiting() []api.Move {
 	return list
 }
 
+// notBegun lists orders that have ended without a move, the oldest first.
 func (o *orders) notBegun() []api.Move {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.refused
 }
 
+// template is that of an order, "" for none.
 func (o *orders) template(id string) string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.queue.Template(id)
 }
 
+// slot waits until an order has a slot, or has begun or ended, and returns when and why: zero for at once.
 func (o *orders) slot(ctx context.Context, id string) (at time.Time, why string) {
 	t := time.NewTicker(slotLook)
 	defer t.Stop()
@@ -87,4 +93,5 @@ func (o *orders) slot(ctx context.Context, id string) (at time.Time, why string)
 	}
 }
 
+// slotLook is how often a slot that is waited for is looked for.
 const slotLook = 20 * time.Millisecond
