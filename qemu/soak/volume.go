@@ -22,37 +22,23 @@ import (
 
 // cachedVolume kills gateways, cuts the power of simulated disks, replays a recorded disk, and cuts a machine's power.
 // What goes wrong in one of them does not keep the others from being done.
-func cachedVolume(ctx context.Context, o Options) (results []tally, err error) {
-	var errs []error
+func cachedVolume(ctx context.Context, o Options) ([]tally, error) {
+	flushes := 0
 	if o.Interruptions > 0 {
-		for _, s := range []struct {
-			pkg string
-			slicing
-		}{
-			{"./plugins/gateway", slicing{"kill", "TestKill", o.Interruptions, 500, flags("kills")}},
-			{"./plugins/gateway/volume", slicing{"power-cut", "TestPowerCuts", max(o.Interruptions/5, 1), 250, flags("cuts")}},
-			{"./qemu/logwrites", slicing{"recorded-flush", "TestEveryFlush", max(o.Interruptions/4, 600), 625, flags("ops", "-step", "1")}},
-		} {
-			suite, err := compile(ctx, o, s.pkg)
-			if err != nil {
-				return results, err
-			}
-			t, err := suite.sliced(ctx, o, s.slicing)
-			if ctx.Err() != nil {
-				return results, err
-			}
-			errs = append(errs, err)
-			results = append(results, t)
-			fmt.Fprintln(o.Out, t)
-		}
+		flushes = max(o.Interruptions/4, 600)
 	}
-	if o.Machines > 0 {
+	results, err := parts(ctx, o,
+		part{"./plugins/gateway", slicing{"kill", "TestKill", o.Interruptions, 500, flags("kills")}},
+		part{"./plugins/gateway/volume", slicing{"power-cut", "TestPowerCuts", some(o.Interruptions, 5), 250, flags("cuts")}},
+		part{"./qemu/logwrites", slicing{"recorded-flush", "TestEveryFlush", flushes, 625, flags("ops", "-step", "1")}},
+	)
+	if o.Machines > 0 && ctx.Err() == nil {
 		t := tally{system: o.System, what: "machine"}
-		errs = append(errs, volumeLife(ctx, o, &t))
+		err = errors.Join(err, volumeLife(ctx, o, &t))
 		results = append(results, t)
 		fmt.Fprintln(o.Out, t)
 	}
-	return results, errors.Join(errs...)
+	return results, err
 }
 
 // flags tells a test how much to do, with which seed.
