@@ -13,7 +13,6 @@ import (
 // TestSystemCachedVolume writes to a cached volume with the clients that people use, while everything that can go away
 // goes away: the store, space in the log, the power, the machine itself. Nothing that was acknowledged may be missing.
 func TestSystemCachedVolume(t *testing.T) {
-	t.Parallel() // the long rows beside each other: two machines at a time keep two cores busy
 	t.Run("plugin killed", pluginKilled)
 	t.Run("administration", volumeAdmin)
 	t.Run("sealed", sealedVolume)

@@ -35,7 +35,6 @@ const maxCommands = 25
 // TestSystemSecureCounter follows one machine through its life and then attacks copies of it, one way each. The boots
 // are direct kernel boots (PCR 11 is zero there) but for one under UEFI with Secure Boot, which runs beside them.
 func TestSystemSecureCounter(t *testing.T) {
-	t.Parallel() // beside cached-volume
 	dir, image := workspace(t, "secure-counter", "full")
 	s := &counterSuite{dir: dir, image: image}
 	t.Cleanup(func() { s.complete(t) }) // after all that runs side by side
