@@ -1,14 +1,12 @@
 package ctl
 
 import (
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"github.com/ratchetos/ratchet/plugins/dataplane/api"
+	"github.com/ratchetos/ratchet/plugins/internal/enrol"
 	"github.com/ratchetos/ratchet/plugins/internal/live"
 )
 
@@ -53,29 +51,11 @@ The box does not keep the key. Enrolling a host again makes its earlier file voi
 				_, err := fmt.Fprint(cmd.OutOrStdout(), reply.Identity)
 				return err
 			}
-			return writeSecret(out, reply.Identity)
+			return enrol.WriteFile(out, reply.Identity)
 		},
 	}
 	c.Flags().StringVar(&out, "file", "", "write it there, for the owner alone, instead of printing it")
 	return c
-}
-
-// writeSecret writes a file that only its owner can read, whatever was there before.
-func writeSecret(path, text string) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".identity-*") // made with mode 0600
-	if err != nil {
-		return fmt.Errorf("write identity: %w", err)
-	}
-	_, err = f.WriteString(text)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-		return fmt.Errorf("write identity: %w", err)
-	}
-	return nil
 }
 
 func agentRevoke(app App) *cobra.Command {

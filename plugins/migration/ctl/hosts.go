@@ -1,15 +1,13 @@
 package ctl
 
 import (
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/ratchetos/ratchet/plugins/internal/enrol"
 	"github.com/ratchetos/ratchet/plugins/internal/live"
 	"github.com/ratchetos/ratchet/plugins/migration/api"
 )
@@ -55,7 +53,7 @@ the key. Enrolling a host again makes its earlier file void.`,
 				_, err := fmt.Fprint(cmd.OutOrStdout(), reply.Bundle)
 				return err
 			}
-			return writeSecret(out, reply.Bundle)
+			return enrol.WriteFile(out, reply.Bundle)
 		},
 		ValidArgsFunction: names(hostNames).first(app),
 	}
@@ -72,22 +70,4 @@ func revoke(app App) *cobra.Command {
 		},
 		ValidArgsFunction: names(hostNames).first(app),
 	}
-}
-
-// writeSecret writes a file that only its owner can read, whatever was there before.
-func writeSecret(path, text string) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".identity-*") // made with mode 0600
-	if err != nil {
-		return fmt.Errorf("write identity: %w", err)
-	}
-	_, err = f.WriteString(text)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-		return fmt.Errorf("write identity: %w", err)
-	}
-	return nil
 }

@@ -15,7 +15,7 @@ type Goal struct {
 	Bandwidth strict.Size     `json:"bandwidth,omitempty" jsonschema:"description=bytes a second that the move may use, as 100MiB; all there is by default"`
 
 	AllowThrottle bool `json:"allow_throttle,omitempty" jsonschema:"description=the guest may be slowed down when it writes faster than can be sent"`
-	AllowPostCopy bool `json:"allow_post_copy,omitempty" jsonschema:"description=the guest may run at the target before all its memory is there; if the link is cut then, the VM can be lost"`
+	AllowPostCopy bool `json:"allow_post_copy,omitempty" jsonschema:"description=the guest may run at the target before all its memory is there; if the link is cut then, the VM can be lost, and what is left is sent without the bandwidth limit"`
 	AllowPlain    bool `json:"allow_plain,omitempty" jsonschema:"description=memory and disks may be sent without TLS to hosts that have none"`
 }
 

@@ -23,10 +23,9 @@ const (
 
 // FindPort is the device file of the virtio-serial port with that name, "" if there is none (yet).
 func FindPort(name string) string {
-	for _, link := range []string{"/dev/virtio-ports/" + name} { // made by udev
-		if _, err := os.Stat(link); err == nil {
-			return link
-		}
+	link := "/dev/virtio-ports/" + name // made by udev
+	if _, err := os.Stat(link); err == nil {
+		return link
 	}
 	names, _ := filepath.Glob("/sys/class/virtio-ports/*/name")
 	for _, n := range names {
@@ -51,7 +50,7 @@ func Serve(ctx context.Context, a *Agent, p Port) error {
 		writing <- struct{}{}
 		defer func() { <-writing }()
 		_ = p.SetWriteDeadline(time.Now().Add(writeLimit))
-		_, _ = p.Write(line)
+		_, _ = p.Write(line) // a manager that missed it asks again, under the same ID
 	}
 	stop := context.AfterFunc(ctx, func() { p.Close() })
 	defer stop()
