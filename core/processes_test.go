@@ -13,6 +13,10 @@ func TestProcesses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	out, err := child.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := child.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -20,6 +24,13 @@ func TestProcesses(t *testing.T) {
 		in.Close()
 		_ = child.Wait()
 	})
+	// Start returns as soon as exec closed its files, before the kernel has set the new command line; once cat answers it is there.
+	if _, err := in.Write([]byte{'x'}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := out.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
 	all := processes(os.Getpid())
 	if len(all) == 0 || all[0].GetPid() != int32(os.Getpid()) || all[0].GetPss() == 0 {
 		t.Fatalf("processes = %v, want this one first, with its size", all)
