@@ -52,6 +52,7 @@ type Options struct {
 	Forwards  []int
 	ExtraArgs []string
 	Memory    string
+	CPUs      int // 2 if zero
 	Stdout    io.Writer
 	Limit     time.Duration
 }
@@ -87,7 +88,7 @@ func Boot(ctx context.Context, o Options) (*Box, error) {
 		}
 	}
 	c := vm.Config{
-		Name: "ratchet", Dir: filepath.Join(o.Dir, "vm"), Memory: o.Memory, Stdout: o.Stdout, Limit: o.Limit, ExtraArgs: o.ExtraArgs,
+		Name: "ratchet", Dir: filepath.Join(o.Dir, "vm"), Memory: o.Memory, CPUs: o.CPUs, Stdout: o.Stdout, Limit: o.Limit, ExtraArgs: o.ExtraArgs,
 		Disks: append([]vm.Disk{{Path: drive, Model: o.BootDisk, Serial: "ratchet-boot"}}, o.Disks...),
 	}
 	forwards := []vm.Forward{{Guest: APIPort}, {Guest: NBDPort}}

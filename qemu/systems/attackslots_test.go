@@ -25,7 +25,7 @@ func (s *counterSuite) slots(t *testing.T) {
 	path, vars := filepath.Join(dir, "disk.img"), filepath.Join(dir, "vm", "vars.fd")
 	on := func(version, code string) (*machine, updates) {
 		t.Helper()
-		m := boot(t, box.Options{Image: s.image, Dir: dir, UEFI: true, Memory: "1536M"})
+		m := boot(t, box.Options{Image: s.image, Dir: dir, UEFI: true, CPUs: sideBySide, Memory: "1536M"})
 		m.starts(version, code)
 		m.healthy("[AB]")
 		return m, m.updates()
@@ -75,7 +75,7 @@ func (s *counterSuite) slots(t *testing.T) {
 	for _, slot := range []string{disk.ESPA, disk.ESPB} {
 		putImage(t, path, slot, old)
 	}
-	m = boot(t, box.Options{Image: s.image, Dir: dir, UEFI: true, Memory: "1536M"})
+	m = boot(t, box.Options{Image: s.image, Dir: dir, UEFI: true, CPUs: sideBySide, Memory: "1536M"})
 	m.verdict("ISOLATED", "image-revoked")
 	must(t, m.Close())
 	s.attack(t, rowDiskBack, "image of before V rose put back into both slots", "isolated, image-revoked")

@@ -167,6 +167,7 @@ func (s *counterSuite) bootsFrom(t *testing.T) {
 		t.Run(model, func(t *testing.T) {
 			t.Parallel()
 			m := boot(t, box.Options{
+				CPUs:  sideBySide,
 				Image: s.image, Dir: s.machine("from-" + model), UEFI: model != "megasas", BootDisk: model, Config: []byte("version: 1\n"),
 			})
 			line := m.released("provisioned")

@@ -51,7 +51,7 @@ func (s *counterSuite) flashed(t *testing.T) {
 		t.Errorf("DATA has %d bytes on a larger disk, %d in the image", is.Size, was.Size)
 	}
 
-	m := boot(t, box.Options{Image: s.image, Dir: dir, SecureBoot: true, Cert: certificate(t), Memory: "1536M"})
+	m := boot(t, box.Options{Image: s.image, Dir: dir, SecureBoot: true, Cert: certificate(t), CPUs: sideBySide, Memory: "1536M"})
 	seen(t, "flashed disk, UEFI with Secure Boot: %s", m.released("provisioned"))
 	m.login()
 	m.contested(t, dir)

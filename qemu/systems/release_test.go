@@ -31,7 +31,7 @@ func (s *counterSuite) release(t *testing.T) {
 		Build: builder.Options{Flavour: "full", Keys: ring, Binary: filepath.Join(image, builder.ApplianceFile)},
 	})
 	must(t, err)
-	o := box.Options{Image: image, Dir: dir, SetupMode: true}
+	o := box.Options{Image: image, Dir: dir, SetupMode: true, CPUs: sideBySide}
 	unpack(t, filepath.Join(out, "ratchet-v0.0.1-test-full.img.zst"), filepath.Join(o.Dir, "disk.img"))
 
 	m := boot(t, o)

@@ -64,6 +64,7 @@ func (s *counterSuite) update(t *testing.T) {
 	good := variant(t, s.dir, s.image, "9.1", 1, "")
 	panics := variant(t, s.dir, s.image, "9.2", 2, "panic")
 	m := boot(t, box.Options{
+		CPUs:  sideBySide,
 		Image: s.image, Dir: s.machine("update"), Config: []byte(updateConfig), UEFI: true, Memory: "1536M",
 		ExtraArgs: []string{"-device", "i6300esb", "-action", "watchdog=reset"},
 	})

@@ -11,6 +11,7 @@ import (
 // left: each time the slot before runs again by itself, the attempt is closed and the box is released.
 func (s *counterSuite) updateFaults(t *testing.T) {
 	m := boot(t, box.Options{
+		CPUs:  sideBySide,
 		Image: s.image, Dir: s.machine("update"), UEFI: true, Memory: "1536M", Limit: 20 * time.Minute,
 		ExtraArgs: []string{"-device", "i6300esb", "-action", "watchdog=reset"},
 	})

@@ -40,8 +40,8 @@ type Config struct {
 // Firmware is Direct or UEFI.
 type Firmware interface{ firmware() }
 
-// Direct loads a kernel without firmware of its own (SeaBIOS hands over). It is three to four times cheaper
-// than UEFI under emulation and right for everything that is not about booting.
+// Direct loads a kernel without firmware of its own (SeaBIOS hands over), unpacked if it has an entry for that. It is
+// many times cheaper than UEFI under emulation and right for everything that is not about booting.
 type Direct struct {
 	Kernel, Initrd string
 	// Cmdline is "console=ttyS0 quiet panic=-1" if empty.

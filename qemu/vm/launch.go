@@ -30,6 +30,10 @@ func (v *VM) launch(ctx context.Context, c Config, accel Accel) (err error) {
 			return err
 		}
 	}
+	if c, err = c.enterDirectly(dir); err != nil {
+		v.discard()
+		return err
+	}
 	messages, consoleLog, err := v.logs(dir)
 	if err != nil {
 		v.discard()
