@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/google/renameio/v2"
+	"github.com/u-root/u-root/pkg/boot/bzimage"
 	"github.com/u-root/u-root/pkg/cpio"
 
 	"github.com/ratchetos/ratchet/image/kernel"
@@ -57,20 +59,19 @@ func buildImage(ctx context.Context) (Image, error) {
 	if err != nil {
 		return Image{}, err
 	}
-	init, err := program(ctx, dir, module+"qemu/lab/inside")
+	programs, err := compile(ctx, dir, module+"qemu/lab/inside", module+"plugins/migration/agent/cmd/ratchet-guest-agent")
 	if err != nil {
 		return Image{}, err
 	}
-	agent, err := program(ctx, dir, module+"plugins/migration/agent/cmd/ratchet-guest-agent")
-	if err != nil {
-		return Image{}, err
-	}
-	initrd, err := archive(k, init, agent)
+	initrd, err := archive(k, programs[0], programs[1])
 	if err != nil {
 		return Image{}, err
 	}
 	sum := sha256.Sum256(initrd)
-	i := Image{Kernel: k.Vmlinuz, digest: k.SHA256 + hex.EncodeToString(sum[:])}
+	i := Image{digest: "pvh " + k.SHA256 + hex.EncodeToString(sum[:])}
+	if i.Kernel, err = unpack(dir, k); err != nil {
+		return Image{}, err
+	}
 	i.Initrd = filepath.Join(dir, fmt.Sprintf("initrd-%x", sum[:12]))
 	now := time.Now()
 	if err := os.Chtimes(i.Initrd, now, now); err == nil {
@@ -82,20 +83,47 @@ func buildImage(ctx context.Context) (Image, error) {
 	return i, keepNewest(dir, "initrd-*", 4)
 }
 
-// program compiles a command and returns its bytes, which are the same for the same sources.
-func program(ctx context.Context, dir, path string) ([]byte, error) {
+// unpack keeps the kernel as an ELF file, which QEMU enters by its PVH entry point: an emulated processor takes longer to unpack
+// a kernel than to boot it.
+func unpack(dir string, k *kernel.Kernel) (string, error) {
+	path := filepath.Join(dir, "kernel-"+k.SHA256[:24])
+	now := time.Now()
+	if err := os.Chtimes(path, now, now); err == nil {
+		return path, nil
+	}
+	packed, err := os.ReadFile(k.Vmlinuz)
+	if err != nil {
+		return "", err
+	}
+	var bz bzimage.BzImage
+	if err := bz.UnmarshalBinary(packed); err != nil {
+		return "", fmt.Errorf("unpack %s: %w", k.Vmlinuz, err)
+	}
+	if err := renameio.WriteFile(path, bz.KernelCode, 0o644); err != nil {
+		return "", err
+	}
+	return path, keepNewest(dir, "kernel-*", 2)
+}
+
+// compile compiles commands and returns their bytes, which are the same for the same sources.
+func compile(ctx context.Context, dir string, paths ...string) ([][]byte, error) {
 	tmp, err := os.MkdirTemp(dir, "build-")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(tmp)
-	out := filepath.Join(tmp, "program")
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", out, path)
+	cmd := exec.CommandContext(ctx, "go", append([]string{"build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", tmp}, paths...)...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
 	if text, err := cmd.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("go build %s: %w\n%s", path, err, text)
+		return nil, fmt.Errorf("go build %v: %w\n%s", paths, err, text)
 	}
-	return os.ReadFile(out)
+	programs := make([][]byte, len(paths))
+	for i, p := range paths {
+		if programs[i], err = os.ReadFile(filepath.Join(tmp, path.Base(p))); err != nil {
+			return nil, err
+		}
+	}
+	return programs, nil
 }
 
 // archive packs the initramfs, with modules.dep as depmod would have written it.

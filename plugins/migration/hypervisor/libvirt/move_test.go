@@ -90,7 +90,7 @@ func TestDefinedVM(t *testing.T) {
 		paths[i] = filepath.Join(d.Dir, "disk.img")
 		image(t, paths[i], content[:len(content)*(1-i)])
 	}
-	s := vm()
+	s := vm(t)
 	s.Disks = []model.Disk{{ID: "d0", Model: "virtio-blk-pci", Serial: "s", Source: model.Source{Local: paths[0]}, Addr: "0x4"}}
 	define(t, s)
 	x := begin(t, s.VM)
@@ -138,7 +138,7 @@ func define(t *testing.T, s model.Shape) {
 	if err := os.WriteFile(path, []byte(doc.String()), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(clear)
+	t.Cleanup(func() { clear(s.VM) })
 	for _, args := range [][]string{{"define", path}, {"start", s.VM}} {
 		if out, err := daemons[0].Virsh(args...); err != nil {
 			t.Fatalf("virsh %v: %v: %s", args, err, out)
@@ -158,7 +158,7 @@ func virsh(t *testing.T, i int, args ...string) {
 // TestDaemonRestarts: a daemon that is upgraded in the middle of a move takes its connections with it, but not the VM.
 func TestDaemonRestarts(t *testing.T) {
 	long(t)
-	x := try(t, vm())
+	x := try(t, vm(t))
 	transfer, err := x.perform(hypervisor.Options{})
 	x.ok("perform", err)
 	x.ok("switch over", transfer.Switchover(x.ctx))
@@ -189,7 +189,8 @@ func TestDaemonRestarts(t *testing.T) {
 
 // TestLimits: a plain transfer under a limit says how far it is, and a destination that was readied for TLS is made anew for it.
 func TestLimits(t *testing.T) {
-	x := try(t, vm())
+	t.Parallel()
+	x := try(t, vm(t))
 	transfer, err := x.perform(hypervisor.Options{Plain: true, Limits: hypervisor.Limits{Bandwidth: 1 << 20, Downtime: time.Millisecond}})
 	x.ok("perform", err)
 	again, err := x.ports[0].Perform(x.ctx, x.move, hypervisor.Arrival{}, hypervisor.Options{Plain: true})
@@ -213,7 +214,8 @@ func TestLimits(t *testing.T) {
 // TestOlderManager: a VM that was given orders by a newer manager takes none from an older one, at either host.
 func TestOlderManager(t *testing.T) {
 	long(t)
-	x := try(t, vm())
+	t.Parallel()
+	x := try(t, vm(t))
 	_, err := x.ports[0].Begin(x.ctx, x.move)
 	x.ok("begin", err)
 	// The job that Begin has begun keeps others from changing the VM.
@@ -247,7 +249,8 @@ func TestOlderManager(t *testing.T) {
 // TestHostWithoutCertificates: memory goes over TLS or not at all, unless it is allowed to go plain.
 func TestHostWithoutCertificates(t *testing.T) {
 	long(t)
-	x := try(t, vm())
+	t.Parallel()
+	x := try(t, vm(t))
 	d, err := libvirttest.Start(filepath.Dir(daemons[0].Dir), "c", nil)
 	x.ok("start a daemon", err)
 	t.Cleanup(d.Close)
@@ -281,7 +284,8 @@ func TestHostWithoutCertificates(t *testing.T) {
 // TestPlug: devices come and go, and a guest that keeps one, because no system of its own looks, is told of.
 func TestPlug(t *testing.T) {
 	long(t)
-	s := vm()
+	t.Parallel()
+	s := vm(t)
 	s.Memory.Max, s.Memory.Slots = 1<<30, 2
 	x := try(t, s)
 	p, ctx := x.ports[0], x.ctx
@@ -317,6 +321,7 @@ func TestPlug(t *testing.T) {
 
 // TestTLS: over TLS a manager is known by its certificate, and the daemon by its own.
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	pki := daemons[0].PKI

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -59,10 +60,11 @@ func withDaemons(run func() int) (code int, err error) {
 }
 
 // vm is a guest without an operating system: its BIOS looks for one and writes next to nothing, without which TCG would
-// lose what it writes (libvirt rounds memory to what that fault of QEMU 7.2 needs).
-func vm() model.Shape {
+// lose what it writes (libvirt rounds memory to what that fault of QEMU 7.2 needs). It is called as its test is: tests run
+// beside each other on the same daemons, which spend much of their time waiting for QEMUs to end.
+func vm(t *testing.T) model.Shape {
 	return model.Shape{
-		Version: model.ShapeVersion, VM: "vm1", Machine: "pc-i440fx-7.2", Accel: "tcg", CPU: model.CPU{Model: "qemu64"}, VCPUs: 1, MaxVCPUs: 2,
+		Version: model.ShapeVersion, VM: strings.ToLower(strings.ReplaceAll(t.Name(), "/", "-")), Machine: "pc-i440fx-7.2", Accel: "tcg", CPU: model.CPU{Model: "qemu64"}, VCPUs: 1, MaxVCPUs: 2,
 		Memory: model.Memory{Boot: 32 << 20},
 		NICs:   []model.NIC{{ID: "n0", Model: "virtio-net-pci", MAC: "52:54:00:00:00:01", Network: "segment", Addr: "0x3"}},
 		Others: []model.Device{{ID: "agent", Args: "virtserialport,name=" + wire.Port}},
@@ -108,14 +110,14 @@ func start(t *testing.T, s model.Shape) {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	t.Cleanup(clear)
+	t.Cleanup(func() { clear(s.VM) })
 	if _, err := p.conn.Create(ctx, doc.String(), 0); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// clear ends all VMs of both daemons.
-func clear() {
+// clear leaves nothing of a VM at either daemon.
+func clear(vm string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	for i := range daemons {
@@ -123,8 +125,7 @@ func clear() {
 		if err != nil {
 			continue
 		}
-		doms, _ := p.conn.Domains(ctx)
-		for _, d := range doms {
+		if d, err := p.lookup(ctx, vm); err == nil {
 			_ = p.conn.Destroy(ctx, d)
 			_ = p.forget(ctx, d)
 		}
@@ -141,8 +142,10 @@ func long(t *testing.T) {
 
 func TestPort(t *testing.T) {
 	long(t)
+	t.Parallel()
 	hypervisortest.Suite(t, func(t *testing.T) hypervisortest.Rig {
-		s := vm()
+		t.Parallel()
+		s := vm(t)
 		start(t, s)
 		p := ports(t)
 		now, err := p[0].Describe(t.Context(), s.VM)
@@ -151,7 +154,7 @@ func TestPort(t *testing.T) {
 		}
 		return hypervisortest.Rig{
 			Source: p[0], Target: p[1], SourceName: p[0].conf.Name, TargetName: p[1].conf.Name, Shape: now,
-			KillTarget: daemons[1].KillVMs,
+			KillTarget: func() { daemons[1].KillVM(s.VM) },
 			Reopen: func(t *testing.T) (hypervisor.Port, hypervisor.Port) {
 				p[0].Close()
 				p[1].Close()

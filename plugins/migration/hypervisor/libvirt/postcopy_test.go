@@ -9,7 +9,8 @@ import (
 // TestPostCopy: the source is stopped before the first byte, which can be taken back; the destination runs after the
 // commit, and fetches what is missing.
 func TestPostCopy(t *testing.T) {
-	x := try(t, vm())
+	t.Parallel()
+	x := try(t, vm(t))
 	o := hypervisor.Options{PostCopy: true, Limits: hypervisor.Limits{StopNow: true}}
 	transfer, err := x.perform(o)
 	x.ok("perform", err)

@@ -24,7 +24,7 @@ func linux(t *testing.T) model.Shape {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := vm()
+	s := vm(t)
 	s.Memory.Boot = 192 << 20
 	s.Others = append(s.Others, model.Device{ID: "lab", Args: "virtserialport,name=" + load.Port})
 	s.Boot = image.Shape(s.VM).Boot
@@ -44,7 +44,7 @@ func linux(t *testing.T) model.Shape {
 
 // TestRunner: the manager's own planner and runner move a guest with an agent between two daemons, to a type with another
 // vCPU and back. Under TCG of this age a plan must be a post-copy at once, since libvirt's sizes of memory are those that
-// QEMU loses writes of.
+// QEMU loses writes of. It runs alone: a plan counts the VMs beside its own.
 func TestRunner(t *testing.T) {
 	long(t)
 	x := try(t, linux(t))

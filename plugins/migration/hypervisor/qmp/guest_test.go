@@ -20,6 +20,7 @@ import (
 // TestGuest is what only a guest that runs can show: it lets go of what was plugged, its writes are in both copies of a
 // local disk, and its memory arrives as it was.
 func TestGuest(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	l := lab.New(t)

@@ -100,6 +100,7 @@ func (w *world) finish(x hypervisor.Transfer) {
 
 // TestStrangers: who is not the source of the move neither gets in nor does the destination harm (INVARIANTS M4).
 func TestStrangers(t *testing.T) {
+	t.Parallel()
 	w := start(t, nil)
 	arrival := w.prepare()
 	address := strings.TrimPrefix(arrival.Address, "tcp:")
@@ -151,6 +152,7 @@ func TestStrangers(t *testing.T) {
 
 // TestLocalDisk: a disk that only the source has is the same at the destination, and gone from there when the move is undone.
 func TestLocalDisk(t *testing.T) {
+	t.Parallel()
 	content := make([]byte, 3<<20)
 	rand.Read(content)
 	var there string
@@ -203,6 +205,7 @@ func TestLocalDisk(t *testing.T) {
 // TestEverythingIsSaid: a QEMU keeps capabilities and parameters of an earlier move. Each transfer sets all of them, on both
 // sides, and waits for both sides before it says that it is complete (INVARIANTS M1).
 func TestEverythingIsSaid(t *testing.T) {
+	t.Parallel()
 	w := start(t, nil)
 	var mu sync.Mutex
 	var lines []string // "host command arguments"
@@ -273,6 +276,7 @@ func TestEverythingIsSaid(t *testing.T) {
 
 // TestCutPostCopy: the link is cut while memory is on both sides, and the rest comes over another.
 func TestCutPostCopy(t *testing.T) {
+	t.Parallel()
 	w := start(t, nil)
 	arrival := w.prepare()
 	relay, err := lab.NewRelay(strings.TrimPrefix(arrival.Address, "tcp:"))

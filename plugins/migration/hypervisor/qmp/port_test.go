@@ -70,6 +70,7 @@ func open(t *testing.T, h *vmhosttest.Hosts) (a, b hypervisor.Port) {
 
 // TestPort runs the conformance suite over two hosts with real QEMUs and TLS between them.
 func TestPort(t *testing.T) {
+	t.Parallel()
 	h := hosts(t)
 	hypervisortest.Suite(t, func(t *testing.T) hypervisortest.Rig {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

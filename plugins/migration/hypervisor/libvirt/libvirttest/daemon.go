@@ -208,29 +208,15 @@ func (d *Daemon) Close() {
 	}
 }
 
-// KillVMs ends its QEMUs as a crash does.
-func (d *Daemon) KillVMs() {
-	for _, pid := range d.VMs() {
+// KillVM ends the QEMU of one of its VMs as a crash does.
+func (d *Daemon) KillVM(name string) {
+	text, err := os.ReadFile(filepath.Join(d.Dir, "run/libvirt/qemu/run", name+".pid"))
+	if err != nil {
+		return // ended
+	}
+	if pid, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil && d.owns(pid) {
 		_ = syscall.Kill(pid, syscall.SIGKILL) // one that has ended was to be ended
 	}
-}
-
-// VMs are the process ids of its QEMUs.
-func (d *Daemon) VMs() (pids []int) {
-	files, _ := filepath.Glob(d.Dir + "/run/libvirt/qemu/run/*.pid") // the pattern is well formed
-	for _, f := range files {
-		if filepath.Base(f) == "driver.pid" {
-			continue // the daemon's own
-		}
-		text, err := os.ReadFile(f)
-		if err != nil {
-			continue // ended meanwhile
-		}
-		if pid, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil && d.owns(pid) {
-			pids = append(pids, pid)
-		}
-	}
-	return pids
 }
 
 // owns tells whether a process is a QEMU of this daemon: a number that was written down may be somebody else's by now.
