@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -57,10 +58,10 @@ func newProcessRunner(cfg runnerConfig, spec *exec.Cmd, socketDir string) (*proc
 			return nil, fmt.Errorf("give socket directory to uid %d: %w", cfg.uid, err)
 		}
 	}
-	// go-plugin wants to hand its stdin and environment down; a plugin gets neither.
+	// go-plugin wants to hand its stdin and environment down; a plugin gets neither, but for debugging.
 	cmd := &exec.Cmd{
 		Path: cfg.path, Args: []string{cfg.name}, Dir: "/",
-		Env:        append(append([]string(nil), spec.Env...), cfg.env...),
+		Env:        slices.Concat(spec.Env, cfg.env, debugging()),
 		ExtraFiles: cfg.files,
 		// A group of its own: ^C on a workstation's terminal is for core, which stops its
 		// plugins in order.
@@ -70,6 +71,16 @@ func newProcessRunner(cfg runnerConfig, spec *exec.Cmd, socketDir string) (*proc
 		return nil, err
 	}
 	return &processRunner{cfg: cfg, cmd: cmd, exited: make(chan struct{})}, nil
+}
+
+// debugging is what somebody who debugs core has told Go's runtime, and means for the plugins too.
+func debugging() (env []string) {
+	for _, name := range []string{"GOTRACEBACK", "GORACE"} {
+		if value, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+value)
+		}
+	}
+	return env
 }
 
 // Start starts the process.
