@@ -3,12 +3,15 @@ package vm
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
 
+// What Linux says of a processor that does not come back from its kernel, or gets no interrupts any more.
+var complaints = []string{"soft lockup", "rcu_preempt detected stalls"}
+
 const (
-	lockup    = "soft lockup"   // what Linux says of a processor that does not come back from its kernel
 	stuckWait = 5 * time.Second // for QEMU's answer
 	samples   = 3               // one place could be chance; the same one three times is a loop
 )
@@ -16,7 +19,7 @@ const (
 // stuck says where the processors of a guest are whose kernel complained of one that does not come back. Such a guest
 // prints nothing of use any more: what the registers say is all that is left to find out why.
 func (v *VM) stuck() string {
-	if !v.console.contains(lockup) {
+	if !slices.ContainsFunc(complaints, v.console.contains) {
 		return ""
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), stuckWait)
