@@ -34,6 +34,7 @@ func (r *Rig) load(ctx context.Context, mib int, rate int64) error {
 
 // TestPlain moves a guest that writes memory and disk there and back.
 func TestPlain(t *testing.T) {
+	t.Parallel()
 	r := open(t, Options{Disk: true})
 	ctx := t.Context()
 	for range 2 {
@@ -61,6 +62,7 @@ func TestPlain(t *testing.T) {
 // TestRetype makes another machine of the guest while it moves: less memory and another card before the move, a second
 // processor after it.
 func TestRetype(t *testing.T) {
+	t.Parallel()
 	r := open(t, Options{Disk: true, Shape: func(s *model.Shape) {
 		s.Memory.VirtioMem = []model.VirtioMem{{ID: "vmem0", Max: 512 << 20, Requested: 128 << 20, Block: 2 << 20, Bus: "pci.0", Addr: "0x5"}}
 	}})
@@ -129,6 +131,7 @@ func TestGoals(t *testing.T) {
 
 // TestMoves moves a guest again and again, with faults, and proves after each that nothing was lost and nobody ran twice.
 func TestMoves(t *testing.T) {
+	t.Parallel()
 	r := open(t, Options{Disk: true, Policy: run.Policy{Stall: 3 * time.Second}}) // less patient: it is done often
 	ctx := t.Context()
 	lost, faults := 0, 0
