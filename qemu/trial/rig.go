@@ -37,8 +37,6 @@ const (
 type Options struct {
 	// Disk gives the guest a disk on a gateway.
 	Disk bool
-	// Shape changes the shape that the guest is started with.
-	Shape func(*model.Shape)
 	// Transcript gets every line of every monitor.
 	Transcript func(vm string, sent bool, line []byte)
 	Policy     run.Policy
@@ -124,9 +122,6 @@ func (r *Rig) Renew(ctx context.Context) (err error) {
 				return err
 			}
 		}
-	}
-	if r.o.Shape != nil {
-		r.o.Shape(&shape)
 	}
 	if r.Guest, err = r.Lab.GuestOf(shape); err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ratchetos/ratchet/core/config/strict"
+	"github.com/ratchetos/ratchet/plugins/migration/hypervisor"
 	"github.com/ratchetos/ratchet/plugins/migration/model"
 	"github.com/ratchetos/ratchet/plugins/migration/plan"
 	"github.com/ratchetos/ratchet/plugins/migration/run"
@@ -63,10 +64,11 @@ func TestPlain(t *testing.T) {
 // processor after it.
 func TestRetype(t *testing.T) {
 	t.Parallel()
-	r := open(t, Options{Disk: true, Shape: func(s *model.Shape) {
-		s.Memory.VirtioMem = []model.VirtioMem{{ID: "vmem0", Max: 512 << 20, Requested: 128 << 20, Block: 2 << 20, Bus: "pci.0", Addr: "0x5"}}
-	}})
+	r := open(t, Options{Disk: true})
 	ctx := t.Context()
+	if err := r.grow(ctx, model.VirtioMem{ID: "vmem0", Max: 512 << 20, Bus: "pci.0", Addr: "0x5"}, 128<<20); err != nil {
+		t.Fatal(err)
+	}
 	if err := r.load(ctx, 32, 1<<20); err != nil {
 		t.Fatal(err)
 	}
@@ -88,6 +90,27 @@ func TestRetype(t *testing.T) {
 	if err := r.Proof(ctx, false); err != nil {
 		t.Error(err)
 	}
+}
+
+// grow gives the guest a device for more memory, and so much of it.
+func (r *Rig) grow(ctx context.Context, v model.VirtioMem, bytes uint64) error {
+	p, err := r.Port(ctx, r.On, max(1, r.epoch))
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	guest := dialAgent(p)
+	defer guest.Close()
+	if _, err := guest.Augment(ctx, model.CanVirtioMem); err != nil {
+		return err
+	}
+	if err := p.Plug(ctx, VM, hypervisor.Plug{VirtioMem: &v}); err != nil {
+		return err
+	}
+	if got, err := p.Resize(ctx, VM, v.ID, bytes); err != nil || got != bytes {
+		return fmt.Errorf("the guest has grown by %d bytes: %w", got, err)
+	}
+	return nil
 }
 
 var (
