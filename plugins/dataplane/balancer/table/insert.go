@@ -89,6 +89,11 @@ func (t *Table) insertOverflow(a arrival) bool {
 	return err == nil || errors.Is(err, ebpf.ErrKeyExist)
 }
 
+// spare and homeSlot are SPARE and home_slot of bpf/lb/flow.h: where the program looks first.
+const spare = 3
+
+func homeSlot(print uint64) int { return int(print % slotsPerLine) }
+
 // insertInLines enters a flow into one of its two lines. Not done and not full: a packet came between.
 func (t *Table) insertInLines(a arrival) (done, full bool) {
 	lines := [2]*[slotsPerLine]uint64{
@@ -111,11 +116,15 @@ func (t *Table) insertInLines(a arrival) (done, full bool) {
 		}
 	}
 	i := 0
-	if bits.OnesCount(free[1]) > bits.OnesCount(free[0]) && (!a.stay || free[0] == 0) {
+	if n := bits.OnesCount(free[0]); n < spare && bits.OnesCount(free[1]) > n && (!a.stay || n == 0) {
 		i = 1
 	}
 	if free[i] != 0 {
-		slot := &lines[i][bits.TrailingZeros(free[i])]
+		at := homeSlot(a.print)
+		if free[i]>>at&1 == 0 {
+			at = bits.TrailingZeros(free[i])
+		}
+		slot := &lines[i][at]
 		old := atomic.LoadUint64(slot)
 		return (old == 0 || !t.alive(packed(old))) && atomic.CompareAndSwapUint64(slot, old, uint64(t.entry(a))), false
 	}

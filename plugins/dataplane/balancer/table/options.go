@@ -110,6 +110,7 @@ func (o *Options) sizes(cpus int) map[string]uint32 {
 		"credits":          backends,
 		"backend_counters": backends * uint32(cpus),
 		"reasons":          uint32(cpus),
+		"cpu_local":        uint32(cpus),
 		"rings":            uint32(2 * chunks(o.RingSlots)),
 	}
 }

@@ -46,11 +46,22 @@ func (t *Table) SetVIPs(vips []VIP) ([]VIPID, error) {
 		}
 	}
 	t.retireVIPs(gone)
-	for i, v := range vips {
-		// Policies of VIPs that were there; one byte, so no packet sees half of it.
-		t.shared.vips.Elems[ids[i]].Flags = v.flags()
-	}
+	t.setPolicies(entries)
 	return ids, nil
+}
+
+// setPolicies writes those of VIPs that were there; one byte each, so no packet sees half of it. A CPU that knows a VIP
+// does not look at its policy again in the same epoch.
+func (t *Table) setPolicies(entries []entry) {
+	changed := false
+	for _, e := range entries {
+		if v := &t.shared.vips.Elems[e.id]; v.Flags != e.vip.flags() {
+			v.Flags, changed = e.vip.flags(), true
+		}
+	}
+	if changed {
+		atomic.AddUint64(&t.control().Epoch, 4) // the same half and key
+	}
 }
 
 // vipIDs finds ids or makes records of new ones, which no packet can find yet.

@@ -3,11 +3,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 /* The balancer's datapath: package table's doc.go says what it guarantees, invariants D1 to D3 what must hold.
  *
- * The way of a packet: parse.h -> vip.h (is it for one of ours) -> flow.h (does its flow have a backend) ->
- * if not, credit.h (choose one) and flow.h (remember it) -> send.h (encapsulate). */
+ * The way of a packet: quick.h, for nearly all of them. For the others: parse.h -> vip.h (is it for one of ours) ->
+ * flow.h (does its flow have a backend) -> if not, credit.h (choose one) and flow.h (remember it) -> send.h (encapsulate). */
 #include "fragment.h"
 #include "icmp.h"
 #include "quic.h"
+#include "quick.h"
 #include "send.h"
 #include "state.h"
 
@@ -94,8 +95,8 @@ separate int refuse(struct xdp_md *ctx, const struct query *q, struct vip *v, u3
 	return send_reset(ctx, &a);
 }
 
-SEC("xdp")
-int balance(struct xdp_md *ctx)
+/* Any packet, from its first byte. */
+separate int general(struct xdp_md *ctx)
 {
 	struct packet p = {};
 	struct query q = {};
@@ -105,7 +106,7 @@ int balance(struct xdp_md *ctx)
 	struct vip *v;
 	void *l4;
 	u32 at, vip, id;
-	u64 print, e, *slot;
+	u64 print, e, *slot, epoch;
 	int r;
 
 	c = the_control();
@@ -164,11 +165,14 @@ int balance(struct xdp_md *ctx)
 	slot = line ? find_in_line(c, line, print) : NULL;
 
 	r = REASON_PASS_NO_VIP;
+	epoch = READ_ONCE(c->epoch);
 	v = find_vip(c, &q, &vip);
 	if (!v)
 		goto stop;
 	r = REASON_NONE;
 	q.vip = vip;
+	if (!q.related && !(v->flags & (VIP_QUIC | VIP_KEEP_SOURCE | VIP_KEEP_PORT)))
+		keep_recent(&q, epoch); /* of the others, each packet needs a look */
 	q.vip_flags = v->flags;
 	if (likely(!q.related)) {
 		r = parse_l4(&q, &p, l4);
@@ -227,4 +231,12 @@ stop:
 	count(r);
 	capture(ctx, c, q.vip, r);
 	return r <= REASON_PASS_LOCAL ? XDP_PASS : XDP_DROP;
+}
+
+SEC("xdp")
+int balance(struct xdp_md *ctx)
+{
+	int r = quick(ctx);
+
+	return likely(r != NOT_QUICK) ? r : general(ctx);
 }

@@ -220,6 +220,7 @@ const (
 	lbMapBackends        = "backends"
 	lbMapCaptures        = "captures"
 	lbMapControl         = "control"
+	lbMapCpuLocal        = "cpu_local"
 	lbMapCredits         = "credits"
 	lbMapEvents          = "events"
 	lbMapFlows           = "flows"
@@ -301,6 +302,7 @@ type lbMapSpecs struct {
 	Backends        *ebpf.MapSpec `ebpf:"backends"`
 	Captures        *ebpf.MapSpec `ebpf:"captures"`
 	Control         *ebpf.MapSpec `ebpf:"control"`
+	CpuLocal        *ebpf.MapSpec `ebpf:"cpu_local"`
 	Credits         *ebpf.MapSpec `ebpf:"credits"`
 	Events          *ebpf.MapSpec `ebpf:"events"`
 	Flows           *ebpf.MapSpec `ebpf:"flows"`
@@ -358,6 +360,7 @@ type lbMaps struct {
 	Backends        *ebpf.Map `ebpf:"backends"`
 	Captures        *ebpf.Map `ebpf:"captures"`
 	Control         *ebpf.Map `ebpf:"control"`
+	CpuLocal        *ebpf.Map `ebpf:"cpu_local"`
 	Credits         *ebpf.Map `ebpf:"credits"`
 	Events          *ebpf.Map `ebpf:"events"`
 	Flows           *ebpf.Map `ebpf:"flows"`
@@ -378,6 +381,7 @@ func (m *lbMaps) Close() error {
 		m.Backends,
 		m.Captures,
 		m.Control,
+		m.CpuLocal,
 		m.Credits,
 		m.Events,
 		m.Flows,

@@ -26,8 +26,7 @@ int again(struct xdp_md *ctx)
 {
 	u64 length = ctx->data_end - ctx->data;
 	struct ethhdr *eth;
-	u32 port;
-	be16 *sport;
+	u32 port, *ports;
 	void *end;
 
 	opaque(length); /* a difference of pointers is 64 bits wide */
@@ -41,18 +40,18 @@ int again(struct xdp_md *ctx)
 	eth->src = (struct mac){ { 0x0002, 0, 0x0200 } };
 	if ((*(u8 *)(eth + 1) >> 4) == 6) {
 		eth->type = htons(ETH_IPV6);
-		sport = (void *)(eth + 1) + sizeof(struct ip6hdr);
-		if ((void *)(sport + 2) > end)
+		ports = (void *)(eth + 1) + sizeof(struct ip6hdr);
+		if ((void *)(ports + 1) > end)
 			return XDP_ABORTED;
 	} else {
 		eth->type = htons(ETH_IPV4);
-		sport = (void *)(eth + 1) + sizeof(struct iphdr);
+		ports = (void *)(eth + 1) + sizeof(struct iphdr);
 	}
 	/* The flow's number is in the packet itself: nothing else is read or written. */
-	port = ntohs(*sport) + 1;
+	port = ntohs((be16)*ports) + 1;
 	if (port >= first_port + flows)
 		port = first_port;
-	*sport = htons((u16)port);
+	*ports = (*ports & 0xffff0000) | htons((u16)port);
 	bpf_tail_call(ctx, &under_test, 0);
 	return XDP_ABORTED;
 }

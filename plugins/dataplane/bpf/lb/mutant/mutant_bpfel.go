@@ -35,6 +35,7 @@ const (
 	mutantMapBackends        = "backends"
 	mutantMapCaptures        = "captures"
 	mutantMapControl         = "control"
+	mutantMapCpuLocal        = "cpu_local"
 	mutantMapCredits         = "credits"
 	mutantMapEvents          = "events"
 	mutantMapFlows           = "flows"
@@ -118,6 +119,7 @@ type mutantMapSpecs struct {
 	Backends        *ebpf.MapSpec `ebpf:"backends"`
 	Captures        *ebpf.MapSpec `ebpf:"captures"`
 	Control         *ebpf.MapSpec `ebpf:"control"`
+	CpuLocal        *ebpf.MapSpec `ebpf:"cpu_local"`
 	Credits         *ebpf.MapSpec `ebpf:"credits"`
 	Events          *ebpf.MapSpec `ebpf:"events"`
 	Flows           *ebpf.MapSpec `ebpf:"flows"`
@@ -177,6 +179,7 @@ type mutantMaps struct {
 	Backends        *ebpf.Map `ebpf:"backends"`
 	Captures        *ebpf.Map `ebpf:"captures"`
 	Control         *ebpf.Map `ebpf:"control"`
+	CpuLocal        *ebpf.Map `ebpf:"cpu_local"`
 	Credits         *ebpf.Map `ebpf:"credits"`
 	Events          *ebpf.Map `ebpf:"events"`
 	Flows           *ebpf.Map `ebpf:"flows"`
@@ -197,6 +200,7 @@ func (m *mutantMaps) Close() error {
 		m.Backends,
 		m.Captures,
 		m.Control,
+		m.CpuLocal,
 		m.Credits,
 		m.Events,
 		m.Flows,
