@@ -38,6 +38,7 @@ type machine struct {
 	mu      sync.Mutex
 	rec     record
 	monitor *qmp.Client // nil while it is being dialled again
+	stream  *stream     // of the last transfer away from here
 	left    bool        // the agent ends, QEMU goes on
 
 	channels channels
@@ -137,6 +138,7 @@ func (m *machine) follow(c *qmp.Client) {
 	defer close(m.ended)
 	for c != nil {
 		for e := range c.Events() {
+			m.saw(e)
 			m.host.events.publish(client.Event{Time: e.Time, VM: m.name, Name: e.Name, Data: e.Data})
 		}
 		c.Close()
@@ -146,6 +148,9 @@ func (m *machine) follow(c *qmp.Client) {
 		c = m.again()
 	}
 	m.channels.close()
+	if s := m.leaving(); s != nil {
+		s.close()
+	}
 	m.host.mu.Lock()
 	if m.host.vms[m.name] == m {
 		delete(m.host.vms, m.name)

@@ -195,11 +195,24 @@ func (h *Host) command(ctx context.Context, vm string, q client.Command) (client
 	}
 	var reply client.Reply
 	var refused *qmp.Error
-	switch err := m.do(ctx, q.Execute, a, &reply.Return); {
+	switch q.Execute {
+	case "migrate":
+		err = m.migrate(ctx, q.Arguments)
+	case "migrate_cancel":
+		err = m.cancel(ctx)
+	case "query-migrate":
+		err = m.do(ctx, q.Execute, a, &reply.Return)
+		reply.Return = m.because(reply.Return)
+	default:
+		err = m.do(ctx, q.Execute, a, &reply.Return)
+	}
+	switch {
 	case errors.As(err, &refused):
 		reply.Error = &client.CommandError{Class: refused.Class, Desc: refused.Desc}
 	case err != nil:
 		return client.Reply{}, err
+	case reply.Return == nil:
+		reply.Return = json.RawMessage("{}")
 	}
 	return reply, nil
 }

@@ -136,6 +136,11 @@ func (c *Client) Close() error {
 // Do runs a command and stores its return value in out, unless that is nil. A refusal by QEMU
 // is an *Error. When ctx ends the command may still be carried out.
 func (c *Client) Do(ctx context.Context, command string, args, out any) error {
+	return c.do(ctx, command, args, out, nil)
+}
+
+// do is Do with file descriptors that go with the command, if any.
+func (c *Client) do(ctx context.Context, command string, args, out any, rights []byte) error {
 	reply := make(chan message, 1)
 	c.mu.Lock()
 	if c.err != nil {
@@ -151,7 +156,7 @@ func (c *Client) Do(ctx context.Context, command string, args, out any) error {
 		delete(c.pending, id)
 		c.mu.Unlock()
 	}()
-	if err := c.send(ctx, command, args, id); err != nil {
+	if err := c.send(ctx, command, args, id, rights); err != nil {
 		return err
 	}
 	select {
@@ -183,7 +188,7 @@ func (m message) result(command string, out any) error {
 	return nil
 }
 
-func (c *Client) send(ctx context.Context, command string, args any, id uint64) error {
+func (c *Client) send(ctx context.Context, command string, args any, id uint64, rights []byte) error {
 	line, err := encode(command, args, id, c.oob)
 	if err != nil {
 		return err
@@ -198,7 +203,12 @@ func (c *Client) send(ctx context.Context, command string, args any, id uint64) 
 	}
 	deadline, _ := ctx.Deadline() // none is the zero time, which lifts the deadline
 	c.conn.SetWriteDeadline(deadline)
-	if _, err := c.conn.Write(line); err != nil {
+	if len(rights) > 0 {
+		err = writeRights(c.conn, line, rights)
+	} else {
+		_, err = c.conn.Write(line)
+	}
+	if err != nil {
 		// Half a line may have left: nothing sent after it would be understood.
 		c.conn.Close()
 		<-c.done // the reader may know better why

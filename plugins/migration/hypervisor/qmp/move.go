@@ -233,14 +233,14 @@ func (p *Port) runsAt(ctx context.Context, m hypervisor.Move) error {
 
 // resume takes a source back: a transfer that is under way is cancelled, mirrors end, and the VM runs.
 func (p *Port) resume(ctx context.Context, vm string) error {
-	is, err := p.migration(ctx, vm)
+	is, deaf, err := p.glimpse(ctx, vm)
 	if err != nil {
 		return err
 	}
 	if is.phase() == "post-copy" {
 		return errors.New("it is being moved by post-copy, from which there is no way back")
 	}
-	if is.under() {
+	if deaf || is.under() { // the agent knows whether a deaf one is in a post-copy
 		if err := p.cancelTransfer(ctx, vm); err != nil {
 			return err
 		}

@@ -128,6 +128,17 @@ func (p *Port) migration(ctx context.Context, vm string) (m migration, err error
 	return m, err
 }
 
+// glimpse is migration for who will not wait. A QEMU is deaf while its main loop waits for the other end of a stream.
+func (p *Port) glimpse(ctx context.Context, vm string) (m migration, deaf bool, err error) {
+	look, cancel := context.WithTimeout(ctx, lookLimit)
+	defer cancel()
+	m, err = p.migration(look, vm)
+	if err != nil && look.Err() != nil && ctx.Err() == nil {
+		return m, true, nil
+	}
+	return m, false, err
+}
+
 // under tells that a transfer goes on.
 func (m migration) under() bool {
 	switch m.Status {

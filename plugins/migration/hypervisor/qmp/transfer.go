@@ -174,16 +174,25 @@ func (t *transfer) Limit(ctx context.Context, l hypervisor.Limits) error {
 // watch looks at both sides until done says so. A source does not tell of a destination that has died while it waits.
 func (t *transfer) watch(ctx context.Context, done func(g hypervisor.Progress) bool) error {
 	return t.p.await(ctx, func() (bool, error) {
-		g, err := t.advance(ctx)
-		if err != nil || done(g) {
+		// Nobody else gets to look meanwhile, and a side that is held up by the stream itself does not answer.
+		look, cancel := context.WithTimeout(ctx, lookLimit)
+		defer cancel()
+		g, err := t.advance(look)
+		switch {
+		case err != nil && ctx.Err() == nil && look.Err() != nil:
+			return false, nil
+		case err != nil || done(g):
 			return err == nil, err
 		}
 		if g.Phase == "failed" || g.Phase == "cancelled" {
 			return false, fmt.Errorf("the transfer of %s was %s: %s", t.m.VM, g.Phase, g.Problem)
 		}
-		s, err := t.peer.Status(ctx, t.m.VM)
-		if err == nil && s == hypervisor.Absent {
+		s, err := t.peer.Status(look, t.m.VM)
+		switch {
+		case err == nil && s == hypervisor.Absent:
 			err = fmt.Errorf("the destination of %s on %s is gone", t.m.VM, t.m.To)
+		case err != nil && ctx.Err() == nil && look.Err() != nil:
+			err = nil
 		}
 		return false, err
 	})
@@ -279,7 +288,7 @@ func (t *transfer) arrived(ctx context.Context, done func(hypervisor.State) bool
 // Cancel implements hypervisor.Transfer.
 func (t *transfer) Cancel(ctx context.Context) error {
 	ctx = t.p.as(ctx, t.m)
-	is, err := t.p.migration(ctx, t.m.VM)
+	is, deaf, err := t.p.glimpse(ctx, t.m.VM)
 	if err != nil {
 		return err
 	}
@@ -291,7 +300,7 @@ func (t *transfer) Cancel(ctx context.Context) error {
 		case "post-copy", "completed":
 			return fmt.Errorf("cancel move of %s: its transfer is %s", t.m.VM, is.phase())
 		}
-		if is.under() {
+		if deaf || is.under() {
 			if err := t.p.cancelTransfer(ctx, t.m.VM); err != nil {
 				return err
 			}
