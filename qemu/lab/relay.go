@@ -19,10 +19,12 @@ type Relay struct {
 	mu      sync.Mutex
 	cut     int64 // -1: never
 	stall   int64
+	mute    int64         // answers on each connection; -1: all of them
 	stalled chan struct{} // closed when it is; nil once it was
 	resumed chan struct{}
 	conns   map[net.Conn]bool
 	closed  bool
+	ended   chan struct{} // closed when it is
 	wg      sync.WaitGroup
 }
 
@@ -32,7 +34,7 @@ func NewRelay(target string) (*Relay, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Relay{listener: l, target: strings.TrimPrefix(target, "tcp:"), cut: -1, stall: -1, resumed: make(chan struct{}), conns: map[net.Conn]bool{}}
+	r := &Relay{listener: l, target: strings.TrimPrefix(target, "tcp:"), cut: -1, stall: -1, mute: -1, resumed: make(chan struct{}), ended: make(chan struct{}), conns: map[net.Conn]bool{}}
 	r.wg.Go(r.accept)
 	return r, nil
 }
@@ -63,6 +65,14 @@ func (r *Relay) StallAt(n int64) (stalled <-chan struct{}) {
 	return r.stalled
 }
 
+// MuteAt stops forwarding answers after n bytes of them on each connection to come, without closing anything. With StallAt it
+// is a host that has vanished: not even its end is noticed.
+func (r *Relay) MuteAt(n int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.mute = n
+}
+
 // Resume ends a stall, for good.
 func (r *Relay) Resume() {
 	r.mu.Lock()
@@ -77,6 +87,9 @@ func (r *Relay) Resume() {
 // Close cuts everything and waits until nothing runs any more.
 func (r *Relay) Close() error {
 	r.mu.Lock()
+	if !r.closed {
+		close(r.ended)
+	}
 	r.closed = true
 	r.mu.Unlock()
 	err := r.listener.Close()
@@ -136,11 +149,22 @@ func (r *Relay) accept() {
 			return
 		}
 		r.wg.Go(func() { r.forward(out, in) })
-		r.wg.Go(func() {
-			_, _ = io.Copy(in, out)
-			_ = in.(*net.TCPConn).CloseWrite()
-		})
+		r.wg.Go(func() { r.answer(in.(*net.TCPConn), out) })
 	}
+}
+
+// answer forwards what the target says.
+func (r *Relay) answer(in *net.TCPConn, out net.Conn) {
+	r.mu.Lock()
+	mute := r.mute
+	r.mu.Unlock()
+	if mute < 0 {
+		_, _ = io.Copy(in, out)
+	} else {
+		_, _ = io.CopyN(in, out, mute)
+		<-r.ended
+	}
+	_ = in.CloseWrite()
 }
 
 // forward counts, and stops where it was told to, even if it was told while it waited for more.

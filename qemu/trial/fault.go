@@ -19,6 +19,8 @@ const (
 	KillTarget Kind = "destination killed"
 	Cut        Kind = "stream cut" // at a byte
 	Stall      Kind = "stream stalled"
+	Mute       Kind = "answers stalled" // at a byte of them
+	Vanish     Kind = "destination vanished from the network"
 	Crash      Kind = "manager crashed" // at a write of the journal
 	Refuse     Kind = "call failed"     // and was not carried out
 	Lose       Kind = "answer lost"     // of a call that was carried out
@@ -48,7 +50,7 @@ func (f *fault) String() string {
 	switch f.kind {
 	case None:
 		return "no fault"
-	case Cut, Stall:
+	case Cut, Stall, Mute, Vanish:
 		return fmt.Sprintf("%s at byte %d", f.kind, f.bytes)
 	case Crash:
 		return fmt.Sprintf("%s at write %d of the journal, which is done: %t", f.kind, f.write, f.after)
@@ -89,16 +91,24 @@ func (f *fault) journalled(n int, after bool) bool {
 
 // between puts a relay in front of an address if the fault is of the stream.
 func (f *fault) between(address string) (string, error) {
-	if f.kind != Cut && f.kind != Stall {
+	switch f.kind {
+	case Cut, Stall, Mute, Vanish:
+	default:
 		return address, nil
 	}
 	r, err := lab.NewRelay(address)
 	if err != nil {
 		return "", err
 	}
-	if f.kind == Cut {
+	switch f.kind {
+	case Cut:
 		r.CutAt(f.bytes)
-	} else {
+	case Mute:
+		r.MuteAt(f.bytes)
+	case Vanish:
+		r.MuteAt(0)
+		r.StallAt(f.bytes)
+	default:
 		r.StallAt(f.bytes)
 	}
 	f.mu.Lock()

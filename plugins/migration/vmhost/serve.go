@@ -200,6 +200,10 @@ func (h *Host) command(ctx context.Context, vm string, q client.Command) (client
 		err = m.migrate(ctx, q.Arguments)
 	case "migrate_cancel":
 		err = m.cancel(ctx)
+	case "migrate-incoming", "migrate-recover":
+		if err = m.do(ctx, q.Execute, a, &reply.Return); err == nil {
+			m.arrives()
+		}
 	case "query-migrate":
 		err = m.do(ctx, q.Execute, a, &reply.Return)
 		reply.Return = m.because(reply.Return)

@@ -20,6 +20,8 @@ const (
 	connectLimit = 5 * time.Second
 	// handshakeLimit is how long the other side may take for its part of the TLS handshake. The guest runs meanwhile.
 	handshakeLimit = 5 * time.Second
+	// startLimit is how long QEMU may take to begin with it, which is no work.
+	startLimit = 3 * time.Second
 	// deafLimit is how long a QEMU may keep an order to itself until what holds it up is cut.
 	deafLimit = time.Second
 	// streamFile is the stream's name in QEMU's monitor.
@@ -137,6 +139,8 @@ func (m *machine) migrate(ctx context.Context, arguments json.RawMessage) error 
 		return err
 	}
 	a["uri"] = "fd:" + streamFile
+	ctx, cancel := context.WithTimeout(ctx, startLimit) // were it to wait for its peer after all, the guest would too
+	defer cancel()
 	m.mu.Lock()
 	before, monitor := m.stream, m.monitor
 	m.stream = s
