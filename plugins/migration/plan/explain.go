@@ -125,6 +125,9 @@ func goal(g model.Goal) string {
 	if g.Bandwidth > 0 {
 		text += fmt.Sprintf(", at most %v a second", g.Bandwidth)
 	}
+	if g.PostCopyBandwidth > 0 {
+		text += fmt.Sprintf(" (%v for the rest of a post-copy)", g.PostCopyBandwidth)
+	}
 	for _, may := range []struct {
 		allowed bool
 		what    string

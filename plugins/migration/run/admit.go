@@ -139,7 +139,7 @@ func (m *move) choose(ctx context.Context, source hypervisor.Port, from, to mode
 		plain: !from.TLS || !to.TLS,
 		goal: policy.Goal{
 			Stall: m.r.opts.Policy.Stall,
-			Gap:   goal.Gap(), Deadline: time.Duration(goal.Deadline), Bandwidth: uint64(goal.Bandwidth),
+			Gap:   goal.Gap(), Deadline: time.Duration(goal.Deadline), Bandwidth: uint64(goal.Bandwidth), Rest: uint64(goal.PostCopyBandwidth),
 			Throttle: goal.AllowThrottle, PostCopy: goal.AllowPostCopy && from.PostCopy && to.PostCopy,
 		},
 	}
@@ -164,8 +164,11 @@ func (m *move) choose(ctx context.Context, source hypervisor.Port, from, to mode
 	v := schedule.Admit(load, rate, rate, schedule.Policy{Gap: w.goal.Gap, Deadline: w.goal.Deadline, Throttle: w.goal.Throttle, PostCopy: w.goal.PostCopy})
 	w.goal.Held = v.Mode == schedule.ModeThrottle
 	if v.Mode == schedule.ModePostCopy {
-		w.goal.Lead = load.Bytes / 2
-		v.Total = v.Total/2 + v.Gap // the other half goes as fast as the link is, which nobody knows; next to this it is little
+		w.goal.OnePass = true
+		if w.goal.Rest > 0 { // otherwise what is left goes as fast as the link is, which nobody knows; next to the pass it is little
+			left := min(float64(load.Bytes), load.Dirty*v.Total.Seconds())
+			v.Total += time.Duration(left / float64(w.goal.Rest) * float64(time.Second))
+		}
 	}
 	m.show(func(s *Status) {
 		s.Predicted = v.Total

@@ -191,7 +191,7 @@ func (m *move) attach(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	o := hypervisor.Options{PostCopy: true, Limits: hypervisor.Limits{Bandwidth: uint64(m.plan.Goal.Bandwidth), StopNow: true}, Plain: m.left.Plain}
+	o := hypervisor.Options{PostCopy: true, Limits: hypervisor.Limits{Bandwidth: uint64(m.plan.Goal.Bandwidth), Rest: uint64(m.plan.Goal.PostCopyBandwidth), StopNow: true}, Plain: m.left.Plain}
 	ctx, cancel := context.WithTimeout(ctx, m.r.opts.Policy.Call)
 	defer cancel()
 	m.transfer, err = source.Perform(ctx, m.order(), m.left.arrival(), o)

@@ -48,6 +48,7 @@ func Render(d Draft) string {
 		y.duration("max_gap", t.Goal.MaxGap)
 		y.duration("deadline", t.Goal.Deadline)
 		y.size("bandwidth", t.Goal.Bandwidth)
+		y.size("post_copy_bandwidth", t.Goal.PostCopyBandwidth)
 		y.flag("allow_throttle", t.Goal.AllowThrottle)
 		y.flag("allow_post_copy", t.Goal.AllowPostCopy)
 		y.flag("allow_plain", t.Goal.AllowPlain)

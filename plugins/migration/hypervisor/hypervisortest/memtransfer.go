@@ -94,8 +94,12 @@ func (w *World) Advance(d time.Duration) {
 func (t *transfer) rates() (bandwidth, dirty float64) {
 	b := t.p.w.behaviour(t.m.VM)
 	bandwidth, dirty = b.Bandwidth, b.Dirty*(1-float64(t.limits.Throttle)/100)
-	if l := float64(t.limits.Bandwidth); l > 0 {
-		bandwidth = min(bandwidth, l)
+	limit := t.limits.Bandwidth
+	if t.phase == postCopy {
+		limit = t.limits.Rest
+	}
+	if limit > 0 {
+		bandwidth = min(bandwidth, float64(limit))
 	}
 	return bandwidth, dirty
 }

@@ -22,10 +22,10 @@ func TestPostCopy(t *testing.T) {
 	x.state(0, hypervisor.Running)
 	x.state(1, hypervisor.Absent)
 
-	o.StopNow, o.Bandwidth = false, 4<<20
+	o.StopNow, o.Rest = false, 4<<20
 	transfer, err = x.perform(o)
 	x.ok("perform", err)
-	x.ok("stop now", transfer.Limit(x.ctx, hypervisor.Limits{Bandwidth: 4 << 20, StopNow: true}))
+	x.ok("stop now", transfer.Limit(x.ctx, hypervisor.Limits{Rest: 4 << 20, StopNow: true}))
 	x.ok("switch over", transfer.Switchover(x.ctx))
 	x.ok("post-copy", transfer.PostCopy(x.ctx))
 	if err := transfer.Cancel(x.ctx); err == nil {

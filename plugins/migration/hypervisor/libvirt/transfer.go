@@ -108,6 +108,9 @@ func (x *transfer) run(a *arrival, o hypervisor.Options) {
 	if o.Bandwidth > 0 {
 		params = append(params, remote.Param{Name: remote.ParamBandwidth, Value: mib(o.Bandwidth)})
 	}
+	if o.PostCopy && o.Rest > 0 {
+		params = append(params, remote.Param{Name: remote.ParamRest, Value: mib(o.Rest)})
+	}
 	flags := a.ticket.Flags | x.armed.flags()
 	if o.Throttle > 0 {
 		flags |= remote.MigrateAutoConverge
@@ -163,11 +166,10 @@ func (x *transfer) stop(ctx context.Context) error {
 
 // Limit implements hypervisor.Transfer.
 func (x *transfer) Limit(ctx context.Context, l hypervisor.Limits) error {
-	speed := uint64(0)
-	if l.Bandwidth > 0 {
-		speed = mib(l.Bandwidth)
+	err := x.p.conn.SetSpeed(ctx, x.d.dom, speed(l.Bandwidth), false)
+	if err == nil && x.armed.postCopy {
+		err = x.p.conn.SetSpeed(ctx, x.d.dom, speed(l.Rest), true)
 	}
-	err := x.p.conn.SetSpeed(ctx, x.d.dom, orUnlimited(speed))
 	if err == nil && l.Downtime > 0 {
 		err = x.p.conn.SetDowntime(ctx, x.d.dom, uint64(max(l.Downtime.Milliseconds(), 1)))
 	}
@@ -180,12 +182,12 @@ func (x *transfer) Limit(ctx context.Context, l hypervisor.Limits) error {
 	return nil
 }
 
-// orUnlimited is the most that libvirt takes for no limit.
-func orUnlimited(speed uint64) uint64 {
-	if speed == 0 {
+// speed is a limit as SetSpeed takes it: none is the most that libvirt knows.
+func speed(bytes uint64) uint64 {
+	if bytes == 0 {
 		return 1<<43 - 1
 	}
-	return speed
+	return mib(bytes)
 }
 
 // Switchover implements hypervisor.Transfer.

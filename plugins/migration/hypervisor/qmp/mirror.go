@@ -95,6 +95,7 @@ func (p *Port) mirror(ctx context.Context, m hypervisor.Move, exports map[string
 		node := map[string]any{
 			"driver": "nbd", "node-name": mirrorJob(disk), "export": strings.TrimPrefix(u.Path, "/"),
 			"server": map[string]any{"type": "inet", "host": u.Hostname(), "port": u.Port()},
+			"open-timeout": 2,
 		}
 		if !p.conf.Plain {
 			node["tls-creds"], node["tls-hostname"] = clientCredentials, m.To

@@ -94,7 +94,7 @@ func limits(l hypervisor.Limits) map[string]any {
 	}
 	ceiling := min(max(l.Throttle, leastThrottle), 99)
 	return map[string]any{
-		"max-bandwidth": bandwidth, "max-postcopy-bandwidth": l.Bandwidth, "downtime-limit": max(1, downtime.Milliseconds()),
+		"max-bandwidth": bandwidth, "max-postcopy-bandwidth": l.Rest, "downtime-limit": max(1, downtime.Milliseconds()),
 		"max-cpu-throttle": ceiling, "cpu-throttle-initial": min(firstThrottle, ceiling), "cpu-throttle-increment": min(throttleStep, ceiling),
 		"throttle-trigger-threshold": throttleTrigger,
 	}

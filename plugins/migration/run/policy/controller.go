@@ -39,9 +39,11 @@ type Goal struct {
 	Throttle, PostCopy bool
 	// AtOnce begins with post-copy, before any pass has ended. It needs PostCopy.
 	AtOnce bool
-	// Lead, if not 0, goes over to post-copy once so many bytes were sent: pre-copy was found not to end, and what the
-	// guest needs first is at the target by then. It needs PostCopy.
-	Lead uint64
+	// Rest is the most that may be used of the link once a post-copy has begun, bytes a second; 0 is all there is.
+	Rest uint64
+	// OnePass goes over to post-copy once everything was sent once: pre-copy was found not to end, and what the guest does not
+	// write to need not be waited for at the target. It needs PostCopy.
+	OnePass bool
 	// Held begins with a guest held back: pre-copy was found to end only so. It needs Throttle.
 	Held bool
 }
@@ -75,7 +77,7 @@ type Controller struct {
 func New(g Goal) *Controller {
 	g.Stall = cmp.Or(g.Stall, defaultStall)
 	c := &Controller{goal: g}
-	c.limits = hypervisor.Limits{Bandwidth: g.Bandwidth, Downtime: max(g.Gap-switching, g.Gap/2)}
+	c.limits = hypervisor.Limits{Bandwidth: g.Bandwidth, Rest: g.Rest, Downtime: max(g.Gap-switching, g.Gap/2)}
 	if g.Held && g.Throttle {
 		c.limits.Throttle = firstThrottle
 	}
@@ -113,7 +115,7 @@ func (c *Controller) Observe(at time.Duration, p hypervisor.Progress) Decision {
 	if c.goal.AtOnce && c.goal.PostCopy {
 		return c.stop("pre-copy would harm this guest")
 	}
-	if c.goal.Lead > 0 && c.goal.PostCopy && (p.Transferred >= c.goal.Lead || p.Passes > 1) {
+	if c.goal.OnePass && c.goal.PostCopy && p.Passes > 1 {
 		return c.stop("it was found before the start that pre-copy would not end")
 	}
 	if c.goal.Deadline > 0 && at >= c.goal.Deadline {
@@ -204,11 +206,15 @@ func (c *Controller) insist(why string) Decision {
 	return Decision{GiveUp: why + ": allow throttling or post-copy, give the move more bandwidth, or wait until the guest writes less"}
 }
 
-// stop leaves the rest to post-copy, at full speed: the guest stands still at each page that it waits for, and a limit would
-// make it stand longer.
+// stop leaves the rest to post-copy, which has a limit of its own. That of the pre-copy stays until the source has stopped:
+// lifted, it would fill the link's buffers with pages, and the state of the devices would wait behind them.
 func (c *Controller) stop(why string) Decision {
-	c.limits.StopNow, c.limits.Bandwidth = true, 0
-	return c.set(why + ": the rest is left to post-copy, at full speed, since the guest waits for it")
+	c.limits.StopNow = true
+	speed := "at full speed, since the guest waits for it"
+	if c.limits.Rest > 0 {
+		speed = fmt.Sprintf("at %.0f MB/s at most", float64(c.limits.Rest)/1e6)
+	}
+	return c.set(why + ": the rest is left to post-copy, " + speed)
 }
 
 func (c *Controller) set(why string) Decision {

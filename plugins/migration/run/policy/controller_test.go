@@ -14,7 +14,7 @@ import (
 
 // TestController reads the scripts in testdata. A line of a script:
 //
-//	goal [gap=D] [deadline=D] [bandwidth=N] [throttle] [post-copy] [at-once] [lead=N] [held]
+//	goal [gap=D] [deadline=D] [bandwidth=N] [throttle] [post-copy] [rest=N] [at-once] [one-pass] [held]
 //	see [at=D] [phase=P] [sent=N] [left=N] [dirty=N] [rate=N] [pass=N]    (MB and MB/s)
 //	grant bandwidth=N
 func TestController(t *testing.T) {
@@ -25,7 +25,7 @@ func TestController(t *testing.T) {
 			case "goal":
 				g := policy.Goal{
 					Gap: duration(t, d, "gap", 300*time.Millisecond), Deadline: duration(t, d, "deadline", 0), Bandwidth: uint64(megabytes(d, "bandwidth")),
-					Throttle: d.HasArg("throttle"), PostCopy: d.HasArg("post-copy"), AtOnce: d.HasArg("at-once"), Lead: uint64(megabytes(d, "lead")), Held: d.HasArg("held"),
+					Throttle: d.HasArg("throttle"), PostCopy: d.HasArg("post-copy"), AtOnce: d.HasArg("at-once"), OnePass: d.HasArg("one-pass"), Rest: uint64(megabytes(d, "rest")), Held: d.HasArg("held"),
 				}
 				c = policy.New(g)
 				o := c.Start()
@@ -83,7 +83,7 @@ func limits(l hypervisor.Limits) string {
 		fmt.Fprintf(&s, ", throttle %d %%", l.Throttle)
 	}
 	if l.StopNow {
-		s.WriteString(", stop now")
+		fmt.Fprintf(&s, ", stop now, the rest at %d MB/s", l.Rest/1e6)
 	}
 	return s.String()
 }

@@ -20,12 +20,16 @@ const (
 	MigrateParallel         = 1 << 17
 )
 
+// speedOfPostCopy is VIR_DOMAIN_MIGRATE_MAX_SPEED_POSTCOPY.
+const speedOfPostCopy = 1 << 0
+
 // Names of parameters of a migration.
 const (
 	ParamURI            = "migrate_uri"
 	ParamDestinationXML = "destination_xml"
 	ParamPersistentXML  = "persistent_xml"
 	ParamBandwidth      = "bandwidth" // MiB a second
+	ParamRest           = "bandwidth.postcopy"
 	ParamListen         = "listen_address"
 	ParamDisk           = "migrate_disks" // once for each disk to mirror
 	ParamThrottle       = "auto_converge.initial"
@@ -92,9 +96,13 @@ func (c *Conn) SetDowntime(ctx context.Context, dom Domain, ms uint64) error {
 	return c.do(ctx, domainMigrateMaxDowntime, func(e *xdr.Encoder) { dom.encode(e); e.Uint64(ms); e.Uint32(0) }, nil)
 }
 
-// SetSpeed bounds the transfer, in MiB a second.
-func (c *Conn) SetSpeed(ctx context.Context, dom Domain, mib uint64) error {
-	return c.do(ctx, domainMigrateSetMaxSpeed, func(e *xdr.Encoder) { dom.encode(e); e.Uint64(mib); e.Uint32(0) }, nil)
+// SetSpeed bounds the transfer, or only what a post-copy sends once the source has stopped, in MiB a second.
+func (c *Conn) SetSpeed(ctx context.Context, dom Domain, mib uint64, rest bool) error {
+	flags := uint32(0)
+	if rest {
+		flags = speedOfPostCopy
+	}
+	return c.do(ctx, domainMigrateSetMaxSpeed, func(e *xdr.Encoder) { dom.encode(e); e.Uint64(mib); e.Uint32(flags) }, nil)
 }
 
 // AbortJob ends the job that a domain is in.
