@@ -35,7 +35,7 @@ type VolumeConfig struct {
 	Encryption  EncryptionConfig `json:"encryption,omitzero" jsonschema:"description=encryption of what goes to the store"`
 	Upload      UploadConfig     `json:"upload,omitzero" jsonschema:"description=when written data is uploaded"`
 	ReadAhead   *plugin.Size     `json:"read_ahead,omitempty" jsonschema:"description=how far sequential reads of data that is not local are fetched ahead; 0 turns it off; default 4MiB"`
-	ReadTimeout plugin.Duration  `json:"read_timeout,omitempty" jsonschema:"description=how long a read of data that is not local waits for the store; default 30s"`
+	ReadTimeout plugin.Duration  `json:"read_timeout,omitempty" jsonschema:"description=how long a read of data that is not local waits while the store gives nothing; default 30s"`
 }
 
 // EncryptionConfig is the key of one volume. One of the two is given.

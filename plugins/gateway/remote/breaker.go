@@ -29,6 +29,7 @@ type breaker struct {
 	since    time.Time     // first failure in a row
 	last     error         // the latest
 	up       chan struct{} // closed when the store answers again
+	answered time.Time     // when it last did
 }
 
 // Health of the store as last seen.
@@ -79,7 +80,7 @@ func (b *breaker) report(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if err == nil {
-		b.failures, b.probing, b.last = 0, false, nil
+		b.failures, b.probing, b.last, b.answered = 0, false, nil, time.Now()
 		if b.up != nil {
 			close(b.up)
 			b.up = nil

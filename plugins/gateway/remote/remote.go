@@ -117,6 +117,13 @@ func New(o Options) *Remote {
 // Health of the store as last seen.
 func (r *Remote) Health() Health { return r.breaker.health() }
 
+// Answered is when the store last did what it was asked, or said why not; zero if never.
+func (r *Remote) Answered() time.Time {
+	r.breaker.mu.Lock()
+	defer r.breaker.mu.Unlock()
+	return r.breaker.answered
+}
+
 // Head is the one last confirmed.
 func (r *Remote) Head() manifest.Head {
 	r.mu.RLock()

@@ -115,11 +115,11 @@ func (v *Volume) fetch(ctx context.Context, cell uint64) (*flight, error) {
 
 // fly fetches. The client has its data before the log has.
 func (v *Volume) fly(f *flight) {
-	ctx, cancel := context.WithTimeout(v.ctx, v.o.ReadTimeout)
-	defer cancel()
+	ctx, end := untilSilent(v.ctx, v.o.ReadTimeout, v.remote.Answered)
+	defer end()
 	v.load(ctx, f)
-	if errors.Is(f.err, context.DeadlineExceeded) {
-		f.err = fmt.Errorf("store does not answer: %w", f.err)
+	if f.err != nil && errors.Is(context.Cause(ctx), errSilent) {
+		f.err = fmt.Errorf("%w: %w", errSilent, f.err)
 	}
 	close(f.done)
 }

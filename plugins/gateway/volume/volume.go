@@ -48,7 +48,7 @@ type Options struct {
 	MaxAge time.Duration
 	// MaxBatch bounds a batch in bytes of log; default 8 MiB.
 	MaxBatch int64
-	// ReadTimeout bounds how long a miss waits for the store; default 30 s.
+	// ReadTimeout bounds how long a miss waits while the store gives nothing to anybody; default 30 s.
 	ReadTimeout time.Duration
 	// Pace holds uploads to a schedule; see remote.Options.
 	Pace func(ctx context.Context, n int64) error
