@@ -63,7 +63,7 @@ func (m *mover) inventory(ctx context.Context) (template.Inventory, []string, er
 					warn("VM %s on %s left out: %v", vm.Name, r.conf.Name, err)
 					return
 				}
-				x.Host, x.Labels = r.conf.Name, config.labels(vm.Name)
+				x.Host, x.Type, x.Labels = r.conf.Name, m.given.of(vm.Name), config.labels(vm.Name)
 				mu.Lock()
 				defer mu.Unlock()
 				inv.VMs = append(inv.VMs, x)

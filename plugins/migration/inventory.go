@@ -3,7 +3,6 @@ package migration
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"slices"
 	"sync"
@@ -46,12 +45,12 @@ func (m *mover) input(ctx context.Context, id string, req order) (plan.Input, er
 	if in.Type, err = config.typeOf(req.MoveRequest); err != nil {
 		return in, err
 	}
-	vm, err := vmReply(rows, api.VMRequest{Name: req.VM, Host: req.Host})
+	vm, err := m.locate(ctx, rows, req.MoveRequest)
 	if err != nil {
 		return in, err
 	}
 	if vm.Host == req.To {
-		return in, fmt.Errorf("VM %q is on %s already", req.VM, req.To)
+		return in, finally("VM %q is on %s already", req.VM, req.To)
 	}
 	source, sourceErr := m.port(vm.Host)
 	target, targetErr := m.port(req.To)
@@ -108,7 +107,7 @@ func (c Config) typeOf(req api.MoveRequest) (model.VMType, error) {
 	if req.Type != "" {
 		i := slices.IndexFunc(c.Types, func(t model.VMType) bool { return t.Name == req.Type })
 		if i < 0 {
-			return t, fmt.Errorf("no type %q; `ratchetctl migrate types` lists them", req.Type)
+			return t, finally("no type %q; `ratchetctl migrate types` lists them", req.Type)
 		}
 		t = c.Types[i]
 	}
@@ -132,10 +131,4 @@ func (f *Feature) snapshot() (Config, []row) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.config, f.rows()
-}
-
-func (f *Feature) atOnce() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.config.atOnce()
 }

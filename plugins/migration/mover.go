@@ -31,6 +31,8 @@ type mover struct {
 	schedule  *live.Live // nil without links
 	// libvirt is what all connections to daemons share: a move needs both sides.
 	libvirt libvirt.Moves
+	given   *given
+	tally   tally             // of the feature's events: under its mu
 	files   map[string][]byte // credentials by the name of their Want
 	log     *slog.Logger
 }
@@ -40,7 +42,7 @@ const defaultAtOnce = 2
 
 // newMover opens the journal and the authority. It is called with f.mu held and gives no order yet.
 func (f *Feature) newMover(ctx context.Context, s *plugin.Session) (*mover, error) {
-	m := &mover{f: f, log: s.Log, core: s.Host, volumes: volumes{s.Host, f.config.Gateway}}
+	m := &mover{f: f, log: s.Log, core: s.Host, volumes: volumes{s.Host, f.config.Gateway}, tally: tally{since: time.Now()}}
 	var err error
 	if m.files, err = readAll(s.Handles); err != nil {
 		return nil, err
@@ -60,6 +62,9 @@ func (f *Feature) newMover(ctx context.Context, s *plugin.Session) (*mover, erro
 		return nil, fmt.Errorf("open the journal of moves: %w", err)
 	}
 	if m.orders, err = openOrders(ctx, m); err != nil {
+		return nil, errors.Join(err, m.runner.Close())
+	}
+	if m.given, err = openGiven(ctx, m); err != nil {
 		return nil, errors.Join(err, m.runner.Close())
 	}
 	if m.schedule, err = m.newSchedule(ctx, f.config.Schedule); err != nil {
@@ -96,7 +101,7 @@ func (m *mover) port(host string) (hypervisor.Port, error) {
 			return h.port()
 		}
 	}
-	return nil, fmt.Errorf("no host %q in the configuration; `ratchetctl migrate hosts` lists them", host)
+	return nil, finally("no host %q in the configuration; `ratchetctl migrate hosts` lists them", host)
 }
 
 // changed is told by the runner that a move has changed: what is shown is, and what waits may have its turn.

@@ -106,6 +106,8 @@ type house struct {
 	box   *box
 	// away is how many connections fail before hosts are reached.
 	away atomic.Int32
+	// seen is how many VMs a process finds.
+	seen int
 }
 
 func newHouse(t *testing.T) *house {
@@ -122,7 +124,7 @@ func newHouse(t *testing.T) *house {
 	for _, vm := range []string{"web1", "web2", "web3"} {
 		w.Start("rack1", shapeOf(vm))
 	}
-	return &house{world: w, box: &box{world: w, dir: t.TempDir(), values: map[string][]byte{}}}
+	return &house{world: w, box: &box{world: w, dir: t.TempDir(), values: map[string][]byte{}}, seen: 3}
 }
 
 const twoHosts = `{"gateway": true, "hosts": [{"name": "rack1", "vmhost": "192.0.2.1:7000"}, {"name": "rack2", "vmhost": "192.0.2.2:7000"}]%s}`
@@ -143,7 +145,7 @@ func (h *house) open(t *testing.T, more string) {
 		Epoch: 1, Host: h.box, Handles: map[string]plugin.Handle{wantState: {ID: h.box.dir}},
 	})
 	h.until("both hosts up, all VMs seen", func(e plugin.Event) bool {
-		return cell(e, "hosts", "rack1", "STATE") == "up" && cell(e, "hosts", "rack2", "STATE") == "up" && len(h.vms()) == 3
+		return cell(e, "hosts", "rack1", "STATE") == "up" && cell(e, "hosts", "rack2", "STATE") == "up" && len(h.vms()) == h.seen
 	})
 }
 
@@ -288,6 +290,43 @@ func TestOrdersOutliveTheProcess(t *testing.T) {
 	h.runsOn(t, "web1", "rack1")
 	h.runsOn(t, "web2", "rack2")
 	h.runsOn(t, "web3", "rack1")
+}
+
+// TestVMIsGoneWhenItsTurnComes: its host says so, which is the end of the order, and the next one of the wave begins.
+func TestVMIsGoneWhenItsTurnComes(t *testing.T) {
+	h := newHouse(t)
+	stall := make(chan struct{})
+	h.world.Inject(func(c hypervisortest.Call) hypervisortest.Fault {
+		select {
+		case <-stall:
+			return hypervisortest.None
+		default:
+		}
+		if c.Name == "Prepare" {
+			return hypervisortest.Stall
+		}
+		return hypervisortest.None
+	})
+	h.open(t, `, "at_once": 1`)
+	first := h.apply(api.MoveRequest{VM: "web1", To: "rack2"}).Moves[0].ID
+	h.until("the first is under way", func(e plugin.Event) bool { return cell(e, "moves", first, "STATE") == "prepared" })
+	gone := h.apply(api.MoveRequest{VM: "web2", To: "rack2"}).Moves[0].ID
+	last := h.apply(api.MoveRequest{VM: "web3", To: "rack2"}).Moves[0].ID
+	if err := h.Stop(t.Context()); err != nil { // plans are kept by a process: the next one asks again
+		t.Fatal(err)
+	}
+	close(stall)
+	h.world.Kill("rack1", "web2")
+	h.away.Store(2) // who does not answer is asked again, who answers is believed
+	h.seen = 2
+	h.open(t, `, "at_once": 1`)
+	if m := h.ended(t, gone); m.State != stateNotBegun || !strings.Contains(m.Problem, `rack1 has no VM "web2" any more`) {
+		t.Errorf("it is %s: %s", m.State, m.Problem)
+	}
+	if m := h.ended(t, last); m.State != "moved" {
+		t.Errorf("the last is %s: %s", m.State, m.Problem)
+	}
+	h.runsOn(t, "web3", "rack2")
 }
 
 func vcpus(n int) model.VMType { return model.VMType{VCPUs: n} }

@@ -134,7 +134,8 @@ func (o *orders) run(ctx context.Context) {
 // for its slot. What is handed out has been kept: should the process die
 // now, the next one knows of it.
 func (o *orders) next(ctx context.Context) (begin []*queue.Entry, again time.Time, err error) {
-	now, busy, free := time.Now(), map[string]bool{}, o.m.f.atOnce()
+	config, rows := o.m.f.snapshot() // before mu: events are made the other way round
+	now, busy, free := time.Now(), map[string]bool{}, config.atOnce()
 	for _, s := range o.m.runner.Moves() {
 		if s.Outcome == "" {
 			busy[s.VM] = true
@@ -147,6 +148,11 @@ func (o *orders) next(ctx context.Context) (begin []*queue.Entry, again time.Tim
 	for _, id := range o.queue.Begun() {
 		s, known := o.m.runner.Move(id)
 		if known && s.Outcome != "" {
+			if s.Outcome == run.Moved {
+				if err := o.m.gave(ctx, rows, s.VM, typeGiven(o.queue.Entry(id))); err != nil {
+					o.m.log.Warn("templates will not select by what a VM was given", "vm", s.VM, "err", err)
+				}
+			}
 			o.ended(id, s.Outcome != run.Moved && s.Outcome != run.Partly, now)
 			changed = true
 		}

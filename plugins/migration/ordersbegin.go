@@ -3,7 +3,6 @@ package migration
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -15,8 +14,7 @@ import (
 // later puts off an order that could not be planned because a host or the gateway did not answer; false when that has
 // lasted too long, or is not the reason.
 func (o *orders) later(e *queue.Entry, why error) bool {
-	var refusal *refusedError
-	if errors.As(why, &refusal) {
+	if isFinal(why) {
 		return false
 	}
 	o.mu.Lock()

@@ -22,7 +22,10 @@ func (f *Feature) event() plugin.Event {
 	showVMs(e, rows)
 	held := 0
 	if f.moves != nil {
-		held = showMoves(e, f.moves.all())
+		moves := f.moves.all()
+		held = showMoves(e, moves)
+		f.moves.tally.count(moves)
+		f.moves.tally.show(e)
 	}
 	var message []string
 	if len(gone) > 0 {

@@ -50,7 +50,7 @@ func (m *mover) template(ctx context.Context, name string) (t stored, configured
 // listTemplates answers api.MethodTemplates.
 func (m *mover) listTemplates(ctx context.Context, _ none) (any, error) {
 	config, rows := m.f.snapshot()
-	vms := known(config, rows)
+	vms := m.known(config, rows)
 	reply := api.TemplatesReply{Templates: []api.TemplateRow{}}
 	row := func(t model.Template, configured bool) {
 		r := api.TemplateRow{Name: t.Name, Description: t.Description, Type: t.Type.Name, Configured: configured, Selects: -1}
@@ -80,10 +80,10 @@ func (m *mover) listTemplates(ctx context.Context, _ none) (any, error) {
 }
 
 // known are the VMs of all hosts by what needs no question.
-func known(config Config, rows []row) (list []template.VM) {
+func (m *mover) known(config Config, rows []row) (list []template.VM) {
 	for _, r := range rows {
 		for _, vm := range r.vms {
-			list = append(list, template.VM{Name: vm.Name, Host: r.conf.Name, Labels: config.labels(vm.Name)})
+			list = append(list, template.VM{Name: vm.Name, Host: r.conf.Name, Type: m.given.of(vm.Name), Labels: config.labels(vm.Name)})
 		}
 	}
 	return list

@@ -96,6 +96,32 @@ func TestTemplateIsMadeOfWhatAgentsReport(t *testing.T) {
 	}
 }
 
+// TestTemplateSelectsByType: a VM is selected by the type that a move last gave it, also in the next process.
+func TestTemplateSelectsByType(t *testing.T) {
+	const typed = `, "types": [{"name": "wide", "vcpus": 1}]`
+	h := newHouse(t)
+	h.open(t, typed)
+	h.store(t, `{"version": 1, "name": "wides", "select": {"types": ["wide"]}, "place": {"hosts": ["rack1"]}}`)
+	selected := func() int {
+		return invoke[api.TemplatesReply](h.started, api.MethodTemplates, nil).Templates[0].Selects
+	}
+	if n := selected(); n != 0 {
+		t.Errorf("%d VMs have a type that none was given", n)
+	}
+	for vm, ty := range map[string]string{"web1": "wide", "web2": ""} {
+		h.ended(t, h.apply(api.MoveRequest{VM: vm, To: "rack2", Type: ty}).Moves[0].ID)
+	}
+	h.until("web1 is wide", func(plugin.Event) bool { return selected() == 1 })
+	if err := h.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	h.open(t, typed)
+	p := invoke[api.PlanReply](h.started, api.MethodPlan, api.MoveRequest{Template: "wides"})
+	if len(p.Plans) != 1 || p.Plans[0].VM != "web1" || p.Plans[0].Plan == nil {
+		t.Errorf("the template means %+v", p.Plans)
+	}
+}
+
 func TestTemplatesThatAreRefused(t *testing.T) {
 	h := newHouse(t)
 	h.open(t, `, "templates": [`+strings.Replace(evacuate, `"evacuate"`, `"fixed"`, 1)+`]`)

@@ -245,6 +245,14 @@ func (q *Queue) Open(now time.Time) (list []Open) {
 	return list
 }
 
+// Entry is a move that waits, is under way, or has ended while others of its batch have not; nil for none.
+func (q *Queue) Entry(id string) *Entry {
+	if b := q.batch(id); b != nil {
+		return b.entry(id)
+	}
+	return nil
+}
+
 // Has says whether a move waits or is under way.
 func (q *Queue) Has(id string) bool {
 	b := q.batch(id)
