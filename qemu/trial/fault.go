@@ -3,6 +3,7 @@ package trial
 import (
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"sync"
 
@@ -47,15 +48,19 @@ type fault struct {
 }
 
 func (f *fault) String() string {
-	switch f.kind {
-	case None:
+	switch {
+	case f.kind == None:
 		return "no fault"
+	case f.call != "":
+		return fmt.Sprintf("%s %s", f.kind, f.call)
+	}
+	switch f.kind {
 	case Cut, Stall, Mute, Vanish:
 		return fmt.Sprintf("%s at byte %d", f.kind, f.bytes)
 	case Crash:
 		return fmt.Sprintf("%s at write %d of the journal, which is done: %t", f.kind, f.write, f.after)
 	}
-	return fmt.Sprintf("%s %s", f.kind, f.call)
+	return string(f.kind)
 }
 
 // at strikes when the call is the one.
@@ -68,6 +73,12 @@ func (f *fault) at(call string) error {
 	f.struck = true
 	f.mu.Unlock()
 	switch f.kind {
+	case Vanish:
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		for _, r := range f.relays {
+			r.StallAt(r.Bytes())
+		}
 	case KillSource:
 		f.kill(f.from)
 	case KillTarget:
@@ -106,6 +117,10 @@ func (f *fault) between(address string) (string, error) {
 	case Mute:
 		r.MuteAt(f.bytes)
 	case Vanish:
+		if f.call != "" { // at the call
+			r.MuteAt(math.MaxInt64)
+			break
+		}
 		r.MuteAt(0)
 		r.StallAt(f.bytes)
 	default:

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ratchetos/ratchet/core/config/strict"
 	"github.com/ratchetos/ratchet/plugins/migration/model"
 	"github.com/ratchetos/ratchet/plugins/migration/run"
 )
@@ -54,5 +55,32 @@ func TestHandshake(t *testing.T) {
 		if res.Silence >= frozen {
 			t.Errorf("%v: the guest stood still for %s", f, res.Silence)
 		}
+	}
+}
+
+// TestVanishAtSwitch takes the destination from the network when the source has stopped: QEMU sends what is left with its
+// big lock held and hears nothing, not even that the move is off. The host's agent ends that.
+func TestVanishAtSwitch(t *testing.T) {
+	t.Parallel()
+	r := open(t, Options{Policy: run.Policy{Switch: time.Second}})
+	ctx := t.Context()
+	if err := r.Guest.Memory(ctx, 32, 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	// It stops early and has much left: more than fits into the buffers of the link.
+	p, err := r.Plan(ctx, model.VMType{}, model.Goal{MaxGap: strict.Duration(10 * time.Second), Bandwidth: 32 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := r.Move(ctx, p, &fault{kind: Vanish, call: "after Switchover " + r.On, from: r.On, to: other(r.On)})
+	if err != nil {
+		t.Fatalf("%v\n%+v", err, res.Status)
+	}
+	t.Logf("%s in %s, silence %s; %s", res.Outcome, res.Total, res.Silence, res.Problem)
+	if res.Outcome != run.Undone {
+		t.Errorf("%+v", res.Status)
+	}
+	if err := r.Proof(ctx, false); err != nil {
+		t.Error(err)
 	}
 }

@@ -1,12 +1,8 @@
 package vmhost
 
 import (
-	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -31,56 +27,20 @@ func (m *machine) arrive() error {
 	if err != nil {
 		return err
 	}
-	// The number in the name cannot be another process's: what it leads to is taken by pidfd.
-	dir := "/proc/" + strconv.Itoa(m.proc.pid) + "/fd"
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return fmt.Errorf("look for the socket of a move: %w", err)
-	}
 	found := false
-	for _, e := range entries {
-		n, err := strconv.Atoi(e.Name())
-		if link, look := os.Readlink(filepath.Join(dir, e.Name())); err != nil || look != nil || !strings.HasPrefix(link, "socket:") {
-			continue
+	err = m.proc.sockets(func(fd int) error {
+		if on, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || on == 0 {
+			return nil
 		}
-		err = m.proc.with(func(pidfd int) error {
-			fd, err := unix.PidfdGetfd(pidfd, n, 0)
-			if err != nil {
-				return fmt.Errorf("take QEMU's socket: %w", err)
-			}
-			defer unix.Close(fd)
-			if !listens(fd, first, last) {
-				return nil
-			}
-			found = true
-			limit := unix.NsecToTimeval(readLimit.Nanoseconds())
-			return os.NewSyscallError("setsockopt", unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit))
-		})
-		if err != nil && !errors.Is(err, unix.EBADF) { // closed since
-			return err
+		if at := endpoint(unix.Getsockname(fd)); !at.IsValid() || int(at.Port()) < first || int(at.Port()) > last {
+			return nil
 		}
+		found = true
+		limit := unix.NsecToTimeval(readLimit.Nanoseconds())
+		return os.NewSyscallError("setsockopt", unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit))
+	})
+	if err == nil && !found {
+		err = fmt.Errorf("QEMU listens on no port from %d to %d", first, last)
 	}
-	if !found {
-		return fmt.Errorf("QEMU listens on no port from %d to %d", first, last)
-	}
-	return nil
-}
-
-// listens tells whether a socket does on a TCP port of that range.
-func listens(fd, first, last int) bool {
-	if on, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || on == 0 {
-		return false
-	}
-	address, err := unix.Getsockname(fd)
-	if err != nil {
-		return false
-	}
-	port := 0
-	switch a := address.(type) {
-	case *unix.SockaddrInet4:
-		port = a.Port
-	case *unix.SockaddrInet6:
-		port = a.Port
-	}
-	return first <= port && port <= last
+	return err
 }

@@ -37,9 +37,10 @@ type machine struct {
 
 	mu      sync.Mutex
 	rec     record
-	monitor *qmp.Client // nil while it is being dialled again
-	stream  *stream     // of the last transfer away from here
-	left    bool        // the agent ends, QEMU goes on
+	monitor *qmp.Client       // nil while it is being dialled again
+	stream  *stream           // of the last transfer away from here
+	targets map[string]string // where disks are mirrored to, "HOST:PORT" by node
+	left    bool              // the agent ends, QEMU goes on
 
 	channels channels
 	ended    chan struct{} // nothing of the machine runs any more

@@ -193,6 +193,7 @@ func (h *Host) command(ctx context.Context, vm string, q client.Command) (client
 	if len(q.Arguments) > 0 {
 		a = q.Arguments
 	}
+	m.mirrors(q.Execute, q.Arguments)
 	var reply client.Reply
 	var refused *qmp.Error
 	switch q.Execute {
@@ -204,6 +205,8 @@ func (h *Host) command(ctx context.Context, vm string, q client.Command) (client
 		if err = m.do(ctx, q.Execute, a, &reply.Return); err == nil {
 			m.arrives()
 		}
+	case "block-job-cancel":
+		err = m.cancelJob(ctx, q.Arguments)
 	case "query-migrate":
 		err = m.do(ctx, q.Execute, a, &reply.Return)
 		reply.Return = m.because(reply.Return)

@@ -22,6 +22,10 @@ import (
 // mirrorJob names the job and the node of a disk's mirror.
 func mirrorJob(disk string) string { return "mirror-" + disk }
 
+// openTimeout is how long the connection of a mirror may take, in seconds: QEMU waits for it with its guest standing still,
+// without it for as long as the destination likes.
+const openTimeout = 2
+
 // portTries bounds the search for a free port.
 const portTries = 32
 
@@ -94,8 +98,8 @@ func (p *Port) mirror(ctx context.Context, m hypervisor.Move, exports map[string
 		}
 		node := map[string]any{
 			"driver": "nbd", "node-name": mirrorJob(disk), "export": strings.TrimPrefix(u.Path, "/"),
-			"server": map[string]any{"type": "inet", "host": u.Hostname(), "port": u.Port()},
-			"open-timeout": 2,
+			"server":       map[string]any{"type": "inet", "host": u.Hostname(), "port": u.Port()},
+			"open-timeout": openTimeout,
 		}
 		if !p.conf.Plain {
 			node["tls-creds"], node["tls-hostname"] = clientCredentials, m.To

@@ -257,10 +257,14 @@ func (t *transfer) Complete(ctx context.Context) error {
 	if late {
 		return t.rest(ctx)
 	}
-	if err := t.watch(ctx, func(g hypervisor.Progress) bool { return g.Phase == "completed" }); err != nil {
-		return err
+	err := t.watch(ctx, func(g hypervisor.Progress) bool { return g.Phase == "completed" })
+	if err == nil {
+		err = t.arrived(ctx, func(s hypervisor.State) bool { return s == hypervisor.Paused })
 	}
-	return t.arrived(ctx, func(s hypervisor.State) bool { return s == hypervisor.Paused })
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("the rest of %s was not on %s in time: look at the link between the hosts: %w", t.m.VM, t.m.To, err)
+	}
+	return err
 }
 
 // arrived waits for a state of the destination.
