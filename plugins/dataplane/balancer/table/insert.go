@@ -90,7 +90,7 @@ func (t *Table) insertOverflow(a arrival) bool {
 }
 
 // spare and homeSlot are SPARE and home_slot of bpf/lb/flow.h: where the program looks first.
-const spare = 3
+const spare = 5
 
 func homeSlot(print uint64) int { return int(print % slotsPerLine) }
 

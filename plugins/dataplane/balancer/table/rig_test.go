@@ -166,7 +166,7 @@ func (r *rig) establish(c conn) netip.Addr {
 	r.Helper()
 	at := r.to(r.send(c.tcp(packet.SYN, "")))
 	if then := r.to(r.send(c.tcp(packet.ACK, ""))); then != at {
-		r.Fatalf("%v: SYN went to %v, ACK to %v", c.src, at, then)
+		r.Fatalf("%v: SYN went to %v, ACK to %v; counted %v", c.src, at, then, r.Counters().Reasons)
 	}
 	return at
 }

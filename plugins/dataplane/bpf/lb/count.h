@@ -22,9 +22,8 @@ static inline struct vip_counter *count_vip(u32 vip)
 	return bpf_map_lookup_elem(&vip_counters, &i);
 }
 
-static inline void count_forwarded(u32 vip, u32 backend, u32 bytes)
+static inline void count_forwarded(u32 cpu, u32 vip, u32 backend, u32 bytes)
 {
-	u32 cpu = bpf_get_smp_processor_id();
 	u32 i = cpu * vip_count + vip;
 	u32 j = cpu * backend_count + backend;
 	struct vip_counter *v = bpf_map_lookup_elem(&vip_counters, &i);

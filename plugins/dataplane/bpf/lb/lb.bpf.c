@@ -95,8 +95,8 @@ separate int refuse(struct xdp_md *ctx, const struct query *q, struct vip *v, u3
 	return send_reset(ctx, &a);
 }
 
-/* Any packet, from its first byte. */
-separate int general(struct xdp_md *ctx)
+/* Any packet, from its first byte. found is what the short way says. */
+separate int general(struct xdp_md *ctx, u64 found)
 {
 	struct packet p = {};
 	struct query q = {};
@@ -112,6 +112,11 @@ separate int general(struct xdp_md *ctx)
 	c = the_control();
 	if (!c)
 		return XDP_PASS;
+	if (found & ONLY_SEND) {
+		q.backend = found & 0xffff;
+		q.vip = found >> 16 & 0xffff;
+		q.vip_flags = found >> 32 & 0xff;
+	}
 	r = parse_frame(&p, ctx);
 	if (unlikely(r))
 		goto stop;
@@ -159,6 +164,8 @@ separate int general(struct xdp_md *ctx)
 	/* The flow's line is asked for first: it is the one thing here that is often not in the cache. */
 	q.hash = q.family == 4 ? tuple_hash(&hash_key, q.client, q.local, q.ports, q.protocol, 1) :
 				 tuple_hash(&hash_key, q.client, q.local, q.ports, q.protocol, 4);
+	if (q.backend)
+		goto send;
 	print = print_of_hash(q.hash);
 	at = (u32)(q.hash >> 32) & flow_mask;
 	line = bpf_map_lookup_elem(&flows, &at);
@@ -171,9 +178,9 @@ separate int general(struct xdp_md *ctx)
 		goto stop;
 	r = REASON_NONE;
 	q.vip = vip;
-	if (!q.related && !(v->flags & (VIP_QUIC | VIP_KEEP_SOURCE | VIP_KEEP_PORT)))
-		keep_recent(&q, epoch); /* of the others, each packet needs a look */
 	q.vip_flags = v->flags;
+	if (!q.related && !(q.vip_flags & VIP_QUIC)) /* whose every packet needs a look */
+		keep_recent(&q, epoch);
 	if (likely(!q.related)) {
 		r = parse_l4(&q, &p, l4);
 		/* A client that claims the VIP's own address: its answer would come back here for ever. */
@@ -236,7 +243,7 @@ stop:
 SEC("xdp")
 int balance(struct xdp_md *ctx)
 {
-	int r = quick(ctx);
+	u64 r = quick(ctx);
 
-	return likely(r != NOT_QUICK) ? r : general(ctx);
+	return likely(r <= XDP_REDIRECT) ? r : general(ctx, r);
 }

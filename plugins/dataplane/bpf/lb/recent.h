@@ -2,7 +2,7 @@
 /* What a CPU keeps to itself: VIPs that it has seen, and the time. Worth nothing to another process, so not pinned. */
 #pragma once
 
-#include "vip.h"
+#include "flow.h"
 
 #define RECENT_BITS 10 /* lines, of two entries each */
 
@@ -10,20 +10,21 @@
 struct recent_vip {
 	be32 local[4]; /* the first word alone for IPv4 */
 	u32 key;       /* family << 24 | protocol << 16 | port as on the wire */
-	u32 vip;
+	u32 vip;       /* and above 16 bits its flags: those of them that a settled flow's packets ask for */
 	u64 epoch; /* of the VIP table that it was found in; of another one it means nothing, and 0 is no table's */
 };
 
 struct cpu_local {
-	u64 tick; /* jiffies when `now` was read */
-	u64 now;
+	u64 tick; /* jiffies when `seen` was computed */
+	u64 seen; /* of an established flow's entry, if it is seen now */
 	u64 unused[6];
 	struct recent_vip recent[2 << RECENT_BITS];
 };
 
 struct {
 	__uint(type, MAP_ARRAY);
-	__uint(max_entries, 1); /* CPUs */
+	__uint(map_flags, MAP_MMAPABLE); /* not that anybody maps it: such arrays begin with a cache line */
+	__uint(max_entries, 1);          /* CPUs */
 	__type(key, u32);
 	__type(value, struct cpu_local);
 } cpu_local SEC(".maps");
@@ -35,17 +36,17 @@ static inline struct cpu_local *this_cpu(void)
 	return bpf_map_lookup_elem(&cpu_local, &cpu);
 }
 
-/* The coarse clock stands still between ticks, so it is asked once a tick. The verifier turns bpf_jiffies64 into
- * a load; the clock is a call. */
-static inline u64 coarse_now(struct cpu_local *l)
+/* The coarse clock stands still between ticks, so it is asked once a tick. The verifier turns bpf_jiffies64 into a
+ * load; the clock is a call. */
+static inline u64 current_seen(struct cpu_local *l)
 {
 	u64 tick = bpf_jiffies64();
 
 	if (unlikely(l->tick != tick)) {
-		l->now = bpf_ktime_get_coarse_ns();
+		l->seen = seen_now(FLOW_ESTABLISHED, bpf_ktime_get_coarse_ns());
 		l->tick = tick;
 	}
-	return l->now;
+	return l->seen;
 }
 
 static inline u32 recent_key(u8 family, u8 protocol, be16 port)
@@ -56,7 +57,7 @@ static inline u32 recent_key(u8 family, u8 protocol, be16 port)
 /* The first of the ways where an address and port may be. */
 static inline struct recent_vip *recent_ways(struct cpu_local *l, const be32 *local, u32 key, int family)
 {
-	u32 h = (local[0] ^ (family == 6 ? local[3] : 0)) * 0x9e3779b1u + key * 0x85ebca6bu;
+	u32 h = (local[0] ^ key ^ (family == 6 ? local[3] : 0)) * 0x9e3779b1u;
 
 	return &l->recent[h >> (32 - RECENT_BITS) << 1];
 }
@@ -68,7 +69,7 @@ static inline bool is_recent(const struct recent_vip *r, const be32 *local, u32 
 	return family == 4 || (r->local[1] == local[1] && r->local[2] == local[2] && r->local[3] == local[3]);
 }
 
-/* The VIP of an address and port, or 0. family is a constant. */
+/* The VIP of an address and port and its flags, or 0. family is a constant. */
 static inline u32 find_recent(struct cpu_local *l, const be32 *local, u32 key, u64 epoch, int family)
 {
 	struct recent_vip *r = recent_ways(l, local, key, family);
@@ -97,7 +98,7 @@ separate int keep_recent(const struct query *q, u64 epoch)
 	r[1] = r[0];
 	__builtin_memcpy(r->local, q->local, sizeof(r->local));
 	r->key = key;
-	r->vip = q->vip;
+	r->vip = q->vip | (u32)(q->vip_flags & (VIP_KEEP_SOURCE | VIP_KEEP_PORT)) << 16;
 	r->epoch = epoch;
 	return 0;
 }

@@ -155,7 +155,7 @@ separate int forward(struct xdp_md *ctx, const struct query *q)
 		capture(ctx, c, q->vip, r);
 		return XDP_DROP;
 	}
-	count_forwarded(q->vip, q->backend, q->len);
+	count_forwarded(bpf_get_smp_processor_id(), q->vip, q->backend, q->len);
 	capture(ctx, c, q->vip, REASON_NONE);
 	if (unlikely(no_mac(&b->next_hop)))
 		return route(ctx, b);
