@@ -18,6 +18,12 @@ func TestSystemCachedVolume(t *testing.T) {
 	t.Run("sealed", sealedVolume)
 	t.Run("targets", targets)
 	t.Run("filesystems", filesystems)
+	t.Run("life", volumeLife)
+}
+
+// volumeLife is that of one volume, from a blank disk to another machine.
+func volumeLife(t *testing.T) {
+	t.Parallel()
 	v := newVolumeSuite(t, "cached-volume")
 	ext4 := v.foreignDisk("first")
 	must(t, os.MkdirAll(filepath.Dir(ext4), 0o755))

@@ -48,6 +48,7 @@ const filesystemCuts = 1
 // both machines while files are written. The appliance's disk loses what was not flushed. All that was synced must be
 // there after the kernel has replayed the journals, and the filesystems' own checkers find nothing.
 func filesystems(t *testing.T) {
+	t.Parallel()
 	dir, image := workspace(t, "filesystems", "full")
 	store, err := s3server.Start(t.Context(), s3server.Options{Dir: filepath.Join(dir, "s3")})
 	must(t, err)
@@ -63,7 +64,7 @@ func filesystems(t *testing.T) {
 	data := filepath.Join(dir, "data.img")
 	must(t, box.Sparse(data, 192<<20))
 	options := box.Options{
-		Image: image, Dir: filepath.Join(dir, "box"),
+		Image: image, Dir: filepath.Join(dir, "box"), CPUs: sideBySide,
 		Config: fmt.Appendf(nil, filesystemsConfig, port, store.Bucket, store.AccessKey, store.SecretKey),
 	}
 

@@ -61,6 +61,7 @@ type targetSuite struct {
 
 // targets: initiators that people use, on a box whose gateway dies under them.
 func targets(t *testing.T) {
+	t.Parallel()
 	s := newTargetSuite(t)
 	s.identity(t)
 	s.strangers(t)
@@ -95,7 +96,7 @@ func (s *targetSuite) boot(t *testing.T) {
 	_, port, err := net.SplitHostPort(s.s3.Address)
 	must(t, err)
 	o := box.Options{
-		Image: s.image, Dir: filepath.Join(s.dir, "machine"), Forwards: []int{iscsiPort, nvmePort}, Limit: 25 * time.Minute,
+		Image: s.image, Dir: filepath.Join(s.dir, "machine"), CPUs: sideBySide, Forwards: []int{iscsiPort, nvmePort}, Limit: 25 * time.Minute,
 		Config: fmt.Appendf(nil, targetsConfig, port, s.s3.Bucket, s.s3.AccessKey, s.s3.SecretKey, "32MiB"),
 	}
 	must(t, os.MkdirAll(o.Dir, 0o755))
