@@ -42,8 +42,16 @@ func readHeader(dst []byte, structured bool, r request) []byte {
 	if !structured {
 		return appendSimple(dst, 0, r.cookie)
 	}
-	dst = appendChunk(dst, replyDone, chunkOffsetData, r.cookie, 8+r.n)
+	dst = appendChunk(dst, r.lastChunk(), chunkOffsetData, r.cookie, 8+r.n)
 	return be.AppendUint64(dst, r.off)
+}
+
+// lastChunk is the flag of the last of the chunks that answer r.
+func (r request) lastChunk() uint16 {
+	if r.part {
+		return 0
+	}
+	return replyDone
 }
 
 // readHeaderLen is the length of readHeader.
@@ -94,13 +102,13 @@ func hasHole(data []byte, whole bool) bool {
 }
 
 // appendSparse answers a structured READ with OFFSET_DATA and OFFSET_HOLE chunks, the last
-// of which ends the reply. Together they cover data exactly once.
+// of which ends the reply, unless r is a part. Together they cover data exactly once.
 func appendSparse(dst []byte, r request, data []byte) []byte {
 	for pos := 0; pos < len(data); {
 		end, zero := zeroRun(data, pos)
 		var flags uint16
 		if end == len(data) {
-			flags = replyDone
+			flags = r.lastChunk()
 		}
 		off := r.off + uint64(pos)
 		if zero {

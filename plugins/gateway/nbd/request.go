@@ -14,6 +14,7 @@ type request struct {
 	cookie uint64 // the client's handle, echoed in the reply
 	off    uint64
 	n      uint32
+	part   bool // of a READ that is answered in pieces: not the last
 }
 
 // errMagic and errTooBig end the connection: what follows cannot be told from data.

@@ -16,9 +16,12 @@ const (
 	maxParkedBytes = 64 << 20
 	allParkedBytes = 256 << 20
 	// batchSize is how much the reader collects before it sends; a read of more than half of
-	// it gets a buffer of its own.
+	// it does not share a batch with others.
 	batchSize = 128 << 10
 	inlineMax = batchSize / 2
+	// pieceSize is how much of a longer one is read and sent at a time, where a reply may have several chunks. Batches
+	// have room for it and its header.
+	pieceSize = batchSize
 )
 
 var (
@@ -211,63 +214,6 @@ func (s *session) inlineDone(req request) error {
 		s.count(req, s.tally.began, false)
 	}
 	return nil
-}
-
-// readData answers from memory if the backend can, else parks.
-func (s *session) readData(ctx context.Context, req request, start time.Time) error {
-	head := readHeaderLen(s.lim.structured)
-	if s.fastRead != nil && req.n <= inlineMax {
-		b := s.room(head + int(req.n))
-		at := len(b.b)
-		b.b = b.b[:at+head+int(req.n)]
-		data := b.b[at+head:]
-		if s.fastRead.TryReadAt(data, req.off) {
-			if s.sparse(req, data) {
-				// Shorter than what stands there: it is built aside and moved over.
-				tmp := getBuffer(0)
-				tmp.b = appendSparse(tmp.b, req, data)
-				b.b = append(b.b[:at], tmp.b...)
-				tmp.free()
-			} else {
-				readHeader(b.b[:at], s.lim.structured, req)
-			}
-			s.tally.add(req.cmd, req.n)
-			return nil
-		}
-		b.b = b.b[:at]
-	}
-	cost := head + int(req.n)
-	s.acquire(cost)
-	buf := getBuffer(cost)
-	if s.fastRead != nil && req.n > inlineMax && s.fastRead.TryReadAt(buf.b[head:], req.off) {
-		s.flush() // keeps replies to one client roughly in order
-		s.count(req, start, false)
-		s.out.put(s.finishRead(req, buf), 1, cost)
-		s.out.waitRoom()
-		return nil
-	}
-	s.start(ctx, task{req: req, buf: buf, cost: cost, start: start})
-	return nil
-}
-
-// sparse reports whether a read is answered with holes.
-func (s *session) sparse(req request, data []byte) bool {
-	return s.lim.structured && hasHole(data, req.flags&cmdDF != 0)
-}
-
-// finishRead turns a buffer whose data has been read, behind room for the header, into the
-// reply. It returns buf or the buffer that takes its place.
-func (s *session) finishRead(req request, buf *buffer) *buffer {
-	head := readHeaderLen(s.lim.structured)
-	data := buf.b[head:]
-	if s.sparse(req, data) {
-		out := getBuffer(len(buf.b))
-		out.b = appendSparse(out.b[:0], req, data)
-		buf.free()
-		return out
-	}
-	readHeader(buf.b[:0], s.lim.structured, req)
-	return buf
 }
 
 // room returns the batch with space for n more bytes.

@@ -44,8 +44,9 @@ type Client struct {
 
 // partial is a request whose reply is not complete.
 type partial struct {
-	req   Request
-	reply Reply
+	req     Request
+	reply   Reply
+	covered uint64 // bytes of the chunks
 }
 
 // Request is one command.
@@ -340,6 +341,7 @@ func (p *partial) take(contexts map[uint32]string, kind uint16, body []byte) err
 			copy(r.Data[off-p.req.Off:], body[8:])
 		}
 		r.Chunks++
+		p.covered += n
 	case kind == 5 && len(body) >= 12 && len(body)%8 == 4:
 		return r.status(contexts[be.Uint32(body)], body[4:], p.req)
 	case kind&(1<<15) != 0 && len(body) >= 6 && be.Uint32(body) != 0:
@@ -382,6 +384,9 @@ func (c *Client) finish(p *partial) (Reply, error) {
 	c.mu.Unlock()
 	if p.req.Cmd == 0 && p.reply.Err == nil && p.req.Len > 0 && p.reply.Data == nil {
 		return Reply{}, errors.New("READ succeeded without data")
+	}
+	if p.covered > 0 && p.covered != uint64(p.req.Len) && p.reply.Err == nil {
+		return Reply{}, fmt.Errorf("READ of %d bytes was answered with %d", p.req.Len, p.covered)
 	}
 	return p.reply, nil
 }

@@ -73,7 +73,9 @@ def chunks(flags):
     return sorted(got, key=lambda c: c[1])
 h.pwrite(data, 8 * MiB)
 got = chunks(0)
-assert [c[0] for c in got] == [nbd.READ_HOLE, nbd.READ_DATA], got
+kinds = [c[0] for c in got]
+# A long reply may have its data in several chunks.
+assert kinds[0] == nbd.READ_HOLE and set(kinds[1:]) == {nbd.READ_DATA}, got
 got = chunks(nbd.CMD_FLAG_DF)
 assert [c[0] for c in got] == [nbd.READ_DATA], got
 
