@@ -143,7 +143,8 @@ func TestGoals(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Logf("%s: %s by %q in %s, gap %s, silence %s, predicted %s; %s %q", c.name, res.Outcome, res.Mode, res.Total, res.Gap, res.Silence, res.Predicted, res.Problem, res.Why)
-		if res.Outcome != c.outcome || res.Mode != c.mode {
+		// Whether it is found out before the start or on the way depends on how fast this machine lets the guest write.
+		if res.Outcome != c.outcome || c.mode != "" && res.Mode != c.mode {
 			t.Errorf("%s: %+v", c.name, res.Status)
 		}
 		if err := r.Proof(ctx, false); err != nil {

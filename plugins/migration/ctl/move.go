@@ -36,7 +36,7 @@ func (r *request) register(app App, c *cobra.Command) {
 	f.TextVar(&r.goal.MaxGap, "max-gap", r.goal.MaxGap, "longest time in which the guest may stand still, as 300ms")
 	f.TextVar(&r.goal.Deadline, "deadline", r.goal.Deadline, "longest time from the start of the move to its end")
 	f.TextVar(&r.goal.Bandwidth, "bandwidth", r.goal.Bandwidth, "bytes a second that the move may use, as 100MiB")
-	f.TextVar(&r.goal.PostCopyBandwidth, "post-copy-bandwidth", r.goal.PostCopyBandwidth, "bytes a second for what is left once a post-copy has begun; all there is by default, since the guest waits for it")
+	f.TextVar(&r.goal.PostCopyBandwidth, "post-copy-bandwidth", r.goal.PostCopyBandwidth, "bytes a second for what is left when the move ends by post-copy; all there is by default, since the guest waits for it")
 	f.BoolVar(&r.goal.AllowThrottle, "allow-throttle", false, "the guest may be slowed down when it writes faster than can be sent")
 	f.BoolVar(&r.goal.AllowPostCopy, "allow-post-copy", false, "the guest may run before all its memory has arrived: a link that is cut then can lose the VM")
 	f.BoolVar(&r.goal.AllowPlain, "allow-plain", false, "memory and disks may be sent without TLS to hosts that have none")

@@ -14,7 +14,7 @@ type Goal struct {
 	Deadline  strict.Duration `json:"deadline,omitempty" config:"max=168h" jsonschema:"description=longest time from the start of the move to its end; none by default"`
 	Bandwidth strict.Size     `json:"bandwidth,omitempty" jsonschema:"description=bytes a second that the move may use, as 100MiB; all there is by default"`
 	// The guest stands still at each page that it waits for: what spares the link here is the guest's time.
-	PostCopyBandwidth strict.Size `json:"post_copy_bandwidth,omitempty" jsonschema:"description=bytes a second for what is left once a post-copy has begun; all there is by default, since the guest waits for each page"`
+	PostCopyBandwidth strict.Size `json:"post_copy_bandwidth,omitempty" jsonschema:"description=bytes a second for what is left when a move ends by post-copy; all there is by default, since the guest waits for each page"`
 
 	AllowThrottle bool `json:"allow_throttle,omitempty" jsonschema:"description=the guest may be slowed down when it writes faster than can be sent"`
 	AllowPostCopy bool `json:"allow_post_copy,omitempty" jsonschema:"description=the guest may run at the target before all its memory is there; if the link is cut then, the VM can be lost; what is left goes at post_copy_bandwidth"`

@@ -21,6 +21,9 @@ const (
 	switching = 40 * time.Millisecond
 	// defaultStall is that of a goal without one.
 	defaultStall = 30 * time.Second
+	// burstPasses end a burst: the one under way, and one of what was written during it. longestBurst ends it in any case.
+	burstPasses  = 2
+	longestBurst = time.Second
 	// standing is for how long a source may stand still that its hypervisor was asked to wait for.
 	standing = 5 * time.Second
 )
@@ -68,6 +71,10 @@ type Controller struct {
 	stuck  int     // passes in a row that did not get below it
 	rate   float64 // bytes a second sent, smoothed
 
+	bursting bool
+	burstAt  time.Duration // when that began, and in which pass
+	burstIn  int
+
 	phase string // last seen, with the bytes sent by then; since is when either changed
 	sent  uint64
 	since time.Duration
@@ -97,9 +104,12 @@ func (c *Controller) Bandwidth(bytes uint64) Decision {
 	if bytes == c.limits.Bandwidth || c.limits.StopNow {
 		return Decision{}
 	}
+	c.limits.Bandwidth = bytes
+	if c.bursting {
+		return Decision{} // it holds again at the stop
+	}
 	// What was seen under another bandwidth says little about this one.
 	c.best, c.stuck, c.rate = 0, 0, 0
-	c.limits.Bandwidth = bytes
 	return c.set("the bandwidth of the move has changed")
 }
 
@@ -111,12 +121,15 @@ func (c *Controller) Observe(at time.Duration, p hypervisor.Progress) Decision {
 	if c.limits.StopNow || p.Phase != "active" {
 		return Decision{}
 	}
+	if c.bursting {
+		return c.afterBurst(at, p)
+	}
 	c.measure(p.Bandwidth)
 	if c.goal.AtOnce && c.goal.PostCopy {
 		return c.stop("pre-copy would harm this guest")
 	}
 	if c.goal.OnePass && c.goal.PostCopy && p.Passes > 1 {
-		return c.stop("it was found before the start that pre-copy would not end")
+		return c.burst(at, p, "it was found before the start that pre-copy would not end")
 	}
 	if c.goal.Deadline > 0 && at >= c.goal.Deadline {
 		if c.goal.PostCopy {
@@ -138,9 +151,9 @@ func (c *Controller) Observe(at time.Duration, p hypervisor.Progress) Decision {
 	end, converges := c.Ahead(p)
 	switch {
 	case !converges && c.stuck > 0, c.stuck >= Patience:
-		return c.insist(fmt.Sprintf("the guest writes %.0f MB/s and %.0f MB/s are sent", p.DirtyRate/1e6, c.rate/1e6))
+		return c.insist(at, p, fmt.Sprintf("the guest writes %.0f MB/s and %.0f MB/s are sent", p.DirtyRate/1e6, c.rate/1e6))
 	case c.goal.Deadline > 0 && at+end > c.goal.Deadline:
-		return c.insist(fmt.Sprintf("it would take %s more, beyond the deadline", end.Round(time.Second)))
+		return c.insist(at, p, fmt.Sprintf("it would take %s more, beyond the deadline", end.Round(time.Second)))
 	}
 	return Decision{}
 }
@@ -191,11 +204,11 @@ func (c *Controller) Ahead(p hypervisor.Progress) (time.Duration, bool) {
 }
 
 // insist does what the goal allows to bring the transfer to its end.
-func (c *Controller) insist(why string) Decision {
+func (c *Controller) insist(at time.Duration, p hypervisor.Progress, why string) Decision {
 	c.stuck = 0
 	switch {
 	case c.goal.PostCopy:
-		return c.stop(why)
+		return c.burst(at, p, why)
 	case c.goal.Throttle && c.limits.Throttle < mostThrottle:
 		c.limits.Throttle = min(max(firstThrottle, c.limits.Throttle+moreThrottle), mostThrottle)
 		c.best = 0 // the passes to come are others
@@ -204,6 +217,31 @@ func (c *Controller) insist(why string) Decision {
 		return Decision{GiveUp: why + ", although the guest is held back: give the move more bandwidth or a longer gap, or allow post-copy"}
 	}
 	return Decision{GiveUp: why + ": allow throttling or post-copy, give the move more bandwidth, or wait until the guest writes less"}
+}
+
+// burst sends what the guest has written at the speed of the rest, while it still runs: the link carries the same bytes, and few
+// are left for the guest to wait for. Where the rest may go no faster than the pre-copy there is nothing to be won.
+func (c *Controller) burst(at time.Duration, p hypervisor.Progress, why string) Decision {
+	rest := c.goal.Rest
+	if c.limits.Bandwidth == 0 || rest > 0 && rest <= c.limits.Bandwidth {
+		return c.stop(why)
+	}
+	c.bursting, c.burstAt, c.burstIn = true, at, p.Passes
+	l := c.limits
+	// The hypervisor is not to stop the guest for as much as this speed could send in the gap.
+	l.Bandwidth, l.Downtime = rest, time.Millisecond
+	return Decision{Limits: &l, Why: why + ": what it has written is sent as fast as the rest may go, before it is stopped"}
+}
+
+// afterBurst stops the guest once everything was sent again, or the link has turned out to be no faster.
+func (c *Controller) afterBurst(at time.Duration, p hypervisor.Progress) Decision {
+	switch {
+	case p.Passes >= c.burstIn+burstPasses:
+		return c.stop("little is left")
+	case at-c.burstAt >= longestBurst:
+		return c.stop("the link is not faster than the guest writes")
+	}
+	return Decision{}
 }
 
 // stop leaves the rest to post-copy, which has a limit of its own. That of the pre-copy stays until the source has stopped:
