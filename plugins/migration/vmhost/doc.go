@@ -24,6 +24,16 @@
 // A Host may be used from many goroutines. Each VM has one goroutine that follows its monitor; changes of one VM are
 // made one after the other.
 //
+// # Streams
+//
+// Memory and disks go from QEMU to QEMU, over TLS of their own; they do not pass through the agent, which may end
+// meanwhile. But QEMU waits for a peer with its big lock held in places: the guest stands still then, and no order is
+// heard. So the agent opens the stream of an outgoing migration, and hands it over so that the handshake waits in nobody's
+// way; it gives reads of arriving connections a limit; and it ends (shutdown(2), on descriptors taken by pidfd_getfd(2)
+// where they are QEMU's) a handshake that takes 5 s, a stream whose QEMU does not hear within a second that the transfer
+// is cancelled, and mirrors cancelled by force. A post-copy's stream it never ends. What an agent has not begun itself, since it was
+// started later, it does not end.
+//
 // # Guarantees
 //
 // A request under an epoch lower than one seen before does nothing (INVARIANTS M4), and the epoch is on the disk before

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -28,15 +29,16 @@ const (
 	streamFile = "move-stream"
 )
 
-// stream is the connection by which the memory of a VM leaves. The agent opens it and hands it to QEMU, as libvirt does.
+// stream is the connection by which the memory of a VM leaves. The agent opens it and hands it to QEMU.
 //
 // QEMU would open it blocking, and do the TLS handshake on it in its main loop with the big lock held: a peer that says
 // nothing more stops the guest, the monitor, and with it every order to end that. This one does not block, so the main
-// loop waits for the peer beside everything else; once the handshake is over QEMU makes it blocking for its own thread.
-// And the agent keeps a descriptor of it, by which the stream ends even when QEMU hears nothing.
+// loop waits for the peer beside everything else; memory is sent by a thread of its own. And the agent keeps a descriptor
+// of it, by which the stream ends even when QEMU hears nothing.
 type stream struct {
-	conn *net.TCPConn
+	file *os.File
 	peer string
+	late bool // its transfer is a post-copy that goes on
 
 	mu     sync.Mutex
 	status string // of the migration, as last told by an event
@@ -44,24 +46,47 @@ type stream struct {
 	done   chan struct{}
 }
 
-// newStream connects to a destination, "HOST:PORT".
+// newStream connects to a destination, "HOST:PORT". Go's dialer makes the kernel ask whether an idle peer is still there.
 func newStream(ctx context.Context, address string) (*stream, error) {
 	d := net.Dialer{Timeout: connectLimit}
 	conn, err := d.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the destination: %w", err)
 	}
-	return &stream{conn: conn.(*net.TCPConn), peer: address, done: make(chan struct{})}, nil
+	defer conn.Close()
+	raw, err := conn.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	s := &stream{peer: address, done: make(chan struct{})}
+	var inner error
+	err = raw.Control(func(fd uintptr) {
+		var kept int
+		if kept, inner = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0); inner == nil {
+			// Blocking for now, or Go's runtime would watch it, and wake up whenever QEMU sends.
+			inner = unix.SetNonblock(kept, false)
+			s.file = os.NewFile(uintptr(kept), "stream to "+address)
+		}
+	})
+	if err = errors.Join(err, inner); err != nil {
+		return nil, fmt.Errorf("keep the stream: %w", err)
+	}
+	return s, nil
 }
 
-// unblock makes it not block again, for both who have it: a QEMU that is given a file makes that blocking.
-func (s *stream) unblock() error {
-	raw, err := s.conn.SyscallConn()
+// with calls f with the descriptor.
+func (s *stream) with(f func(fd int) error) error {
+	raw, err := s.file.SyscallConn()
 	if err != nil {
 		return err
 	}
 	var inner error
-	return errors.Join(raw.Control(func(fd uintptr) { inner = unix.SetNonblock(int(fd), true) }), inner)
+	return errors.Join(raw.Control(func(fd uintptr) { inner = f(int(fd)) }), inner)
+}
+
+// unblock makes it not block, for both who have it: a QEMU that is given a file makes that blocking.
+func (s *stream) unblock() error {
+	return s.with(func(fd int) error { return unix.SetNonblock(fd, true) })
 }
 
 // close lets go of the stream, which QEMU may use on. A descriptor that is kept longer than QEMU's would hide from the
@@ -73,7 +98,7 @@ func (s *stream) close() {
 	case <-s.done:
 	default:
 		close(s.done)
-		s.conn.Close()
+		s.file.Close()
 	}
 }
 
@@ -93,7 +118,8 @@ func (s *stream) cut(why string) bool {
 	if s.why == "" {
 		s.why = why
 	}
-	return errors.Join(s.conn.CloseRead(), s.conn.CloseWrite()) == nil // shutdown(2), which other descriptors notice
+	// Unlike close, shutdown is noticed by all who have the socket, and by who waits in a call on it.
+	return s.with(func(fd int) error { return unix.Shutdown(fd, unix.SHUT_RDWR) }) == nil
 }
 
 // reason is why the agent has cut it, "" if it has not.
@@ -109,7 +135,7 @@ func (s *stream) saw(status string) {
 	s.status = status
 	s.mu.Unlock()
 	switch status {
-	case "completed", "failed", "cancelled":
+	case "completed", "failed", "cancelled", "postcopy-paused":
 		s.close()
 	}
 }
@@ -133,34 +159,42 @@ func (m *machine) migrate(ctx context.Context, arguments json.RawMessage) error 
 	if err := json.Unmarshal(arguments, &a); err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}
+	monitor, err := m.qmp()
+	if err != nil {
+		return err
+	}
 	uri, _ := a["uri"].(string)
 	s, err := newStream(ctx, strings.TrimPrefix(uri, "tcp:"))
 	if err != nil {
 		return err
 	}
+	s.late, _ = a["resume"].(bool)
 	a["uri"] = "fd:" + streamFile
+	before := m.leaveBy(s)                              // events may tell of it before the command returns
 	ctx, cancel := context.WithTimeout(ctx, startLimit) // were it to wait for its peer after all, the guest would too
 	defer cancel()
-	m.mu.Lock()
-	before, monitor := m.stream, m.monitor
-	m.stream = s
-	m.mu.Unlock()
-	if before != nil {
-		before.close()
-	}
-	err = errors.New("its monitor is being connected to again")
-	if monitor != nil {
-		if err = errors.Join(monitor.GiveFile(ctx, streamFile, s.conn), s.unblock()); err == nil {
-			err = monitor.Do(ctx, "migrate", a, nil)
-		}
+	if err = errors.Join(monitor.GiveFile(ctx, streamFile, s.file), s.unblock()); err == nil {
+		err = monitor.Do(ctx, "migrate", a, nil)
 	}
 	if err != nil {
 		s.cut("the transfer did not start")
 		s.close()
+		m.leaveBy(before) // one that is under way goes on
 		return err
+	}
+	if before != nil {
+		before.close()
 	}
 	m.host.work.Go(func() { m.guard(s) })
 	return nil
+}
+
+// leaveBy makes a stream the VM's, and returns the one before.
+func (m *machine) leaveBy(s *stream) (before *stream) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	before, m.stream = m.stream, s
+	return before
 }
 
 // guard cuts a stream whose handshake does not come to an end.
@@ -171,15 +205,17 @@ func (m *machine) guard(s *stream) {
 	case <-limit.C:
 	case <-s.done:
 		return
+	case <-m.ended:
+		return
 	}
-	if status := s.state(); status != "" && status != "setup" && status != "cancelling" {
+	if !handshaking(s.state()) {
 		return
 	}
 	// An event may be lost with a connection to the monitor.
 	ctx, cancel := context.WithTimeout(context.Background(), deafLimit)
 	defer cancel()
 	var is struct{ Status string }
-	if err := m.do(ctx, "query-migrate", nil, &is); err == nil && is.Status != "setup" && is.Status != "cancelling" {
+	if err := m.do(ctx, "query-migrate", nil, &is); err == nil && !handshaking(is.Status) {
 		return
 	}
 	why := fmt.Sprintf("%s did not finish the TLS handshake within %v: look at the link between the hosts", s.peer, handshakeLimit)
@@ -188,11 +224,21 @@ func (m *machine) guard(s *stream) {
 	}
 }
 
+// handshaking tells whether a migration of that status may wait for its stream to be ready; a post-copy that goes on over
+// another one does so as what it was.
+func handshaking(status string) bool {
+	switch status {
+	case "", "setup", "cancelling", "postcopy-paused":
+		return true
+	}
+	return false
+}
+
 // cancel is QEMU's migrate_cancel for one that may not hear it: it waits for its peer in the handshake, or in the last
 // writes, which it does with its big lock held.
 func (m *machine) cancel(ctx context.Context) error {
 	s := m.leaving()
-	if s != nil && strings.HasPrefix(s.state(), "postcopy") {
+	if s != nil && (s.late || strings.HasPrefix(s.state(), "postcopy")) {
 		return errors.New("cancel the transfer: it is a post-copy by now, from which there is no way back")
 	}
 	first, stop := context.WithTimeout(ctx, deafLimit)

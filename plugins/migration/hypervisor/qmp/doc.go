@@ -36,7 +36,9 @@
 // query-migrate may say completed before its figures are there; cont before a destination is complete is lost; cont of a
 // source after migration is not refused; a source that waits before the switch does not tell of a destination that has
 // died; capabilities stay in a QEMU that was a destination; the main loop of a post-copy's destination may wait for a page
-// itself, so that only out-of-band commands reach it. Port sees to these, Client adds no meaning of its own.
+// itself, so that only out-of-band commands reach it; a main loop that does a handshake, opens a mirror or sends the rest
+// waits for the peer with its guest and its monitor (package vmhost ends that). Port sees to these, Client adds no meaning of
+// its own.
 // Under TCG memory that is a multiple of 256 KiB arrives damaged if its guest writes meanwhile, and unplugging a vCPU
 // crashes QEMU later.
 //

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -61,6 +62,32 @@ func TestStalledHandshake(t *testing.T) {
 	}
 	w.undo()
 	w.finish(w.perform(w.prepare()))
+}
+
+// TestSilentStranger: who connects to a destination and stops within the hello keeps neither its monitor nor the source of
+// the move out.
+func TestSilentStranger(t *testing.T) {
+	t.Parallel()
+	w := start(t, nil)
+	arrival := w.prepare()
+	c, err := net.Dial("tcp", strings.TrimPrefix(arrival.Address, "tcp:"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	// The beginning of a record with a client's hello (RFC 8446, 5.1).
+	if _, err := c.Write([]byte{22, 3, 1, 2, 0, 1, 0}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(w.ctx, stallLimit)
+	defer cancel()
+	// Once it was accepted, which an answer or two may come before.
+	for range 10 {
+		if s, err := w.b.Status(ctx, "vm1"); err != nil || s != hypervisor.Incoming {
+			t.Fatalf("the destination is %s (%v)", s, err)
+		}
+	}
+	w.finish(w.perform(arrival))
 }
 
 // TestStalledMirror: QEMU waits for the handshake of a mirror with its guest standing still, and for what is under way on it
