@@ -95,7 +95,7 @@ type Limits struct {
 	Bandwidth uint64        // bytes a second; 0 is unlimited
 	Rest      uint64        // bytes a second of what is left once the source has stopped for a post-copy; 0 is unlimited
 	Downtime  time.Duration // the gap to aim at; 0 is the hypervisor's default
-	Throttle  int           // percent of its time the guest is held back at most; 0 is never
+	Throttle  int           // percent of its time the guest is held back at most; 0 is never. See model.Host.ThrottlesItself
 	// StopNow stops the source and leaves the rest to post-copy: the way to Transfer.PostCopy. It needs
 	// Options.PostCopy, and cannot be taken back.
 	StopNow bool

@@ -18,6 +18,9 @@ type Host struct {
 	// PostCopy and TLS tell whether moves to and from it can be that.
 	PostCopy bool `json:"post_copy"`
 	TLS      bool `json:"tls"`
+	// ThrottlesItself tells that the hypervisor holds a guest back as it sees fit in a transfer that was begun with that, and
+	// takes no orders about it on the way.
+	ThrottlesItself bool `json:"throttles_itself,omitempty"`
 }
 
 // Guest is what the agent inside a VM reports.

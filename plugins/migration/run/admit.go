@@ -153,6 +153,8 @@ func (m *move) choose(ctx context.Context, source hypervisor.Port, from, to mode
 		w.goal.AtOnce = true
 		return w, nil
 	}
+	// One that takes no orders later begins with it; it holds nobody back who converges.
+	w.goal.Held = from.ThrottlesItself && w.goal.Throttle && !w.goal.PostCopy
 	if w.goal.Bandwidth == 0 {
 		return w, nil // the link's speed is seen under way; there is nothing to predict from
 	}
@@ -162,7 +164,7 @@ func (m *move) choose(ctx context.Context, source hypervisor.Port, from, to mode
 	}
 	rate := schedule.Constant(float64(w.goal.Bandwidth))
 	v := schedule.Admit(load, rate, rate, schedule.Policy{Gap: w.goal.Gap, Deadline: w.goal.Deadline, Throttle: w.goal.Throttle, PostCopy: w.goal.PostCopy})
-	w.goal.Held = v.Mode == schedule.ModeThrottle
+	w.goal.Held = w.goal.Held || v.Mode == schedule.ModeThrottle
 	if v.Mode == schedule.ModePostCopy {
 		w.goal.OnePass = true
 		if w.goal.Rest > 0 { // otherwise what is left goes as fast as the link is, which nobody knows; next to the pass it is little

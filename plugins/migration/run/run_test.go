@@ -120,6 +120,37 @@ func TestGoals(t *testing.T) {
 	}
 }
 
+// TestHypervisorThatThrottlesItself is told before the start, since it would not hear it later.
+func TestHypervisorThatThrottlesItself(t *testing.T) {
+	for _, c := range []struct {
+		goal  model.Goal
+		began string
+	}{{model.Goal{AllowThrottle: true}, "throttle"}, {model.Goal{}, "pre-copy"}, {model.Goal{AllowThrottle: true, AllowPostCopy: true}, "pre-copy"}} {
+		in(t, model.VMType{}, c.goal, func(t *testing.T, l *lab) {
+			p, err := l.w.Port(l.plan.From)
+			if err != nil {
+				t.Fatal(err)
+			}
+			h, err := p.Capabilities(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			h.ThrottlesItself = true
+			l.w.SetHost(h)
+			restless(l)
+			l.start()
+			time.Sleep(time.Second) // of the bubble: memory does not move meanwhile
+			if s, _ := l.r.Move(l.plan.ID); s.Mode != c.began {
+				t.Errorf("%+v began with %q, want %q", c.goal, s.Mode, c.began)
+			}
+			if err := l.r.Cancel(l.plan.ID); err != nil {
+				t.Fatal(err)
+			}
+			l.settled()
+		})
+	}
+}
+
 func TestVerify(t *testing.T) {
 	for _, m := range []mutant{mutantNone, mutantResumeUnverified} {
 		t.Run(fmt.Sprint("mutant ", m), func(t *testing.T) {

@@ -20,7 +20,7 @@ func (p *Port) Capabilities(ctx context.Context) (model.Host, error) {
 }
 
 func (p *Port) capabilities(ctx context.Context) (model.Host, error) {
-	h := model.Host{Name: p.conf.Name, TLS: !p.conf.Plain, PostCopy: true}
+	h := model.Host{Name: p.conf.Name, TLS: !p.conf.Plain, PostCopy: true, ThrottlesItself: true}
 	var err error
 	if h.Hypervisor, err = p.version(ctx); err != nil {
 		return h, err
