@@ -13,7 +13,7 @@
 //     in its link in one step; ids of VIPs and backends stay with their identity.
 //
 // Memory: 64 bytes a flow line of eight, a VIP and a backend each (and as much for its credit), 4 bytes a ring
-// slot, counters for each CPU. Nothing exists before Open.
+// slot, counters for each CPU, and 64 KiB a CPU for what it remembers of VIPs. Nothing exists before Open.
 //
 // All methods may be called from any goroutine; those that change something take turns. Reading counters and
 // flows stops nobody.

@@ -86,11 +86,15 @@ type outcome struct {
 	flows    []uint64
 }
 
-// run sends a packet into the table as it was, by one way. A capture that nothing matches keeps packets off the short one.
+// run sends a packet into the table as it was, its flows seen just now, by one way. A capture that nothing matches keeps
+// packets off the short one. All runs are on one CPU: each remembers VIPs for itself.
 func (w *ways) run(frame []byte, short bool) outcome {
 	w.Helper()
-	for i := range w.shared.flows.Elems {
-		copy(w.shared.flows.Elems[i].Entry[:], w.table[i*slotsPerLine:])
+	for i, e := range w.table {
+		if e != 0 && !packed(e).halfOpen() {
+			e = e&^(255<<23) | uint64(packed(e).state().seenAt(bpf.Now()))<<23
+		}
+		w.shared.flows.Elems[i/slotsPerLine].Entry[i%slotsPerLine] = e
 	}
 	c := w.control()
 	c.CaptureReason, c.Capture, c.CaptureLeft = 63, 1, 1<<40
@@ -98,7 +102,7 @@ func (w *ways) run(frame []byte, short bool) outcome {
 		c.Capture = 0
 	}
 	before := w.Counters()
-	res, err := bpf.TestRun(w.Program(), bpf.Run{Packet: frame})
+	res, err := bpf.TestRun(w.Program(), bpf.Run{Packet: frame, Pin: true})
 	w.must(err)
 	after := w.Counters()
 	o := outcome{res.Verdict, res.Packet, after.Reasons, map[VIPID]VIPCounter{}, map[BackendID]BackendCounter{}, nil}

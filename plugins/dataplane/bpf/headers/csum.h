@@ -20,10 +20,3 @@ static inline u64 csum_ipv4(const struct iphdr *ip)
 
 	return (u64)w[0] + w[1] + w[2] + w[3] + w[4];
 }
-
-/* Whether a sum folds to what an intact header's does: it is a multiple of 65535, and never 0. A number is a multiple of
- * an odd one if its product with that one's inverse modulo 2^64 is not above 2^64 / 65535 (Granlund and Montgomery 1994). */
-static inline bool csum_intact(u64 sum)
-{
-	return sum * 0xfffefffefffeffffULL <= 0x0001000100010001ULL;
-}

@@ -164,7 +164,7 @@ separate u64 quick4(struct xdp_md *ctx)
 	p.len = ntohs((be16)(head >> 16));
 	if ((u8)head != 0x45 || p.len > room || ip->frag & htons(IP_MF | IP_OFFSET))
 		return NOT_QUICK;
-	if (!csum_intact(csum_ipv4(ip)))
+	if (csum_fold(csum_ipv4(ip)))
 		return NOT_QUICK;
 	client = ip->saddr;
 	local = ip->daddr;
