@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/ratchetos/ratchet/core/plugin"
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
 	"github.com/ratchetos/ratchet/plugins/migration/api"
@@ -19,8 +17,6 @@ import (
 	"github.com/ratchetos/ratchet/plugins/migration/hypervisor/hypervisortest"
 	"github.com/ratchetos/ratchet/plugins/migration/hypervisor/qmp"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // started is a feature with the latest event it reported, as core keeps it.
 type started struct {

@@ -59,7 +59,7 @@ func (r *request) of(args []string) (api.MoveRequest, error) {
 	case r.VM != "" && r.To == "":
 		return r.MoveRequest, errors.New("name the host to move it to with --to; `ratchetctl migrate hosts` lists them")
 	}
-	if r.given("max-gap", "deadline", "bandwidth", "allow-throttle", "allow-post-copy", "allow-plain") {
+	if r.given("max-gap", "deadline", "bandwidth", "post-copy-bandwidth", "allow-throttle", "allow-post-copy", "allow-plain") {
 		r.Goal = &r.goal // otherwise the configuration's counts
 	}
 	return r.MoveRequest, nil
