@@ -16,8 +16,11 @@ func TestTally(t *testing.T) {
 	}
 	c := tally{since: begun}
 	list := []api.Move{
-		move("old", "moved", "pre-copy", -time.Hour, time.Second), {ID: "under way", State: "transfer"},
-		move("a", "moved", "pre-copy", 1, 40*time.Millisecond), move("b", "moved", "pre-copy", 2, 20*time.Second), move("c", "undone", "", 3, 0),
+		move("old", "moved", "pre-copy", -time.Hour, time.Second),
+		{ID: "under way", State: "transfer"},
+		move("a", "moved", "pre-copy", 1, 40*time.Millisecond),
+		move("b", "moved", "pre-copy", 2, 20*time.Second),
+		move("c", "undone", "", 3, 0),
 	}
 	c.count(list)
 	c.count(list)
