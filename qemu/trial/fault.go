@@ -143,7 +143,7 @@ func (f *fault) close() {
 // draw makes a fault. About a third of all moves meet none.
 func draw(r *rand.Rand, from, to string) *fault {
 	f := &fault{kind: None, from: from, to: to}
-	kinds := []Kind{None, None, KillTarget, KillTarget, KillSource, Cut, Stall, Crash, Crash, Refuse, Lose}
+	kinds := []Kind{None, None, KillTarget, KillTarget, KillSource, Cut, Stall, Mute, Vanish, Crash, Crash, Refuse, Lose}
 	f.kind = kinds[r.IntN(len(kinds))]
 	pick := func(calls ...string) string { return calls[r.IntN(len(calls))] }
 	switch f.kind {
@@ -151,6 +151,10 @@ func draw(r *rand.Rand, from, to string) *fault {
 		f.call = pick("before Prepare "+to, "after Perform "+from, "after Switchover "+from, "after Finish "+to)
 	case KillTarget:
 		f.call = pick("after Prepare "+to, "after Perform "+from, "after Switchover "+from, "after Complete "+from)
+	case Vanish:
+		f.call = pick("after Perform "+from, "after Switchover "+from)
+	case Mute:
+		f.bytes = r.Int64N(4096) // a destination says little, most of it in the handshake
 	case Cut, Stall:
 		f.bytes = 1 << (6 + r.IntN(21)) // from within the handshake to within memory
 		f.bytes += r.Int64N(f.bytes)
