@@ -257,3 +257,31 @@ func TestReusedBackendID(t *testing.T) {
 		t.Error("the mutant was not noticed")
 	}
 }
+
+// TestFlowsOfRemovedBackend: whoever was at a backend that has gone opens a new connection at another, at once and once,
+// wherever in its lines the old entry stands.
+func TestFlowsOfRemovedBackend(t *testing.T) {
+	r := newRig(t, Options{Flows: 1 << 10}, 2)
+	var conns []conn
+	for i := range 500 {
+		if c := client(i); r.establish(c) == backendAddress(1) {
+			conns = append(conns, c)
+		}
+	}
+	for _, v := range r.vips {
+		r.setRing(v, r.backends[:1])
+	}
+	gone := r.backends[1]
+	r.setBackends(backends(1)...)
+	for _, c := range conns {
+		if at := r.establish(c); at != backendAddress(0) {
+			t.Fatalf("%v: went to %v", c.src, at)
+		}
+	}
+	if n := r.Count(); n.Total() != 500 {
+		t.Errorf("%d flows, want 500; backend %d has gone", n.Total(), gone)
+	}
+	if n := r.Counters().Reasons; len(n) != 0 {
+		t.Errorf("counted %v", n)
+	}
+}

@@ -211,8 +211,9 @@ separate int general(struct xdp_md *ctx, u64 found)
 		e = READ_ONCE(*slot);
 		b = backend_of_entry(e);
 		id = BACKEND_OF(e);
-		if (unlikely(!unchanged(&q, e)) && b && !known(&q, slot, e)) {
-			/* The entry of the connection that was: without it the new one is not mistaken for it. */
+		if (unlikely(!b || (!unchanged(&q, e) && !known(&q, slot, e)))) {
+			/* The entry of the connection that was, or of a removed backend: without it the new one, which may
+			 * stand behind it, is not mistaken for it. */
 			swap_entry(slot, e, 0);
 			b = NULL;
 		}
