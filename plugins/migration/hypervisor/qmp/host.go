@@ -208,7 +208,15 @@ func Status(ctx context.Context, do Do) (s hypervisor.State, detail string, err 
 	if err := do(ctx, "query-status", nil, &status); err != nil {
 		return hypervisor.Unknown, "", err
 	}
-	return state(status.Status), status.Status, nil
+	s = state(status.Status)
+	if s == hypervisor.Moving {
+		// QEMU says that a migration has completed a moment before it says that of the VM.
+		var m migration
+		if do(ctx, "query-migrate", nil, &m) == nil && m.Status == "completed" {
+			s = hypervisor.Moved
+		}
+	}
+	return s, status.Status, nil
 }
 
 // state maps a RunState of QEMU. One that is not known is kept as the detail of Unknown: a new
