@@ -10,8 +10,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/ratchetos/ratchet/boot/attempt"
@@ -50,8 +52,8 @@ type attempts struct{ *box }
 
 func newBox(t *testing.T, devices map[string]sim.Options) *box {
 	b := &box{t: t, dir: t.TempDir(), ledger: &ledger.Ledger{}}
-	for place, o := range devices {
-		b.add(place, o)
+	for _, place := range slices.Sorted(maps.Keys(devices)) {
+		b.add(place, devices[place])
 	}
 	b.boot(true)
 	return b

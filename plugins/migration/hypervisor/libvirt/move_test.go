@@ -189,7 +189,6 @@ func TestDaemonRestarts(t *testing.T) {
 
 // TestLimits: a plain transfer under a limit says how far it is, and a destination that was readied for TLS is made anew for it.
 func TestLimits(t *testing.T) {
-	t.Parallel()
 	x := try(t, vm(t))
 	transfer, err := x.perform(hypervisor.Options{Plain: true, Limits: hypervisor.Limits{Bandwidth: 1 << 20, Downtime: time.Millisecond}})
 	x.ok("perform", err)
@@ -214,7 +213,6 @@ func TestLimits(t *testing.T) {
 // TestOlderManager: a VM that was given orders by a newer manager takes none from an older one, at either host.
 func TestOlderManager(t *testing.T) {
 	long(t)
-	t.Parallel()
 	x := try(t, vm(t))
 	_, err := x.ports[0].Begin(x.ctx, x.move)
 	x.ok("begin", err)
@@ -249,7 +247,6 @@ func TestOlderManager(t *testing.T) {
 // TestHostWithoutCertificates: memory goes over TLS or not at all, unless it is allowed to go plain.
 func TestHostWithoutCertificates(t *testing.T) {
 	long(t)
-	t.Parallel()
 	x := try(t, vm(t))
 	d, err := libvirttest.Start(filepath.Dir(daemons[0].Dir), "c", nil)
 	x.ok("start a daemon", err)
@@ -284,7 +281,6 @@ func TestHostWithoutCertificates(t *testing.T) {
 // TestPlug: devices come and go, and a guest that keeps one, because no system of its own looks, is told of.
 func TestPlug(t *testing.T) {
 	long(t)
-	t.Parallel()
 	s := vm(t)
 	s.Memory.Max, s.Memory.Slots = 1<<30, 2
 	x := try(t, s)
@@ -321,7 +317,6 @@ func TestPlug(t *testing.T) {
 
 // TestTLS: over TLS a manager is known by its certificate, and the daemon by its own.
 func TestTLS(t *testing.T) {
-	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	pki := daemons[0].PKI

@@ -142,9 +142,7 @@ func long(t *testing.T) {
 
 func TestPort(t *testing.T) {
 	long(t)
-	t.Parallel()
 	hypervisortest.Suite(t, func(t *testing.T) hypervisortest.Rig {
-		t.Parallel()
 		s := vm(t)
 		start(t, s)
 		p := ports(t)
