@@ -79,7 +79,7 @@ var theDataplane *dataplane
 
 func sharedDataplane(t *testing.T) *dataplane {
 	t.Helper()
-	l := shared.during(t)
+	l := dataplaneRows.during(t)
 	if theDataplane != nil {
 		if !theDataplane.ready {
 			t.Fatal("the box that the rows share could not be brought up; see the first of them")
@@ -88,6 +88,7 @@ func sharedDataplane(t *testing.T) *dataplane {
 	}
 	d := &dataplane{t: l}
 	theDataplane = d
+	l.Cleanup(func() { theDataplane = nil })
 	d.dir, d.image = workspace(l, "dataplane", "full")
 	d.sw = nettest.NewSwitch(l)
 	wire := d.tap("tap0")

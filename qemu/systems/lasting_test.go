@@ -10,14 +10,16 @@ import (
 // TestMain ends what several rows share when all of them are done.
 func TestMain(m *testing.M) {
 	code := m.Run()
-	shared.end()
+	dataplaneRows.end()
+	migrationRows.end()
 	os.Exit(code)
 }
 
-// shared is the machine that rows of one process share: a boot is most of what a short row costs.
-var shared = &lasting{}
+// Machines that rows of one process share: a boot is most of what a short row costs.
+var dataplaneRows, migrationRows = &lasting{}, &lasting{}
 
-// lasting stands for the test at hand, but what is cleaned up after it stays until the process ends.
+// lasting stands for the test at hand, but what is cleaned up after it stays until the last row
+// that shares it, or the process, ends.
 type lasting struct {
 	testing.TB // of the row that runs
 	ctx        context.Context
@@ -38,10 +40,14 @@ func (l *lasting) during(t *testing.T) *lasting {
 	return l
 }
 
-// Context lasts until the process ends.
+// last says that no row after this one shares it: a machine that nobody looks at costs the others half a processor. It is
+// called before during, whose cleanup is to come first.
+func (l *lasting) last(t *testing.T) { t.Cleanup(l.end) }
+
+// Context lasts until the end.
 func (l *lasting) Context() context.Context { return l.ctx }
 
-// Cleanup puts f off until the process ends.
+// Cleanup puts f off until the end.
 func (l *lasting) Cleanup(f func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -59,4 +65,5 @@ func (l *lasting) end() {
 		l.cleanup[i]()
 	}
 	l.cancel()
+	l.cleanup, l.ctx, l.cancel = nil, nil, nil
 }

@@ -9,6 +9,7 @@ import (
 func TestSystemLease(t *testing.T) {
 	ownTests(t, "./plugins/dataplane/lease/...")
 	ownTests(t, "./plugins/dataplane/overlay/...")
+	dataplaneRows.last(t)
 	d := sharedDataplane(t)
 	d.reaches(t, theService)
 	const n = 40

@@ -65,7 +65,7 @@ var theMigration *migrationSuite
 
 func sharedMigration(t *testing.T) *migrationSuite {
 	t.Helper()
-	l := shared.during(t)
+	l := migrationRows.during(t)
 	if theMigration != nil {
 		if !theMigration.ready {
 			t.Fatal("the box that the rows share could not be brought up; see the first of them")
@@ -74,6 +74,7 @@ func sharedMigration(t *testing.T) *migrationSuite {
 	}
 	s := &migrationSuite{t: l, hosts: map[string]*lab.Host{}, link: newMeteredLink(l)}
 	theMigration = s
+	l.Cleanup(func() { theMigration = nil })
 	dir, image := workspace(l, "migration", "full")
 	store, err := s3server.Start(l.Context(), s3server.Options{Dir: filepath.Join(dir, "s3")})
 	must(l, err)

@@ -41,6 +41,7 @@ func newMeteredLink(t testing.TB) *meteredLink {
 // TestSystemMigrationSchedule: the box forecasts a link from what it has seen of it and reads now, gives moves the slots
 // that it explains, and begins them in those.
 func TestSystemMigrationSchedule(t *testing.T) {
+	migrationRows.last(t)
 	s := sharedMigration(t)
 	s.sees(t, "rack1")
 	s.reads(t)
