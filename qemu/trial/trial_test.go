@@ -60,8 +60,8 @@ func TestPlain(t *testing.T) {
 	}
 }
 
-// TestRetype makes another machine of the guest while it moves: less memory and another card before the move, a second
-// processor after it.
+// TestRetype makes another machine of the guest while it moves: less memory and another card before, a second processor
+// after; then more memory after, and the first card again.
 func TestRetype(t *testing.T) {
 	t.Parallel()
 	r := open(t, Options{Disk: true})
@@ -69,26 +69,31 @@ func TestRetype(t *testing.T) {
 	if err := r.grow(ctx, model.VirtioMem{ID: "vmem0", Max: 512 << 20, Bus: "pci.0", Addr: "0x5"}, 128<<20); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.load(ctx, 32, 1<<20); err != nil {
-		t.Fatal(err)
-	}
-	p, err := r.Plan(ctx, model.VMType{VCPUs: 2, Memory: strict.Size(lab.RAM + 64<<20), NIC: "e1000"}, model.Goal{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	res, err := r.Move(ctx, p, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("%s: %d steps in %s, transfer %s, gap %s, silence %s; %s", res.Outcome, res.Steps, res.Total, res.Took, res.Gap, res.Silence, res.Problem)
-	if res.Outcome != run.Moved {
-		t.Fatalf("%+v", res.Status)
-	}
-	if shape, err := r.Shape(ctx); err != nil || !plan.Reached(shape, p.After) {
-		t.Errorf("it is %+v, %v", shape, err)
-	}
-	if err := r.Proof(ctx, false); err != nil {
-		t.Error(err)
+	for _, ty := range []model.VMType{
+		{VCPUs: 2, Memory: strict.Size(lab.RAM + 64<<20), NIC: "e1000"},
+		{Memory: strict.Size(lab.RAM + 256<<20), NIC: "virtio-net-pci"},
+	} {
+		if err := r.load(ctx, 32, 1<<20); err != nil {
+			t.Fatal(err)
+		}
+		p, err := r.Plan(ctx, ty, model.Goal{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := r.Move(ctx, p, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%s: %d steps in %s, transfer %s, gap %s, silence %s; %s", res.Outcome, res.Steps, res.Total, res.Took, res.Gap, res.Silence, res.Problem)
+		if res.Outcome != run.Moved {
+			t.Fatalf("%+v", res.Status)
+		}
+		if shape, err := r.Shape(ctx); err != nil || !plan.Reached(shape, p.After) {
+			t.Errorf("it is %+v, %v", shape, err)
+		}
+		if err := r.Proof(ctx, false); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
