@@ -252,13 +252,12 @@ func TestGatewayIsAway(t *testing.T) {
 	h.runsOn(t, "web2", "rack1")
 }
 
-// TestOrdersOutliveTheProcess: what waited when the process ended begins in the next one, once.
-func TestOrdersOutliveTheProcess(t *testing.T) {
-	h := newHouse(t)
-	stall := make(chan struct{})
+// stallPrepare stalls every Prepare until the channel is closed.
+func (h *house) stallPrepare() chan struct{} {
+	over := make(chan struct{})
 	h.world.Inject(func(c hypervisortest.Call) hypervisortest.Fault {
 		select {
-		case <-stall:
+		case <-over:
 			return hypervisortest.None
 		default:
 		}
@@ -267,6 +266,13 @@ func TestOrdersOutliveTheProcess(t *testing.T) {
 		}
 		return hypervisortest.None
 	})
+	return over
+}
+
+// TestOrdersOutliveTheProcess: what waited when the process ended begins in the next one, once.
+func TestOrdersOutliveTheProcess(t *testing.T) {
+	h := newHouse(t)
+	stall := h.stallPrepare()
 	h.open(t, `, "at_once": 1`)
 	first := h.apply(api.MoveRequest{VM: "web1", To: "rack2"}).Moves[0].ID
 	h.until("the first is under way", func(e plugin.Event) bool { return cell(e, "moves", first, "STATE") == "prepared" })
@@ -295,18 +301,7 @@ func TestOrdersOutliveTheProcess(t *testing.T) {
 // TestVMIsGoneWhenItsTurnComes: its host says so, which is the end of the order, and the next one of the wave begins.
 func TestVMIsGoneWhenItsTurnComes(t *testing.T) {
 	h := newHouse(t)
-	stall := make(chan struct{})
-	h.world.Inject(func(c hypervisortest.Call) hypervisortest.Fault {
-		select {
-		case <-stall:
-			return hypervisortest.None
-		default:
-		}
-		if c.Name == "Prepare" {
-			return hypervisortest.Stall
-		}
-		return hypervisortest.None
-	})
+	stall := h.stallPrepare()
 	h.open(t, `, "at_once": 1`)
 	first := h.apply(api.MoveRequest{VM: "web1", To: "rack2"}).Moves[0].ID
 	h.until("the first is under way", func(e plugin.Event) bool { return cell(e, "moves", first, "STATE") == "prepared" })
