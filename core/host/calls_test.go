@@ -91,9 +91,10 @@ func TestCallEndsWithEitherSide(t *testing.T) {
 		{"killed", func() {
 			pid := statusOf(t, h, "answers").PID
 			must(t, syscall.Kill(pid, syscall.SIGKILL))
+			ctx := timeout(t)
 			for statusOf(t, h, "answers").PID == pid { // until core knows, it would take the dead one for ready
 				select {
-				case <-timeout(t).Done():
+				case <-ctx.Done():
 					t.Fatal("core did not notice the end of a plugin")
 				case <-time.After(time.Millisecond):
 				}
