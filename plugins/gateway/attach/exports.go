@@ -45,11 +45,11 @@ func (d doors) Lookup(name string) *nbd.Export {
 	}
 	view := e.View()
 	view.ReadOnly = view.ReadOnly || token.Rights != ReadWrite
-	view.Admit = func() nbd.Admission {
-		s := g.Enter(token.Identity)
+	view.Admit = func(expel func()) nbd.Admission {
+		s := g.Enter(token.Identity, expel)
 		// A token that was revoked after it was looked at: the gate could not expel who was not in it yet.
 		if _, still := d.keeper.admit(volume, secret, hasSecret, d.as); !still {
-			s.expel()
+			expel()
 		}
 		return admission{s}
 	}

@@ -92,8 +92,7 @@ type Session struct {
 	gate     *Gate
 	identity string
 	writer   Writer
-	ctx      context.Context
-	expel    context.CancelFunc
+	expel    func()
 
 	// state holds in its low bits how many operations are in flight, and above them how many have ended in this term:
 	// one addition for both.
@@ -107,10 +106,10 @@ const (
 	inFlight   = ended - 1
 )
 
-// Enter adds a connection. An empty identity is a client without a name.
-func (g *Gate) Enter(identity string) *Session {
-	s := &Session{gate: g, identity: identity, writer: WriterOf(identity)}
-	s.ctx, s.expel = context.WithCancel(context.Background())
+// Enter adds a connection. An empty identity is a client without a name. expel closes the connection; it is called with
+// the gate's lock and must not wait.
+func (g *Gate) Enter(identity string, expel func()) *Session {
+	s := &Session{gate: g, identity: identity, writer: WriterOf(identity), expel: expel}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.sessions[s] = struct{}{}
@@ -138,12 +137,8 @@ func (s *Session) leave(n int64) {
 	}
 }
 
-// Context ends when the connection must go.
-func (s *Session) Context() context.Context { return s.ctx }
-
 // Close takes the connection out.
 func (s *Session) Close() {
-	s.expel()
 	g := s.gate
 	g.mu.Lock()
 	delete(g.sessions, s)
@@ -253,7 +248,7 @@ func (g *Gate) drain(ctx context.Context) error {
 	}
 }
 
-// Expel closes the connections of an identity.
+// Expel closes the connections of an identity. When it returns their clients get no reply any more.
 func (g *Gate) Expel(identity string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -78,7 +78,7 @@ func race(t *testing.T, skipDrain bool) int64 {
 	var wg sync.WaitGroup
 	var succeeded [2]atomic.Int64
 	for i, id := range []string{"a", "b", "a", "b"} {
-		s := g.Enter(id)
+		s := g.Enter(id, func() {})
 		wg.Go(func() {
 			defer s.Close()
 			for {
@@ -143,7 +143,7 @@ func TestMutantWithoutDrainIsCaught(t *testing.T) {
 func TestHandoverWaitsForWritesInFlight(t *testing.T) {
 	d := new(disk)
 	g := NewGate(d)
-	a, b := g.Enter("a"), g.Enter("b")
+	a, b := g.Enter("a", func() {}), g.Enter("b", func() {})
 	defer a.Close()
 	defer b.Close()
 	must(t, a.Begin())
@@ -185,7 +185,7 @@ func TestHandoverWaitsForWritesInFlight(t *testing.T) {
 // TestHandoverGivesUpWithItsCaller: a write that never ends keeps the volume where it is.
 func TestHandoverGivesUpWithItsCaller(t *testing.T) {
 	g := NewGate(new(disk))
-	a := g.Enter("a")
+	a := g.Enter("a", func() {})
 	must(t, a.Begin())
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -219,7 +219,7 @@ func TestRestart(t *testing.T) {
 	}
 	g := NewGate(d)
 	for id, want := range map[string]error{"a": ErrNotWriter, "b": nil, "": ErrNotWriter} {
-		s := g.Enter(id)
+		s := g.Enter(id, func() {})
 		if err := s.Begin(); !errors.Is(err, want) {
 			t.Errorf("%q after the restart: %v, want %v", id, err, want)
 		} else if err == nil {
@@ -233,7 +233,7 @@ func TestRestart(t *testing.T) {
 func TestFailedHandover(t *testing.T) {
 	d := &disk{flushErr: errors.New("media error")}
 	g := NewGate(d)
-	a, b := g.Enter("a"), g.Enter("b")
+	a, b := g.Enter("a", func() {}), g.Enter("b", func() {})
 	defer a.Close()
 	defer b.Close()
 	if _, err := g.Handover(t.Context(), "a", "b"); !errors.Is(err, d.flushErr) {
@@ -266,7 +266,7 @@ func must(t *testing.T, err error) {
 
 // BenchmarkAdmission is what a write pays.
 func BenchmarkAdmission(b *testing.B) {
-	s := NewGate(new(disk)).Enter("a")
+	s := NewGate(new(disk)).Enter("a", func() {})
 	defer s.Close()
 	b.ReportAllocs()
 	for b.Loop() {

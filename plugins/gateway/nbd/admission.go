@@ -1,7 +1,5 @@
 package nbd
 
-import "context"
-
 // Admission decides for one connection, request by request, whether it may change data. It is how a volume is taken
 // from one writer and given to another while both stay connected (INVARIANTS.md S15). Reads and FLUSH are not asked
 // for. Begin and End are on the hot path and come from many goroutines.
@@ -10,8 +8,6 @@ type Admission interface {
 	// The error reaches the client as one of a Backend does.
 	Begin() error
 	End()
-	// Context ends when the connection is not wanted any more; the server then closes it.
-	Context() context.Context
 	// Close tells that the connection is gone and nothing of it is in flight.
 	Close()
 }

@@ -14,8 +14,9 @@ type Export struct {
 	Description string // for people, shown by clients that list
 	ReadOnly    bool
 	Backend     Backend
-	// Admit, when set, is called once for each connection that chose the export.
-	Admit func() Admission
+	// Admit, when set, is called once for each connection that chose the export. expel closes the connection: once it
+	// has returned the client gets no reply any more. It does not wait for what is in flight, and may be called often.
+	Admit func(expel func()) Admission
 
 	stats Stats
 	whole *Export // of a view

@@ -185,10 +185,8 @@ func (r *run) transmit(hard context.Context, c, nc net.Conn, rd *reader, h *hand
 	log.Info("NBD client connected", "structured", h.structured, "tls", h.secure)
 	s := newSession(nc, rd, h, &r.stopping, r.memory)
 	if admit := h.chosen.Admit; admit != nil {
-		s.admission = admit()
+		s.admission = admit(func() { c.Close() })
 		defer s.admission.Close()
-		stop := context.AfterFunc(s.admission.Context(), func() { c.Close() })
-		defer stop()
 	}
 	r.watch(s)
 	err := s.run(hard)
