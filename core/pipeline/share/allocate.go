@@ -14,6 +14,7 @@ type Plan struct {
 	// corrections by stage, what queues have taught about the model's proposal
 	corrections [][]float64
 	basis       basis
+	measured    []float64 // what the grants were made from
 }
 
 // basis is what a plan rests on besides measurements; when it changes the plan is made anew.
@@ -25,6 +26,8 @@ type basis struct {
 const (
 	// hysteresis is the relative change below which a plan stays as it is.
 	hysteresis = 0.1
+	// noise is the relative change of a measurement below which it counts as the same.
+	noise = 0.02
 	// minWorkers is the least part of a worker that a stage is granted, minPart the least part of memory and
 	// bandwidth a pipeline is.
 	minWorkers = 0.02
@@ -58,11 +61,12 @@ func Allocate(c Capacity, demands []Demand, last Plan) Plan {
 	}
 	spread(available, demands, next.Grants)
 	floor.add(c, next.Grants, demands)
-	if same && settled(c, last.Grants, next.Grants) {
+	next.measured = measured(demands, next.corrections)
+	if same && (unchanged(last.measured, next.measured) || settled(c, last.Grants, next.Grants)) {
 		for i := range next.Grants { // the rate is news and binds nobody
 			last.Grants[i].Rate = next.Grants[i].Rate
 		}
-		next.Grants = last.Grants
+		next.Grants, next.measured = last.Grants, last.measured
 	}
 	return next
 }

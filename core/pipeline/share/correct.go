@@ -33,6 +33,29 @@ func correct(last float64, s *Stage) float64 {
 	return 1 + (last-1)*forget
 }
 
+// measured lists what a plan is made from besides its basis.
+func measured(demands []Demand, corrections [][]float64) (list []float64) {
+	for i := range demands {
+		d := &demands[i]
+		list = append(list, d.Rate, d.Bytes, d.Send)
+		for s := range d.Stages {
+			list = append(list, d.Stages[s].Seconds, corrections[i][s])
+		}
+	}
+	return list
+}
+
+// unchanged reports whether two lists of measurements differ by noise only. Grants alone do not tell: where one pipeline
+// lives on what others leave over, a hundredth more of theirs can halve its own.
+func unchanged(before, now []float64) bool {
+	for i := range now {
+		if math.Abs(before[i]-now[i]) > noise*max(before[i], now[i]) {
+			return false
+		}
+	}
+	return true
+}
+
 // settled reports whether the new grants are so close to the old ones that those stay. It is all or nothing: a mixture of
 // two plans would not sum up to the capacity.
 func settled(c Capacity, before, now []Grant) bool {
