@@ -25,6 +25,7 @@ type disk struct {
 	flushErr       error
 	keepErr        error
 	strangers      atomic.Int64
+	writing        atomic.Int64 // writes that have begun and not landed
 }
 
 func (d *disk) Writer() (uint64, [16]byte) {
@@ -56,7 +57,11 @@ func (d *disk) Flush(context.Context) error {
 
 // write takes a while, as writes do, and lands at its end.
 func (d *disk) write(by Writer) {
-	runtime.Gosched()
+	d.writing.Add(1)
+	defer d.writing.Add(-1)
+	for range 4 {
+		runtime.Gosched()
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.epoch > 0 && d.writer != by {
@@ -104,9 +109,16 @@ func race(t *testing.T, skipDrain bool) int64 {
 	from, to := "a", "b"
 	const rounds = 300
 	for i := range uint64(rounds) {
+		// Every handover meets a write in flight, and the next one waits until a write has landed after it.
+		for d.writing.Load() == 0 {
+			runtime.Gosched()
+		}
 		epoch, err := g.Handover(t.Context(), from, to)
 		if err != nil || epoch != i+2 {
 			t.Fatalf("handover %d: epoch %d, %v", i, epoch, err)
+		}
+		for landed := d.dirty.Load(); d.dirty.Load() == landed; {
+			runtime.Gosched()
 		}
 		from, to = to, from
 	}
