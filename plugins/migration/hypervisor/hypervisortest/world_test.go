@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ratchetos/ratchet/plugins/migration/hypervisor"
@@ -138,28 +139,32 @@ func TestWorldSeesWrongManagers(t *testing.T) {
 func TestWorldFaults(t *testing.T) {
 	for _, f := range Faults() {
 		for n := range 9 {
-			w := NewWorld("a", "b")
-			w.Start("a", vm1())
-			w.Inject(func(c Call) Fault {
-				if c.N == n {
-					return f
-				}
-				return None
-			})
-			a, b := open(t, w)
-			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
-			err := move(ctx, w, a, b, "switch over complete run end")
-			cancel()
-			if wrong := w.Violations(); len(wrong) > 0 {
-				t.Errorf("%s at call %d: %v", f, n, wrong)
-			}
-			if n < 8 && err == nil && f != KillThere && f != KillHere {
-				t.Errorf("%s at call %d went unnoticed", f, n)
-			}
-			if (f == CrashBefore || f == CrashAfter) && n < 8 && !errors.Is(err, ErrCrashed) {
-				t.Errorf("%s at call %d: %v", f, n, err)
-			}
+			synctest.Test(t, func(t *testing.T) { faultAt(t, f, n) })
 		}
+	}
+}
+
+func faultAt(t *testing.T, f Fault, n int) {
+	w := NewWorld("a", "b")
+	w.Start("a", vm1())
+	w.Inject(func(c Call) Fault {
+		if c.N == n {
+			return f
+		}
+		return None
+	})
+	a, b := open(t, w)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	err := move(ctx, w, a, b, "switch over complete run end")
+	cancel()
+	if wrong := w.Violations(); len(wrong) > 0 {
+		t.Errorf("%s at call %d: %v", f, n, wrong)
+	}
+	if n < 8 && err == nil && f != KillThere && f != KillHere {
+		t.Errorf("%s at call %d went unnoticed", f, n)
+	}
+	if (f == CrashBefore || f == CrashAfter) && n < 8 && !errors.Is(err, ErrCrashed) {
+		t.Errorf("%s at call %d: %v", f, n, err)
 	}
 }
 
