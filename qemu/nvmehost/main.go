@@ -40,7 +40,8 @@ func run() error {
 	if err := connect(argument("nvme.hostnqn=")); err != nil {
 		return err
 	}
-	if err := exists(disk); err != nil {
+	// The kernel makes the node of a disk before its link in /sys/block.
+	if err := errors.Join(exists(disk), exists(sys)); err != nil {
 		return err
 	}
 	inside.Say("connected uuid=%s nguid=%s size=%s", attribute("uuid"), attribute("nguid"), attribute("size"))

@@ -18,7 +18,7 @@ const frozen = 2 * time.Second
 // undone, and the next one works.
 func TestHandshake(t *testing.T) {
 	t.Parallel()
-	r := open(t, Options{Policy: run.Policy{Stall: time.Second / 2}})
+	r := open(t, Options{Policy: run.Policy{Stall: time.Second}})
 	ctx := t.Context()
 	for _, f := range []*fault{
 		{kind: Vanish, bytes: 0},   // before the client's hello
