@@ -72,7 +72,8 @@ func (k *Key) flow(client, local netip.AddrPort, protocol uint8) uint64 {
 			sum[h] += (k[3+2*i] + uint64(c[i])) * (k[4+2*i] + uint64(l[i]))
 		}
 	}
-	return sum[0]&^0xffffffff | sum[1]>>32
+	line := (sum[0] ^ sum[0]>>21) * 0x9e3779b97f4a7c15 // tuple_line
+	return line&^0xffffffff | sum[1]>>32
 }
 
 // host is host_tag of bpf/lb/vip.h, with one half of the key or the other.

@@ -11,8 +11,8 @@ import (
 	"github.com/ratchetos/ratchet/plugins/dataplane/bpf/lb"
 )
 
-// Layout is the version of the pinned maps. Raise it when a record in bpf/lb/maps.h changes.
-const Layout = 1
+// Layout is the version of the pinned maps. Raise it when a record in bpf/lb/maps.h changes, or the hash that finds one.
+const Layout = 2
 
 // Options of Open. Of what is zero the default is taken.
 type Options struct {

@@ -68,9 +68,17 @@ static inline u64 tuple_sum(const volatile u64 *k, const be32 *client, const be3
 	return sum;
 }
 
+/* The bits that choose a line. The sum alone maps a client's consecutive ports, and neighbouring clients, to arithmetic
+ * progressions, which one key in some hundred lays onto few lines. The product of other bits of it breaks them up. */
+static inline u64 tuple_line(u64 sum)
+{
+	sum ^= sum >> 21;
+	return sum * 0x9e3779b97f4a7c15ULL;
+}
+
 /* words is a constant: 1 for IPv4, 4 for IPv6. */
 static inline u64 tuple_hash(const volatile struct tuple_key *k, const be32 *client, const be32 *local, u32 ports, u32 protocol, int words)
 {
-	return hash_join(tuple_sum(k->line, client, local, ports, protocol, words),
+	return hash_join(tuple_line(tuple_sum(k->line, client, local, ports, protocol, words)),
 			 tuple_sum(k->print, client, local, ports, protocol, words));
 }

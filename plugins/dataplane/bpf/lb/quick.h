@@ -175,7 +175,7 @@ separate u64 quick4(struct xdp_md *ctx)
 	p.protocol = IP_IPIP;
 	ports = *(u32 *)l4;
 	p.key = recent_key(4, ip->protocol, (be16)(ports >> 16));
-	p.line = tuple_sum(hash_key.line, &client, &local, ports, ip->protocol, 1);
+	p.line = tuple_line(tuple_sum(hash_key.line, &client, &local, ports, ip->protocol, 1));
 	opaque(p.line); /* first the one, then the other: the words of both keys together do not fit into registers */
 	p.print = tuple_sum(hash_key.print, &client, &local, ports, ip->protocol, 1);
 	opaque(p.print);
@@ -206,7 +206,7 @@ separate u64 quick6(struct xdp_md *ctx)
 	p.protocol = IP_IPV6;
 	ports = *(u32 *)l4;
 	p.key = recent_key(6, ip->next, (be16)(ports >> 16));
-	p.line = tuple_sum(hash_key.line, ip->saddr, ip->daddr, ports, ip->next, 4);
+	p.line = tuple_line(tuple_sum(hash_key.line, ip->saddr, ip->daddr, ports, ip->next, 4));
 	opaque(p.line);
 	p.print = tuple_sum(hash_key.print, ip->saddr, ip->daddr, ports, ip->next, 4);
 	opaque(p.print);
