@@ -13,8 +13,6 @@ import (
 	"time"
 
 	"github.com/ratchetos/ratchet/core/notify"
-	"github.com/ratchetos/ratchet/core/plugin"
-	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
 	"github.com/ratchetos/ratchet/core/sandbox"
 	"github.com/ratchetos/ratchet/core/state"
 	"github.com/ratchetos/ratchet/core/supervise"
@@ -28,55 +26,6 @@ const firstUID = 61184
 const coreSpace = "core"
 
 var errShutdown = errors.New("the plugin host has been shut down")
-
-// Program is a plugin that can be enabled.
-type Program struct {
-	// Descriptor says what the plugin is; its name is also argv[0] of its processes.
-	Descriptor plugin.Descriptor
-	// Path of the executable; "" is core's own, which holds the built-in plugins.
-	Path string
-}
-
-// Grant is what the configuration allows a plugin.
-type Grant struct {
-	Memory uint64 // bytes; 0 is no limit
-	PIDs   int    // processes and threads; 0 is no limit
-	// Capabilities narrows what the descriptor asks for; nil grants all of it.
-	Capabilities []string
-}
-
-// Section is a plugin's part of the configuration.
-type Section struct {
-	JSON  []byte
-	Grant Grant
-}
-
-// Options of a Host. Programs is needed, the rest has defaults.
-type Options struct {
-	Programs []Program
-	// StateDir holds the plugins' directories and core's state file. "" is a temporary one
-	// that goes with the host: a box without a state partition.
-	StateDir string
-	// RunDir holds sockets; "" is a temporary one.
-	RunDir string
-	// Store replaces the state file; the caller closes it.
-	Store state.Store
-	// Resources opens NICs and disks; nil on a machine where files stand in for them.
-	Resources Resources
-	// Isolated is why the boot verdict keeps the hardware back; no plugin is started then.
-	Isolated string
-	// Policy of restarts; the zero value is the product's.
-	Policy supervise.Policy
-	// NoSandbox runs plugins as core's user and unconfined, for debugging.
-	NoSandbox bool
-	// NoSpare starts no spares, on a machine short of memory.
-	NoSpare bool
-	// PluginLogLevel is the level of the plugins' loggers.
-	PluginLogLevel slog.Level
-	// LogTee gets every line that a plugin logs. It must not block.
-	LogTee func(LogLine)
-	Log    *slog.Logger
-}
 
 // Host runs the plugins. Make it with New and end it with Shutdown.
 type Host struct {
@@ -273,90 +222,6 @@ func (h *Host) Owns(pid int) bool {
 	return false
 }
 
-// Restart drains the plugin and starts it in a new process. It returns when that serves.
-func (h *Host) Restart(ctx context.Context, name string) error {
-	u, err := h.unit(name)
-	if err != nil {
-		return err
-	}
-	v, _ := u.look()
-	switch v.state {
-	case supervise.Isolated:
-		return fmt.Errorf("restart %s: isolated: %s", name, v.message)
-	case supervise.Absent, supervise.Stopped:
-		return fmt.Errorf("restart %s: it is not enabled; enable it under plugins in the configuration", name)
-	}
-	if err := u.do(ctx, func(now time.Time) { u.step(now, supervise.Input{Kind: supervise.Restart}) }); err != nil {
-		return fmt.Errorf("restart %s: %w", name, err)
-	}
-	return u.ready(ctx)
-}
-
-// Kill ends the process of a plugin at once, as a crash would, and returns when the next one serves. It is for a plugin
-// that does not answer.
-func (h *Host) Kill(ctx context.Context, name string) error {
-	u, err := h.unit(name)
-	if err != nil {
-		return err
-	}
-	v, _ := u.look()
-	if v.process == nil {
-		return fmt.Errorf("kill %s: %s", name, notRunning(name, v.state, v.message))
-	}
-	v.process.kill()
-	if _, err = u.changedFrom(ctx, v.process); err == nil {
-		// It may have to sit out a back-off, which is no failure here.
-		_, err = u.settled(ctx, func(s supervise.State) bool { return s.Serving() || stopped(s) })
-	}
-	if err != nil {
-		return fmt.Errorf("kill %s: %w", name, err)
-	}
-	return nil
-}
-
-// notRunning says why a plugin cannot answer, and what to do when it was never asked to run.
-func notRunning(name string, s supervise.State, message string) string {
-	switch {
-	case s == supervise.Absent || s == supervise.Stopped:
-		return fmt.Sprintf("%s is not enabled; enable it under plugins in the configuration", name)
-	case message == "":
-		return fmt.Sprintf("%s is %s", name, s)
-	}
-	return fmt.Sprintf("%s is %s: %s", name, s, message)
-}
-
-// Invoke calls a method of the plugin's management service. Request and reply are JSON;
-// caller is the authenticated name of who asked.
-func (h *Host) Invoke(ctx context.Context, name, method string, req []byte, caller string) ([]byte, error) {
-	u, err := h.unit(name)
-	if err != nil {
-		return nil, err
-	}
-	v, _ := u.look()
-	if v.process == nil {
-		away := &awayError{text: notRunning(name, v.state, v.message), soon: !stopped(v.state)}
-		return nil, fmt.Errorf("invoke %s of %s: %w", method, name, away)
-	}
-	r, err := v.process.rpc.Invoke(ctx, &pluginpb.InvokeRequest{Method: method, Json: req, Caller: caller})
-	if err != nil {
-		return nil, fmt.Errorf("invoke %s of %s: %w", method, name, err)
-	}
-	return r.GetJson(), nil
-}
-
-// Logs returns the plugin's newest n log lines, oldest first; n <= 0 means all that are kept.
-func (h *Host) Logs(name string, n int) ([]LogLine, error) {
-	u, err := h.unit(name)
-	if err != nil {
-		return nil, err
-	}
-	return u.ring.last(n), nil
-}
-
-// Subscribe returns a channel of state changes until ctx ends. A subscriber that does not
-// read loses the oldest ones.
-func (h *Host) Subscribe(ctx context.Context) <-chan Event { return h.events.subscribe(ctx) }
-
 // Shutdown stops all plugins in order, at once and within ctx, and ends the host.
 func (h *Host) Shutdown(ctx context.Context) error {
 	var errs []error
@@ -410,31 +275,6 @@ func (h *Host) names() []string {
 	}
 	sort.Strings(names)
 	return names
-}
-
-// trusted says whether the program is the companion of a plugin and in core's own executable.
-func (p Program) trusted() bool { return p.Path == "" && p.Descriptor.GetCompanionOf() != "" }
-
-// allowed is what of the capabilities that a program wants is granted.
-func (g Grant) allowed(p Program) ([]string, error) {
-	known := sandbox.Capability
-	if p.trusted() {
-		known = sandbox.CompanionCapability
-	}
-	var out []string
-	for _, c := range p.Descriptor.GetCapabilities() {
-		if _, err := known(c); err != nil {
-			return nil, err
-		}
-		granted := g.Capabilities == nil
-		for _, name := range g.Capabilities {
-			granted = granted || name == c
-		}
-		if granted {
-			out = append(out, c)
-		}
-	}
-	return out, nil
 }
 
 func stopped(s supervise.State) bool {
