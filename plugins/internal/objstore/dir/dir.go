@@ -5,14 +5,16 @@
 // all processes that use the directory.
 //
 // A put writes and syncs a temporary file, gives it its name (link for PutIfAbsent, rename for
-// PutIfMatch), and syncs the directory: after a power cut an object is absent or whole. The
-// etag is the SHA-256 of the content.
+// PutIfMatch), and syncs the directory: after a power cut an object is absent or whole. A file that
+// has a key is never written to, so what is open stays as it is while another takes its place.
+//
+// The etag of a small object is the SHA-256 of its content, that of a large one a random generation kept with its file
+// (etag.go).
 package dir
 
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -40,6 +42,8 @@ type Store struct {
 	root *os.Root
 	// turn is held by the one goroutine of this process that holds or waits for the lock file.
 	turn chan struct{}
+	// setAttr is fsetxattr(2), or what a file system without attributes makes of it.
+	setAttr func(fd int, name string, value []byte, flags int) error
 }
 
 var _ objstore.Store = (*Store)(nil)
@@ -74,7 +78,7 @@ func OpenFile(f *os.File, sub string) (*Store, error) {
 }
 
 func open(root *os.Root) (*Store, error) {
-	s := &Store{root: root, turn: make(chan struct{}, 1)}
+	s := &Store{root: root, turn: make(chan struct{}, 1), setAttr: unix.Fsetxattr}
 	if err := root.Mkdir(tmpDir, 0o750); err != nil && !errors.Is(err, fs.ErrExist) {
 		root.Close()
 		return nil, fmt.Errorf("open object directory: %w", err)
@@ -118,23 +122,41 @@ func (s *Store) Get(ctx context.Context, key string, off, n int64) ([]byte, erro
 	if n < 0 || n > left {
 		n = left
 	}
-	p := make([]byte, n)
-	if k, err := f.ReadAt(p, off); err != nil && (!errors.Is(err, io.EOF) || int64(k) != n) {
-		return nil, fmt.Errorf("get %s: %w", key, classify(err))
+	p, err := read(f, off, n)
+	if err != nil {
+		return nil, fmt.Errorf("get %s: %w", key, err)
 	}
 	return p, nil
 }
 
 // Load implements objstore.Store.
 func (s *Store) Load(ctx context.Context, key string) ([]byte, string, error) {
-	data, err := s.Get(ctx, key, 0, -1)
+	f, size, err := s.open(ctx, key)
 	if err != nil {
-		return nil, "", err
+		return nil, "", fmt.Errorf("load %s: %w", key, err)
 	}
-	return data, etagOf(data), nil
+	defer f.Close()
+	p, err := read(f, 0, size)
+	if err != nil {
+		return nil, "", fmt.Errorf("load %s: %w", key, err)
+	}
+	e, err := etag(f, p)
+	if err != nil {
+		return nil, "", fmt.Errorf("load %s: %w", key, classify(err))
+	}
+	return p, e, nil
 }
 
-// Head implements objstore.Store. It reads the whole object for its etag.
+// read returns n bytes from off, which the object has.
+func read(f *os.File, off, n int64) ([]byte, error) {
+	p := make([]byte, n)
+	if k, err := f.ReadAt(p, off); err != nil && (!errors.Is(err, io.EOF) || int64(k) != n) {
+		return nil, classify(err)
+	}
+	return p, nil
+}
+
+// Head implements objstore.Store. It reads an object that has no generation for its etag.
 func (s *Store) Head(ctx context.Context, key string) (objstore.Info, error) {
 	f, size, err := s.open(ctx, key)
 	if err != nil {
@@ -145,11 +167,11 @@ func (s *Store) Head(ctx context.Context, key string) (objstore.Info, error) {
 	if err != nil {
 		return objstore.Info{}, fmt.Errorf("head %s: %w", key, classify(err))
 	}
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
+	e, err := etag(f, nil)
+	if err != nil {
 		return objstore.Info{}, fmt.Errorf("head %s: %w", key, classify(err))
 	}
-	return objstore.Info{Key: key, Size: size, ETag: hex.EncodeToString(h.Sum(nil)), Modified: st.ModTime()}, nil
+	return objstore.Info{Key: key, Size: size, ETag: e, Modified: st.ModTime()}, nil
 }
 
 func (s *Store) open(ctx context.Context, key string) (*os.File, int64, error) {
@@ -258,11 +280,6 @@ func classify(err error) error {
 	default:
 		return fmt.Errorf("%w: %w", objstore.ErrUnavailable, err)
 	}
-}
-
-func etagOf(data []byte) string {
-	sum := sha256.Sum256(data)
-	return hex.EncodeToString(sum[:])
 }
 
 func randomName() string {

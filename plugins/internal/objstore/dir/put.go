@@ -15,7 +15,7 @@ import (
 
 // PutIfAbsent implements objstore.Store.
 func (s *Store) PutIfAbsent(ctx context.Context, key string, data []byte) (string, error) {
-	tmp, err := s.prepare(ctx, key, data)
+	tmp, next, err := s.prepare(ctx, key, data)
 	if err != nil {
 		return "", fmt.Errorf("put %s: %w", key, err)
 	}
@@ -34,12 +34,12 @@ func (s *Store) PutIfAbsent(ctx context.Context, key string, data []byte) (strin
 	if err := s.syncDir(path.Dir(key)); err != nil {
 		return "", fmt.Errorf("put %s: %w", key, err)
 	}
-	return etagOf(data), nil
+	return next, nil
 }
 
 // PutIfMatch implements objstore.Store.
 func (s *Store) PutIfMatch(ctx context.Context, key string, data []byte, etag string) (string, error) {
-	tmp, err := s.prepare(ctx, key, data)
+	tmp, next, err := s.prepare(ctx, key, data)
 	if err != nil {
 		return "", fmt.Errorf("put %s: %w", key, err)
 	}
@@ -49,12 +49,13 @@ func (s *Store) PutIfMatch(ctx context.Context, key string, data []byte, etag st
 		return "", fmt.Errorf("put %s: %w", key, err)
 	}
 	defer unlock()
-	_, have, err := s.Load(ctx, key)
+	// Nobody replaces or deletes it while the lock is held.
+	have, err := s.Head(ctx, key)
 	if err != nil && !errors.Is(err, objstore.ErrNotFound) {
 		return "", fmt.Errorf("put %s: %w", key, err)
 	}
-	if err != nil || have != etag {
-		return "", &objstore.PreconditionError{Key: key, Have: have}
+	if err != nil || have.ETag != etag {
+		return "", &objstore.PreconditionError{Key: key, Have: have.ETag}
 	}
 	if err := s.root.Rename(tmp, key); err != nil {
 		return "", fmt.Errorf("put %s: %w", key, unavailable(err))
@@ -62,34 +63,47 @@ func (s *Store) PutIfMatch(ctx context.Context, key string, data []byte, etag st
 	if err := s.syncDir(path.Dir(key)); err != nil {
 		return "", fmt.Errorf("put %s: %w", key, err)
 	}
-	return etagOf(data), nil
+	return next, nil
 }
 
 // prepare checks the arguments of a put, makes the directory of its key and writes the data to
-// a temporary file, whose name it returns.
-func (s *Store) prepare(ctx context.Context, key string, data []byte) (tmp string, err error) {
+// a temporary file. It returns the file's name and the etag that the object will have.
+func (s *Store) prepare(ctx context.Context, key string, data []byte) (tmp, next string, err error) {
 	if err := errors.Join(ctx.Err(), objstore.CheckKey(key)); err != nil {
-		return "", err
+		return "", "", err
 	}
 	if len(data) > objstore.MaxObject {
-		return "", fmt.Errorf("%d bytes, an object has at most %d", len(data), objstore.MaxObject)
+		return "", "", fmt.Errorf("%d bytes, an object has at most %d", len(data), objstore.MaxObject)
 	}
 	if err := s.makeDir(path.Dir(key)); err != nil {
-		return "", err
+		return "", "", err
 	}
 	tmp = randomName()
-	f, err := s.root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640)
+	f, err := s.root.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o640)
 	if err != nil {
-		return "", unavailable(err)
+		return "", "", unavailable(err)
 	}
-	_, err = f.Write(data)
-	// The data must be on the medium before the name is: else a power cut leaves an empty object.
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err != nil {
+	next, err = s.fill(f, data)
+	if err = errors.Join(err, f.Close()); err != nil {
 		s.root.Remove(tmp) // else a later start sweeps it
-		return "", unavailable(err)
+		return "", "", unavailable(err)
 	}
-	return tmp, nil
+	return tmp, next, nil
+}
+
+// fill writes an object to a new file. All of it, and its generation, must be on the medium before its name is: else
+// a power cut leaves an empty object, or one with another etag.
+func (s *Store) fill(f *os.File, data []byte) (next string, err error) {
+	if len(data) > hashedSize {
+		s.mark(f)
+	}
+	if _, err := f.Write(data); err != nil {
+		return "", err
+	}
+	if err := f.Sync(); err != nil {
+		return "", err
+	}
+	return etag(f, data)
 }
 
 // makeDir makes a directory and its parents, each durable in its own parent.

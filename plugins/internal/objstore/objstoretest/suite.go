@@ -33,6 +33,8 @@ func Run(t *testing.T, place func(t *testing.T) (open func(t *testing.T) objstor
 		{"Sizes", testSizes},
 		{"CreateRace", testCreateRace},
 		{"ReplaceRace", testReplaceRace},
+		{"ETags", testETags},
+		{"ETagRace", testETagRace},
 		{"Reopen", testReopen},
 		{"Context", testContext},
 		{"Probe", testProbe},
