@@ -292,6 +292,10 @@ func (p *Port) resume(ctx context.Context, m hypervisor.Move, d *departure) erro
 			return err
 		}
 		p.moves.departed(m.ID, p.conf.Name)
+	} else if begun {
+		if err := p.orphaned(ctx, dom); err != nil {
+			return err
+		}
 	}
 	state, word, err := p.state(ctx, dom)
 	switch {

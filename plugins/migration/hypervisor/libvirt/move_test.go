@@ -21,6 +21,7 @@ import (
 // trial is a move under test.
 type trial struct {
 	*testing.T
+	hosts pair
 	ports [2]*Port
 	move  hypervisor.Move
 	ctx   context.Context
@@ -29,16 +30,21 @@ type trial struct {
 // try starts a VM and connects to both hosts.
 func try(t *testing.T, s model.Shape) *trial {
 	t.Helper()
-	start(t, s)
-	return begin(t, s.VM)
+	return shared.try(t, s)
+}
+
+func (d pair) try(t *testing.T, s model.Shape) *trial {
+	t.Helper()
+	d.start(t, s)
+	return d.begin(t, s.VM)
 }
 
 // begin prepares a move of a VM that runs on the first host.
-func begin(t *testing.T, vm string) *trial {
+func (d pair) begin(t *testing.T, vm string) *trial {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
-	x := &trial{T: t, ports: ports(t), ctx: ctx}
+	x := &trial{T: t, hosts: d, ports: d.ports(t), ctx: ctx}
 	s, err := x.ports[0].Describe(ctx, vm)
 	x.ok("describe", err)
 	x.move = hypervisor.Move{ID: "m1", Epoch: 5, VM: vm, Shape: s, From: x.ports[0].conf.Name, To: x.ports[1].conf.Name}
@@ -83,17 +89,18 @@ func (t *trial) state(p int, want hypervisor.State) {
 // target's disk and network, and the disk has every byte.
 func TestDefinedVM(t *testing.T) {
 	long(t)
+	t.Parallel()
 	content := make([]byte, 4<<20)
 	_, _ = rand.Read(content)
 	var paths [2]string
-	for i, d := range daemons {
+	for i, d := range shared {
 		paths[i] = filepath.Join(d.Dir, "disk.img")
 		image(t, paths[i], content[:len(content)*(1-i)])
 	}
 	s := vm(t)
 	s.Disks = []model.Disk{{ID: "d0", Model: "virtio-blk-pci", Serial: "s", Source: model.Source{Local: paths[0]}, Addr: "0x4"}}
 	define(t, s)
-	x := begin(t, s.VM)
+	x := shared.begin(t, s.VM)
 	x.move.Shape.Disks[0].Source.Local = paths[1]
 	x.complete(hypervisor.Options{})
 	virsh(t, 0, "domstate", s.VM, "--reason", "paused (migrating)")
@@ -104,9 +111,11 @@ func TestDefinedVM(t *testing.T) {
 	if got, err := os.ReadFile(paths[1]); err != nil || !bytes.Equal(got, content) {
 		t.Errorf("the disk at the target has other bytes (%v)", err)
 	}
-	virsh(t, 0, "list", "--all", "--name", "")
+	if out, err := shared[0].Virsh("domstate", s.VM); err == nil {
+		t.Errorf("the source still has the VM: %s", out)
+	}
 	virsh(t, 1, "list", "--persistent", "--name", s.VM)
-	def, err := daemons[1].Virsh("dumpxml", "--inactive", s.VM)
+	def, err := shared[1].Virsh("dumpxml", "--inactive", s.VM)
 	if err != nil || !strings.Contains(def, paths[1]) || strings.Contains(def, paths[0]) {
 		t.Errorf("the definition at the target does not have its disk: %v\n%s", err, def)
 	}
@@ -138,9 +147,9 @@ func define(t *testing.T, s model.Shape) {
 	if err := os.WriteFile(path, []byte(doc.String()), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { clear(s.VM) })
+	t.Cleanup(func() { shared.clear(s.VM) })
 	for _, args := range [][]string{{"define", path}, {"start", s.VM}} {
-		if out, err := daemons[0].Virsh(args...); err != nil {
+		if out, err := shared[0].Virsh(args...); err != nil {
 			t.Fatalf("virsh %v: %v: %s", args, err, out)
 		}
 	}
@@ -150,35 +159,36 @@ func define(t *testing.T, s model.Shape) {
 func virsh(t *testing.T, i int, args ...string) {
 	t.Helper()
 	last := len(args) - 1
-	if out, err := daemons[i].Virsh(args[:last]...); err != nil || out != args[last] {
-		t.Errorf("virsh %v at %s: %q (%v), want %q", args[:last], daemons[i].Name, out, err, args[last])
+	if out, err := shared[i].Virsh(args[:last]...); err != nil || out != args[last] {
+		t.Errorf("virsh %v at %s: %q (%v), want %q", args[:last], shared[i].Name, out, err, args[last])
 	}
 }
 
 // TestDaemonRestarts: a daemon that is upgraded in the middle of a move takes its connections with it, but not the VM.
 func TestDaemonRestarts(t *testing.T) {
 	long(t)
-	x := try(t, vm(t))
+	t.Parallel()
+	x := own(t, "r", "s").try(t, vm(t))
 	transfer, err := x.perform(hypervisor.Options{})
 	x.ok("perform", err)
 	x.ok("switch over", transfer.Switchover(x.ctx))
-	x.ok("restart the source's daemon", daemons[0].Restart())
+	x.ok("restart the source's daemon", x.hosts[0].Restart())
 	for range x.ports[0].Events() { // until it is closed
 	}
 	if err := transfer.Cancel(x.ctx); err == nil {
 		t.Error("cancel: no error on a connection that is gone")
 	}
 	x.ports[1].Close()
-	x.ports = ports(t)
+	x.ports = x.hosts.ports(t)
 	x.ok("discard", x.ports[1].Finish(x.ctx, x.move, false))
 	x.ok("resume", x.ports[0].Confirm(x.ctx, x.move, false))
 	x.state(0, hypervisor.Running)
 	x.state(1, hypervisor.Absent)
 
 	x.complete(hypervisor.Options{})
-	x.ok("restart the target's daemon", daemons[1].Restart())
+	x.ok("restart the target's daemon", x.hosts[1].Restart())
 	x.ports[0].Close()
-	x.ports = ports(t)
+	x.ports = x.hosts.ports(t)
 	x.state(0, hypervisor.Moved)
 	x.state(1, hypervisor.Paused)
 	x.ok("finish", x.ports[1].Finish(x.ctx, x.move, true))
@@ -189,6 +199,7 @@ func TestDaemonRestarts(t *testing.T) {
 
 // TestLimits: a plain transfer under a limit says how far it is, and a destination that was readied for TLS is made anew for it.
 func TestLimits(t *testing.T) {
+	t.Parallel()
 	x := try(t, vm(t))
 	transfer, err := x.perform(hypervisor.Options{Plain: true, Limits: hypervisor.Limits{Bandwidth: 1 << 20, Downtime: time.Millisecond}})
 	x.ok("perform", err)
@@ -213,6 +224,7 @@ func TestLimits(t *testing.T) {
 // TestOlderManager: a VM that was given orders by a newer manager takes none from an older one, at either host.
 func TestOlderManager(t *testing.T) {
 	long(t)
+	t.Parallel()
 	x := try(t, vm(t))
 	_, err := x.ports[0].Begin(x.ctx, x.move)
 	x.ok("begin", err)
@@ -247,11 +259,12 @@ func TestOlderManager(t *testing.T) {
 // TestHostWithoutCertificates: memory goes over TLS or not at all, unless it is allowed to go plain.
 func TestHostWithoutCertificates(t *testing.T) {
 	long(t)
+	t.Parallel()
 	x := try(t, vm(t))
-	d, err := libvirttest.Start(filepath.Dir(daemons[0].Dir), "c", nil)
+	d, err := libvirttest.Start(filepath.Dir(shared[0].Dir), "c", nil)
 	x.ok("start a daemon", err)
 	t.Cleanup(d.Close)
-	conf := config(1, x.ports[0].moves)
+	conf := shared.config(1, x.ports[0].moves)
 	conf.Name, conf.Address = d.Name, "unix:"+d.Socket
 	x.move.To = d.Name
 	for _, plain := range []bool{false, true} {
@@ -281,6 +294,7 @@ func TestHostWithoutCertificates(t *testing.T) {
 // TestPlug: devices come and go, and a guest that keeps one, because no system of its own looks, is told of.
 func TestPlug(t *testing.T) {
 	long(t)
+	t.Parallel()
 	s := vm(t)
 	s.Memory.Max, s.Memory.Slots = 1<<30, 2
 	x := try(t, s)
@@ -317,9 +331,10 @@ func TestPlug(t *testing.T) {
 
 // TestTLS: over TLS a manager is known by its certificate, and the daemon by its own.
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	pki := daemons[0].PKI
+	pki := shared[0].PKI
 	stranger, err := libvirttest.NewPKI()
 	if err != nil {
 		t.Fatal(err)
@@ -329,8 +344,8 @@ func TestTLS(t *testing.T) {
 		ca, from *libvirttest.PKI
 		ok       bool
 	}{{"manager", pki, pki, true}, {"stranger", pki, stranger, false}, {"false daemon", stranger, pki, false}} {
-		conf := config(0, nil)
-		conf.Address, conf.CA = "tls:"+daemons[0].TLS, c.ca.CA()
+		conf := shared.config(0, nil)
+		conf.Address, conf.CA = "tls:"+shared[0].TLS, c.ca.CA()
 		if conf.Cert, conf.Key, err = c.from.Issue("manager"); err != nil {
 			t.Fatal(err)
 		}

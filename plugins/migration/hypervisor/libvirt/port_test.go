@@ -2,8 +2,10 @@ package libvirt
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -16,12 +18,23 @@ import (
 	"github.com/ratchetos/ratchet/plugins/migration/model"
 )
 
-// daemons are two hosts for all tests of the package.
-var daemons [2]*libvirttest.Daemon
+// pair is two hosts between which VMs move.
+type pair [2]*libvirttest.Daemon
+
+// shared are the hosts of all tests that need no others: VMs move beside each other, as those of one wave do.
+var shared pair
+
+// beside is how many tests run at a time. They wait most of their time, for QEMUs to end above all.
+const beside = "4"
 
 func TestMain(m *testing.M) {
 	libvirttest.Keeper()
-	code, err := withDaemons(m.Run)
+	flag.Parse()
+	err := flag.Set("test.parallel", beside)
+	code := 1
+	if err == nil {
+		code, err = withDaemons(m.Run)
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
@@ -39,29 +52,55 @@ func withDaemons(run func() int) (code int, err error) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return 1, err
 	}
-	pki, err := libvirttest.NewPKI()
-	if err != nil {
+	if shared, err = hosts(dir, "a", "b"); err != nil {
 		return 1, err
 	}
-	for i, name := range []string{"a", "b"} {
-		d, err := libvirttest.Start(dir, name, pki)
-		if err != nil {
-			return 1, err
-		}
-		defer func() {
+	defer func() {
+		for _, d := range shared {
 			d.Close()
 			if code != 0 {
-				fmt.Fprintf(os.Stderr, "libvirtd %s said:\n%s", name, d.Log())
+				fmt.Fprintf(os.Stderr, "libvirtd %s said:\n%s", d.Name, d.Log())
 			}
-		}()
-		daemons[i] = d
-	}
+		}
+	}()
 	return run(), nil
 }
 
+// hosts starts two daemons that trust each other.
+func hosts(dir string, names ...string) (d pair, err error) {
+	pki, err := libvirttest.NewPKI()
+	if err != nil {
+		return d, err
+	}
+	for i := range d {
+		if d[i], err = libvirttest.Start(dir, names[i], pki); err != nil {
+			for _, started := range d[:i] {
+				started.Close()
+			}
+			return d, err
+		}
+	}
+	return d, nil
+}
+
+// own is a pair for one test: one that does to a daemon what others would notice, or that counts VMs.
+func own(t *testing.T, names ...string) pair {
+	t.Helper()
+	d, err := hosts(filepath.Dir(shared[0].Dir), names...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for _, one := range d {
+			one.Close()
+		}
+	})
+	return d
+}
+
 // vm is a guest without an operating system: its BIOS looks for one and writes next to nothing, without which TCG would
-// lose what it writes (libvirt rounds memory to what that fault of QEMU 7.2 needs). It is called as its test is: tests run
-// beside each other on the same daemons, which spend much of their time waiting for QEMUs to end.
+// lose what it writes (libvirt rounds memory to what that fault of QEMU 7.2 needs). It is called as its test is, since tests
+// run beside each other on the same daemons.
 func vm(t *testing.T) model.Shape {
 	return model.Shape{
 		Version: model.ShapeVersion, VM: strings.ToLower(strings.ReplaceAll(t.Name(), "/", "-")), Machine: "pc-i440fx-7.2", Accel: "tcg", CPU: model.CPU{Model: "qemu64"}, VCPUs: 1, MaxVCPUs: 2,
@@ -71,22 +110,22 @@ func vm(t *testing.T) model.Shape {
 	}
 }
 
-func config(i int, moves *Moves) Config {
+func (d pair) config(i int, moves *Moves) Config {
 	return Config{
-		Name: daemons[i].Name, Address: "unix:" + daemons[i].Socket, Stream: "127.0.0.1", Listen: "127.0.0.1",
+		Name: d[i].Name, Address: "unix:" + d[i].Socket, Stream: "127.0.0.1", Listen: "127.0.0.1",
 		Networks: domxml.Networks{"segment": "user"}, Moves: moves,
 	}
 }
 
 // ports connects to both daemons, as one manager does.
-func ports(t *testing.T) [2]*Port {
+func (d pair) ports(t *testing.T) [2]*Port {
 	t.Helper()
 	moves := &Moves{}
 	var list [2]*Port
 	for i := range list {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
-		p, err := Dial(ctx, config(i, moves))
+		p, err := Dial(ctx, d.config(i, moves))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -97,7 +136,7 @@ func ports(t *testing.T) [2]*Port {
 }
 
 // start starts a VM on the first host, and sees to it that nothing is left of it.
-func start(t *testing.T, s model.Shape) {
+func (d pair) start(t *testing.T, s model.Shape) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
@@ -105,29 +144,29 @@ func start(t *testing.T, s model.Shape) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := Dial(ctx, config(0, nil))
+	p, err := Dial(ctx, d.config(0, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	t.Cleanup(func() { clear(s.VM) })
+	t.Cleanup(func() { d.clear(s.VM) })
 	if _, err := p.conn.Create(ctx, doc.String(), 0); err != nil {
 		t.Fatal(err)
 	}
 }
 
 // clear leaves nothing of a VM at either daemon.
-func clear(vm string) {
+func (d pair) clear(vm string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	for i := range daemons {
-		p, err := Dial(ctx, config(i, nil))
+	for i := range d {
+		p, err := Dial(ctx, d.config(i, nil))
 		if err != nil {
 			continue
 		}
-		if d, err := p.lookup(ctx, vm); err == nil {
-			_ = p.conn.Destroy(ctx, d)
-			_ = p.forget(ctx, d)
+		if dom, err := p.lookup(ctx, vm); err == nil {
+			_ = p.conn.Destroy(ctx, dom)
+			_ = p.forget(ctx, dom)
 		}
 		p.Close()
 	}
@@ -142,21 +181,23 @@ func long(t *testing.T) {
 
 func TestPort(t *testing.T) {
 	long(t)
+	t.Parallel()
 	hypervisortest.Suite(t, func(t *testing.T) hypervisortest.Rig {
+		t.Parallel()
 		s := vm(t)
-		start(t, s)
-		p := ports(t)
+		shared.start(t, s)
+		p := shared.ports(t)
 		now, err := p[0].Describe(t.Context(), s.VM)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return hypervisortest.Rig{
 			Source: p[0], Target: p[1], SourceName: p[0].conf.Name, TargetName: p[1].conf.Name, Shape: now,
-			KillTarget: func() { daemons[1].KillVM(s.VM) },
+			KillTarget: func() { shared[1].KillVM(s.VM) },
 			Reopen: func(t *testing.T) (hypervisor.Port, hypervisor.Port) {
 				p[0].Close()
 				p[1].Close()
-				p = ports(t)
+				p = shared.ports(t)
 				return p[0], p[1]
 			},
 			Agent: true,

@@ -9,6 +9,7 @@ import (
 // TestPostCopy: the source is stopped before the first byte, which can be taken back; the destination runs after the
 // commit, and fetches what is missing.
 func TestPostCopy(t *testing.T) {
+	t.Parallel()
 	x := try(t, vm(t))
 	o := hypervisor.Options{PostCopy: true, Limits: hypervisor.Limits{StopNow: true}}
 	transfer, err := x.perform(o)

@@ -34,7 +34,7 @@ func linux(t *testing.T) model.Shape {
 		if err != nil {
 			t.Fatal(err)
 		}
-		*file = filepath.Join(filepath.Dir(daemons[0].Dir), filepath.Base(*file))
+		*file = filepath.Join(filepath.Dir(shared[0].Dir), filepath.Base(*file))
 		if err := os.WriteFile(*file, text, 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -44,10 +44,11 @@ func linux(t *testing.T) model.Shape {
 
 // TestRunner: the manager's own planner and runner move a guest with an agent between two daemons, to a type with another
 // vCPU and back. Under TCG of this age a plan must be a post-copy at once, since libvirt's sizes of memory are those that
-// QEMU loses writes of. It runs alone: a plan counts the VMs beside its own.
+// QEMU loses writes of. It has hosts of its own: a plan counts the VMs beside its own.
 func TestRunner(t *testing.T) {
 	long(t)
-	x := try(t, linux(t))
+	t.Parallel()
+	x := own(t, "f", "g").try(t, linux(t))
 	hosts := map[string]*Port{x.move.From: x.ports[0], x.move.To: x.ports[1]}
 	changed := make(chan struct{}, 1)
 	r, err := run.Open(run.Options{

@@ -8,7 +8,6 @@ import (
 
 	"github.com/ratchetos/ratchet/plugins/migration/hypervisor"
 	"github.com/ratchetos/ratchet/plugins/migration/hypervisor/libvirt/remote"
-	"github.com/ratchetos/ratchet/plugins/migration/hypervisor/libvirt/rpc"
 )
 
 // transfer is a Perform3 under way, and what follows from it.
@@ -237,47 +236,4 @@ func (x *transfer) sent(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("move %s: wait for the stream: %w", x.m.VM, ctx.Err())
 	}
-}
-
-// Cancel implements hypervisor.Transfer.
-func (x *transfer) Cancel(ctx context.Context) error {
-	if err := x.undo(ctx); err != nil {
-		return fmt.Errorf("cancel move of %s: %w", x.m.VM, err)
-	}
-	return nil
-}
-
-// undo takes the transfer back. The destination ends first: two must never be able to run.
-func (x *transfer) undo(ctx context.Context) error {
-	x.mu.Lock()
-	postCopy, undone := x.postCopy, x.undone
-	x.mu.Unlock()
-	if postCopy {
-		return errors.New("a post-copy was ordered, which cannot be taken back")
-	}
-	if undone {
-		return nil
-	}
-	if !x.over() {
-		if err := x.p.conn.AbortJob(ctx, x.d.dom); err != nil && !rpc.IsCode(err, rpc.CodeOperationInvalid) {
-			return err
-		}
-		select {
-		case <-x.performed:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	if a := x.p.moves.arrival(x.m.ID, x.m.To); a != nil {
-		if err := a.port.Finish(ctx, x.m, false); err != nil {
-			return err
-		}
-	}
-	if err := x.p.resume(ctx, x.m, x.d); err != nil {
-		return err
-	}
-	x.mu.Lock()
-	x.undone = true
-	x.mu.Unlock()
-	return nil
 }

@@ -27,6 +27,7 @@ type Daemon struct {
 	Dir    string // for images of its VMs; it may read and write there
 	PKI    *PKI
 
+	ports  net.Listener // claims the ports for streams
 	keeper *exec.Cmd
 	life   io.Closer // while it is open the keeper keeps
 	pid    int
@@ -47,10 +48,14 @@ type kept struct {
 func Start(dir, name string, pki *PKI) (*Daemon, error) {
 	d := &Daemon{Name: name, Dir: filepath.Join(dir, name), PKI: pki}
 	d.Socket = filepath.Join(d.Dir, "run/libvirt/libvirt-sock")
-	if err := d.prepare(dir); err != nil {
-		return nil, fmt.Errorf("prepare libvirtd %s: %w", name, err)
+	err := d.prepare(dir)
+	if err == nil {
+		err = d.start()
 	}
-	if err := d.start(); err != nil {
+	if err != nil {
+		if d.ports != nil {
+			err = errors.Join(err, d.ports.Close())
+		}
 		return nil, fmt.Errorf("start libvirtd %s: %w", name, err)
 	}
 	return d, nil
@@ -80,12 +85,17 @@ func (d *Daemon) prepare(shared string) error {
 	if err := authority.write(pki, d.Name); err != nil {
 		return err
 	}
+	var err error
+	if d.ports, err = claim(); err != nil {
+		return err
+	}
+	firstPort := d.ports.Addr().(*net.TCPAddr).Port + 1
 	files := map[string]string{
 		"libvirtd.conf": fmt.Sprintf("auth_unix_rw = \"none\"\nauth_tls = \"none\"\nca_file = %q\ncert_file = %q\nkey_file = %q\n",
 			pki+"/ca-cert.pem", pki+"/server-cert.pem", pki+"/server-key.pem"),
 		// libvirt refuses 127.0.0.1 as the address of streams here: whoever moves a VM names it.
 		"qemu.conf": fmt.Sprintf("security_driver = \"none\"\ncgroup_controllers = []\nnamespaces = []\nclear_emulator_capabilities = 0\nstdio_handler = \"file\"\n"+
-			"migration_port_min = %d\nmigration_port_max = %d\n%s", firstPort(), firstPort()+99, streams),
+			"migration_port_min = %d\nmigration_port_max = %d\n%s", firstPort, firstPort+portRange-2, streams),
 	}
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(d.Dir, "config/libvirt", name), []byte(text), 0o644); err != nil {
@@ -106,9 +116,26 @@ func (d *Daemon) prepare(shared string) error {
 	return nil
 }
 
-// firstPort begins the ports for streams: apart from those of other tests on the machine, and, unlike libvirt's own choice,
-// from those that the kernel gives to outgoing connections, one of which in the way fails a migration.
-func firstPort() int { return 10_000 + os.Getpid()%200*100 }
+// Ports for streams are handed out in ranges, each to one daemon of the machine: daemons that share one, as two hosts never
+// do, give the same port to two QEMUs. Unlike libvirt's own choice they are not among those that the kernel gives to
+// outgoing connections, one of which in the way fails a migration.
+const (
+	lowestPort = 10_000
+	portRange  = 50
+	portRanges = 400
+)
+
+// claim takes a range of ports, for as long as the listener on the first of them is open. The others are for streams.
+func claim() (net.Listener, error) {
+	first := os.Getpid() % portRanges // programs that begin at different places seldom meet
+	for i := range portRanges {
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(lowestPort+(first+i)%portRanges*portRange)))
+		if err == nil || !errors.Is(err, syscall.EADDRINUSE) {
+			return l, err
+		}
+	}
+	return nil, fmt.Errorf("claim ports for streams: all from %d to %d are taken", lowestPort, lowestPort+portRanges*portRange-1)
+}
 
 // start runs the daemon on sockets made here.
 func (d *Daemon) start() error {
@@ -206,6 +233,7 @@ func (d *Daemon) Close() {
 		_ = k.life.Close()
 		_ = k.keeper.Wait() // it ends once all of its children have
 	}
+	_ = d.ports.Close()
 }
 
 // KillVM ends the QEMU of one of its VMs as a crash does.

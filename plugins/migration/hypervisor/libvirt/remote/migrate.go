@@ -118,6 +118,9 @@ const (
 	JobCancelled = 5
 )
 
+// OperationMigrationOut is what the parameter "operation" of a job says of one that moves the domain away.
+const OperationMigrationOut = 5
+
 // JobStats tells how far the domain's job is; completed asks for the last one that has ended, and keeps it.
 func (c *Conn) JobStats(ctx context.Context, dom Domain, completed bool) (kind int32, p Params, err error) {
 	flags := uint32(0)

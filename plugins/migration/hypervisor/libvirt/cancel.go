@@ -1,0 +1,147 @@
+package libvirt
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ratchetos/ratchet/plugins/migration/hypervisor"
+	"github.com/ratchetos/ratchet/plugins/migration/hypervisor/libvirt/remote"
+	"github.com/ratchetos/ratchet/plugins/migration/hypervisor/libvirt/rpc"
+)
+
+// stuckAfter is how often a cancelled transfer is looked at that does not end. Most end within a few milliseconds.
+const stuckAfter = 500 * time.Millisecond
+
+// Cancel implements hypervisor.Transfer.
+func (x *transfer) Cancel(ctx context.Context) error {
+	if err := x.undo(ctx); err != nil {
+		return fmt.Errorf("cancel move of %s: %w", x.m.VM, err)
+	}
+	return nil
+}
+
+// undo takes the transfer back. The destination ends first: two must never be able to run.
+func (x *transfer) undo(ctx context.Context) error {
+	x.mu.Lock()
+	postCopy, undone := x.postCopy, x.undone
+	x.mu.Unlock()
+	if postCopy {
+		return errors.New("a post-copy was ordered, which cannot be taken back")
+	}
+	if undone {
+		return nil
+	}
+	if err := x.abort(ctx); err != nil {
+		return err
+	}
+	if a := x.p.moves.arrival(x.m.ID, x.m.To); a != nil {
+		if err := a.port.Finish(ctx, x.m, false); err != nil {
+			return err
+		}
+	}
+	if err := x.p.resume(ctx, x.m, x.d); err != nil {
+		return err
+	}
+	x.mu.Lock()
+	x.undone = true
+	x.mu.Unlock()
+	return nil
+}
+
+// abort ends the job of the transfer, and returns when Perform3 has.
+func (x *transfer) abort(ctx context.Context) error {
+	if x.over() {
+		return nil
+	}
+	if err := x.p.conn.AbortJob(ctx, x.d.dom); err != nil && !rpc.IsCode(err, rpc.CodeOperationInvalid) {
+		return err
+	}
+	since := time.Now()
+	tick := time.NewTicker(stuckAfter)
+	defer tick.Stop()
+	for {
+		select {
+		case <-x.performed:
+			return nil
+		case <-ctx.Done():
+			return fmt.Errorf("libvirt on %s was told to end the transfer and has not for %v; see virsh domjobinfo %s there: %w",
+				x.p.conf.Name, time.Since(since).Round(100*time.Millisecond), x.m.VM, ctx.Err())
+		case <-tick.C:
+		}
+		freed, err := x.p.unstick(ctx, x.d.dom)
+		switch {
+		case err != nil:
+			x.p.log.Debug("a cancelled transfer that does not end cannot be looked at", "vm", x.m.VM, "err", err)
+		case freed:
+			x.p.log.Info("libvirt waited for a stop that had been; it was given another", "vm", x.m.VM)
+		}
+	}
+}
+
+// orphaned ends the job that a transfer has left whose manager is gone: libvirt drops what waits for a manager's word when
+// its connection ends, but not what is under way.
+func (p *Port) orphaned(ctx context.Context, dom remote.Domain) error {
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	told, look := false, time.Now().Add(stuckAfter)
+	for {
+		kind, stats, err := p.conn.JobStats(ctx, dom, false)
+		if err != nil {
+			return fmt.Errorf("look at the job of %s on %s: %w", dom.Name, p.conf.Name, err)
+		}
+		if kind == remote.JobNone || stats.Uint("operation") != remote.OperationMigrationOut {
+			return nil
+		}
+		if !told {
+			if err := p.conn.AbortJob(ctx, dom); err != nil && !rpc.IsCode(err, rpc.CodeOperationInvalid) {
+				return fmt.Errorf("end the job of %s on %s: %w", dom.Name, p.conf.Name, err)
+			}
+			told = true
+		}
+		if time.Now().After(look) {
+			look = time.Now().Add(stuckAfter)
+			if _, err := p.unstick(ctx, dom); err != nil {
+				p.log.Debug("a transfer left by another manager cannot be looked at", "vm", dom.Name, "err", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("libvirt on %s does not end the transfer that an earlier manager began; see virsh domjobinfo %s there: %w", p.conf.Name, dom.Name, ctx.Err())
+		case <-tick.C:
+		}
+	}
+}
+
+// unstick frees a daemon that waits for what has passed. When QEMU has sent everything and stopped the guest, libvirt
+// (9.0, qemuMigrationSrcRun) waits until it sees the guest stopped. A cancel that comes between lets the guest run on, and
+// then libvirt waits for a stop without an end, with the job held: a second cancel changes nothing. So the guest is stopped
+// for it; with the transfer cancelled it finds that it failed, and lets the guest run again.
+func (p *Port) unstick(ctx context.Context, dom remote.Domain) (bool, error) {
+	state, _, err := p.state(ctx, dom)
+	if err != nil || state != hypervisor.Running {
+		return false, err
+	}
+	// A transfer that QEMU has yet to end would only leave the guest standing.
+	if ended, err := p.quiet(ctx, dom); err != nil || !ended {
+		return false, err
+	}
+	return true, p.conn.Suspend(ctx, dom)
+}
+
+// quiet tells whether QEMU itself is done with its last migration, and without success.
+func (p *Port) quiet(ctx context.Context, dom remote.Domain) (bool, error) {
+	text, err := p.conn.Monitor(ctx, dom, `{"execute":"query-migrate"}`)
+	if err != nil {
+		return false, err
+	}
+	var answer struct {
+		Return struct{ Status string }
+	}
+	if err := json.Unmarshal([]byte(text), &answer); err != nil {
+		return false, fmt.Errorf("query-migrate of %s on %s: %w", dom.Name, p.conf.Name, err)
+	}
+	return answer.Return.Status == "cancelled" || answer.Return.Status == "failed", nil
+}
