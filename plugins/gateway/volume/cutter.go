@@ -195,7 +195,7 @@ func (c *collector) dirtyOf(g *log.Group) []log.Record {
 // load reads the payload of a group's records, from the window while it is there, and checks it.
 func (c *collector) load(g *log.Group) error {
 	if int64(len(c.buf)) < g.Len {
-		c.buf = make([]byte, g.Len)
+		c.buf = log.AlignedBuffer(int(g.Len))
 	}
 	var have int64 // of the group, the part read last
 	for i := range g.Records {
@@ -205,13 +205,14 @@ func (c *collector) load(g *log.Group) error {
 		}
 		at := r.Pos - g.Pos
 		if have < at+r.Len {
-			// Up to the end of the last record that follows without a gap.
+			// Up to the end of the last record that follows without a gap, in whole blocks.
 			end := r.Pos + r.Len
 			for j := i + 1; j < len(g.Records) && g.Records[j].Kind != log.Zero && g.Records[j].Pos-end < blockSize; j++ {
 				end = g.Records[j].Pos + g.Records[j].Len
 			}
-			have = end - g.Pos
-			if err := c.v.log.Read(c.buf[at:have], r.Pos); err != nil {
+			from := at &^ (blockSize - 1)
+			have = (end - g.Pos + blockSize - 1) &^ (blockSize - 1)
+			if err := c.v.log.ReadOnce(c.buf[from:have], g.Pos+from); err != nil {
 				return fmt.Errorf("batch: %w", err)
 			}
 		}

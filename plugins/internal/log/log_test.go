@@ -196,8 +196,10 @@ func TestRoom(t *testing.T) {
 		}
 	}
 	flush(t, l)
-	if err := l.Read(make([]byte, BlockSize), first); !errors.Is(err, ErrGone) {
-		t.Errorf("read of a position that was reused: %v", err)
+	for name, read := range map[string]func([]byte, int64) error{"read": l.Read, "read once": l.ReadOnce} {
+		if err := read(AlignedBuffer(BlockSize), first); !errors.Is(err, ErrGone) {
+			t.Errorf("%s of a position that was reused: %v", name, err)
+		}
 	}
 }
 
@@ -384,7 +386,11 @@ func TestReadersWithoutLocks(t *testing.T) {
 				}
 				ok := i == 0 && l.TryRead(p, pos)
 				if !ok {
-					if err := l.Read(p, pos); errors.Is(err, ErrGone) {
+					read := l.Read
+					if i == 1 {
+						read = l.ReadOnce
+					}
+					if err := read(p, pos); errors.Is(err, ErrGone) {
 						gone.Add(1)
 						continue
 					} else if err != nil {

@@ -22,6 +22,21 @@ func (l *Log) Read(p []byte, pos int64) error {
 	return nil
 }
 
+// ReadOnce is Read for what nobody wants again soon: what is not young is read past the page cache, where it would only take
+// the place of something else. pos and p, its address as well, are multiples of BlockSize (see AlignedBuffer).
+func (l *Log) ReadOnce(p []byte, pos int64) error {
+	if l.win.read(p, pos) {
+		return nil
+	}
+	if _, err := l.disk.ReadAt(p, l.offset(pos)); err != nil {
+		return fmt.Errorf("read log at %d: %w", pos, err)
+	}
+	if !l.Holds(pos) {
+		return fmt.Errorf("read log at %d: %w", pos, ErrGone)
+	}
+	return nil
+}
+
 // TryRead is Read if that needs no I/O, and reports whether it did it.
 func (l *Log) TryRead(p []byte, pos int64) bool {
 	if l.win.read(p, pos) {
