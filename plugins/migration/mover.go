@@ -56,7 +56,7 @@ func (f *Feature) newMover(ctx context.Context, s *plugin.Session) (*mover, erro
 	}
 	m.runner, err = run.Open(run.Options{
 		Ports: m.port, Volumes: m.volumes, Disk: journal.Dir(state.ID), Epoch: s.Epoch, Moves: f.config.atOnce(),
-		Changed: m.changed, Log: s.Log,
+		Changed: m.changed, Grant: m.grant, Log: s.Log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open the journal of moves: %w", err)

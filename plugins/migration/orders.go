@@ -118,11 +118,7 @@ func (o *orders) run(ctx context.Context) {
 			o.m.log.Error("keep the queue of moves", "err", err)
 			again = time.Now().Add(retryKeep)
 		}
-		for _, e := range begin {
-			if err := o.begin(ctx, e); err != nil && ctx.Err() == nil && !o.later(e, err) {
-				o.refuse(ctx, e, err)
-			}
-		}
+		o.begin(ctx, begin)
 		timer.Reset(time.Hour)
 		if !again.IsZero() {
 			timer.Reset(time.Until(again))

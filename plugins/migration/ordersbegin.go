@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ratchetos/ratchet/plugins/migration/plan"
@@ -32,38 +33,72 @@ func (o *orders) later(e *queue.Entry, why error) bool {
 	return true
 }
 
-// begin plans a move whose turn has come, unless its plan is fresh, and hands it to the runner. Where there is a schedule, it
-// has a slot first, and comes here again when that begins.
-func (o *orders) begin(ctx context.Context, e *queue.Entry) error {
-	var what order
-	if err := json.Unmarshal(e.Order, &what); err != nil {
-		return fmt.Errorf("read the order: %w", err)
+// begin plans moves whose turn has come, unless their plans are fresh, and hands them to the runner. Where there is a schedule,
+// they have slots first, and come here again when those begin. All have theirs before the first one begins: a schedule that
+// does not know of the others yet cannot put them in order. Measuring takes a second a guest, so they are asked beside each other.
+func (o *orders) begin(ctx context.Context, list []*queue.Entry) {
+	ready := make([]turn, len(list))
+	slots := make(chan struct{}, asking)
+	var all sync.WaitGroup
+	for i, e := range list {
+		all.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			ready[i] = o.ready(ctx, e)
+		})
+	}
+	all.Wait()
+	for i, e := range list {
+		err := ready[i].err
+		if err == nil {
+			err = o.hand(e, ready[i])
+		}
+		if err != nil && ctx.Err() == nil && !o.later(e, err) {
+			o.refuse(ctx, e, err)
+		}
+	}
+}
+
+// turn is an order that can begin, or why it cannot.
+type turn struct {
+	what order
+	plan plan.Plan
+	err  error
+}
+
+// ready plans a move and gets it a slot.
+func (o *orders) ready(ctx context.Context, e *queue.Entry) (t turn) {
+	if err := json.Unmarshal(e.Order, &t.what); err != nil {
+		t.err = fmt.Errorf("read the order: %w", err)
+		return t
 	}
 	ctx, cancel := context.WithTimeout(ctx, planLimit)
 	defer cancel()
-	p, err := o.planFor(ctx, e.ID, what)
-	if err != nil {
-		return err
+	if t.plan, t.err = o.planFor(ctx, e.ID, t.what); t.err != nil || o.m.schedule == nil {
+		return t
 	}
+	if _, has := o.m.schedule.Decision(e.ID); !has {
+		t.err = o.m.book(ctx, t.plan, t.what)
+	}
+	return t
+}
+
+// hand gives a move to the runner, or puts it off until its slot.
+func (o *orders) hand(e *queue.Entry, t turn) error {
 	s := o.m.schedule
 	if s == nil {
-		return o.m.runner.Start(p)
-	}
-	if _, has := s.Decision(e.ID); !has {
-		if err := o.m.book(ctx, p, what); err != nil {
-			return err
-		}
+		return o.m.runner.Start(t.plan)
 	}
 	may, at, why := s.May(e.ID)
-	if !may && what.Waits() {
+	if !may && t.what.Waits() {
 		o.mu.Lock()
 		defer o.mu.Unlock()
-		o.plans[e.ID] = made{p, time.Now()}
+		o.plans[e.ID] = made{t.plan, time.Now()}
 		o.booked[e.ID] = booking{entry: e, at: at, why: why}
 		o.look() // for when that is
 		return nil
 	}
-	if err := o.m.runner.Start(p); err != nil {
+	if err := o.m.runner.Start(t.plan); err != nil {
 		return err
 	}
 	s.Began(e.ID)

@@ -36,6 +36,19 @@ func (m *mover) sent(id string) (uint64, bool) {
 	return s.Transferred, known && s.Outcome == "" && s.Phase == run.Transfer
 }
 
+// grant is what a move may use from its first byte on.
+func (m *mover) grant(id string) uint64 {
+	if m.schedule == nil {
+		return 0
+	}
+	return m.schedule.Grant(id)
+}
+
+// resident is implemented by ports that know how much of a guest's memory was ever touched.
+type resident interface {
+	Resident(ctx context.Context, vm string) (uint64, error)
+}
+
 // book asks the schedule for a slot. A move that shall begin now gets one that begins now, whatever the links are doing: it is
 // then held to its part of their budgets.
 func (m *mover) book(ctx context.Context, p plan.Plan, what order) error {
@@ -48,6 +61,16 @@ func (m *mover) book(ctx context.Context, p plan.Plan, what order) error {
 			Gap: p.Goal.Gap(), Deadline: time.Duration(p.Goal.Deadline), Throttle: p.Goal.AllowThrottle, PostCopy: p.Goal.AllowPostCopy,
 		},
 	}
+	port, err := m.port(p.From)
+	if err != nil {
+		return err
+	}
+	if r, knows := port.(resident); knows {
+		// Slots of guests that use a tenth of their memory would be ten times too long, and their order by the wrong size.
+		if touched, err := r.Resident(ctx, p.VM); err == nil {
+			j.Load.Bytes = min(j.Load.Bytes, touched)
+		}
+	}
 	for _, d := range p.During.Disks {
 		if d.Source.Local != "" {
 			j.Load.Bytes += d.Size
@@ -56,8 +79,7 @@ func (m *mover) book(ctx context.Context, p plan.Plan, what order) error {
 	if j.Earliest = what.NotBefore; !what.Waits() {
 		j.Before = now
 	}
-	var err error
-	if j.Load.Dirty, err = m.dirtyRate(ctx, p); err != nil {
+	if j.Load.Dirty, err = dirtyRate(ctx, port, p.VM); err != nil {
 		return err
 	}
 	_, err = m.schedule.Submit(j)
@@ -65,12 +87,8 @@ func (m *mover) book(ctx context.Context, p plan.Plan, what order) error {
 }
 
 // dirtyRate measures how much the guest writes. A hypervisor that cannot tell is one whose guest is taken to write nothing.
-func (m *mover) dirtyRate(ctx context.Context, p plan.Plan) (float64, error) {
-	port, err := m.port(p.From)
-	if err != nil {
-		return 0, err
-	}
-	rate, err := port.DirtyRate(ctx, p.VM, sampling)
+func dirtyRate(ctx context.Context, port hypervisor.Port, vm string) (float64, error) {
+	rate, err := port.DirtyRate(ctx, vm, sampling)
 	if errors.Is(err, hypervisor.ErrNotHere) {
 		return 0, nil
 	}

@@ -83,6 +83,29 @@ func TestCancel(t *testing.T) {
 	})
 }
 
+// TestGrant: where links are divided, the first byte is sent within the move's part; a mirror of a local disk keeps the speed that
+// it begins with, and is not asked for.
+func TestGrant(t *testing.T) {
+	in(t, model.VMType{}, model.Goal{}, func(t *testing.T, l *lab) {
+		restless(l)
+		l.r.opts.Grant = func(string) uint64 { return 5e6 }
+		l.start()
+		l.until("memory under way", func(s Status) bool { return s.Total > 0 })
+		if s, _ := l.r.Move(l.plan.ID); s.Bandwidth != 5e6 || len(s.Why) > 0 {
+			t.Errorf("it began with %.0f bytes a second: %q", s.Bandwidth, s.Why)
+		}
+		if err := l.r.Limit(l.plan.ID, 8e6); err != nil {
+			t.Fatal(err)
+		}
+		l.until("the new limit", func(s Status) bool { return s.Bandwidth == 8e6 })
+		m := &move{r: l.r, state: state{plan: l.plan}}
+		m.plan.During.Disks = []model.Disk{{Source: model.Source{Local: "/disk"}}}
+		if got := m.share(); got != 0 {
+			t.Errorf("a move with a mirror begins with %d", got)
+		}
+	})
+}
+
 // TestGoals lets a guest write faster than can be sent, and looks at what the goal makes of it.
 func TestGoals(t *testing.T) {
 	for name, c := range map[string]struct {

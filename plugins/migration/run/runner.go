@@ -35,6 +35,9 @@ type Options struct {
 	Epoch uint64
 	// Moves is how many may be under way; 0 is 16.
 	Moves int
+	// Grant, where a scheduler divides links, is asked when memory is about to be sent how many bytes a second that may use from
+	// its start; later changes come by Limit. 0 is what the goal allows.
+	Grant func(id string) uint64
 	// Changed is told when a status has changed. It must not block.
 	Changed func()
 	// Now is the clock; nil is time.Now.

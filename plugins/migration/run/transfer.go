@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ratchetos/ratchet/plugins/migration/hypervisor"
+	"github.com/ratchetos/ratchet/plugins/migration/model"
 	"github.com/ratchetos/ratchet/plugins/migration/run/journal"
 	"github.com/ratchetos/ratchet/plugins/migration/run/policy"
 )
@@ -23,18 +25,20 @@ func (m *move) send(ctx context.Context, source hypervisor.Port, a hypervisor.Ar
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	how.goal.Share = m.share()
 	c := policy.New(how.goal)
 	o := c.Start()
 	o.Plain = how.plain
 	begun := m.r.opts.Now()
 	m.begunAt = begun
 	m.show(func(s *Status) { s.Doing, s.Mode = "send memory", mode(o.Limits) })
-	call := func(order func(context.Context) error) error {
-		ctx, cancel := context.WithTimeout(ctx, min(m.r.opts.Policy.Call, how.goal.Stall))
+	call := func(what string, order func(context.Context) error) error {
+		limit := min(m.r.opts.Policy.Call, how.goal.Stall)
+		ctx, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
-		return order(ctx)
+		return late(m.plan.From, what, limit, order(ctx))
 	}
-	if err := call(func(ctx context.Context) (err error) {
+	if err := call("begin the transfer", func(ctx context.Context) (err error) {
 		m.transfer, err = source.Perform(ctx, m.order(), a, o)
 		return err
 	}); err != nil {
@@ -60,7 +64,7 @@ func (m *move) send(ctx context.Context, source hypervisor.Port, a hypervisor.Ar
 		case <-look.C:
 		}
 		var p hypervisor.Progress
-		if err := call(func(ctx context.Context) (err error) {
+		if err := call("tell of the transfer", func(ctx context.Context) (err error) {
 			p, err = m.transfer.Progress(ctx)
 			return err
 		}); err != nil {
@@ -92,13 +96,30 @@ func (m *move) send(ctx context.Context, source hypervisor.Port, a hypervisor.Ar
 		if d.Limits != nil {
 			// Whether it was heard or not: what may have been asked for counts.
 			left = d.Limits.StopNow
-			if err := call(func(ctx context.Context) error { return m.transfer.Limit(ctx, *d.Limits) }); err != nil {
+			if err := call("steer the transfer", func(ctx context.Context) error { return m.transfer.Limit(ctx, *d.Limits) }); err != nil {
 				return left, fmt.Errorf("steer the transfer: %w", err)
 			}
 		}
 	}
 }
 
+// share is what the transfer may use of links that it has with others, 0 where nobody divides them. Mirrors of local disks keep
+// the speed that they begin with, so a move that has any does not begin with a part that may be small.
+func (m *move) share() uint64 {
+	mirrored := slices.ContainsFunc(m.plan.During.Disks, func(d model.Disk) bool { return d.Source.Local != "" })
+	if m.r.opts.Grant == nil || mirrored {
+		return 0
+	}
+	first := m.r.opts.Grant(m.id)
+	m.r.mu.Lock()
+	defer m.r.mu.Unlock()
+	if m.bandwidth == 0 {
+		m.bandwidth = first // until Limit says more
+	}
+	return first
+}
+
+// granted is the latest by Limit.
 func (m *move) granted() uint64 {
 	m.r.mu.Lock()
 	defer m.r.mu.Unlock()

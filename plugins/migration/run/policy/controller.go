@@ -24,6 +24,9 @@ const (
 	// burstPasses end a burst: the one under way, and one of what was written during it. longestBurst ends it in any case.
 	burstPasses  = 2
 	longestBurst = time.Second
+	// lastOfShare bounds what is left for the switch where a budget is shared, in time at the bandwidth: hypervisors send that at
+	// once, past any limit, and with the second before it makes more than the budget.
+	lastOfShare = 30 * time.Millisecond
 	// standing is for how long a source may stand still that its hypervisor was asked to wait for.
 	standing = 5 * time.Second
 )
@@ -38,6 +41,8 @@ type Goal struct {
 	Stall time.Duration
 	// Bandwidth is the most it may use, bytes a second; 0 is all there is.
 	Bandwidth uint64
+	// Share is what it may use at first of a budget that others have a part in; 0 is no such budget. Controller.Bandwidth changes it.
+	Share uint64
 	// Throttle and PostCopy allow those, and the hosts can do them.
 	Throttle, PostCopy bool
 	// AtOnce begins with post-copy, before any pass has ended. It needs PostCopy.
@@ -85,6 +90,12 @@ func New(g Goal) *Controller {
 	g.Stall = cmp.Or(g.Stall, defaultStall)
 	c := &Controller{goal: g}
 	c.limits = hypervisor.Limits{Bandwidth: g.Bandwidth, Rest: g.Rest, Downtime: max(g.Gap-switching, g.Gap/2)}
+	if g.Share > 0 {
+		c.limits.Downtime = min(c.limits.Downtime, lastOfShare)
+		if g.Bandwidth == 0 || g.Share < g.Bandwidth {
+			c.limits.Bandwidth = g.Share
+		}
+	}
 	if g.Held && g.Throttle {
 		c.limits.Throttle = firstThrottle
 	}

@@ -14,7 +14,7 @@ import (
 
 // TestController reads the scripts in testdata. A line of a script:
 //
-//	goal [gap=D] [deadline=D] [bandwidth=N] [throttle] [post-copy] [rest=N] [at-once] [one-pass] [held]
+//	goal [gap=D] [deadline=D] [bandwidth=N] [share=N] [throttle] [post-copy] [rest=N] [at-once] [one-pass] [held]
 //	see [at=D] [phase=P] [sent=N] [left=N] [dirty=N] [rate=N] [pass=N]    (MB and MB/s)
 //	grant bandwidth=N
 func TestController(t *testing.T) {
@@ -24,7 +24,7 @@ func TestController(t *testing.T) {
 			switch d.Cmd {
 			case "goal":
 				g := policy.Goal{
-					Gap: duration(t, d, "gap", 300*time.Millisecond), Deadline: duration(t, d, "deadline", 0), Bandwidth: uint64(megabytes(d, "bandwidth")),
+					Gap: duration(t, d, "gap", 300*time.Millisecond), Deadline: duration(t, d, "deadline", 0), Bandwidth: uint64(megabytes(d, "bandwidth")), Share: uint64(megabytes(d, "share")),
 					Throttle: d.HasArg("throttle"), PostCopy: d.HasArg("post-copy"), AtOnce: d.HasArg("at-once"), OnePass: d.HasArg("one-pass"), Rest: uint64(megabytes(d, "rest")), Held: d.HasArg("held"),
 				}
 				c = policy.New(g)

@@ -205,6 +205,45 @@ func TestBudget(t *testing.T) {
 	}
 }
 
+// TestGrant: a move begins with its part of the budget, though nobody has looked at it yet; one that joins on a full link waits for
+// its part until others were slowed down, and one that goes over no link is not held.
+func TestGrant(t *testing.T) {
+	c := &clock{at: evening}
+	limits := map[string]uint64{}
+	conf := config(schedule.Watch{})
+	conf.Links[0].Hosts = []string{"rack1"}
+	l := open(t, c, Options{
+		Config: conf, Sent: func(string) (uint64, bool) { return 0, true }, Limit: func(id string, bps uint64) error { limits[id] = bps; return nil },
+	})
+	l.cancel() // the test takes the turns
+	l.wait.Wait()
+	submit := func(id, to string, priority int) uint64 {
+		if _, err := l.Submit(schedule.Job{ID: id, VM: id, From: "rack0", To: to, Priority: priority, Load: schedule.Load{Bytes: 1 << 40}, Before: evening}); err != nil {
+			t.Fatal(err)
+		}
+		return l.Grant(id)
+	}
+	if got := submit("elsewhere", "rack2", 0); got != 0 {
+		t.Errorf("a move over no link begins with %d", got)
+	}
+	if got := submit("first", "rack1", 0) >> 20; got != 980 || limits["first"]>>20 != 980 {
+		t.Errorf("a move alone begins with %d and is held to %d MiB/s", got, limits["first"]>>20)
+	}
+	if got := submit("urgent", "rack1", 5); got != trickle {
+		t.Errorf("a move begins with %d on a link that is full", got)
+	}
+	c.set(c.now().Add(settle / 2))
+	l.turn()
+	if limits["urgent"] != trickle {
+		t.Errorf("the urgent move has %d MiB/s before the other has given it up", limits["urgent"]>>20)
+	}
+	c.set(c.now().Add(settle))
+	l.turn()
+	if first, urgent := limits["first"]>>20, limits["urgent"]>>20; first != 49 || urgent < 900 || first+urgent > 980 {
+		t.Errorf("they are held to %d and %d MiB/s", first, urgent)
+	}
+}
+
 // TestUnread: a page that cannot be read is shown with the reason, and moves start at once.
 func TestUnread(t *testing.T) {
 	changed := make(chan struct{}, 16)
