@@ -34,27 +34,28 @@ type way struct {
 
 // admit looks once more at what the plan was made from, since then time has passed.
 func (m *move) admit(ctx context.Context, source, target hypervisor.Port) (way, error) {
-	ctx, cancel := context.WithTimeout(ctx, m.r.opts.Policy.Call)
+	whole, limit := ctx, m.r.opts.Policy.Call
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	if len(m.volumes()) > 0 && m.r.opts.Volumes == nil {
 		return way{}, errNoVolumes
 	}
 	if err := m.unchanged(ctx, source); err != nil {
-		return way{}, err
+		return way{}, late(whole, m.plan.From, "describe the VM", limit, err)
 	}
 	if err := m.vacant(ctx, target); err != nil {
-		return way{}, err
+		return way{}, late(whole, m.plan.To, "say whether it has the VM", limit, err)
 	}
 	if err := m.introduce(ctx, source); err != nil {
 		return way{}, err
 	}
 	from, err := source.Capabilities(ctx)
 	if err != nil {
-		return way{}, err
+		return way{}, late(whole, m.plan.From, "say what it can hold", limit, err)
 	}
 	to, err := target.Capabilities(ctx)
 	if err != nil {
-		return way{}, err
+		return way{}, late(whole, m.plan.To, "say what it can hold", limit, err)
 	}
 	return m.choose(ctx, source, from, to)
 }

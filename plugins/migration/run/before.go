@@ -76,12 +76,13 @@ func (m *move) change(ctx context.Context, p hypervisor.Port, s plan.Step, order
 
 // prepare starts the destination and holds it against what will cross.
 func (m *move) prepare(ctx context.Context, source, target hypervisor.Port) (a hypervisor.Arrival, err error) {
-	ctx, cancel := context.WithTimeout(ctx, m.r.opts.Policy.Prepare)
+	whole, limit := ctx, m.r.opts.Policy.Prepare
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	m.show(func(s *Status) { s.Doing = "start the destination" })
 	now, err := source.Describe(ctx, m.plan.VM)
 	if err != nil {
-		return a, err
+		return a, late(whole, m.plan.From, "describe the VM", limit, err)
 	}
 	now.CPU = m.plan.During.CPU // the one thing that changes with the move itself
 	if err := differs("source", plan.Compare(m.plan.During, now)); err != nil {
@@ -89,17 +90,17 @@ func (m *move) prepare(ctx context.Context, source, target hypervisor.Port) (a h
 	}
 	ticket, err := source.Begin(ctx, m.order())
 	if err != nil {
-		return a, err
+		return a, late(whole, m.plan.From, "begin the move", limit, err)
 	}
 	if a, err = target.Prepare(ctx, m.order(), ticket); err != nil {
-		return a, err
+		return a, late(whole, m.plan.To, "start the destination", limit, err)
 	}
 	destination, err := target.Describe(ctx, m.plan.VM)
 	if errors.Is(err, hypervisor.ErrNotHere) {
 		return a, nil // this hypervisor compares by itself
 	}
 	if err != nil {
-		return a, err
+		return a, late(whole, m.plan.To, "describe the destination", limit, err)
 	}
 	return a, differs("destination", plan.Compare(m.plan.During, destination))
 }

@@ -7,10 +7,11 @@ import (
 	"time"
 )
 
-// late names the host that did not carry out an order in the time it had. What to look at there, its port has said.
-func late(host, order string, limit time.Duration, err error) error {
-	if !errors.Is(err, context.DeadlineExceeded) {
+// late names the host that has not done an order in the time it had; what to look at there, its port says. ctx is what the
+// limit was taken from: when that itself has ended, the host is not to blame.
+func late(ctx context.Context, host, order string, limit time.Duration, err error) error {
+	if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	return fmt.Errorf("%s has %v to %s and was not done: %w", host, limit, order, err)
+	return fmt.Errorf("%s did not %s within %v: %w", host, order, limit, err)
 }

@@ -23,6 +23,7 @@ func (m *move) send(ctx context.Context, source hypervisor.Port, a hypervisor.Ar
 		// The controller gives up at the deadline; a transfer that does not even answer ends here.
 		limit = how.goal.Deadline + m.r.opts.Policy.Call
 	}
+	whole := ctx
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	how.goal.Share = m.share()
@@ -34,9 +35,9 @@ func (m *move) send(ctx context.Context, source hypervisor.Port, a hypervisor.Ar
 	m.show(func(s *Status) { s.Doing, s.Mode = "send memory", mode(o.Limits) })
 	call := func(what string, order func(context.Context) error) error {
 		limit := min(m.r.opts.Policy.Call, how.goal.Stall)
-		ctx, cancel := context.WithTimeout(ctx, limit)
+		once, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
-		return late(m.plan.From, what, limit, order(ctx))
+		return late(ctx, m.plan.From, what, limit, order(once))
 	}
 	if err := call("begin the transfer", func(ctx context.Context) (err error) {
 		m.transfer, err = source.Perform(ctx, m.order(), a, o)
@@ -60,7 +61,7 @@ func (m *move) send(ctx context.Context, source hypervisor.Port, a hypervisor.Ar
 			stopped = nil
 			m.stopped = m.r.opts.Now()
 			m.show(func(s *Status) { s.Took, s.ETA, s.Phase = m.stopped.Sub(begun), 0, Switchover })
-			return left, err
+			return left, late(whole, m.plan.From, "send the memory", limit, err)
 		case <-look.C:
 		}
 		var p hypervisor.Progress
@@ -139,12 +140,13 @@ func mode(l hypervisor.Limits) string {
 // switchover takes a VM that stands still at the source to where the target may let it run, and commits. It is the gap:
 // nothing is done here that could be done before or after it.
 func (m *move) switchover(ctx context.Context, target hypervisor.Port, a hypervisor.Arrival, how way, left bool) error {
-	ctx, cancel := context.WithTimeout(ctx, m.r.opts.Policy.Switch)
+	whole, limit := ctx, m.r.opts.Policy.Switch
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	// A destination that died while the source waits is reported by nobody.
 	state, err := target.Status(ctx, m.plan.VM)
 	if err != nil {
-		return err
+		return late(whole, m.plan.To, "say what the destination is", limit, err)
 	}
 	if state != hypervisor.Incoming {
 		return fmt.Errorf("the destination is %s and should wait for the rest", state)
@@ -157,10 +159,10 @@ func (m *move) switchover(ctx context.Context, target hypervisor.Port, a hypervi
 			return err
 		}
 		if err := m.transfer.PostCopy(ctx); err != nil {
-			return err
+			return late(whole, m.plan.From, "switch to post-copy", limit, err)
 		}
 	} else if err := m.transfer.Complete(ctx); err != nil {
-		return err
+		return late(whole, m.plan.From, "complete the transfer", limit, err)
 	}
 	return m.commit(ctx)
 }
