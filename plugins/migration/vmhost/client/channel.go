@@ -12,6 +12,7 @@ import (
 
 // Channel connects to a character device of a VM. The newest connection has it: an older one is closed.
 func (c *Client) Channel(ctx context.Context, vm, name string) (net.Conn, error) {
+	_, patience := c.await(ctx)
 	req, err := c.request(ctx, http.MethodPost, at(vm, "channel/"+name), nil)
 	if err != nil {
 		return nil, err
@@ -20,13 +21,17 @@ func (c *Client) Channel(ctx context.Context, vm, name string) (net.Conn, error)
 	req.Header.Set("Upgrade", ChannelProtocol)
 	conn, err := c.dial(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("connect to host at %s: %w", c.server, err)
+		return nil, fmt.Errorf("open channel %s of %s: %w", name, vm, patience.over(err))
 	}
+	patience.reached.Store(true)
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	r := bufio.NewReader(conn)
 	resp, err := upgrade(conn, r, req)
-	if !stop() && err == nil {
-		err = ctx.Err()
+	if !stop() {
+		err = ctx.Err() // whose end is what has interrupted it, if anything has
+	}
+	if err != nil {
+		err = patience.over(err)
 	}
 	if err == nil && resp.StatusCode != http.StatusSwitchingProtocols {
 		b, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))

@@ -111,23 +111,20 @@ func (c *Client) request(ctx context.Context, method, path string, body any) (*h
 
 // call sends one request; out may be nil.
 func (c *Client) call(ctx context.Context, method, path string, body, out any) error {
+	ctx, patience := c.await(ctx)
 	req, err := c.request(ctx, method, path, body)
 	if err != nil {
 		return err
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		var u *url.Error
-		if errors.As(err, &u) {
-			err = u.Err // the address in it is not one
-		}
-		return fmt.Errorf("ask host at %s: %w", c.server, err)
+		return patience.over(err)
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, MaxBody+1))
 	switch {
 	case err != nil:
-		return fmt.Errorf("read answer of host at %s: %w", c.server, err)
+		return patience.over(fmt.Errorf("read the answer: %w", err))
 	case len(b) > MaxBody:
 		return fmt.Errorf("the answer of host at %s is longer than %d bytes", c.server, MaxBody)
 	case resp.StatusCode != http.StatusOK:
@@ -217,13 +214,14 @@ func (c *Client) Do(ctx context.Context, vm, command string, args any) (Reply, e
 // Events calls ready once it is sure to hear all that happens from then on, and each for every event, until the
 // connection or ctx ends.
 func (c *Client) Events(ctx context.Context, ready func(), each func(Event)) error {
+	ctx, patience := c.await(ctx)
 	req, err := c.request(ctx, http.MethodGet, "/v1/events", nil)
 	if err != nil {
 		return err
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return fmt.Errorf("ask host at %s for events: %w", c.server, err)
+		return fmt.Errorf("ask for events: %w", patience.over(err))
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {

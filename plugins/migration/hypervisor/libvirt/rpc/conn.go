@@ -99,7 +99,7 @@ func (c *Conn) End(err error) {
 
 // Call sends args to a procedure and returns its answer. An answer that is an error is an *Error.
 func (c *Conn) Call(ctx context.Context, p Proc, args []byte) ([]byte, error) {
-	answer := make(chan message, 1)
+	answer, sent := make(chan message, 1), time.Now()
 	serial, err := c.register(answer, nil)
 	if err != nil {
 		return nil, err
@@ -112,10 +112,18 @@ func (c *Conn) Call(ctx context.Context, p Proc, args []byte) ([]byte, error) {
 	case m := <-answer:
 		return m.result(p)
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, unanswered(ctx.Err(), time.Since(sent))
 	case <-c.done:
 		return nil, c.Err()
 	}
+}
+
+// unanswered says what to look at when a daemon that is alive has not answered in the time that a call had.
+func unanswered(err error, waited time.Duration) error {
+	if !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return fmt.Errorf("libvirt has not answered for %v; see its log, and virsh domjobinfo for a job that holds the VM: %w", waited.Round(100*time.Millisecond), err)
 }
 
 // result is the payload of a reply to p, or its error.

@@ -224,6 +224,38 @@ func open(t *testing.T, c *Conn, d daemon) (*Stream, message) {
 	return s, <-calls
 }
 
+// TestUnanswered: a daemon that lives and does not answer is told of with how long it was waited for; who gives up himself
+// hears only that.
+func TestUnanswered(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		end  func(context.Context) (context.Context, context.CancelFunc)
+		is   error
+		want string
+	}{
+		{"limit", func(ctx context.Context) (context.Context, context.CancelFunc) {
+			return context.WithTimeout(ctx, 10*time.Second)
+		}, context.DeadlineExceeded, "libvirt has not answered for 10s; see its log, and virsh domjobinfo"},
+		{"given up", func(ctx context.Context) (context.Context, context.CancelFunc) {
+			ctx, cancel := context.WithCancel(ctx)
+			time.AfterFunc(time.Second, cancel)
+			return ctx, cancel
+		}, context.Canceled, "context canceled"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				conn, d := connect(t, Options{})
+				go d.receive()
+				ctx, cancel := c.end(t.Context())
+				defer cancel()
+				if _, err := conn.Call(ctx, hello, nil); !errors.Is(err, c.is) || !strings.HasPrefix(err.Error(), c.want) {
+					t.Errorf("%v, want %q", err, c.want)
+				}
+			})
+		})
+	}
+}
+
 func TestStream(t *testing.T) {
 	c, d := connect(t, Options{})
 	s, m := open(t, c, d)
