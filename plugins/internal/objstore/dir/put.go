@@ -97,7 +97,9 @@ func (s *Store) fill(f *os.File, data []byte) (next string, err error) {
 	if len(data) > hashedSize {
 		s.mark(f)
 	}
-	if _, err := f.Write(data); err != nil {
+	// Past the page cache where that can be had: nobody here reads a batch soon, and it would be copied once more.
+	direct := writeDirect(f, data)
+	if _, err := f.Write(data[direct:]); err != nil {
 		return "", err
 	}
 	if err := f.Sync(); err != nil {
