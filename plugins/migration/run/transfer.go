@@ -76,7 +76,10 @@ func (m *move) send(ctx context.Context, source hypervisor.Port, a hypervisor.Ar
 		}
 		seen = m.r.opts.Now()
 		at := seen.Sub(begun)
-		d := c.Bandwidth(m.granted())
+		var d policy.Decision
+		if p.Transferred >= c.Opening() {
+			d = c.Bandwidth(m.granted())
+		}
 		if d.Limits == nil {
 			d = c.Observe(at, p)
 		}

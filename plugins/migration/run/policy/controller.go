@@ -27,6 +27,9 @@ const (
 	// lastOfShare bounds what is left for the switch where a budget is shared, in time at the bandwidth: hypervisors send that at
 	// once, past any limit, and with the second before it makes more than the budget.
 	lastOfShare = 30 * time.Millisecond
+	// opening is the part of a share that a transfer begins with: QEMU spends two slices of a tenth of a second at once then, and
+	// eleven of them make a second of more than the budget.
+	opening = 2
 	// standing is for how long a source may stand still that its hypervisor was asked to wait for.
 	standing = 5 * time.Second
 )
@@ -41,7 +44,8 @@ type Goal struct {
 	Stall time.Duration
 	// Bandwidth is the most it may use, bytes a second; 0 is all there is.
 	Bandwidth uint64
-	// Share is what it may use at first of a budget that others have a part in; 0 is no such budget. Controller.Bandwidth changes it.
+	// Share is what it may use at first of a budget that others have a part in; 0 is no such budget. It begins with less, until
+	// Controller.Bandwidth is told, after Opening.
 	Share uint64
 	// Throttle and PostCopy allow those, and the hosts can do them.
 	Throttle, PostCopy bool
@@ -95,6 +99,7 @@ func New(g Goal) *Controller {
 		if g.Bandwidth == 0 || g.Share < g.Bandwidth {
 			c.limits.Bandwidth = g.Share
 		}
+		c.limits.Bandwidth = max(1, c.limits.Bandwidth/opening)
 	}
 	if g.Held && g.Throttle {
 		c.limits.Throttle = firstThrottle
@@ -106,6 +111,10 @@ func New(g Goal) *Controller {
 func (c *Controller) Start() hypervisor.Options {
 	return hypervisor.Options{Limits: c.limits, PostCopy: c.goal.PostCopy}
 }
+
+// Opening is how many bytes are to be seen sent before the bandwidth is changed, 0 where it is not shared: more than the headers
+// that come first.
+func (c *Controller) Opening() uint64 { return c.goal.Share / 10 }
 
 // Bandwidth changes how much may be used; 0 is as much as the goal allows, which is never exceeded.
 func (c *Controller) Bandwidth(bytes uint64) Decision {
