@@ -15,6 +15,9 @@ import (
 // stuckAfter is how often a cancelled transfer is looked at that does not end. Most end within a few milliseconds.
 const stuckAfter = 500 * time.Millisecond
 
+// freedAfter is how soon it is looked at again: the guest may stand still meanwhile.
+const freedAfter = 100 * time.Millisecond
+
 // Cancel implements hypervisor.Transfer.
 func (x *transfer) Cancel(ctx context.Context) error {
 	if err := x.undo(ctx); err != nil {
@@ -76,7 +79,8 @@ func (x *transfer) abort(ctx context.Context) error {
 		case err != nil:
 			x.p.log.Debug("a cancelled transfer that does not end cannot be looked at", "vm", x.m.VM, "err", err)
 		case freed:
-			x.p.log.Info("libvirt waited for a stop that had been; it was given another", "vm", x.m.VM)
+			x.p.log.Info("libvirt waits for what has been; it was given another", "vm", x.m.VM)
+			tick.Reset(freedAfter)
 		}
 	}
 }
@@ -115,20 +119,27 @@ func (p *Port) orphaned(ctx context.Context, dom remote.Domain) error {
 	}
 }
 
-// unstick frees a daemon that waits for what has passed. When QEMU has sent everything and stopped the guest, libvirt
-// (9.0, qemuMigrationSrcRun) waits until it sees the guest stopped. A cancel that comes between lets the guest run on, and
-// then libvirt waits for a stop without an end, with the job held: a second cancel changes nothing. So the guest is stopped
-// for it; with the transfer cancelled it finds that it failed, and lets the guest run again.
+// unstick frees a daemon that waits for what has passed, and tells whether it tried. A cancel that comes when QEMU has just
+// sent everything meets libvirt (9.0, qemuMigrationSrcRun and qemuMigrationSrcCancel) in one of two waits without an end,
+// with the job held, which a second cancel does not change:
+//
+//   - for the guest to stop, which it had, but runs on by then. So it is stopped; libvirt or resume lets it run again.
+//   - for QEMU to say "cancelled", which it had, but libvirt overwrote it with an older answer to query-migrate. So QEMU is
+//     given a transfer to where nothing can be, of which it says "failed".
 func (p *Port) unstick(ctx context.Context, dom remote.Domain) (bool, error) {
-	state, _, err := p.state(ctx, dom)
-	if err != nil || state != hypervisor.Running {
-		return false, err
-	}
 	// A transfer that QEMU has yet to end would only leave the guest standing.
 	if ended, err := p.quiet(ctx, dom); err != nil || !ended {
 		return false, err
 	}
-	return true, p.conn.Suspend(ctx, dom)
+	state, _, err := p.state(ctx, dom)
+	if err != nil {
+		return false, err
+	}
+	if state == hypervisor.Running {
+		return true, p.conn.Suspend(ctx, dom)
+	}
+	_, err = p.conn.Monitor(ctx, dom, `{"execute":"migrate","arguments":{"uri":"unix:/dev/null/nowhere"}}`)
+	return true, err
 }
 
 // quiet tells whether QEMU itself is done with its last migration, and without success.
