@@ -25,7 +25,8 @@ const (
 	burstPasses  = 2
 	longestBurst = time.Second
 	// lastOfShare bounds what is left for the switch where a budget is shared, in time at the bandwidth: hypervisors send that at
-	// once, past any limit, and with the second before it makes more than the budget.
+	// once, past any limit, and with the second before it makes more than the budget. A guest that never leaves so little is
+	// allowed as much as its gap does: see insist.
 	lastOfShare = 30 * time.Millisecond
 	// opening is the part of a share that a transfer begins with: QEMU spends two slices of a tenth of a second at once then, and
 	// eleven of them make a second of more than the budget.
@@ -74,6 +75,7 @@ type Decision struct {
 type Controller struct {
 	goal   Goal
 	limits hypervisor.Limits
+	gap    time.Duration // the most that limits.Downtime may be
 
 	passes int     // seen to end
 	best   uint64  // least that a pass left
@@ -93,7 +95,8 @@ type Controller struct {
 func New(g Goal) *Controller {
 	g.Stall = cmp.Or(g.Stall, defaultStall)
 	c := &Controller{goal: g}
-	c.limits = hypervisor.Limits{Bandwidth: g.Bandwidth, Rest: g.Rest, Downtime: max(g.Gap-switching, g.Gap/2)}
+	c.gap = max(g.Gap-switching, g.Gap/2)
+	c.limits = hypervisor.Limits{Bandwidth: g.Bandwidth, Rest: g.Rest, Downtime: c.gap}
 	if g.Share > 0 {
 		c.limits.Downtime = min(c.limits.Downtime, lastOfShare)
 		if g.Bandwidth == 0 || g.Share < g.Bandwidth {
@@ -227,6 +230,9 @@ func (c *Controller) Ahead(p hypervisor.Progress) (time.Duration, bool) {
 func (c *Controller) insist(at time.Duration, p hypervisor.Progress, why string) Decision {
 	c.stuck = 0
 	switch {
+	case c.limits.Downtime < c.gap:
+		c.limits.Downtime, c.best = c.gap, 0
+		return c.set(why + ": as much is left for the switch as the gap allows, though that goes past the budget")
 	case c.goal.PostCopy:
 		return c.burst(at, p, why)
 	case c.goal.Throttle && c.limits.Throttle < mostThrottle:

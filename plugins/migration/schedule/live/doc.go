@@ -12,6 +12,8 @@
 // # Guarantees
 //
 //   - A history survives a restart up to the last half hour: it is kept under "schedule/history/LINK".
+//   - A transfer that asks by Grant has its part of the budgets before its first byte, and nobody is told to be faster before who is to
+//     be slower has had the time to.
 //   - Jobs are not kept: they belong to the caller, who submits them again.
 //   - A link whose load cannot be read has no forecast after a while, and moves over it start at once, within its budget.
 package live
