@@ -43,7 +43,7 @@ func areas() []area {
 	all := append([]area{{"image", (*session).image}, {"boot", (*session).boot}, {"core", (*session).core}, {"update", (*session).update}}, gatewayAreas()...)
 	return append(all, area{"pipeline", (*session).pipeline}, area{"schedule", (*session).schedule}, area{"dataplane/packet", (*session).dataplanePacket}, area{"dataplane/balancer", (*session).dataplaneBalancer}, area{"dataplane/group", (*session).dataplaneGroup}, area{"dataplane/vni", (*session).dataplaneVNI},
 		area{"dataplane/lease", (*session).dataplaneLease},
-		area{"migration/move", (*session).migrationMove}, area{"migration/nic", (*session).migrationNIC}, area{"migration/converge", (*session).migrationConverge}, area{"migration/admission", (*session).migrationAdmission}, area{"migration/spec", (*session).migrationSpec})
+		area{"migration/move", (*session).migrationMove}, area{"migration/nic", (*session).migrationNIC}, area{"migration/converge", (*session).migrationConverge}, area{"migration/admission", (*session).migrationAdmission}, area{"migration/spec", (*session).migrationSpec}, area{"migration/links", (*session).migrationLinks})
 }
 
 // Areas names every area and, before its parts, every group of areas.

@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"github.com/ratchetos/ratchet/core/host"
@@ -115,15 +114,7 @@ func (g *Gateway) start(ctx context.Context, dir string, section plugin.Section)
 }
 
 func (g *Gateway) invoke(ctx context.Context, method string, request, reply any) error {
-	text, err := json.Marshal(request)
-	if err != nil {
-		return err
-	}
-	answer, err := g.feature.Invoke(ctx, method, text)
-	if err != nil {
-		return fmt.Errorf("%s: %w", method, err)
-	}
-	return json.Unmarshal(answer, reply)
+	return invoke(ctx, g.feature, method, request, reply)
 }
 
 // Handover implements run.Volumes.
@@ -159,26 +150,4 @@ func freePort() (string, error) {
 	}
 	defer l.Close()
 	return l.Addr().String(), nil
-}
-
-// state is core's key-value space.
-type state struct {
-	plugin.Host
-	mu   sync.Mutex
-	keys map[string][]byte
-}
-
-func newState() *state { return &state{keys: map[string][]byte{}} }
-
-func (s *state) Get(_ context.Context, key string) ([]byte, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.keys[key], nil
-}
-
-func (s *state) Put(_ context.Context, key string, value []byte) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.keys[key] = value
-	return nil
 }
