@@ -209,17 +209,17 @@ func (m *Map) contains(cell uint64, mask uint16) bool {
 
 // put lays a frame over a cell.
 func (m *Map) put(cell uint64, f Frame) {
-	o := m.cover(cell, f.Live)
+	o := m.cover(cell, f.Live, 1)
 	o.zeros &^= f.Live
-	o.frames = append(o.frames[:len(o.frames):len(o.frames)], f)
+	o.frames = append(o.frames, f)
 	m.frames++
 	m.table.use(f.Object, int64(f.Length))
 	m.setHold(cell/CellsPerChunk, true)
 }
 
 // cover takes the blocks of mask from the frames over a cell and hides them in the leaf. Slices that Lookup has
-// handed out stay as they are.
-func (m *Map) cover(cell uint64, mask uint16) *overlay {
+// handed out stay as they are: the frames are in memory of their own afterwards, with room for so many more.
+func (m *Map) cover(cell uint64, mask uint16, room int) *overlay {
 	o := m.over[cell]
 	if o == nil {
 		o = new(overlay)
@@ -227,7 +227,13 @@ func (m *Map) cover(cell uint64, mask uint16) *overlay {
 	}
 	o.change = m.change
 	o.zeros |= mask
-	var next []Frame
+	left := 0
+	for i := range o.frames {
+		if o.frames[i].Live&^mask != 0 {
+			left++
+		}
+	}
+	next := make([]Frame, 0, left+room)
 	for _, f := range o.frames {
 		if f.Live &^= mask; f.Live != 0 {
 			next = append(next, f)
@@ -267,7 +273,7 @@ func (m *Map) zeroCells(first, end uint64) {
 		cell := first / BlocksPerCell
 		next := min(end, (cell+1)*BlocksPerCell)
 		mask := uint16((1<<(next-first) - 1) << (first % BlocksPerCell))
-		m.cover(cell, mask)
+		m.cover(cell, mask, 0)
 		first = next
 	}
 }

@@ -305,6 +305,31 @@ func TestGenerations(t *testing.T) {
 	}
 }
 
+// TestLookupStays holds what Lookup has handed out against later deltas over the same cell: readers use it without a lock.
+func TestLookupStays(t *testing.T) {
+	m := NewMap(LeafSize)
+	type handedOut struct{ frames, was []Frame }
+	var list []handedOut
+	for n := range uint32(40) {
+		mask := uint16(1)<<(n%5) | uint16(1)<<(n*7%BlocksPerCell)
+		d := &Delta{After: m.Seq(), Seq: m.Seq() + 1, Objects: []Object{{Number: n + 1, Size: 100, Kind: KindData}}}
+		if n%8 == 7 {
+			d.Zeros = []Range{{First: uint64(n % BlocksPerCell), Count: 3}}
+		}
+		d.Frames = []CellFrame{{Frame: Frame{Object: n + 1, Length: 10, Blocks: mask, Live: mask}}}
+		if err := m.Apply(d); err != nil {
+			t.Fatal(err)
+		}
+		frames := m.Lookup(0).Frames
+		list = append(list, handedOut{frames, slices.Clone(frames)})
+	}
+	for i, l := range list {
+		if !slices.Equal(l.frames, l.was) {
+			t.Errorf("what was looked up after delta %d has changed", i+1)
+		}
+	}
+}
+
 func TestApplyRefuses(t *testing.T) {
 	frame := Frame{Object: 1, Length: 1, Blocks: 1, Live: 1}
 	objects := []Object{{Number: 1, Size: 10}}
