@@ -136,8 +136,7 @@ func TestSameSizeAndTime(t *testing.T) {
 		}
 		defer s.Close()
 		content := []string{strings.Repeat("a", n), strings.Repeat("b", n)}
-		last, err := s.PutIfAbsent(t.Context(), "k", []byte(content[0]))
-		if err != nil {
+		if _, err := s.PutIfAbsent(t.Context(), "k", []byte(content[0])); err != nil {
 			t.Fatal(err)
 		}
 		seen := make(map[string]string)
@@ -154,8 +153,8 @@ func TestSameSizeAndTime(t *testing.T) {
 				t.Errorf("%d bytes: two contents have the etag %s", n, have.ETag)
 			}
 			seen[have.ETag] = was
-			if last, err = s.PutIfMatch(t.Context(), "k", []byte(content[i%2]), have.ETag); err != nil || last == have.ETag {
-				t.Fatalf("%d bytes: etag %q after %q, %v", n, last, have.ETag, err)
+			if next, err := s.PutIfMatch(t.Context(), "k", []byte(content[i%2]), have.ETag); err != nil || next == have.ETag {
+				t.Fatalf("%d bytes: etag %q after %q, %v", n, next, have.ETag, err)
 			}
 			if _, err := s.PutIfMatch(t.Context(), "k", nil, have.ETag); !errors.Is(err, objstore.ErrPrecondition) {
 				t.Errorf("%d bytes: replace with a stale etag: %v", n, err)
