@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -34,27 +35,25 @@ func (o *orders) later(e *queue.Entry, why error) bool {
 }
 
 // begin plans moves whose turn has come, unless their plans are fresh, and hands them to the runner. Where there is a schedule,
-// they have slots first, and come here again when those begin. All have theirs before the first one begins: a schedule that
-// does not know of the others yet cannot put them in order. Measuring takes a second a guest, so they are asked beside each other.
+// they have slots first, and come here again when those begin. Several have theirs before the first of them begins: a schedule
+// that does not know of the others yet cannot put them in order. Measuring takes a second a guest, so they are asked beside each
+// other.
 func (o *orders) begin(ctx context.Context, list []*queue.Entry) {
-	ready := make([]turn, len(list))
-	slots := make(chan struct{}, asking)
-	var all sync.WaitGroup
-	for i, e := range list {
-		all.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			ready[i] = o.ready(ctx, e)
-		})
-	}
-	all.Wait()
-	for i, e := range list {
-		err := ready[i].err
-		if err == nil {
-			err = o.hand(e, ready[i])
+	for some := range slices.Chunk(list, asking) {
+		ready := make([]turn, len(some))
+		var all sync.WaitGroup
+		for i, e := range some {
+			all.Go(func() { ready[i] = o.ready(ctx, e) })
 		}
-		if err != nil && ctx.Err() == nil && !o.later(e, err) {
-			o.refuse(ctx, e, err)
+		all.Wait()
+		for i, e := range some {
+			err := ready[i].err
+			if err == nil {
+				err = o.hand(e, ready[i])
+			}
+			if err != nil && ctx.Err() == nil && !o.later(e, err) {
+				o.refuse(ctx, e, err)
+			}
 		}
 	}
 }
