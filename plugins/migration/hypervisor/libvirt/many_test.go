@@ -52,8 +52,12 @@ func (t *trial) callBack(after time.Duration) error {
 		return err
 	}
 	for i, want := range []hypervisor.State{hypervisor.Running, hypervisor.Absent} {
-		if got, err := t.ports[i].Status(ctx, t.move.VM); err != nil || got != want {
-			return fmt.Errorf("cancelled, the VM is %s at %s (%v), want %s", got, t.ports[i].conf.Name, err, want)
+		got, err := t.ports[i].Status(ctx, t.move.VM)
+		if err != nil {
+			return err
+		}
+		if got != want {
+			return fmt.Errorf("cancelled, the VM is %s at %s, want %s", got, t.ports[i].conf.Name, want)
 		}
 	}
 	return nil
