@@ -139,6 +139,10 @@ func claim() (net.Listener, error) {
 
 // start runs the daemon on sockets made here.
 func (d *Daemon) start() error {
+	// That of an earlier one may be left.
+	if err := os.Remove(d.Socket); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
 	local, err := net.ListenUnix("unix", &net.UnixAddr{Name: d.Socket, Net: "unix"})
 	if err != nil {
 		return err
@@ -216,9 +220,6 @@ func (d *Daemon) listen(word *os.File) error {
 func (d *Daemon) Restart() error {
 	d.kill()
 	d.kept = append(d.kept, kept{d.keeper, d.life}) // of the VMs that go on
-	if err := os.Remove(d.Socket); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
 	return d.start()
 }
 
