@@ -83,7 +83,9 @@ func options() agent.Options {
 func TestRemote(t *testing.T) {
 	a, _ := newGuest(t)
 	p := &port{t: t, agent: a}
-	c := agent.New(p.dial, options())
+	o := options()
+	o.Idle = time.Minute // a busy host pauses between two of them
+	c := agent.New(p.dial, o)
 	defer c.Close()
 	var all sync.WaitGroup
 	for range 6 {

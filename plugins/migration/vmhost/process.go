@@ -12,8 +12,6 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/ratchetos/ratchet/plugins/migration/model"
 )
 
 // process is a QEMU, by its pidfd.
@@ -95,38 +93,6 @@ func (p *process) gone(ms int) bool {
 		return err
 	})
 	return err == nil && ended || errors.Is(err, os.ErrClosed)
-}
-
-// resident is how much of a VM's memory was ever touched, in bytes; 0 when that cannot be told. QEMU has as much again of
-// its own under TCG, so only mappings of the size of the VM's memory count.
-func (p *process) resident(memory model.Memory) uint64 {
-	sizes := map[uint64]bool{memory.Boot: true}
-	for _, d := range memory.DIMMs {
-		sizes[d.Size] = true
-	}
-	for _, v := range memory.VirtioMem {
-		sizes[v.Max] = true
-	}
-	text, err := os.ReadFile("/proc/" + strconv.Itoa(p.pid) + "/smaps")
-	if err != nil || p.gone(0) {
-		return 0
-	}
-	var total uint64
-	counts := false
-	for line := range strings.Lines(string(text)) {
-		name, rest, _ := strings.Cut(line, ":")
-		if name != "Size" && name != "Rss" {
-			continue
-		}
-		kib, _ := strconv.ParseUint(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
-		switch {
-		case name == "Size":
-			counts = sizes[kib<<10]
-		case counts:
-			total += kib << 10
-		}
-	}
-	return total
 }
 
 func (p *process) close() { p.fd.Close() }

@@ -271,7 +271,7 @@ func (p *Port) Unplug(ctx context.Context, vm, id string) error {
 	return p.client.Unplug(ctx, vm, id)
 }
 
-// Resident is how much of its memory a VM has ever touched, in bytes: what a first pass sends.
+// Resident is how much of a VM's memory a first pass sends, in bytes: what was ever touched and is not zero.
 func (p *Port) Resident(ctx context.Context, vm string) (uint64, error) {
 	v, err := p.find(ctx, vm)
 	if err != nil {

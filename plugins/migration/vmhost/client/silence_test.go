@@ -61,7 +61,7 @@ func TestSilence(t *testing.T) {
 			t.Parallel()
 			client := client("a:7440", c.dial)
 			defer client.Close()
-			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 			defer cancel()
 			err := c.ask(client, ctx)
 			before, after, timed := strings.Cut(c.want, "#")
