@@ -44,11 +44,6 @@ func (m *mover) grant(id string) uint64 {
 	return m.schedule.Grant(id)
 }
 
-// resident is implemented by ports that know how much of a guest's memory was ever touched.
-type resident interface {
-	Resident(ctx context.Context, vm string) (uint64, error)
-}
-
 // book asks the schedule for a slot. A move that shall begin now gets one that begins now, whatever the links are doing: it is
 // then held to its part of their budgets.
 func (m *mover) book(ctx context.Context, p plan.Plan, what order) error {
@@ -65,7 +60,7 @@ func (m *mover) book(ctx context.Context, p plan.Plan, what order) error {
 	if err != nil {
 		return err
 	}
-	if r, knows := port.(resident); knows {
+	if r, knows := port.(hypervisor.Resident); knows {
 		// Slots of guests that use a tenth of their memory would be ten times too long, and their order by the wrong size.
 		if touched, err := r.Resident(ctx, p.VM); err == nil {
 			j.Load.Bytes = min(j.Load.Bytes, touched)

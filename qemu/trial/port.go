@@ -136,9 +136,7 @@ func (p *port) Unplug(ctx context.Context, vm, id string) error {
 
 // Resident passes on what not every port knows.
 func (p *port) Resident(ctx context.Context, vm string) (uint64, error) {
-	if r, ok := p.Port.(interface {
-		Resident(ctx context.Context, vm string) (uint64, error)
-	}); ok {
+	if r, ok := p.Port.(hypervisor.Resident); ok {
 		return r.Resident(ctx, vm)
 	}
 	return 0, hypervisor.ErrNotHere

@@ -21,11 +21,6 @@ var errNoVolumes = errors.New("the VM has disks on a gateway, and this manager c
 // sampling is how long a guest's writes are watched before the start.
 const sampling = time.Second
 
-// resident is implemented by ports that know how much of a guest's memory was ever touched.
-type resident interface {
-	Resident(ctx context.Context, vm string) (uint64, error)
-}
-
 // way is how the transfer goes, decided at admission.
 type way struct {
 	goal  policy.Goal
@@ -189,7 +184,7 @@ func (m *move) choose(ctx context.Context, source hypervisor.Port, from, to mode
 // same pages again and again dirties no more in three seconds than in one.
 func (m *move) measure(ctx context.Context, source hypervisor.Port, bandwidth float64) (schedule.Load, error) {
 	load := schedule.Load{Bytes: m.plan.During.Memory.Total()}
-	if r, ok := source.(resident); ok {
+	if r, ok := source.(hypervisor.Resident); ok {
 		if touched, err := r.Resident(ctx, m.plan.VM); err == nil {
 			load.Bytes = min(load.Bytes, touched)
 		}

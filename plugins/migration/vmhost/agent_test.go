@@ -117,8 +117,11 @@ func TestVMsOutliveTheAgent(t *testing.T) {
 
 	h = agent(t, c)
 	list, err := h.List(ctx)
-	if err != nil || len(list) != 1 || list[0].State != hypervisor.Running || list[0].Resident == 0 {
+	if err != nil || len(list) != 1 || list[0].State != hypervisor.Running {
 		t.Fatalf("adopted: %+v, %v", list, err)
+	}
+	if n, err := h.Resident("web"); err != nil || n == 0 {
+		t.Errorf("%d bytes resident, %v", n, err)
 	}
 	if m, err := h.machine("web"); err != nil || m.proc.pid != pid {
 		t.Errorf("another process was adopted: %v", err)

@@ -29,7 +29,7 @@ func (h *Host) List(ctx context.Context) ([]client.VM, error) {
 			}
 			cancel()
 		}
-		vm.Devices, vm.Resident = known(r.Shape), m.proc.resident(r.Shape.Memory)
+		vm.Devices = known(r.Shape)
 		list = append(list, vm)
 	}
 	return list, nil

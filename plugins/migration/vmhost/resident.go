@@ -3,6 +3,7 @@ package vmhost
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"strconv"
@@ -36,6 +37,20 @@ func (p *process) resident(memory model.Memory) uint64 {
 		present, swapped = present+m.present, swapped+m.swapped
 	}
 	return uint64(float64(present)*p.filled(list)) + swapped
+}
+
+// Resident is how much of a VM's memory a transfer has to carry, in bytes. Lists do not say it: they are asked for while a guest
+// stands still.
+func (h *Host) Resident(vm string) (uint64, error) {
+	m, err := h.machine(vm)
+	if err != nil {
+		return 0, err
+	}
+	n := m.proc.resident(m.record().Shape.Memory)
+	if n == 0 {
+		return 0, fmt.Errorf("memory of %s: its QEMU does not show which mappings hold it", vm)
+	}
+	return n, nil
 }
 
 func (p *process) proc(file string) string { return "/proc/" + strconv.Itoa(p.pid) + "/" + file }

@@ -105,7 +105,7 @@ func (x *transfer) run(a *arrival, o hypervisor.Options) {
 		params = append(params, remote.Param{Name: remote.ParamTLSName, Value: a.tlsName})
 	}
 	if o.Bandwidth > 0 {
-		params = append(params, remote.Param{Name: remote.ParamBandwidth, Value: mib(o.Bandwidth)})
+		params = append(params, remote.Param{Name: remote.ParamBandwidth, Value: mib(o.Told())})
 	}
 	if o.PostCopy && o.Rest > 0 {
 		params = append(params, remote.Param{Name: remote.ParamRest, Value: mib(o.Rest)})
@@ -165,7 +165,7 @@ func (x *transfer) stop(ctx context.Context) error {
 
 // Limit implements hypervisor.Transfer.
 func (x *transfer) Limit(ctx context.Context, l hypervisor.Limits) error {
-	err := x.p.conn.SetSpeed(ctx, x.d.dom, speed(l.Bandwidth), false)
+	err := x.p.conn.SetSpeed(ctx, x.d.dom, speed(l.Told()), false)
 	if err == nil && x.armed.postCopy {
 		err = x.p.conn.SetSpeed(ctx, x.d.dom, speed(l.Rest), true)
 	}

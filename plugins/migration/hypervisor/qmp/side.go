@@ -82,15 +82,10 @@ const (
 	throttleTrigger = 50
 )
 
-// slack is the part of a limit that QEMU is not told of. It spends its bandwidth in slices of a tenth of a second, and eleven of
-// them may lie in one second: by its own count it was at 1.06 to 1.09 of what it had been told in the worst seconds of moves
-// under steered limits (make bench AREA=migration/links).
-const slack = 25
-
 // limits are the parameters for Limits.
 func limits(l hypervisor.Limits) map[string]any {
-	bandwidth := l.Bandwidth - l.Bandwidth/slack
-	if l.Bandwidth == 0 {
+	bandwidth := l.Told()
+	if bandwidth == 0 {
 		bandwidth = unlimited
 	}
 	downtime := l.Downtime

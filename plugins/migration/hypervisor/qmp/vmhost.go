@@ -271,14 +271,9 @@ func (p *Port) Unplug(ctx context.Context, vm, id string) error {
 	return p.client.Unplug(ctx, vm, id)
 }
 
-// Resident is how much of a VM's memory a first pass sends, in bytes: what was ever touched and is not zero.
+var _ hypervisor.Resident = (*Port)(nil)
+
+// Resident implements hypervisor.Resident.
 func (p *Port) Resident(ctx context.Context, vm string) (uint64, error) {
-	v, err := p.find(ctx, vm)
-	if err != nil {
-		return 0, err
-	}
-	if v == nil {
-		return 0, fmt.Errorf("%s on %s: %w", vm, p.conf.Name, hypervisor.ErrNoSuchVM)
-	}
-	return v.Resident, nil
+	return p.client.Resident(ctx, vm)
 }

@@ -171,6 +171,12 @@ func (c *Client) Shape(ctx context.Context, vm string) (s model.Shape, err error
 	return s, err
 }
 
+// Resident is how much of its memory a VM's guest has ever touched and not left zero, in bytes.
+func (c *Client) Resident(ctx context.Context, vm string) (n uint64, err error) {
+	err = c.call(ctx, http.MethodGet, at(vm, "resident"), nil, &n)
+	return n, err
+}
+
 // Start starts a VM.
 func (c *Client) Start(ctx context.Context, s Start) error {
 	return c.call(ctx, http.MethodPost, at(s.Shape.VM, "start"), s, nil)

@@ -34,8 +34,6 @@ type VM struct {
 	hypervisor.VM
 	// Move is the ID of the move that it is the destination of, empty for a VM that lives there.
 	Move string `json:"move,omitempty"`
-	// Resident is how much of its memory the guest has ever touched and not left zero, in bytes.
-	Resident uint64 `json:"resident"`
 }
 
 // Start is a request to start a VM.
