@@ -33,6 +33,7 @@ func writeDirect(f *os.File, data []byte) (done int) {
 			break
 		}
 	}
+	// Should that fail, the kernel refuses the rest for not being whole units, and so the put.
 	_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETFL, flags)
 	return done
 }
