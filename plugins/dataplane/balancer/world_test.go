@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -85,7 +86,15 @@ func (w *world) newServer(i int) *server {
 	s.decapsulate(w.t)
 	s.ns.IP("address add " + vipAddress.String() + "/32 dev lo")
 	l := s.ns.Listen("tcp", netip.AddrPortFrom(vipAddress, 80).String())
-	go func() {
+	// Connections end with the test: when a namespace is gone no FIN comes from it.
+	var all sync.WaitGroup
+	ctx, end := context.WithCancel(context.Background())
+	w.t.Cleanup(func() {
+		l.Close()
+		end()
+		all.Wait()
+	})
+	all.Go(func() {
 		for {
 			c, err := l.Accept()
 			if err != nil {
@@ -93,14 +102,15 @@ func (w *world) newServer(i int) *server {
 			}
 			s.accepted.Add(1)
 			s.open.Add(1)
-			go func() {
+			all.Go(func() {
 				defer s.open.Add(-1)
 				defer c.Close()
+				defer context.AfterFunc(ctx, func() { c.Close() })()
 				fmt.Fprintf(c, "%03d\n", s.number)
 				io.Copy(c, c)
-			}()
+			})
 		}
-	}()
+	})
 	return s
 }
 
