@@ -24,8 +24,10 @@ type pair [2]*libvirttest.Daemon
 // shared are the hosts of all tests that need no others: VMs move beside each other, as those of one wave do.
 var shared pair
 
-// beside is how many tests run at a time. They wait most of their time, for QEMUs to end above all.
-const beside = "4"
+// beside is how many tests run at a time. More would save half the time, which is spent waiting for QEMUs to end above all; but
+// with four, on a busy host, a Linux guest once did not come up within its minute, and a cancel in post-copy did not end.
+// TestManyMoves has several moves at once in any case.
+const beside = "1"
 
 func TestMain(m *testing.M) {
 	libvirttest.Keeper()
