@@ -49,7 +49,7 @@ func TestResident(t *testing.T) {
 	if got < 25*mib || got > 35*mib {
 		t.Errorf("%d MiB, 30 were written", got/mib)
 	}
-	if got := p.resident(model.Memory{Boot: 3 * mib}); got != 0 {
+	if got := p.resident(model.Memory{Boot: boot + 1}); got != 0 {
 		t.Errorf("%d bytes of memory that is not there", got)
 	}
 	// Looking at it has touched no more of it.

@@ -121,16 +121,24 @@ func (p *Port) orphaned(ctx context.Context, dom remote.Domain) error {
 }
 
 // unstick frees a daemon that waits for what has passed, and tells whether it tried. A cancel that comes when QEMU has just
-// sent everything meets libvirt (9.0, qemuMigrationSrcRun and qemuMigrationSrcCancel) in one of two waits without an end,
-// with the job held, which a second cancel does not change:
+// sent everything meets QEMU (7.2) or libvirt (9.0, qemuMigrationSrcRun and qemuMigrationSrcCancel) in one of three waits without
+// an end, with the job held, which a second cancel does not change:
 //
-//   - for the guest to stop, which it had, but runs on by then. So it is stopped; libvirt or resume lets it run again.
-//   - for QEMU to say "cancelled", which it had, but libvirt overwrote it with an older answer to query-migrate. So QEMU is
+//   - QEMU for the word to go on with the switch, which a cancel gives only to one that waits already (package qmp has the
+//     same). So it is given the word.
+//   - libvirt for the guest to stop, which it had, but runs on by then. So it is stopped; libvirt or resume lets it run again.
+//   - libvirt for QEMU to say "cancelled", which it had, but libvirt overwrote it with an older answer to query-migrate. So QEMU is
 //     given a transfer to where nothing can be, of which it says "failed".
 func (p *Port) unstick(ctx context.Context, dom remote.Domain) (bool, error) {
-	// A transfer that QEMU has yet to end would only leave the guest standing.
-	if ended, err := p.quiet(ctx, dom); err != nil || !ended {
+	status, err := p.status(ctx, dom)
+	switch {
+	case err != nil:
 		return false, err
+	case status == "cancelling":
+		_, err := p.conn.Monitor(ctx, dom, `{"execute":"migrate-continue","arguments":{"state":"cancelling"}}`)
+		return true, err
+	case status != "cancelled" && status != "failed":
+		return false, nil // what QEMU has yet to end would only leave the guest standing
 	}
 	state, _, err := p.state(ctx, dom)
 	if err != nil {
@@ -143,17 +151,17 @@ func (p *Port) unstick(ctx context.Context, dom remote.Domain) (bool, error) {
 	return true, err
 }
 
-// quiet tells whether QEMU itself is done with its last migration, and without success.
-func (p *Port) quiet(ctx context.Context, dom remote.Domain) (bool, error) {
+// status is that of the last migration in QEMU's own words.
+func (p *Port) status(ctx context.Context, dom remote.Domain) (string, error) {
 	text, err := p.conn.Monitor(ctx, dom, `{"execute":"query-migrate"}`)
 	if err != nil {
-		return false, err
+		return "", err
 	}
 	var answer struct {
 		Return struct{ Status string }
 	}
 	if err := json.Unmarshal([]byte(text), &answer); err != nil {
-		return false, fmt.Errorf("query-migrate of %s on %s: %w", dom.Name, p.conf.Name, err)
+		return "", fmt.Errorf("query-migrate of %s on %s: %w", dom.Name, p.conf.Name, err)
 	}
-	return answer.Return.Status == "cancelled" || answer.Return.Status == "failed", nil
+	return answer.Return.Status, nil
 }

@@ -251,13 +251,20 @@ func (p *Port) resume(ctx context.Context, vm string) error {
 	return p.cont(ctx, vm)
 }
 
-// cancelTransfer returns when the source has settled.
+// cancelTransfer returns when the source has settled. A cancel that comes in the moment before QEMU (7.2, migration_maybe_pause)
+// pauses for the switch leaves it pausing: it looks whether it was cancelled, lets go of its lock, and waits for a word that
+// the cancel has not given since there was nothing to wait for yet. migrate-continue gives it; one who does not wait for it does
+// not mind.
 func (p *Port) cancelTransfer(ctx context.Context, vm string) error {
 	if err := p.do(ctx, vm, "migrate_cancel", nil, nil); err != nil {
 		return err
 	}
 	return p.await(ctx, func() (bool, error) {
 		is, err := p.migration(ctx, vm)
+		if err == nil && is.Status == "cancelling" {
+			// An error is that of one that has just ended: the next look tells.
+			_ = p.do(ctx, vm, "migrate-continue", map[string]any{"state": is.Status}, nil)
+		}
 		return !is.under(), err
 	})
 }
