@@ -93,6 +93,7 @@ func (h *Host) spawn(ctx context.Context, u *unit, grant Grant) (*process, error
 		StartTimeout:     handshakeTimeout,
 		SkipHostEnv:      true,
 		UnixSocketConfig: &goplugin.UnixSocketConfig{TempDir: h.opts.RunDir},
+		GRPCDialOptions:  wire.DialOptions(),
 		RunnerFunc: func(_ hclog.Logger, spec *exec.Cmd, dir string) (runner.Runner, error) {
 			r, err := newProcessRunner(cfg, spec, dir)
 			if err != nil {
@@ -203,7 +204,7 @@ func (p *process) serveHost(h *Host, u *unit) error {
 		conn.Close()
 		return err
 	}
-	p.host = grpc.NewServer(grpc.MaxRecvMsgSize(maxHostMessage))
+	p.host = grpc.NewServer(append(wire.ServerOptions(), grpc.MaxRecvMsgSize(maxHostMessage))...)
 	pluginpb.RegisterHostServer(p.host, &service{host: h, unit: u, process: p})
 	go func() {
 		_ = p.host.Serve(&oneConn{conn: conn, done: make(chan struct{})}) // ends with Stop

@@ -39,7 +39,7 @@ func newEndpoint(config *tls.Config, register func(grpc.ServiceRegistrar)) (*end
 	if err != nil {
 		return nil, err
 	}
-	e := &endpoint{listener: listener, server: grpc.NewServer(grpc.Creds(credentials.NewTLS(config)))}
+	e := &endpoint{listener: listener, server: grpc.NewServer(append(wire.ServerOptions(), grpc.Creds(credentials.NewTLS(config)))...)}
 	status := health.NewServer()
 	status.SetServingStatus(goplugin.GRPCServiceName, grpc_health_v1.HealthCheckResponse_SERVING)
 	grpc_health_v1.RegisterHealthServer(e.server, status)

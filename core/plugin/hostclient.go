@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
+	"github.com/ratchetos/ratchet/core/plugin/wire"
 )
 
 // hostClient calls core over the connection that core sent last. The socketpair is
@@ -68,10 +69,10 @@ func (h *hostClient) client() (pluginpb.HostClient, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.conn == nil {
-		conn, err := grpc.NewClient("passthrough:///core",
+		conn, err := grpc.NewClient("passthrough:///core", append(wire.DialOptions(),
 			grpc.WithContextDialer(h.dial),
 			grpc.WithTransportCredentials(insecure.NewCredentials()),
-			grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
+			grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))...)
 		if err != nil {
 			return nil, fmt.Errorf("connect to core: %w", err)
 		}
