@@ -39,4 +39,7 @@ func TestSystemInterfaceGroup(t *testing.T) {
 	c.goOn()
 	later.goOn()
 	seen(t, "%s drained: 0 of %d new connections went to it, its %d old ones went on", away.name, n, c.servers[away.name])
+	c.end()
+	later.end()
+	d.failsOver(t)
 }

@@ -5,10 +5,13 @@ import (
 	"os"
 	"sync"
 	"testing"
+
+	"github.com/ratchetos/ratchet/plugins/dataplane/nettest"
 )
 
 // TestMain ends what several rows share when all of them are done.
 func TestMain(m *testing.M) {
+	nettest.BeInstance()
 	code := m.Run()
 	dataplaneRows.end()
 	migrationRows.end()

@@ -13,4 +13,7 @@
 // work inside it; sockets stay in the namespace in which they were made, and Dial, Listen and ListenPacket make
 // them there. Goroutines that f starts are outside: use Go for those. All methods may be called from any
 // goroutine that may call t.Fatal. Tests that use this package need root.
+//
+// For fail-over there are Stream, numbered datagrams at 1 kHz, Receiver, which knows which of them came and when, and
+// Instance, a process that keeps a namespace as a container's does and can be killed.
 package nettest

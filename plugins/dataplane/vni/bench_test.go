@@ -78,7 +78,7 @@ func move(from, to *nettest.Namespace) (err error) {
 // BenchmarkKilled kills the instance that holds a VNI under a stream of 1,000 datagrams a second; BenchmarkSilent
 // stops its host's agent. What is lost, and how long until the VNI is confirmed elsewhere.
 func BenchmarkKilled(b *testing.B) {
-	benchmarkFailOver(b, func(_ *host, i *instance) error { return i.holder.Process.Kill() })
+	benchmarkFailOver(b, func(_ *host, i *instance) error { i.holder.Kill(); return nil })
 }
 
 func BenchmarkSilent(b *testing.B) {
@@ -95,16 +95,16 @@ func benchmarkFailOver(b *testing.B, fail func(*host, *instance) error) {
 		w.run2()
 		s := w.stream(1, w.told)
 		ra.until(b, 100)
-		before, at := s.sent.Load(), time.Now()
+		before, at := s.Sent(), time.Now()
 		if err := fail(w.hosts[0], ra); err != nil {
 			b.Fatal(err)
 		}
 		_, since := w.await("VNI at h2/b", upAt("h2/b"))
 		rb.until(b, before)
-		last := s.sent.Load()
+		last := s.Sent()
 		rb.until(b, last)
-		s.stop()
-		lost = append(lost, float64(s.lost(before, last, &ra.receiver, &rb.receiver)))
+		s.Stop()
+		lost = append(lost, float64(nettest.Lost(before, last, ra.Receiver, rb.Receiver)))
 		moved = append(moved, float64(since.Sub(at)))
 	}
 	b.ReportMetric(median(lost), "lost")

@@ -25,7 +25,7 @@ func TestBoxRestarted(t *testing.T) {
 		b.Restart()
 		w.serve(0, Config{})
 		w.eventually("VNI attached as before", func() bool { return w.status()[0].State == "attached" })
-		ra.until(t, s.sent.Load())
+		ra.until(t, s.Sent())
 		w.eventually("the hosts' counters", func() bool {
 			for _, h := range b.part.packets().Hosts {
 				if h.Name == "h1" && h.Packets["delivered"] > 0 {
@@ -34,8 +34,8 @@ func TestBoxRestarted(t *testing.T) {
 			}
 			return false
 		})
-		s.stop()
-		if now := w.status()[0]; now.Epoch != first.Epoch || len(rb.accepted(1, stale)) > 0 {
+		s.Stop()
+		if now := w.status()[0]; now.Epoch != first.Epoch || len(rb.Between(1, stale)) > 0 {
 			return fmt.Errorf("%w: epoch %d before, %d after", errDisturbed, first.Epoch, now.Epoch)
 		}
 		return nil
@@ -95,9 +95,7 @@ func TestTwoControlPlanes(t *testing.T) {
 			}
 			return true
 		})
-		if err := holder.holder.Process.Kill(); err != nil {
-			t.Fatal(err)
-		}
+		holder.holder.Kill()
 		if last, _ := w.await("VNI at "+other, upAt(other)); last.Epoch <= first.Epoch {
 			return fmt.Errorf("epoch %d after %d", last.Epoch, first.Epoch)
 		}

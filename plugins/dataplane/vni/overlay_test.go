@@ -89,7 +89,7 @@ func TestFenceOverlay(t *testing.T) {
 		}
 	}
 	got.until(t, 8) // both of IPv4, and of IPv6
-	if n := len(got.accepted(1, seq)); n < 3 {
+	if n := len(got.Between(1, seq)); n < 3 {
 		t.Errorf("the instance has got %d datagrams", n)
 	}
 }

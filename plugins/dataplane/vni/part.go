@@ -50,8 +50,9 @@ type Options struct {
 	State   State
 	Control Control
 	// Moved is told where a VNI is up, and when it is not any more, one at a time; of several changes of one VNI
-	// that came while it was busy it hears the last. It hears the same again once a second, as a group may have
-	// got a member since. It may be nil.
+	// that came while it was busy it hears the last, and of one that is being attached elsewhere not that it is
+	// down, unless that takes longer than patience. It hears the same again once a second, as a group may have got a
+	// member since. It may be nil.
 	Moved   func(ctx context.Context, l Location) error
 	Changed func() // what is shown has changed; may be nil
 }
@@ -64,9 +65,10 @@ type Part struct {
 	engine  *failover.Engine // nil while stopped
 	options failover.Options // of engine
 	store   map[uint32]failover.Record
-	term    uint64              // to be stored; 0: none
-	tell    map[uint32]Location // what Moved has still to hear
-	told    map[uint32]Location // what it heard last
+	term    uint64                   // to be stored; 0: none
+	tell    map[uint32]Location      // what Moved has still to hear
+	told    map[uint32]Location      // what it heard last
+	soon    map[uint32]time.Duration // by VNI being attached: until when Moved does not hear that it is down
 	work    chan struct{}
 	news    chan struct{} // the same for tell
 	cancel  context.CancelFunc
@@ -110,7 +112,7 @@ func (p *Part) Start(ctx context.Context, d Desired) error {
 	p.engine.Define(clock(), d.Interfaces)
 	p.engine.Restore(term, records)
 	p.store, p.tell, p.told = map[uint32]failover.Record{}, map[uint32]Location{}, map[uint32]Location{}
-	p.counts = map[string]map[string]uint64{}
+	p.soon, p.counts = map[uint32]time.Duration{}, map[string]map[string]uint64{}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	p.cancel = cancel
 	p.done.Go(func() { p.tick(run) })
@@ -207,6 +209,9 @@ func (p *Part) act() {
 			nudge(p.work)
 		case failover.Store:
 			p.store[a.Interface] = a.Record
+			if _, has := p.soon[a.Interface]; !has { // another attempt is no reason for more
+				p.soon[a.Interface] = clock() + patience
+			}
 			nudge(p.work)
 		case failover.Poke:
 			_ = p.o.Control.Send(a.Host, control.KindBeat, appendReply(nil, a.Reply)) // the next beat's reply says it again
@@ -243,6 +248,11 @@ func (p *Part) tick(ctx context.Context) {
 			p.everySecond()
 		}
 		p.with(func(e *failover.Engine) { e.Tick(clock()) })
+		p.mu.Lock()
+		if len(p.soon) > 0 {
+			nudge(p.news) // patience may be over
+		}
+		p.mu.Unlock()
 	}
 }
 
@@ -321,27 +331,6 @@ func (p *Part) with(f func(*failover.Engine)) {
 	if p.engine != nil {
 		f(p.engine)
 		p.act()
-	}
-}
-
-// inform tells Moved.
-func (p *Part) inform(ctx context.Context) {
-	for await(ctx, p.news) {
-		p.mu.Lock()
-		all := p.tell
-		p.tell = map[uint32]Location{}
-		p.mu.Unlock()
-		for id, l := range all {
-			if p.o.Moved == nil {
-				continue
-			}
-			if err := p.o.Moved(ctx, l); err != nil && ctx.Err() == nil {
-				p.o.Log.Warn("interface groups not told where a VNI is; they are in a second", "vni", id, "err", err)
-			}
-			p.mu.Lock()
-			p.told[id] = l
-			p.mu.Unlock()
-		}
 	}
 }
 

@@ -1,7 +1,6 @@
 package vni
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -28,7 +27,7 @@ type virtualMachine struct {
 
 func (h *host) virtualMachine(name, device string) *virtualMachine {
 	h.w.t.Helper()
-	vm := &virtualMachine{receiver: receiver{name: h.name + "/" + name, seen: map[uint64]time.Time{}}}
+	vm := &virtualMachine{receiver: newReceiver(h.name + "/" + name)}
 	h.ns.IP("tuntap add dev "+device+" mode tap", "link set "+device+" up")
 	h.ns.Run(func() {
 		fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
@@ -70,15 +69,13 @@ func (vm *virtualMachine) run() {
 }
 
 // count takes a frame with a numbered datagram.
-func (r *receiver) count(f []byte) {
+func (r receiver) count(f []byte) {
 	if len(f) < 43 || binary.BigEndian.Uint16(f[12:]) != 0x0800 || f[23] != unix.IPPROTO_UDP || binary.BigEndian.Uint16(f[36:]) != 9000 {
 		return
 	}
 	end := min(42+int(binary.BigEndian.Uint16(f[38:]))-8, len(f))
 	if seq, err := strconv.ParseUint(string(f[42:end]), 10, 64); err == nil {
-		r.mu.Lock()
-		r.seen[seq] = time.Now()
-		r.mu.Unlock()
+		r.Got(seq, time.Now())
 	}
 }
 
@@ -86,20 +83,10 @@ func (r *receiver) count(f []byte) {
 const segmentAddr = "10.8.0.71"
 
 // plainStream sends a numbered datagram to the VNI's address every millisecond, as any host on the segment would.
-func (w *world) plainStream() *stream {
+func (w *world) plainStream() *nettest.Stream {
 	w.t.Helper()
 	c := w.client.Dial("udp4", segmentAddr+":9000")
-	s := &stream{first: 1}
-	s.stop = w.client.Go(func(ctx context.Context) {
-		tick := time.NewTicker(time.Millisecond)
-		defer tick.Stop()
-		for seq := uint64(1); ctx.Err() == nil; seq++ {
-			<-tick.C
-			s.sent.Store(seq)
-			_, _ = fmt.Fprint(c, seq)
-		}
-	})
-	return s
+	return w.client.Stream(1, func(seq uint64) { _, _ = fmt.Fprint(c, seq) })
 }
 
 // TestSegment: a client that knows nothing of overlays and groups reaches the VNI on the hosts' own Ethernet. It is at
@@ -130,13 +117,13 @@ func TestSegment(t *testing.T) {
 
 		// Its carrier stays, its process lives: only the questions are not answered any more.
 		ct := receiveIn(t, container, "h2/ct")
-		frozen := s.sent.Load()
+		frozen := s.Sent()
 		vm.frozen.Store(true)
 		w.await("VNI at h2/ct", upAt("h2/ct"))
 		ct.until(t, frozen)
-		last := s.sent.Load()
+		last := s.Sent()
 		ct.until(t, last)
-		lost := s.lost(frozen, last, &vm.receiver, ct)
+		lost := nettest.Lost(frozen, last, vm.Receiver, ct.Receiver)
 		t.Logf("%d of a 1 kHz stream lost when the virtual machine froze", lost)
 
 		mv := w.hosts[1].sniff("h2/mv", "m71")
@@ -144,8 +131,8 @@ func TestSegment(t *testing.T) {
 			return errors.Join(errDisturbed, err)
 		}
 		w.await("VNI at h2/mv", upAt("h2/mv"))
-		mv.until(t, s.sent.Load())
-		s.stop()
+		mv.until(t, s.Sent())
+		s.Stop()
 		if lost > 200 {
 			return fmt.Errorf("%w: %d datagrams lost, 200 is the limit", errDisturbed, lost)
 		}
@@ -154,10 +141,10 @@ func TestSegment(t *testing.T) {
 }
 
 // receiveIn counts datagrams by a socket in a namespace that the test holds.
-func receiveIn(t *testing.T, ns *nettest.Namespace, name string) *receiver {
+func receiveIn(t *testing.T, ns *nettest.Namespace, name string) receiver {
 	t.Helper()
 	c := ns.ListenPacket("udp4", ":9000")
-	r := &receiver{name: name, seen: map[uint64]time.Time{}}
+	r := newReceiver(name)
 	go func() {
 		b := make([]byte, 64)
 		for {
@@ -166,9 +153,7 @@ func receiveIn(t *testing.T, ns *nettest.Namespace, name string) *receiver {
 				return // closed when the test ends
 			}
 			if seq, err := strconv.ParseUint(string(b[:n]), 10, 64); err == nil {
-				r.mu.Lock()
-				r.seen[seq] = time.Now()
-				r.mu.Unlock()
+				r.Got(seq, time.Now())
 			}
 		}
 	}()
@@ -176,9 +161,9 @@ func receiveIn(t *testing.T, ns *nettest.Namespace, name string) *receiver {
 }
 
 // sniff counts the frames that a link receives, which for a macvtap are those that whoever opened it would read.
-func (h *host) sniff(name, device string) *receiver {
+func (h *host) sniff(name, device string) receiver {
 	h.w.t.Helper()
-	r := &receiver{name: name, seen: map[uint64]time.Time{}}
+	r := newReceiver(name)
 	var w *port.Wire
 	h.ns.Run(func() {
 		var err error

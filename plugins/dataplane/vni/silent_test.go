@@ -36,18 +36,18 @@ func silent(t *testing.T, silence, end func(*host), mutant uint32) error {
 		t.Fatal(err)
 	}
 	w.await("VNI at h1/a again", upAt("h1/a"))
-	again := follows.sent.Load()
+	again := follows.Sent()
 	ra.until(t, again)
 	ra.until(t, again+20)
-	follows.stop()
-	old.stop()
+	follows.Stop()
+	old.Stop()
 
-	toB := rb.accepted(1, stale-1)
-	t.Logf("moved in %v; %d datagrams at b, %d stale ones at a before the move", moved, len(toB), len(ra.accepted(stale, math.MaxInt64)))
-	if n := len(rb.accepted(stale, math.MaxInt64)); n > 0 {
+	toB := rb.Between(1, stale-1)
+	t.Logf("moved in %v; %d datagrams at b, %d stale ones at a before the move", moved, len(toB), len(ra.Between(stale, math.MaxInt64)))
+	if n := len(rb.Between(stale, math.MaxInt64)); n > 0 {
 		return fmt.Errorf("b accepted %d datagrams of the first attachment", n)
 	}
-	for _, at := range ra.accepted(stale, math.MaxInt64) {
+	for _, at := range ra.Between(stale, math.MaxInt64) {
 		if !at.Before(toB[0]) {
 			return fmt.Errorf("a accepted a stale datagram %v after b had accepted one", at.Sub(toB[0]))
 		}

@@ -1,7 +1,6 @@
 package vni
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,7 +17,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -52,13 +50,14 @@ type world struct {
 	mu            sync.Mutex
 	at            Location // what the groups were told last
 	since         time.Time
+	heard         []Location    // all of that
 	news          chan struct{} // closed and replaced when at changes
 }
 
 type box struct {
 	*controltest.Box
 	ns    *nettest.Namespace
-	state *controltest.MemoryState
+	state State
 	part  *Part
 }
 
@@ -74,9 +73,10 @@ type host struct {
 	agent       *exec.Cmd
 }
 
+// instance holds an end of the VNI.
 type instance struct {
 	receiver
-	holder *exec.Cmd // a process that alone keeps the namespace
+	holder *nettest.Instance
 }
 
 func newWorld(t testing.TB, hosts, boxes int) *world {
@@ -148,89 +148,14 @@ func executable(t testing.TB) string {
 	return path
 }
 
-// instance makes a process with a network namespace of its own and the VNI's end in it. The namespace goes when the
-// process is killed, as a container's does.
+// instance makes a process with a network namespace of its own and the VNI's end in it.
 func (h *host) instance(name string) *instance {
 	h.w.t.Helper()
-	cmd := exec.Command(executable(h.w.t))
-	cmd.Env = append(os.Environ(), helperKey+"=instance")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
-	orphan(h.w.t, cmd)
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		h.w.t.Fatal(err)
-	}
-	h.ns.Start(cmd)
-	lines := bufio.NewScanner(out)
-	if !lines.Scan() {
-		h.w.t.Fatalf("instance did not start: %v", lines.Err())
-	}
+	i := h.ns.Instance(h.name + "/" + name)
 	device := fmt.Sprintf("v%d-%s", theVNI, name)
-	h.ns.IP(
-		fmt.Sprintf("link add %s type veth peer name eth0 address %s netns /proc/%d/ns/net", device, theMAC, cmd.Process.Pid),
-		"link set "+device+" up",
-	)
-	h.inside(cmd.Process.Pid, "ip address add "+theAddr+"/24 dev eth0", "ip link set eth0 up", "ip link set lo up")
+	i.Plug(device, nettest.End{Name: "eth0", MAC: theMAC, Addresses: []string{theAddr + "/24"}})
 	h.ports = append(h.ports, PortConfig{VNI: theVNI, Instance: name, Kind: kindVeth, Device: device})
-	i := &instance{holder: cmd, receiver: receiver{name: h.name + "/" + name, seen: map[uint64]time.Time{}}}
-	go i.read(lines) // until the process ends
-	return i
-}
-
-func (h *host) inside(pid int, commands ...string) {
-	h.w.t.Helper()
-	for _, c := range commands {
-		if out, err := exec.Command("nsenter", "-t", fmt.Sprint(pid), "-n", "sh", "-c", c).CombinedOutput(); err != nil {
-			h.w.t.Fatalf("%s: %v: %s", c, err, out)
-		}
-	}
-}
-
-// receiver is what an instance has got: numbers, and when.
-type receiver struct {
-	name string
-	mu   sync.Mutex
-	seen map[uint64]time.Time
-}
-
-// read takes what the instance's process says.
-func (r *receiver) read(lines *bufio.Scanner) {
-	for lines.Scan() {
-		var seq uint64
-		var at int64
-		if _, err := fmt.Sscan(lines.Text(), &seq, &at); err == nil {
-			r.mu.Lock()
-			r.seen[seq] = time.Unix(0, at)
-			r.mu.Unlock()
-		}
-	}
-}
-
-// beInstance is the instance's process: it says what it gets, with the kernel's time of arrival, and nothing else
-// keeps its namespace.
-func beInstance() error {
-	fmt.Println("ready")
-	l := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
-		e := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1) })
-		return errors.Join(e, err)
-	}}
-	c, err := l.ListenPacket(context.Background(), "udp4", ":9000")
-	if err != nil {
-		return err
-	}
-	b, oob := make([]byte, 64), make([]byte, 128)
-	for {
-		n, m, _, _, err := c.(*net.UDPConn).ReadMsgUDP(b, oob)
-		if err != nil {
-			return err
-		}
-		all, err := unix.ParseSocketControlMessage(oob[:m])
-		if err != nil || len(all) == 0 {
-			return fmt.Errorf("datagram without time of arrival: %w", err)
-		}
-		at := *(*unix.Timespec)(unsafe.Pointer(&all[0].Data[0]))
-		fmt.Println(string(b[:n]), at.Nano())
-	}
+	return &instance{receiver: receiver{i.Receiver}, holder: i}
 }
 
 // serve starts the control plane of a box.
@@ -244,6 +169,7 @@ func (w *world) serve(n int, c Config) {
 			defer w.mu.Unlock()
 			if l.Epoch != w.at.Epoch || l.Up != w.at.Up {
 				w.at, w.since = l, time.Now()
+				w.heard = append(w.heard, l)
 				close(w.news)
 				w.news = make(chan struct{})
 			}
@@ -292,7 +218,7 @@ func (h *host) run(vars ...uint32) {
 	}
 	// As the unit file has it: who beats every 50 ms must not wait behind everyone else.
 	h.agent = exec.Command("nice", "-n", "-15", executable(h.w.t))
-	h.agent.Env = append(os.Environ(), helperKey+"=agent", "RATCHET_VNI_AGENT="+string(text))
+	h.agent.Env = append(os.Environ(), helperKey+"="+string(text))
 	orphan(h.w.t, h.agent)
 	h.agent.Stdout, h.agent.Stderr = h.w.t.Output(), h.w.t.Output()
 	h.ns.Start(h.agent)
@@ -329,7 +255,8 @@ func upAt(holder string) func(Location) bool {
 	return func(l Location) bool { return l.Up && l.Holder.String() == holder }
 }
 
-const helperKey = "RATCHET_VNI_HELPER"
+// helperKey is set, to a configuration, in the processes that are agents.
+const helperKey = "RATCHET_VNI_AGENT"
 
 type agentProcess struct {
 	Boxes  [][2]string
@@ -339,31 +266,23 @@ type agentProcess struct {
 }
 
 func TestMain(m *testing.M) {
-	if os.Getenv(helperKey) != "" {
-		go func() {
-			_, _ = io.Copy(io.Discard, os.Stdin)
-			os.Exit(0)
-		}()
-	}
-	switch os.Getenv(helperKey) {
-	case "":
+	nettest.BeInstance()
+	if os.Getenv(helperKey) == "" {
 		os.Exit(m.Run())
-	case "instance":
-		if err := beInstance(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-	case "agent":
-		if err := runAgent(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
+	}
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		os.Exit(0)
+	}()
+	if err := runAgent(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
 }
 
 func runAgent() error {
 	var p agentProcess
-	if err := json.Unmarshal([]byte(os.Getenv("RATCHET_VNI_AGENT")), &p); err != nil {
+	if err := json.Unmarshal([]byte(os.Getenv(helperKey)), &p); err != nil {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("who", "agent of "+p.Config.Underlay)
