@@ -40,6 +40,7 @@ type Options struct {
 // settler is one run of Settle.
 type settler struct {
 	root   string
+	cpus   int
 	load   func(string) error
 	swapon func(path string) error
 	tick   <-chan time.Time
@@ -52,7 +53,7 @@ type settler struct {
 func Settle(ctx context.Context, o Options) error {
 	tick := time.NewTicker(pace)
 	defer tick.Stop()
-	s := &settler{root: o.Root, load: o.Load, swapon: swapon, tick: tick.C, log: o.Log}
+	s := &settler{root: o.Root, cpus: runtime.NumCPU(), load: o.Load, swapon: swapon, tick: tick.C, log: o.Log}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

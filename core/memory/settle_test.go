@@ -92,7 +92,7 @@ func TestSettle(t *testing.T) {
 	if err := m.settler().settle(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"load lzo_rle", "load zram", "swapon /dev/zram0"}, m.done); diff != "" {
+	if diff := cmp.Diff([]string{"load zram", "swapon /dev/zram0"}, m.done); diff != "" {
 		t.Error(diff)
 	}
 	got := map[string]string{}
@@ -101,7 +101,7 @@ func TestSettle(t *testing.T) {
 	}
 	want := map[string]string{
 		reserveFile: "0 256 32 0 0", swappinessFile: "100", pageClusterFile: "0", pageListsFile: pageLists, minFreeFile: minFree, watermarksFile: watermarks, reclaimFile: "2097152",
-		algorithmFile: "lzo-rle", sizeFile: "62803968", compactFile: "1",
+		algorithmFile: "deflate", sizeFile: "62803968", compactFile: "1",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -144,6 +144,26 @@ func TestSettleWithout(t *testing.T) {
 			}
 			if c.name != "a reserve" && !strings.HasPrefix(m.read(reserveFile), "0 256") {
 				t.Error("the reserve is as it was")
+			}
+		})
+	}
+}
+
+// TestOtherCompressor: a kernel that refuses the compressor has its own, with its module; so has a machine of many CPUs.
+func TestOtherCompressor(t *testing.T) {
+	for name, change := range map[string]func(m *machine, s *settler){
+		"refused":   func(m *machine, _ *settler) { m.remove(algorithmFile) },
+		"many CPUs": func(_ *machine, s *settler) { s.cpus = mostCPUs + 1 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t)
+			s := m.settler()
+			change(m, s)
+			if err := s.settle(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff([]string{"load zram", "load lzo_rle", "swapon /dev/zram0"}, m.done); diff != "" {
+				t.Error(diff)
 			}
 		})
 	}
