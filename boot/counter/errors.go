@@ -16,6 +16,9 @@ var (
 	ErrForged = errors.New("answer is not authenticated by the storage root key of this TPM")
 	// ErrOwned says that owner or lockout authorisation is set, and not from the recovery key given.
 	ErrOwned = errors.New("the TPM has another owner")
+	// ErrNoRoom says that the TPM's own memory is full.
+	ErrNoRoom = errors.New("the TPM has no room for another NV index or key: undefine indices that nobody needs " +
+		"(tpm2_getcap handles-nv-index, tpm2_nvundefine), or clear the TPM in the firmware setup")
 	// ErrOtherKey says that the handle of the storage root key holds another key.
 	ErrOtherKey = errors.New("the handle of the storage root key holds another key")
 )
@@ -45,6 +48,8 @@ func explain(verb string, err error) error {
 		return nil
 	case errors.Is(err, tpm2.TPMRCLockout):
 		return fmt.Errorf("%s: %w", verb, ErrLockout)
+	case errors.Is(err, tpm2.TPMRCNVSpace):
+		return fmt.Errorf("%s: %w", verb, ErrNoRoom)
 	case errors.As(err, &rc), errors.As(err, &link):
 		return fmt.Errorf("%s: %w", verb, err)
 	}

@@ -15,9 +15,15 @@ const (
 	HandleV   = tpm2.TPMHandle(0x01800A04)
 	HandleK   = tpm2.TPMHandle(0x01800A05)
 	HandleS   = tpm2.TPMHandle(0x01800A06)
+
+	handleRoom = tpm2.TPMHandle(0x01800A07) // there while provisioning looks for room
 )
 
-const sizeE = 8 + 32
+const (
+	sizeE = 8 + 32
+	// sizeRoom is what six indices take, each with some 150 bytes of its own.
+	sizeRoom = 1024
+)
 
 // index is an NV index as it must be. Its Name is computed from public; the TPM is not asked.
 type index struct {

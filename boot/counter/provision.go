@@ -46,6 +46,11 @@ func (c *Chip) Provision(recoveryKey string, p Policy) error {
 	if err := c.persistRoot(current); err != nil {
 		return err
 	}
+	if !has.ownerSet {
+		if err := c.room(); err != nil {
+			return err
+		}
+	}
 	if err := c.takeOwnership(has, recoveryKey); err != nil {
 		return err
 	}
@@ -100,6 +105,27 @@ func (c *Chip) persistRoot(owner []byte) error {
 		return ownership("make storage root key persistent", err)
 	}
 	return c.root()
+}
+
+// room makes sure that there is room for all our indices as long as nothing has changed for the owner of the TPM: it
+// defines one that is as large and removes it, or what a power cut left of it.
+func (c *Chip) room() error {
+	x := newIndex("room", handleRoom, sizeRoom, nil, tpm2.TPMANV{NT: tpm2.TPMNTOrdinary, AuthWrite: true})
+	if err := c.define(x, nil, nil); err != nil && !errors.Is(err, tpm2.TPMRCNVDefined) {
+		return err
+	}
+	h, err := x.named()
+	if err != nil {
+		return err
+	}
+	s, err := c.plain()
+	if err != nil {
+		return err
+	}
+	_, err = tpm2.NVUndefineSpace{
+		AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: use{session: s}}, NVIndex: h,
+	}.Execute(&c.t)
+	return ownership("undefine room", err)
 }
 
 // takeOwnership sets owner and lockout authorisation and forbids TPM2_Clear. Which values are set
