@@ -285,7 +285,7 @@ func TestCutPostCopy(t *testing.T) {
 	}
 	defer relay.Close()
 	arrival.Address = relay.Address()
-	slow := hypervisor.Limits{Rest: 256 << 10, StopNow: true}
+	slow := hypervisor.Limits{Bandwidth: 128 << 10, Rest: 256 << 10, StopNow: true} // or the first pass may be all
 	x, err := w.a.Perform(w.ctx, w.move, arrival, hypervisor.Options{Limits: slow, PostCopy: true})
 	if err != nil {
 		t.Fatal(err)
