@@ -114,18 +114,7 @@ func (c *Chip) room() error {
 	if err := c.define(x, nil, nil); err != nil && !errors.Is(err, tpm2.TPMRCNVDefined) {
 		return err
 	}
-	h, err := x.named()
-	if err != nil {
-		return err
-	}
-	s, err := c.plain()
-	if err != nil {
-		return err
-	}
-	_, err = tpm2.NVUndefineSpace{
-		AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: use{session: s}}, NVIndex: h,
-	}.Execute(&c.t)
-	return ownership("undefine room", err)
+	return c.undefine(x, nil)
 }
 
 // takeOwnership sets owner and lockout authorisation and forbids TPM2_Clear. Which values are set
@@ -212,6 +201,22 @@ func (c *Chip) define(x index, owner, auth []byte) error {
 	return ownership("define "+x.name, err)
 }
 
+// undefine removes an index that has just these attributes.
+func (c *Chip) undefine(x index, owner []byte) error {
+	h, err := x.named()
+	if err != nil {
+		return err
+	}
+	s, err := c.plain()
+	if err != nil {
+		return err
+	}
+	_, err = tpm2.NVUndefineSpace{
+		AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: use{session: s, auth: owner}}, NVIndex: h,
+	}.Execute(&c.t)
+	return ownership("undefine "+x.name, err)
+}
+
 // Rebind replaces an E whose policy is old, for another PCR 7 or other policy keys, by an unwritten E
 // under p. It needs the recovery key, which only a development image has. A power cut inside it leaves
 // no E at all: write the ledger before it, from which the next boot knows how to go on.
@@ -220,21 +225,9 @@ func (c *Chip) Rebind(recoveryKey string, old Digest, p Policy) error {
 	if err != nil {
 		return err
 	}
-	h, err := indexE(old).at(true, false).named()
-	if err != nil {
-		return err
-	}
-	s, err := c.plain()
-	if err != nil {
-		return err
-	}
 	owner := OwnerAuth(recoveryKey)
-	_, err = tpm2.NVUndefineSpace{
-		AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: use{session: s, auth: owner}},
-		NVIndex:    h,
-	}.Execute(&c.t)
-	if err != nil {
-		return ownership("undefine the E of before", err)
+	if err := c.undefine(indexE(old).at(true, false), owner); err != nil {
+		return err
 	}
 	return c.define(indexE(policy), owner, nil)
 }

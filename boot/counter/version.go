@@ -88,19 +88,8 @@ func (c *Chip) RenewK(recoveryKey string, auth []byte) error {
 
 func (c *Chip) defineK(owner, auth []byte) error {
 	k := indexK()
-	h, err := k.named()
-	if err != nil {
+	if err := c.undefine(k, owner); err != nil && !errors.Is(err, tpm2.TPMRCHandle) {
 		return err
-	}
-	s, err := c.plain()
-	if err != nil {
-		return err
-	}
-	_, err = tpm2.NVUndefineSpace{
-		AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: use{session: s, auth: owner}}, NVIndex: h,
-	}.Execute(&c.t)
-	if err != nil && !errors.Is(err, tpm2.TPMRCHandle) {
-		return ownership("undefine K", err)
 	}
 	return c.define(k, owner, auth)
 }

@@ -134,7 +134,7 @@ func receive() error {
 		}
 		all, err := unix.ParseSocketControlMessage(oob[:m])
 		if err != nil || len(all) == 0 {
-			return fmt.Errorf("datagram without time of arrival: %w", err)
+			return errors.Join(errors.New("datagram without time of arrival"), err)
 		}
 		at := *(*unix.Timespec)(unsafe.Pointer(&all[0].Data[0]))
 		fmt.Println(string(b[:n]), at.Nano())
