@@ -20,14 +20,12 @@ func (p *Part) inform(ctx context.Context) {
 			if err := p.o.Moved(ctx, l); err != nil && ctx.Err() == nil {
 				p.o.Log.Warn("interface groups not told where a VNI is; they are in a second", "vni", id, "err", err)
 			}
-			p.mu.Lock()
-			p.told[id] = l
-			p.mu.Unlock()
 		}
 	}
 }
 
-// due takes what Moved is to hear now.
+// due takes what Moved is to hear now. It counts as told from here on: what is told again while Moved is busy must not be the
+// place of before.
 func (p *Part) due() map[uint32]Location {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -40,5 +38,6 @@ func (p *Part) due() map[uint32]Location {
 			delete(all, id)
 		}
 	}
+	maps.Copy(p.told, all)
 	return all
 }

@@ -6,6 +6,9 @@ import (
 	"slices"
 	"sync/atomic"
 	"testing"
+
+	"github.com/ratchetos/ratchet/plugins/dataplane/control/controltest"
+	"github.com/ratchetos/ratchet/plugins/dataplane/vni/failover"
 )
 
 // slowDisk is a State whose writes wait while there is something in held.
@@ -69,6 +72,41 @@ func TestGroupsHear(t *testing.T) {
 				return nil
 			})
 		})
+	}
+}
+
+// A second that passes while groups are busy with a new place does not bring them back to the one before.
+func TestGroupsHearNoOlderPlace(t *testing.T) {
+	t.Parallel()
+	heard := make(chan Location)
+	var p *Part
+	p = New(Options{State: controltest.NewMemoryState(), Moved: func(ctx context.Context, l Location) error {
+		p.everySecond()
+		select {
+		case heard <- l:
+		case <-ctx.Done():
+		}
+		return nil
+	}})
+	if err := p.Start(t.Context(), Desired{}); err != nil {
+		t.Fatal(err)
+	}
+	defer p.Stop(t.Context())
+	move := func(epoch uint64) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.tell[1] = Location{Interface: failover.Interface{ID: 1}, Epoch: epoch, Up: true}
+		nudge(p.news)
+	}
+	move(1)
+	<-heard
+	move(2)
+	for (<-heard).Epoch != 2 {
+	}
+	for range 3 {
+		if l := <-heard; l.Epoch != 2 {
+			t.Fatalf("groups heard epoch %d after epoch 2", l.Epoch)
+		}
 	}
 }
 

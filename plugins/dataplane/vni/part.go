@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"strconv"
 	"sync"
 	"time"
@@ -67,7 +68,7 @@ type Part struct {
 	store   map[uint32]failover.Record
 	term    uint64                   // to be stored; 0: none
 	tell    map[uint32]Location      // what Moved has still to hear
-	told    map[uint32]Location      // what it heard last
+	told    map[uint32]Location      // what it heard last, or is hearing
 	soon    map[uint32]time.Duration // by VNI being attached: until when Moved does not hear that it is down
 	work    chan struct{}
 	news    chan struct{} // the same for tell
@@ -143,11 +144,9 @@ func (p *Part) Apply(ctx context.Context, d Desired) error {
 	for _, i := range d.Interfaces {
 		listed[i.ID] = true
 	}
-	for id := range p.told {
-		if !listed[id] {
-			delete(p.told, id)
-		}
-	}
+	gone := func(id uint32, _ Location) bool { return !listed[id] }
+	maps.DeleteFunc(p.tell, gone)
+	maps.DeleteFunc(p.told, gone)
 	return nil
 }
 
