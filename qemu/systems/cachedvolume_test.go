@@ -72,7 +72,7 @@ plugins:
   gateway:
     volumes:
       - name: main
-        size: 48MiB
+        size: 32MiB
         disk: serial:nowhere
         store: {driver: dir, path: /srv}
   dataplane:
@@ -90,30 +90,30 @@ plugins:
 
 // clients writes with nbdcopy and qemu-io: whole, in sectors, zeroes, discards, FUA.
 func (v *volumeSuite) clients(t *testing.T) {
-	v.copyIn(t, v.fresh(24<<20))()
+	v.copyIn(t, v.fresh(16<<20))()
 	v.io(t, "main",
-		"write -P 7 512 512", "write -f -P 9 5000 3000", "write -z 2M 1M", "discard 4M 1M", "write -P 3 30M 4M", "flush",
-		"read -P 7 512 512", "read -P 9 5000 3000", "read -P 0 2M 1M", "read -P 0 4M 1M", "read -P 3 30M 4M")
+		"write -P 7 512 512", "write -f -P 9 5000 3000", "write -z 2M 1M", "discard 4M 1M", "write -P 3 20M 4M", "flush",
+		"read -P 7 512 512", "read -P 9 5000 3000", "read -P 0 2M 1M", "read -P 0 4M 1M", "read -P 3 20M 4M")
 	v.fill(512, 512, 7)
 	v.fill(5000, 3000, 9)
 	v.fill(2<<20, 1<<20, 0)
 	v.fill(4<<20, 1<<20, 0)
-	v.fill(30<<20, 4<<20, 3)
+	v.fill(20<<20, 4<<20, 3)
 	v.same(t)
 	v.uploads(t)
-	seen(t, "24 MiB by nbdcopy, sectors, zeroes, discard and FUA by qemu-io: read back, uploaded")
+	seen(t, "16 MiB by nbdcopy, sectors, zeroes, discard and FUA by qemu-io: read back, uploaded")
 }
 
 // remoteDown: writes go on without the store until the log is full; then they wait, and nothing is lost.
 func (v *volumeSuite) remoteDown(t *testing.T) {
 	v.down()
-	v.io(t, "main", "write -P 4 34M 2M", "flush", "read -P 4 34M 2M")
-	v.fill(34<<20, 2<<20, 4)
+	v.io(t, "main", "write -P 4 24M 2M", "flush", "read -P 4 24M 2M")
+	v.fill(24<<20, 2<<20, 4)
 	v.becomes(t, "main", "detached and dirty", func(s api.Volume) bool {
 		return s.State == "detached" && s.Remote == "down" && s.DirtyBytes >= 2<<20
 	})
 	// More than the log holds: the writer cannot end before the store is back.
-	wait := v.copyIn(t, v.fresh(24<<20))
+	wait := v.copyIn(t, v.fresh(16<<20))
 	var last uint64
 	still := 0
 	s := v.becomes(t, "main", "full", func(s api.Volume) bool {
@@ -144,13 +144,13 @@ func (v *volumeSuite) strangers(t *testing.T) {
 // powerCut: the power fails while the store is away, so the log is all there is.
 func (v *volumeSuite) powerCut(t *testing.T) {
 	v.down()
-	v.io(t, "main", "write -P 8 40M 3M", "write -f -P 6 44M 64k", "flush")
-	v.fill(40<<20, 3<<20, 8)
-	v.fill(44<<20, 64<<10, 6)
+	v.io(t, "main", "write -P 8 27M 3M", "write -f -P 6 31M 64k", "flush")
+	v.fill(27<<20, 3<<20, 8)
+	v.fill(31<<20, 64<<10, 6)
 	v.m.Kill()
 	v.boot(t, "first")
 	v.m.released("clean")
-	v.io(t, "main", "read -P 8 40M 3M", "read -P 6 44M 64k")
+	v.io(t, "main", "read -P 8 27M 3M", "read -P 6 31M 64k")
 	v.up(t)
 	v.uploads(t)
 	v.same(t)
@@ -174,5 +174,5 @@ func (v *volumeSuite) move(t *testing.T) {
 	}
 	v.uploads(t)
 	v.m.off()
-	seen(t, "second machine, blank disk: partial write over absent data, all 48 MiB right, %d reads from the store", s.Misses)
+	seen(t, "second machine, blank disk: partial write over absent data, all 32 MiB right, %d reads from the store", s.Misses)
 }

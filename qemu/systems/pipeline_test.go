@@ -50,7 +50,7 @@ func TestSystemPipeline(t *testing.T) {
 	if ahead.Items == 0 {
 		t.Error("nothing was fetched ahead of a reader in order")
 	}
-	seen(t, "second box, blank disk: %d cells fetched ahead by the pipeline, all 48 MiB right", ahead.Items)
+	seen(t, "second box, blank disk: %d cells fetched ahead by the pipeline, all 32 MiB right", ahead.Items)
 	v.m.off()
 }
 
@@ -63,7 +63,7 @@ plugins:
   gateway:
     volumes:
       - name: main
-        size: 48MiB
+        size: 32MiB
         disk: serial:ratchet-data
         upload: {max_age: 500ms}
         store: {driver: s3, endpoint: "http://10.0.2.2:%s", region: us-east-1, bucket: %s, access_key: %s, secret_key: %s}

@@ -21,8 +21,8 @@ import (
 )
 
 const (
-	volumeSize = 48 << 20
-	dataDisk   = 24 << 20 // less than a test writes while the store is down
+	volumeSize = 32 << 20
+	dataDisk   = 16 << 20 // less than a test writes while the store is down
 )
 
 // volumeConfig has two volumes: main on a blank disk, and foreign on one that holds an ext4.
@@ -34,7 +34,7 @@ plugins:
   gateway:
     volumes:
       - name: main
-        size: 48MiB
+        size: 32MiB
         disk: serial:ratchet-data
         upload: {max_age: 500ms}
         store: {driver: s3, endpoint: "http://10.0.2.2:%[1]s", region: us-east-1, bucket: %[2]s, access_key: %[3]s, secret_key: %[4]s}
