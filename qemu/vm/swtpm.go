@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -111,6 +113,10 @@ func (t *TPM) Serve(ctx context.Context) (*TPMServer, error) {
 			return nil, fmt.Errorf("start the software TPM on %s: %w", t.Dir, err)
 		}
 	}
+	if err := awaitAnswer(ctx, s.p, control); err != nil {
+		s.Stop()
+		return nil, fmt.Errorf("start the software TPM on %s: %w", t.Dir, err)
+	}
 	return s, nil
 }
 
@@ -145,9 +151,44 @@ func awaitSocket(ctx context.Context, p *process, path string) error {
 		select {
 		case <-tick.C:
 		case <-p.done:
-			return errors.Join(errors.New("it ended at once; is the state in use by another machine?"), p.err)
+			return p.inUse()
 		case <-ctx.Done():
 			return fmt.Errorf("wait for %s: %w", path, context.Cause(ctx))
 		}
 	}
+}
+
+// capabilities is swtpm's control command CMD_GET_CAPABILITY, which changes nothing (swtpm_ioctls(3)).
+var capabilities = []byte{0, 0, 0, 1}
+
+// awaitAnswer returns when swtpm answers on its control socket: it binds its sockets before it finds out whether the state is
+// another's, and then ends.
+func awaitAnswer(ctx context.Context, p *process, control string) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	c, err := (&net.Dialer{}).DialContext(ctx, "unix", control)
+	if err == nil {
+		defer c.Close()
+		defer context.AfterFunc(ctx, func() { c.Close() })()
+		if _, err = c.Write(capabilities); err == nil {
+			_, err = io.ReadFull(c, make([]byte, 4)) // the result; how much follows depends on the version
+		}
+	}
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return fmt.Errorf("wait for an answer on %s: %w", control, context.Cause(ctx))
+	}
+	select {
+	case <-p.done:
+		return p.inUse()
+	case <-ctx.Done():
+		return fmt.Errorf("ask on %s: %w", control, err)
+	}
+}
+
+// inUse is the error of a swtpm that ended instead of serving.
+func (p *process) inUse() error {
+	return errors.Join(errors.New("it ended at once; is the state in use by another machine?"), p.err)
 }
