@@ -42,7 +42,7 @@ func (s *session) migrationConverge(ctx context.Context) error {
 	}
 	defer r.Close()
 	s.note("move a guest that does not converge by the runner and by auto-converge, %d times each", runs)
-	var times, gaps []float64
+	var times, gaps, silences []float64
 	for n := range runs {
 		if err := r.Guest.Memory(ctx, restlessMiB, restless); err != nil {
 			return err
@@ -61,17 +61,20 @@ func (s *session) migrationConverge(ctx context.Context) error {
 		if err := r.Proof(ctx, false); err != nil {
 			return err
 		}
-		total, gap, err := autoConverge(ctx, r.Lab, n)
+		peer, err := autoConverge(ctx, r.Lab, n)
 		if err != nil {
 			return fmt.Errorf("auto-converge: %w", err)
 		}
-		s.note("runner: silent for %v (stopped for %v) of %v; auto-converge: %v of %v", ours.Silence, ours.Gap, ours.Total, gap, total)
-		times = append(times, ours.Total.Seconds()/total.Seconds())
-		gaps = append(gaps, ours.Silence.Seconds()/gap.Seconds())
+		s.note("runner: silent for %v at the switch (stopped for %v), at most %v, of %v; auto-converge: %v, at most %v, of %v",
+			ours.Switch, ours.Gap, ours.Silence, ours.Total, peer.gap, peer.silence, peer.total)
+		times = append(times, ours.Total.Seconds()/peer.total.Seconds())
+		gaps = append(gaps, ours.Switch.Seconds()/peer.gap.Seconds())
+		silences = append(silences, ours.Silence.Seconds()/peer.silence.Seconds())
 	}
 	by := fmt.Sprintf("auto-converge, guest writes 1.6 x the budget to %d MiB", restlessMiB)
 	s.figures.Record("migration.converge_time_ratio", Figure{Value: Median(times), Unit: "x", Goal: "<= 0.15", Peer: by, N: runs})
 	s.figures.Record("migration.converge_gap_ratio", Figure{Value: Median(gaps), Unit: "x", Goal: "<= 0.5", Peer: by, N: runs})
+	s.figures.Record("migration.converge_silence_ratio", Figure{Value: Median(silences), Unit: "x", Peer: "longest silence of the whole move, the start of dirty logging with it", N: runs})
 	return nil
 }
 
@@ -83,27 +86,30 @@ func redirected(r trial.Result) bool {
 	})
 }
 
+// converged is a move by auto-converge: how long it took, how long the guest was silent at the switch, and at most.
+type converged struct{ total, gap, silence time.Duration }
+
 // autoConverge is a bare QEMU's own way of moving such a guest.
-func autoConverge(ctx context.Context, l *lab.Lab, n int) (total, gap time.Duration, err error) {
+func autoConverge(ctx context.Context, l *lab.Lab, n int) (c converged, err error) {
 	g, err := l.Guest(fmt.Sprint("peer", n))
 	if err != nil {
-		return 0, 0, err
+		return c, err
 	}
 	from, err := g.Bare(ctx, fmt.Sprint("ac-from", n))
 	if err != nil {
-		return 0, 0, err
+		return c, err
 	}
 	defer from.Close()
 	if err := g.Memory(ctx, restlessMiB, restless); err != nil {
-		return 0, 0, err
+		return c, err
 	}
 	to, err := g.BareTarget(ctx, fmt.Sprint("ac-to", n), g.Shape)
 	if err != nil {
-		return 0, 0, err
+		return c, err
 	}
 	defer to.Close()
 	socket := "unix:" + filepath.Join(l.Dir, fmt.Sprint("ac-", n))
-	for _, c := range []struct {
+	for _, do := range []struct {
 		on      *lab.Machine
 		command string
 		args    map[string]any
@@ -113,35 +119,35 @@ func autoConverge(ctx context.Context, l *lab.Lab, n int) (total, gap time.Durat
 		{to, "migrate-incoming", map[string]any{"uri": socket}},
 		{from, "migrate", map[string]any{"uri": socket}},
 	} {
-		if err := c.on.QMP.Do(ctx, c.command, c.args, nil); err != nil {
-			return 0, 0, err
+		if err := do.on.QMP.Do(ctx, do.command, do.args, nil); err != nil {
+			return c, err
 		}
 	}
 	begun := time.Now()
-	ended := func() (time.Duration, time.Duration) {
-		gap, _ := g.Beats.Gap(begun, time.Now())
-		return time.Since(begun), gap
+	ended := func() converged {
+		silence, _ := g.Beats.Gap(begun, time.Now())
+		return converged{time.Since(begun), silence, silence}
 	}
 	limited, cancel := context.WithTimeoutCause(ctx, convergeLimit, errStuck)
 	defer cancel()
 	for _, m := range []*lab.Machine{from, to} {
 		err := completed(limited, m)
 		if errors.Is(err, errStuck) {
-			total, gap = ended()
-			return total, gap, nil
+			return ended(), nil // it never came to the switch
 		}
 		if err != nil {
-			return 0, 0, err
+			return c, err
 		}
 	}
 	if err := to.QMP.Do(ctx, "cont", nil, nil); err != nil {
-		return 0, 0, err
+		return c, err
 	}
 	if err := g.Beating(ctx); err != nil {
-		return 0, 0, err
+		return c, err
 	}
-	total, gap = ended()
-	return total, gap, nil
+	c = ended()
+	c.gap = g.Beats.Around(g.Runners.Latest())
+	return c, nil
 }
 
 // errStuck ends an auto-converge that does not.

@@ -75,6 +75,18 @@ func (b *Beats) Gap(since, until time.Time) (gap time.Duration, lost int) {
 	return gap, max(lost, 0)
 }
 
+// Around is the silence that a moment falls into: that of a switch, when it is when the guest went on. Zero means that no beat came
+// before it or none has come after it.
+func (b *Beats) Around(at time.Time) time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	i := slices.IndexFunc(b.list, func(x beat) bool { return x.at.After(at) })
+	if i <= 0 {
+		return 0
+	}
+	return b.list[i].at.Sub(b.list[i-1].at)
+}
+
 // Twins are the sequence numbers that came more than once. Loopback does not copy datagrams: two guests with the same
 // memory have run.
 func (b *Beats) Twins() []uint64 {

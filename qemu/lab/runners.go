@@ -51,6 +51,20 @@ func (r *Runners) Ended(process string, at time.Time) {
 	}
 }
 
+// Latest is when a process last began to run its guest.
+func (r *Runners) Latest() (at time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, list := range r.runs {
+		for _, x := range list {
+			if x.from.After(at) {
+				at = x.from
+			}
+		}
+	}
+	return at
+}
+
 // Running are the processes that run now.
 func (r *Runners) Running() []string {
 	r.mu.Lock()
