@@ -22,7 +22,10 @@ import (
 const (
 	stormConsumers = 10_000
 	stormProducers = 100
-	stormQuota     = 2 * stormConsumers / stormProducers
+	// Some more than are wanted: of exactly as many the last two could be one producer's, and a consumer wants two producers.
+	stormQuota = 2*stormConsumers/stormProducers + 4
+	// stormPatience bounds how long a consumer asks: it waits between tries.
+	stormPatience = 20 * time.Second
 )
 
 // crowd is consumers of one service at several agents, and its producers.
@@ -126,7 +129,8 @@ func TestTenThousandConsumers(t *testing.T) {
 	c.offer()
 	before := heap()
 	for i := range c.sets {
-		for s := c.sets[i]; len(s.Leases()) < 2; { // two agents may choose the same producer at first
+		s := c.sets[i]
+		for begun := time.Now(); len(s.Leases()) < 2 && time.Since(begun) < stormPatience; { // two agents may choose the same producer at first
 			c.round(i)
 		}
 	}
