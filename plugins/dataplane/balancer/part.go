@@ -162,8 +162,8 @@ func (p *Part) open(ctx context.Context, d Desired) (*table.Table, error) {
 	return table.Open(o)
 }
 
-// Apply brings a changed configuration into force. Connections are kept; another size of the flow table or another
-// outer source is refused until the balancer is removed and added, because both are part of what is pinned.
+// Apply brings a changed configuration into force. Connections are kept. Another size of the flow table, another outer source or
+// MTU needs a restart of the plugin, which keeps them, too: they are part of the program, which is replaced then.
 func (p *Part) Apply(ctx context.Context, d Desired) error {
 	p.configuring.Lock()
 	defer p.configuring.Unlock()

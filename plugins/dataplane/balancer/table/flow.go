@@ -117,11 +117,15 @@ func (t *Table) Flows() iter.Seq[Flow] {
 // overflow walks through the overflow table, which is a hash map of the kernel's. It is empty but for a table
 // that is nearly full.
 func (t *Table) overflow() iter.Seq2[uint64, packed] {
+	if atomic.LoadUint64(&t.control().Overflowed) == 0 {
+		return func(func(uint64, packed) bool) {}
+	}
+	return walk(t.loaded.Maps["overflow"])
+}
+
+// walk walks through an overflow table.
+func walk(m *ebpf.Map) iter.Seq2[uint64, packed] {
 	return func(yield func(uint64, packed) bool) {
-		if atomic.LoadUint64(&t.control().Overflowed) == 0 {
-			return
-		}
-		m := t.loaded.Maps["overflow"]
 		hashes, entries := make([]uint64, 1024), make([]packed, 1024)
 		var at ebpf.MapBatchCursor
 		for {

@@ -58,7 +58,17 @@ type arrival struct {
 	now     uint64
 	seen    uint64 // when a packet of it was seen last
 	stay    bool   // in this line, if it has room: it had room for the flow in the other table
+	claim   claim  // against an entry of the same flow
 }
+
+// claim is what an arrival is worth against an entry of the same flow.
+type claim uint8
+
+const (
+	reported claim = iota // another balancer has just seen it: the entry keeps its backend and is as young
+	guessed               // perhaps older: the entry stays as it is
+	known                 // the entry takes its backend
+)
 
 const insertTries = 4
 
@@ -108,6 +118,10 @@ func (t *Table) insertInLines(a arrival) (done, full bool) {
 			switch {
 			case e == 0 || !t.alive(e):
 				free[i] |= 1 << slot
+			case e.print() == a.print && a.claim == guessed:
+				return true, false
+			case e.print() == a.print && a.claim == known && e.backend() != a.backend:
+				return atomic.CompareAndSwapUint64(&l[slot], uint64(e), uint64(t.entry(a))), false
 			case e.print() == a.print:
 				return t.refresh(&l[slot], e, a.state, a.seen), false
 			case e.halfOpen() && (victim == nil || e.idle(a.now) > victimEntry.idle(a.now)):

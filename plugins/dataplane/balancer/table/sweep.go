@@ -37,6 +37,7 @@ type SweepResult struct {
 	Idle     int // timed out
 	Dead     int // of removed backends
 	Returned int // credits of unfinished flows
+	Copies   int // entries that a table of another size had left, and that are nobody's
 	Left     int
 }
 
@@ -73,12 +74,17 @@ func (t *Table) Sweep(to Timeouts) SweepResult {
 			}
 		}
 	}
+	r.Copies = t.dropCopies(now)
+	r.Left -= r.Copies
 	t.sweepOverflow(done, &r)
 	t.freeBackends()
 	return r
 }
 
 func (t *Table) sweepOverflow(done func(packed) bool, r *SweepResult) {
+	if t.before != nil {
+		return // the count is of both, and the program in force may have the other one
+	}
 	var gone []uint64
 	var left uint64
 	seen := atomic.LoadUint64(&t.control().Overflowed)

@@ -36,8 +36,10 @@ type Table struct {
 	retiredBackends []BackendID
 	space           space
 	clock           graceClock
-	halfWritten     uint64 // when the inactive half of the VIP table was left, by clock
-	inPlace         bool   // the tests' mutant of D3: writes the half that is being read
+	halfWritten     uint64    // when the inactive half of the VIP table was left, by clock
+	inPlace         bool      // the tests' mutant of D3: writes the half that is being read
+	before          *outgrown // nil: there is none
+	copies          *copies   // nil: there are none
 }
 
 // shared is the memory that program and user space have in common.
@@ -63,7 +65,8 @@ var pinnedMaps = [...]string{
 	"vip_counters", "backend_counters", "reasons",
 }
 
-// Open takes over what is pinned or makes it. A table that is taken over keeps the sizes it was made with.
+// Open takes over what is pinned or makes it. A table that is taken over keeps the sizes it was made with, but for that of its
+// flows: with another one they are taken along into new maps.
 func Open(o Options) (*Table, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
@@ -94,6 +97,9 @@ func Open(o Options) (*Table, error) {
 	if err := t.recover(); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
+	if t.before != nil {
+		t.carry(t.before.claim)
+	}
 	return t, nil
 }
 
@@ -108,6 +114,11 @@ func (t *Table) load(spec *ebpf.CollectionSpec, o *Options) error {
 	}
 	if err := t.adoptKey(o.Key); err != nil {
 		return err
+	}
+	if t.pins != nil {
+		if err := t.setAside(sizes, o.sizes(t.cpus)); err != nil {
+			return err
+		}
 	}
 	source4, _ := words(orUnspecified(o.Source4, false))
 	source6, _ := words(orUnspecified(o.Source6, true))
@@ -130,7 +141,10 @@ func (t *Table) load(spec *ebpf.CollectionSpec, o *Options) error {
 	}
 	var err error
 	t.loaded, err = bpf.Load(spec, bpf.LoadOptions{Pins: t.pins, Pin: pinnedMaps[:], Sizes: sizes, Vars: vars})
-	return err
+	if err != nil {
+		return errors.Join(err, t.before.close())
+	}
+	return nil
 }
 
 // readPinned takes sizes and key from maps of an earlier process.
@@ -177,24 +191,30 @@ func (t *Table) adoptKey(k *Key) error {
 	if k == nil || *k == t.key {
 		return nil
 	}
-	if t.pins != nil {
-		m, err := ebpf.LoadPinnedMap(t.pins.Path("flows"), nil)
-		if err == nil {
-			flows, err := bpf.Map[lb.FlowLine](m)
-			if err := errors.Join(err, m.Close()); err != nil {
-				return err
-			}
-			defer flows.Close()
-			if slices.ContainsFunc(flows.Elems, func(l lb.FlowLine) bool { return l.Entry != [slotsPerLine]uint64{} }) {
+	for _, name := range [...]string{"flows", "flows" + asideSuffix} {
+		if has, err := t.hasFlows(name); has || err != nil {
+			if has {
 				t.log.Warn("the table has flows and keeps its own key", "folder", t.pins.Path(""))
-				return nil
 			}
-		} else if !errors.Is(err, errNotExist) {
 			return err
 		}
 	}
 	t.key = *k
 	return nil
+}
+
+// hasFlows looks into a pinned map of flows.
+func (t *Table) hasFlows(name string) (bool, error) {
+	m, err := t.pinned(name)
+	if m == nil {
+		return false, err
+	}
+	flows, err := bpf.Map[lb.FlowLine](m)
+	if err := errors.Join(err, m.Close()); err != nil {
+		return false, err
+	}
+	has := slices.ContainsFunc(flows.Elems, func(l lb.FlowLine) bool { return l.Entry != [slotsPerLine]uint64{} })
+	return has, flows.Close()
 }
 
 func (t *Table) share() error {
@@ -254,11 +274,21 @@ func (t *Table) control() *lb.Control { return &t.shared.control.Elems[0] }
 func (t *Table) Program() *ebpf.Program { return t.loaded.Programs[lb.Program] }
 
 // TookOver is true if flows of an earlier process go on in this table.
-func (t *Table) TookOver() bool { return t.loaded.TookOver }
+func (t *Table) TookOver() bool { return t.loaded.TookOver || t.before != nil }
 
 // Attach puts the program on an interface, in place of an earlier process's.
 func (t *Table) Attach(ifindex int) (*bpf.Attachment, error) {
-	return bpf.AttachXDP(t.pins, t.Program(), ifindex)
+	if t.before != nil {
+		t.carry(t.before.claim)
+	}
+	a, err := bpf.AttachXDP(t.pins, t.Program(), ifindex)
+	if err != nil || t.before == nil {
+		return a, err
+	}
+	if err := t.letGo(); err != nil {
+		t.log.Warn("the flow table of another size is kept until the next start", "err", err)
+	}
+	return a, nil
 }
 
 // Close lets go of the table. What is pinned goes on forwarding.
@@ -266,6 +296,7 @@ func (t *Table) Close() error {
 	s := &t.shared
 	err := errors.Join(s.control.Close(), s.hosts.Close(), s.ports.Close(), s.vips.Close(), s.rings.Close(),
 		s.backends.Close(), s.credits.Close(), s.flows.Close(), s.servers.Close(), s.vipCount.Close(), s.beCount.Close(), s.reasons.Close())
+	err = errors.Join(err, t.before.close())
 	t.loaded.Close()
 	return err
 }
