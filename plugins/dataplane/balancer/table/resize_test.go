@@ -2,7 +2,6 @@ package table
 
 import (
 	"errors"
-	"net/netip"
 	"os"
 	"testing"
 
@@ -84,7 +83,7 @@ func TestAnotherSize(t *testing.T) {
 			if got := next.Count().Capacity; got != c.after {
 				t.Errorf("the table has %d places, want %d", got, c.after)
 			}
-			if to := next.to(next.send(client(1<<20).tcp(packet.SYN, ""))); to != netip.Addr(backendAddress(0)) {
+			if to := next.to(next.send(client(1<<20).tcp(packet.SYN, ""))); to != backendAddress(0) {
 				t.Errorf("a new flow went to %v", to)
 			}
 			for _, name := range resized {
