@@ -20,6 +20,20 @@ func (b *balancer) ceiling(now time.Duration) int64 {
 	return int64(highest)
 }
 
+// unsure says that the balancer may have dispatched more than it has told, by grants that count as run out: it has not been heard
+// since.
+func (b *balancer) unsure(now time.Duration) bool {
+	if !b.known || now-b.raised <= 2*b.ttl || b.heard-b.raised > 2*b.ttl {
+		return false
+	}
+	for _, g := range b.pending {
+		if g.upTo > b.dispatched {
+			return true
+		}
+	}
+	return false
+}
+
 // promise notes a grant that is about to be sent.
 func (b *balancer) promise(g grant) {
 	if len(b.pending) == maxPending {

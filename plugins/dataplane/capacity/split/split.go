@@ -114,19 +114,25 @@ func (s *Splitter) dispatched() int64 {
 	return sum
 }
 
-// accounted is how many of the dispatched connections the last measurement contains, never more than are known.
+// accounted is how many of the dispatched connections the last measurement contains, never more than are known. What a balancer
+// dispatched that is not heard any more was accepted, too, and cannot be told from what another one has on its way: as long as
+// there may be such, only what was dispatched long enough ago counts.
 func (s *Splitter) accounted(now time.Duration) int64 {
-	sum := s.dispatched()
-	if s.last.Counted {
-		return min(sum, int64(s.last.Accepted)+s.account)
-	}
-	settled := int64(0)
+	settled, unsure := int64(0), !s.last.Counted
 	for i := range s.balancers {
 		if b := &s.balancers[i]; b.known {
 			settled += int64(min(b.dispatched, b.trail.before(now-s.o.Settle)))
+			unsure = unsure || b.unsure(now)
 		}
 	}
-	return settled
+	if !s.last.Counted {
+		return settled
+	}
+	counted := min(s.dispatched(), int64(s.last.Accepted)+s.account)
+	if unsure {
+		return min(counted, settled)
+	}
+	return counted
 }
 
 // Report makes the entry for one balancer and remembers what it grants. The name is the caller's.
