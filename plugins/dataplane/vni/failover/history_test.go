@@ -31,21 +31,34 @@ func history(seed uint64, boxes int, m mutant) (moves int, err error) {
 			return w.moves, fmt.Errorf("at %v, healing: %w", w.now, err)
 		}
 	}
+	// A healed world still loses a message now and then: a VNI may be on its way at this moment, but not for long.
+	err = standing(w)
+	for end := w.now + time.Second; err != nil && w.now < end; err = standing(w) {
+		w.step()
+		if err := w.check(); err != nil {
+			return w.moves, fmt.Errorf("at %v, healed: %w", w.now, err)
+		}
+	}
+	return w.moves, err
+}
+
+// standing says what is wrong with a world in which nothing is.
+func standing(w *world) error {
 	leaders := 0
 	for _, b := range w.boxes {
 		if _, leads, majority := b.e.Leads(w.now); leads && majority {
 			leaders++
 			for _, s := range b.e.Status(w.now) {
 				if !s.Up {
-					return w.moves, fmt.Errorf("healed, and VNI %d is %s", s.Interface.ID, s.State)
+					return fmt.Errorf("healed, and VNI %d is %s", s.Interface.ID, s.State)
 				}
 			}
 		}
 	}
 	if leaders != 1 {
-		return w.moves, fmt.Errorf("healed, with %d leaders", leaders)
+		return fmt.Errorf("healed, with %d leaders", leaders)
 	}
-	return w.moves, nil
+	return nil
 }
 
 // TestHistories is also the soak of attachments.
