@@ -42,7 +42,7 @@ type desired struct {
 	leases   *lease.Desired
 }
 
-// shape says what only a new process can change: the NICs and which parts there are.
+// shape says what only a new process can change: the NICs, which parts there are, and what is part of the balancer's program.
 func (d *desired) shape() string {
 	var b strings.Builder
 	for _, l := range d.links {
@@ -51,6 +51,9 @@ func (d *desired) shape() string {
 	fmt.Fprintln(&b, "agents", d.agents)
 	for _, m := range modules() {
 		fmt.Fprintln(&b, m.name, m.wanted(d))
+	}
+	if p := d.balancer; p != nil {
+		fmt.Fprintln(&b, "program", p.Flows, p.Source4, p.Source6, p.MTU)
 	}
 	return b.String()
 }

@@ -1,11 +1,15 @@
 package systems
 
 import (
+	"fmt"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/ratchetos/ratchet/plugins/dataplane/api"
+	balancerapi "github.com/ratchetos/ratchet/plugins/dataplane/balancer/api"
 )
 
 // TestSystemBalancer: real clients reach real servers through a booted box. Its plugin dies, a host runs full, and no
@@ -25,6 +29,10 @@ func TestSystemBalancer(t *testing.T) {
 	d.killPlugin(t)
 	c.goOn()
 	seen(t, "booted box: %d connections through the VIP (%s), plugin killed in the guest, 0 broken", n, c.by())
+
+	d.resizesTable(t, 131072)
+	c.goOn()
+	seen(t, "booted box: a larger flow table while %d connections go on, 0 broken", n)
 
 	full := d.backends[1]
 	full.hasRoom(filepath.Join(d.dir, full.name+".sock"), 0)
@@ -80,6 +88,20 @@ func (d *dataplane) reaches(t *testing.T, address string) {
 		}
 		conn.Close()
 		return server, true
+	})
+}
+
+// resizesTable gives the balancer a table for so many connections.
+func (d *dataplane) resizesTable(t *testing.T, flows int) {
+	t.Helper()
+	config := strings.Replace(d.m.ctl("config", "show"), "      interface: data0\n", fmt.Sprintf("      interface: data0\n      flows: %d\n", flows), 1)
+	path := filepath.Join(d.dir, "resized.yaml")
+	must(t, os.WriteFile(path, []byte(config), 0o600))
+	d.m.ctl("config", "apply", path)
+	d.joined(append(d.backends, d.client)...)
+	await(t, stepLimit, "the table of another size", func() (string, bool) {
+		r := decode[balancerapi.FlowsReply](t, []byte(d.m.ctl("dataplane", "flows", "-o", "json")))
+		return fmt.Sprint(r.Capacity), r.Capacity == flows
 	})
 }
 
