@@ -6,6 +6,8 @@ SHELL       := /bin/bash
 FLAVOUR     ?= full
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unversioned)
 GO          ?= go
+# Tools and tests are compiled as the image is: one build cache for all (image/gobuild).
+export GOFLAGS := $(shell tr '\n' ' ' <image/gobuild/flags)
 SUDO        := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 # command:package of what each target needs on the machine; go itself is the one thing not installed here.

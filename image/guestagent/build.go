@@ -4,12 +4,13 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"time"
 
 	"github.com/google/renameio/v2"
+
+	"github.com/ratchetos/ratchet/image/gobuild"
 )
 
 const (
@@ -43,11 +44,8 @@ func Build(ctx context.Context, o Options) (*Package, error) {
 	}
 	defer os.RemoveAll(dir)
 	out := filepath.Join(dir, Program)
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -buildid= -X main.version="+o.Version, "-o", out, source)
-	cmd.Dir = o.Root
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64", "GOAMD64=v1", "GOFLAGS=")
-	if text, err := cmd.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("build the guest agent: go build: %w\n%s", err, text)
+	if err := gobuild.Build(ctx, o.Root, out, []string{"main.version=" + o.Version}, source); err != nil {
+		return nil, fmt.Errorf("build the guest agent: %w", err)
 	}
 	p := &Package{DebName: Program + "_" + debianVersion(o.Version) + "_amd64.deb"}
 	if p.Program, err = os.ReadFile(out); err != nil {

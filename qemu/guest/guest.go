@@ -5,11 +5,11 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 
 	"github.com/u-root/u-root/pkg/cpio"
 
+	"github.com/ratchetos/ratchet/image/gobuild"
 	"github.com/ratchetos/ratchet/image/kernel"
 	"github.com/ratchetos/ratchet/qemu/guest/inside"
 )
@@ -45,10 +45,8 @@ func Build(ctx context.Context, o Options) (Image, error) {
 		return fail(err)
 	}
 	bin := filepath.Join(o.Dir, "init")
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", bin, o.Program)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fail(fmt.Errorf("go build: %w\n%s", err, out))
+	if err := gobuild.Build(ctx, "", bin, nil, o.Program); err != nil {
+		return fail(err)
 	}
 	initrd, err := archive(bin, k, o.Modules)
 	if err != nil {

@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"os"
-	"os/exec"
 	"path"
 	"path/filepath"
 	"slices"
@@ -19,6 +18,7 @@ import (
 	"github.com/u-root/u-root/pkg/boot/bzimage"
 	"github.com/u-root/u-root/pkg/cpio"
 
+	"github.com/ratchetos/ratchet/image/gobuild"
 	"github.com/ratchetos/ratchet/image/kernel"
 	"github.com/ratchetos/ratchet/qemu/internal/cache"
 )
@@ -112,10 +112,8 @@ func compile(ctx context.Context, dir string, paths ...string) ([][]byte, error)
 		return nil, err
 	}
 	defer os.RemoveAll(tmp)
-	cmd := exec.CommandContext(ctx, "go", append([]string{"build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", tmp}, paths...)...)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
-	if text, err := cmd.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("go build %v: %w\n%s", paths, err, text)
+	if err := gobuild.Build(ctx, "", tmp, nil, paths...); err != nil {
+		return nil, err
 	}
 	programs := make([][]byte, len(paths))
 	for i, p := range paths {

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 
+	"github.com/ratchetos/ratchet/image/gobuild"
 	"github.com/ratchetos/ratchet/qemu/internal/cache"
 )
 
@@ -42,12 +43,8 @@ func binary(ctx context.Context) (string, error) {
 		return path, nil
 	}
 	fresh := path + ".new"
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", fresh, ".")
-	cmd.Dir = module
-	// A workspace or module flag of the caller must not reach into the nested module.
-	cmd.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS=")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build the S3 server in %s: %w\n%s", module, err, tail(out))
+	if err := gobuild.Build(ctx, module, fresh, nil, "."); err != nil {
+		return "", fmt.Errorf("build the S3 server in %s: %w", module, err)
 	}
 	if err := os.Rename(fresh, path); err != nil {
 		return "", err
