@@ -32,7 +32,7 @@ const (
 // migrationConverge moves a guest that writes faster than may be sent: once by the runner, whose goal allows post-copy, and
 // once by QEMU's own auto-converge under the same limit.
 func (s *session) migrationConverge(ctx context.Context) error {
-	runs := 3
+	runs := 5
 	if s.Quick {
 		runs = 1
 	}

@@ -134,46 +134,50 @@ func (p *Port) Finish(ctx context.Context, m hypervisor.Move, moved bool) error 
 	if !moved {
 		return p.client.End(ctx, m.VM, m.ID)
 	}
-	v, err := p.find(ctx, m.VM)
-	if err == nil && v == nil {
-		err = hypervisor.ErrNoSuchVM
-	}
-	if err != nil {
-		return fmt.Errorf("let %s run on %s: %w", m.VM, p.conf.Name, err)
-	}
-	if v.Move != "" && v.Move != m.ID {
-		return fmt.Errorf("let %s run on %s: it is the destination of move %s", m.VM, p.conf.Name, v.Move)
-	}
-	if v.State != hypervisor.Running && v.State != hypervisor.Paused && v.State != hypervisor.Failed {
+	fail := func(err error) error { return fmt.Errorf("let %s run on %s: %w", m.VM, p.conf.Name, err) }
+	s, err := p.Status(ctx, m.VM)
+	switch {
+	case err != nil:
+		return fail(err)
+	case s == hypervisor.Absent:
+		return fail(hypervisor.ErrNoSuchVM)
+	case s != hypervisor.Running && s != hypervisor.Paused && s != hypervisor.Failed:
 		// An early cont is lost, and the guest would stay as it is.
-		return fmt.Errorf("let %s run on %s: it is %s: its memory is not all there", m.VM, p.conf.Name, v.State)
+		return fail(fmt.Errorf("it is %s: its memory is not all there", s))
 	}
-	// From here on nothing that discards destinations reaches it.
+	// From here on nothing that discards destinations reaches it. One of another move is refused.
 	if err := p.client.Settle(ctx, m.VM, m.ID); err != nil {
-		return err
+		return fail(err)
 	}
 	// Nobody else writes its disks from now on.
-	err = p.stopExports(ctx, m)
-	if err == nil {
-		err = p.cont(ctx, m.VM)
+	if err := p.stopExports(ctx, m); err != nil {
+		return fail(err)
 	}
-	if err != nil {
-		return fmt.Errorf("let %s run on %s: %w", m.VM, p.conf.Name, err)
+	if s == hypervisor.Running {
+		return nil
+	}
+	if err := p.letRun(ctx, m.VM); err != nil {
+		return fail(err)
 	}
 	return nil
 }
 
 // cont lets a VM run, and sees that it does.
 func (p *Port) cont(ctx context.Context, vm string) error {
-	s, detail, err := Status(ctx, p.monitor(vm))
+	s, _, err := Status(ctx, p.monitor(vm))
 	if err != nil || s == hypervisor.Running {
 		return err
 	}
+	return p.letRun(ctx, vm)
+}
+
+// letRun is cont for a VM that stands still.
+func (p *Port) letRun(ctx context.Context, vm string) error {
 	if err := p.do(ctx, vm, "cont", nil, nil); err != nil {
 		return err
 	}
 	return p.await(ctx, func() (bool, error) {
-		s, detail, err = Status(ctx, p.monitor(vm))
+		s, detail, err := Status(ctx, p.monitor(vm))
 		if s == hypervisor.Failed {
 			err = fmt.Errorf("it stopped again with %s", detail)
 		}
