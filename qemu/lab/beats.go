@@ -75,8 +75,9 @@ func (b *Beats) Gap(since, until time.Time) (gap time.Duration, lost int) {
 	return gap, max(lost, 0)
 }
 
-// Around is the silence that a moment falls into: that of a switch, when it is when the guest went on. Zero means that no beat came
-// before it or none has come after it.
+// Around is the silence that a moment falls into: that of a switch, when it is when the guest went on. The first beat after it may
+// be one that the guest had sent before and its new host has found in the card, so the silence after that one counts as well, if it
+// is longer. Zero means that no beat came before the moment or none has come after it.
 func (b *Beats) Around(at time.Time) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -84,7 +85,11 @@ func (b *Beats) Around(at time.Time) time.Duration {
 	if i <= 0 {
 		return 0
 	}
-	return b.list[i].at.Sub(b.list[i-1].at)
+	gap := b.list[i].at.Sub(b.list[i-1].at)
+	if i+1 < len(b.list) {
+		gap = max(gap, b.list[i+1].at.Sub(b.list[i].at))
+	}
+	return gap
 }
 
 // Twins are the sequence numbers that came more than once. Loopback does not copy datagrams: two guests with the same

@@ -34,7 +34,7 @@ func TestGap(t *testing.T) {
 			t.Errorf("%s: %v and %d lost, want %d ms and %d", name, gap, lost, c.gap, c.lost)
 		}
 	}
-	for ms, want := range map[int]int{0: 0, 52: 5, 100: 80, 179: 80, 181: 5, 400: 0} {
+	for ms, want := range map[int]int{0: 0, 52: 5, 98: 80, 100: 80, 179: 80, 181: 5, 400: 0} {
 		if got := b.Around(at(ms)); got != time.Duration(want)*time.Millisecond {
 			t.Errorf("around %d ms: %v, want %d ms", ms, got, want)
 		}

@@ -49,8 +49,13 @@ func (g *Guest) answered(r load.Result) {
 	g.answers <- r
 }
 
+// orderLimit is for how long a guest may be paused that was given an order.
+const orderLimit = 3 * time.Minute
+
 // order sends an order until it is answered. A guest that is paused answers when it runs again.
 func (g *Guest) order(ctx context.Context, o load.Order) (load.Result, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, orderLimit, errors.New("it does not answer: look at its serial-console.log"))
+	defer cancel()
 	select {
 	case g.ordering <- struct{}{}:
 		defer func() { <-g.ordering }()

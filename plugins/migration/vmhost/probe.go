@@ -63,7 +63,7 @@ func (p *prober) ask(ctx context.Context) (h model.Host, err error) {
 	cmd.ExtraFiles = []*os.File{theirs}
 	var words strings.Builder
 	cmd.Stderr = &words
-	if err := p.host.starter.start(cmd); err != nil {
+	if err := p.host.starter.start(cmd, p.host.c.Accels[0]); err != nil {
 		ours.Close()
 		return h, err
 	}

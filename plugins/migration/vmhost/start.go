@@ -186,7 +186,7 @@ func (m *machine) spawn(o StartOptions) error {
 	}
 	m.cmd = exec.Command(h.c.QEMU, list...)
 	m.cmd.Dir, m.cmd.Stdout, m.cmd.Stderr, m.cmd.ExtraFiles = m.dir, log, log, files
-	if err := h.starter.start(m.cmd); err != nil {
+	if err := h.starter.start(m.cmd, m.rec.Shape.Accel); err != nil {
 		return err
 	}
 	m.proc, err = openProcess(m.cmd.Process.Pid)
