@@ -12,6 +12,14 @@ import (
 type Controller struct {
 	links     map[string]*ledger
 	transfers map[string]*running
+	ended     []echo
+}
+
+// echo is the part of links that a transfer had which has ended.
+type echo struct {
+	links []string
+	rate  float64
+	until time.Duration
 }
 
 // ledger counts what has been sent over a link.
@@ -20,7 +28,8 @@ type ledger struct {
 }
 
 type running struct {
-	sent uint64
+	links []string
+	sent  uint64
 	// inForce is the highest limit that may still be obeyed: the old one until the new one is known to be carried out.
 	inForce float64
 	wanted  float64
@@ -43,12 +52,15 @@ const (
 	pay = time.Second
 	// mostPaid is the part of a link that a debt may take.
 	mostPaid = .75
+	// silence is for how long nobody gets what an ended transfer had: at the switch hypervisors send what is left at once, past the
+	// limit, and who is let go faster sends two slices of a tenth of a second at once.
+	silence = 100 * time.Millisecond
 )
 
 // Step looks at what was sent until now and returns the limits that have to change, those to be lowered first. The caller
 // carries them out in this order and tells with Done; without it no other transfer gets what was taken away.
 func (c *Controller) Step(now time.Duration, links []Link, transfers []Transfer) []Limit {
-	c.forget(links, transfers)
+	c.forget(now, links, transfers)
 	rates := make([]Link, len(links))
 	for i, l := range links {
 		rates[i] = Link{l.Name, l.Rate * margin}
@@ -56,6 +68,7 @@ func (c *Controller) Step(now time.Duration, links []Link, transfers []Transfer)
 	}
 	for _, t := range transfers {
 		r := c.running(t.ID)
+		r.links = t.Links
 		if t.Sent > r.sent {
 			for _, name := range t.Links {
 				if led := c.links[name]; led != nil {
@@ -85,6 +98,11 @@ func (c *Controller) limits(links []Link, transfers []Transfer, grants map[strin
 		}
 		for _, name := range t.Links {
 			free[name] -= held
+		}
+	}
+	for _, e := range c.ended {
+		for _, name := range e.links {
+			free[name] -= e.rate
 		}
 	}
 	order := slices.Clone(transfers)
@@ -150,7 +168,7 @@ func (c *Controller) ledger(name string) *ledger {
 }
 
 // forget drops what is no longer there.
-func (c *Controller) forget(links []Link, transfers []Transfer) {
+func (c *Controller) forget(now time.Duration, links []Link, transfers []Transfer) {
 	if c.links == nil {
 		c.links, c.transfers = make(map[string]*ledger), make(map[string]*running)
 	}
@@ -159,8 +177,10 @@ func (c *Controller) forget(links []Link, transfers []Transfer) {
 			delete(c.links, name)
 		}
 	}
-	for id := range c.transfers {
+	c.ended = slices.DeleteFunc(c.ended, func(e echo) bool { return now >= e.until })
+	for id, r := range c.transfers {
 		if !slices.ContainsFunc(transfers, func(t Transfer) bool { return t.ID == id }) {
+			c.ended = append(c.ended, echo{r.links, r.inForce, now + silence})
 			delete(c.transfers, id)
 		}
 	}
