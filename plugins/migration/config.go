@@ -26,7 +26,7 @@ type Config struct {
 	VMs       []VMConfig       `json:"vms,omitempty" config:"max=4096" jsonschema:"description=what templates may select VMs by"`
 	Types     []model.VMType   `json:"types,omitempty" config:"max=256" jsonschema:"description=types of VMs, by name"`
 	Templates []model.Template `json:"templates,omitempty" config:"max=256" jsonschema:"description=migrations of many VMs"`
-	Schedule  schedule.Config  `json:"schedule,omitzero" jsonschema:"description=links whose bandwidth moves share, and maintenance windows"`
+	Schedule  schedule.Config  `json:"schedule,omitzero" jsonschema:"description=links and hosts that moves wait for, and maintenance windows"`
 }
 
 // HostConfig is one host. Exactly one of vmhost, libvirt and qmp says how it is reached.
@@ -102,7 +102,7 @@ func parse(section plugin.Section) (Config, plugin.Validation) {
 	v := plugin.Decode(section, &c)
 	c.checkHosts(&v)
 	c.checkNames(&v)
-	checkSchedule(c.Schedule, v.Errorf)
+	c.checkSchedule(v.Errorf)
 	if c.movable() {
 		v.Wants = append(v.Wants, &pluginpb.Want{Name: wantState, Kind: pluginpb.Kind_DIRECTORY, Selector: "state", Path: "hosts"})
 	}

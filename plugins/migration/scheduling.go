@@ -3,10 +3,13 @@ package migration
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ratchetos/ratchet/plugins/migration/api"
 	"github.com/ratchetos/ratchet/plugins/migration/hypervisor"
+	"github.com/ratchetos/ratchet/plugins/migration/model/load"
 	"github.com/ratchetos/ratchet/plugins/migration/plan"
 	"github.com/ratchetos/ratchet/plugins/migration/run"
 	"github.com/ratchetos/ratchet/plugins/migration/schedule"
@@ -18,16 +21,29 @@ import (
 const sampling = time.Second
 
 // errNoLinks is the answer where moves begin when they are ordered.
-var errNoLinks = errors.New("no links are configured, so moves begin when they are ordered: give plugins.migration.schedule.links")
+var errNoLinks = errors.New("no links and no hosts are watched, so moves begin when they are ordered: give plugins.migration.schedule.links or hosts")
 
-// newSchedule watches the configured links; nil without any.
+// newSchedule watches what is configured; nil if that is nothing.
 func (m *mover) newSchedule(ctx context.Context, c schedule.Config) (*live.Live, error) {
-	if len(c.Links) == 0 {
+	if c.Empty() {
 		return nil, nil
 	}
 	return live.New(ctx, live.Options{
-		Config: c, State: m.core, Changed: m.changed, Limit: m.runner.Limit, Sent: m.sent, Log: m.log,
+		Config: c, State: m.core, Changed: m.changed, Measured: m.f.changed, Limit: m.runner.Limit, Sent: m.sent, Load: m.load, Log: m.log,
 	})
+}
+
+// load is what a host has to do, by the agent or daemon on it.
+func (m *mover) load(ctx context.Context, host string) (load.Host, error) {
+	port, err := m.port(host)
+	if err != nil {
+		return load.Host{}, err
+	}
+	watched, ok := port.(hypervisor.Watched)
+	if !ok {
+		return load.Host{}, hypervisor.ErrNotHere
+	}
+	return watched.Load(ctx)
 }
 
 // sent is how much a move has sent, false when it does not send now.
@@ -51,7 +67,7 @@ func (m *mover) book(ctx context.Context, p plan.Plan, what order) error {
 	j := schedule.Job{
 		ID: p.ID, VM: p.VM, From: p.From, To: p.To, Priority: what.Priority, Submitted: now,
 		Rate: float64(p.Goal.Bandwidth), Windows: what.Windows,
-		Load: schedule.Load{Bytes: p.During.Memory.Total()},
+		Memory: max(p.During.Memory.Total(), p.After.Memory.Total()), Load: schedule.Load{Bytes: p.During.Memory.Total()},
 		Policy: schedule.Policy{
 			Gap: p.Goal.Gap(), Deadline: time.Duration(p.Goal.Deadline), Throttle: p.Goal.AllowThrottle, PostCopy: p.Goal.AllowPostCopy,
 		},
@@ -118,7 +134,23 @@ func (m *mover) importHistory(ctx context.Context, req api.ImportRequest) (any, 
 	return api.ImportReply{Samples: n}, err
 }
 
-// checkSchedule finds what is wrong with the section's part.
-func checkSchedule(c schedule.Config, errorf func(path, format string, args ...any)) {
-	c.Check(func(path, text string) { errorf("schedule."+path, "%s", text) })
+// checkSchedule finds what is wrong with the section's part. What moves neither leave nor come to has nothing to wait for.
+func (c Config) checkSchedule(errorf func(path, format string, args ...any)) {
+	c.Schedule.Check(func(path, text string) { errorf("schedule."+path, "%s", text) })
+	known := func(path, name string) {
+		if !slices.ContainsFunc(c.Hosts, func(h HostConfig) bool { return h.Name == name && h.moves() }) {
+			errorf("schedule."+path, "there is no host %q that VMs move between: name one of plugins.migration.hosts", name)
+		}
+	}
+	for i, l := range c.Schedule.Links {
+		for k, name := range l.Hosts {
+			known(fmt.Sprintf("links[%d].hosts[%d]", i, k), name)
+		}
+		if l.Watch.Host != "" {
+			known(fmt.Sprintf("links[%d].watch.host", i), l.Watch.Host)
+		}
+	}
+	for i, h := range c.Schedule.Hosts {
+		known(fmt.Sprintf("hosts[%d].name", i), h.Name)
+	}
 }

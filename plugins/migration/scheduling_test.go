@@ -5,12 +5,15 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/ratchetos/ratchet/core/plugin"
+	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
 	"github.com/ratchetos/ratchet/plugins/migration/api"
+	"github.com/ratchetos/ratchet/plugins/migration/model/load"
 )
 
 // linked is a section with one link, whose load is read from a page.
@@ -96,14 +99,57 @@ func TestMoveInItsSlot(t *testing.T) {
 	h.runsOn(t, "web1", "rack1")
 }
 
+// watchedHosts is a section whose hosts are watched through their agents.
+const watchedHosts = `, "schedule": {"hosts": [{"name": "rack1", "cpu": {"watch": {"every": "1s"}}, "memory": {"watch": {"every": "1s"}}},
+	{"name": "rack2", "cpu": {"watch": {"every": "1s"}}, "memory": {"keep": "1GiB", "watch": {"every": "1s"}}}]}`
+
+// TestMoveWaitsForRoom: a move that may wait begins when its destination's memory has room for it; the drawing says what hosts have to do.
+func TestMoveWaitsForRoom(t *testing.T) {
+	h := newHouse(t)
+	h.world.SetLoad("rack2", load.Host{CPUs: 16, Busy: time.Hour, Memory: 8 << 30, Available: 1 << 30})
+	h.open(t, watchedHosts)
+	h.until("the load of rack2 to be read", func(e plugin.Event) bool {
+		return slices.ContainsFunc(e.Gauges, func(g *pluginpb.Gauge) bool {
+			return g.Name == "migration_watched_load" && g.Labels["resource"] == "rack2/memory" && g.Value == 7<<30
+		})
+	})
+	show := invoke[api.ScheduleReply](h.started, api.MethodSchedule, api.ScheduleRequest{Link: "rack2/memory", Width: 100})
+	if !strings.Contains(show.Text, "rack2/memory: 8 GiB, of which 1 GiB stay free, 7 GiB are in use") {
+		t.Errorf("the schedule shows %s", show.Text)
+	}
+	begun := h.apply(api.MoveRequest{VM: "web1", To: "rack2", When: api.WhenBest}).Moves[0]
+	if !strings.Contains(begun.Why, "rack2 has 0 B of memory free") {
+		t.Errorf("a move to a full host: %+v", begun)
+	}
+	h.runsOn(t, "web1", "rack1")
+	h.world.SetLoad("rack2", load.Host{CPUs: 16, Busy: time.Hour, Memory: 8 << 30, Available: 7 << 30})
+	if m := h.ended(t, begun.ID); m.State != "moved" {
+		t.Errorf("when there was room: %+v", m)
+	}
+	h.runsOn(t, "web1", "rack2")
+}
+
+func TestWatchedHostsAreThoseOfMoves(t *testing.T) {
+	v := New().Validate(t.Context(), plugin.Section{JSON: []byte(`{"hosts": [{"name": "a", "vmhost": "192.0.2.1:7000"}, {"name": "b", "qmp": "tcp:h:4444"}],
+		"schedule": {"hosts": [{"name": "a"}, {"name": "b"}], "links": [{"name": "l", "capacity": "1GiB", "hosts": ["a", "c"], "watch": {"host": "d", "nic": "eth0"}}]}}`)})
+	var got []string
+	for _, d := range v.Diagnostics {
+		got = append(got, d.Path)
+	}
+	slices.Sort(got)
+	if want := []string{"schedule.hosts[1].name", "schedule.links[0].hosts[1]", "schedule.links[0].watch.host"}; !slices.Equal(got, want) {
+		t.Errorf("problems at %q, not at %q", got, want)
+	}
+}
+
 func TestWithoutLinksThereAreNoSlots(t *testing.T) {
 	h := newHouse(t)
 	h.open(t, "")
-	if _, err := h.Invoke(t.Context(), api.MethodSchedule, nil); err == nil || !strings.Contains(err.Error(), "no links are configured") {
+	if _, err := h.Invoke(t.Context(), api.MethodSchedule, nil); err == nil || !strings.Contains(err.Error(), "no links and no hosts are watched") {
 		t.Errorf("schedule without links: %v", err)
 	}
 	body, _ := json.Marshal(api.MoveRequest{VM: "web1", To: "rack2", When: api.WhenBest})
-	if _, err := h.Invoke(t.Context(), api.MethodApply, body); err == nil || !strings.Contains(err.Error(), "no links are configured") {
+	if _, err := h.Invoke(t.Context(), api.MethodApply, body); err == nil || !strings.Contains(err.Error(), "no links and no hosts are watched") {
 		t.Errorf("a slot without links: %v", err)
 	}
 	h.runsOn(t, "web1", "rack1")

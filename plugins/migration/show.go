@@ -26,6 +26,9 @@ func (f *Feature) event() plugin.Event {
 		held = showMoves(e, moves)
 		f.moves.tally.count(moves)
 		f.moves.tally.show(e)
+		if s := f.moves.schedule; s != nil {
+			showLoads(e, s.Loads())
+		}
 	}
 	var message []string
 	if len(gone) > 0 {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
 	"github.com/ratchetos/ratchet/plugins/migration/api"
+	"github.com/ratchetos/ratchet/plugins/migration/schedule/draw"
 )
 
 // shownMoves bounds the ended moves of the table; `ratchetctl migrate history` has more.
@@ -47,6 +48,16 @@ func showMoves(e *pluginpb.Event, moves []api.Move) (held int) {
 		&pluginpb.Gauge{Name: "migration_moves_held", Help: "moves that wait for an operator", Value: float64(held)},
 		&pluginpb.Gauge{Name: "migration_moves_waiting", Help: "orders that have not begun", Value: counts[stateWaiting] + counts[stateScheduled]})
 	return held
+}
+
+// showLoads adds what others use of links and hosts.
+func showLoads(e *pluginpb.Event, loads []draw.Link) {
+	for _, l := range loads {
+		labels := map[string]string{"resource": l.Name, "unit": string(l.Unit)}
+		e.Gauges = append(e.Gauges,
+			&pluginpb.Gauge{Name: "migration_watched_load", Help: "what others than moves use of a link, or of a host's processors or memory", Value: *l.Load, Labels: labels},
+			&pluginpb.Gauge{Name: "migration_watched_capacity", Help: "how much there is of a link, or of a host's processors or memory", Value: l.Capacity, Labels: labels})
+	}
 }
 
 // transferGauges are those of one move under way.

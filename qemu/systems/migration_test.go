@@ -40,6 +40,11 @@ plugins:
     schedule:
       links:
         - {name: uplink, capacity: 64MiB, watch: {metrics: "http://10.0.2.2:%[7]s/metrics", metric: 'sent_bytes_total{link="uplink"}', every: 1s}}
+      hosts: # this machine is both, and busy with guests without KVM: what it has left would slow moves down
+        - {name: rack1, cpu: {rate: 8GiB, watch: {every: 1s}}, memory: {watch: {every: 1s}}}
+        - name: rack2
+          cpu: {rate: 8GiB, watch: {every: 1s}}
+          memory: {size: 8GiB, watch: {metrics: "http://10.0.2.2:%[7]s/metrics", metric: 'memory_available_bytes{host="rack2"}', free: true, every: 1s}}
 `
 
 // guestDisk is the volume as the guest sees it: as many blocks are written and read back.
@@ -56,7 +61,7 @@ type migrationSuite struct {
 	lab   *lab.Lab
 	hosts map[string]*lab.Host
 	guest *lab.Guest
-	link  *meteredLink
+	meter *meter
 	ready bool
 }
 
@@ -72,7 +77,7 @@ func sharedMigration(t *testing.T) *migrationSuite {
 		}
 		return theMigration
 	}
-	s := &migrationSuite{t: l, hosts: map[string]*lab.Host{}, link: newMeteredLink(l)}
+	s := &migrationSuite{t: l, hosts: map[string]*lab.Host{}, meter: newMeter(l)}
 	theMigration = s
 	l.Cleanup(func() { theMigration = nil })
 	dir, image := workspace(l, "migration", "full")
@@ -86,7 +91,7 @@ func sharedMigration(t *testing.T) *migrationSuite {
 	ports := freePorts(l, 2)
 	s.m = boot(l, box.Options{
 		Image: image, Dir: filepath.Join(dir, "box"), Limit: 20 * time.Minute,
-		Config: fmt.Appendf(nil, migrationConfig, storePort, store.Bucket, store.AccessKey, store.SecretKey, ports[0], ports[1], s.link.port),
+		Config: fmt.Appendf(nil, migrationConfig, storePort, store.Bucket, store.AccessKey, store.SecretKey, ports[0], ports[1], s.meter.port),
 		Disks:  []vm.Disk{{Path: data, Serial: "ratchet-data"}},
 	})
 	// While it boots, so does the guest whose state the hosts will start from, unless that has been kept.

@@ -14,16 +14,18 @@ import (
 	migration "github.com/ratchetos/ratchet/plugins/migration/api"
 )
 
-// meteredLink is a switch that counts what others send over a link, on a page of Prometheus metrics.
-type meteredLink struct {
-	port string
-	rate atomic.Int64 // bytes a second
-	read atomic.Int64 // how often
+// meter is a page of Prometheus metrics: what others send over a link, and what memory a host has left.
+type meter struct {
+	port   string
+	rate   atomic.Int64 // of the link, bytes a second
+	memory atomic.Int64 // available on rack2, bytes
+	read   atomic.Int64 // how often
 }
 
-func newMeteredLink(t testing.TB) *meteredLink {
+func newMeter(t testing.TB) *meter {
 	t.Helper()
-	m := &meteredLink{}
+	m := &meter{}
+	m.memory.Store(roomy)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	_, m.port, err = net.SplitHostPort(listener.Addr().String())
@@ -32,6 +34,7 @@ func newMeteredLink(t testing.TB) *meteredLink {
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		m.read.Add(1)
 		fmt.Fprintf(w, "# TYPE sent_bytes_total counter\nsent_bytes_total{link=\"uplink\"} %.0f\n", time.Since(began).Seconds()*float64(m.rate.Load()))
+		fmt.Fprintf(w, "# TYPE memory_available_bytes gauge\nmemory_available_bytes{host=\"rack2\"} %d\n", m.memory.Load())
 	})}
 	go server.Serve(listener)
 	t.Cleanup(func() { server.Close() })
@@ -39,7 +42,8 @@ func newMeteredLink(t testing.TB) *meteredLink {
 }
 
 // TestSystemMigrationSchedule: the box forecasts a link from what it has seen of it and reads now, gives moves the slots
-// that it explains, and begins them in those.
+// that it explains, and begins them in those. It watches the processors and the memory of hosts through their agents or a page, and a
+// move waits for a destination that has no room.
 func TestSystemMigrationSchedule(t *testing.T) {
 	migrationRows.last(t)
 	s := sharedMigration(t)
@@ -55,7 +59,9 @@ func TestSystemMigrationSchedule(t *testing.T) {
 	seen(t, "load of the link read over HTTP; move begun %d ms after the time that was asked for, done in %s",
 		m.Began.Sub(asked).Milliseconds(), m.Ended.Sub(m.Began).Round(100*time.Millisecond))
 
-	s.link.rate.Store(busy)
+	s.waitsForRoom(t)
+
+	s.meter.rate.Store(busy)
 	s.reads(t)
 	// Two weeks in which it was busy but for one hour of each day, two hours from now.
 	path := filepath.Join(t.TempDir(), "uplink.csv")
@@ -80,17 +86,46 @@ func TestSystemMigrationSchedule(t *testing.T) {
 	seen(t, "link forecast from two weeks of history: slot in %s, explained: %s", wait.Round(time.Minute), m.Doing)
 }
 
-// busy is a load that leaves next to nothing of the link, in bytes a second.
-const busy = 127 << 19
+// waitsForRoom orders a move to a host whose memory others have, and then gives it some.
+func (s *migrationSuite) waitsForRoom(t *testing.T) {
+	t.Helper()
+	s.moves(t, "rack1", "moved")
+	s.meter.memory.Store(64 << 20)
+	s.reads(t)
+	id := s.begins(t, "rack2", "--at", "best")
+	m := s.becomes(t, id, "waiting for room", func(m migration.Move) bool { return strings.Contains(m.Doing, "of memory free") })
+	shown := s.m.ctl("migrate", "schedule", "show", "--link", "rack1/cpu")
+	if !strings.Contains(shown, "rack1/cpu: ") || !strings.Contains(shown, " processors") {
+		t.Errorf("the schedule does not show the processors of rack1:\n%s", shown)
+	}
+	s.meter.memory.Store(roomy)
+	if done := s.becomes(t, id, "moved", func(m migration.Move) bool { return !m.Ended.IsZero() }); done.State != "moved" {
+		t.Errorf("with room, the move ended as %s: %s", done.State, done.Problem)
+	}
+	seen(t, "processors and memory of the hosts read through their agents and a page; move put off while its destination was full (%s), done when it had room", m.Doing)
+}
 
-// reads waits until the box has read the link's load, twice: it is a counter.
+// roomy is memory that is enough for the guest, busy is a load that leaves next to nothing of the link, in bytes a second.
+const (
+	roomy = 7 << 30
+	busy  = 127 << 19
+)
+
+// reads waits until the box has read the load of the link and of both hosts, twice: there are counters among them.
 func (s *migrationSuite) reads(t *testing.T) {
 	t.Helper()
-	before := s.link.read.Load()
-	await(t, stepLimit, "the box to read the link's load", func() (string, bool) {
+	const resources, pages = 5, 2
+	before := s.meter.read.Load()
+	await(t, stepLimit, "the box to read the loads", func() (string, bool) {
 		out := s.m.asks("migrate", "schedule", "show", "-o", "json")
 		reply := decode[migration.ScheduleReply](t, []byte(out))
-		return out, s.link.read.Load() >= before+2 && len(reply.Links) == 1 && reply.Links[0].Problem == ""
+		known := 0
+		for _, l := range reply.Links {
+			if l.Problem == "" && l.Capacity > 0 {
+				known++
+			}
+		}
+		return out, s.meter.read.Load() >= before+2*pages && known == resources
 	})
 }
 

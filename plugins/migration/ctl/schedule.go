@@ -22,10 +22,10 @@ func schedule(app App) *cobra.Command {
 func scheduleShow(app App) *cobra.Command {
 	var request api.ScheduleRequest
 	c := &cobra.Command{
-		Use: "show", Short: "Draw the forecast of each link, its band and the slots booked, and explain them", Args: cobra.NoArgs,
-		Example: "  ratchetctl migrate schedule show\n  ratchetctl migrate schedule show --link uplink -w --every 1m",
+		Use: "show", Short: "Draw the forecast of each link and watched host, its band and the slots booked, and explain them", Args: cobra.NoArgs,
+		Example: "  ratchetctl migrate schedule show\n  ratchetctl migrate schedule show --link uplink -w --every 1m\n  ratchetctl migrate schedule show --link rack1/memory",
 	}
-	c.Flags().StringVar(&request.Link, "link", "", "this link only")
+	c.Flags().StringVar(&request.Link, "link", "", "this link only, or HOST/cpu or HOST/memory")
 	c.Flags().IntVar(&request.Width, "width", 0, "columns of the drawing (default: the terminal's)")
 	return live.Command(c, func(cmd *cobra.Command) error {
 		if request.Width == 0 {
@@ -39,7 +39,7 @@ func scheduleShow(app App) *cobra.Command {
 		for line := range strings.Lines(reply.Text) {
 			lines = append(lines, []string{strings.TrimRight(line, "\n")})
 		}
-		return app.Print(reply, []string{"# load of the links, forecast, and what is booked"}, lines)
+		return app.Print(reply, []string{"# load of links and hosts, forecast, and what is booked"}, lines)
 	})
 }
 
@@ -53,10 +53,10 @@ func terminalWidth() int {
 
 func scheduleImport(app App) *cobra.Command {
 	return &cobra.Command{
-		Use: "import LINK FILE", Short: "Replace the history of a link by one from a CSV file", Args: cobra.ExactArgs(2),
+		Use: "import LINK|HOST/cpu|HOST/memory FILE", Short: "Replace the history of a link or a host by one from a CSV file", Args: cobra.ExactArgs(2),
 		Long: `Replace the history of a link by the lines "time,bytes a second" of a file, so that its load can be forecast before the
-box has watched it for days. Times are RFC 3339, seconds since 1970, or as 2026-01-02 03:04:05 (UTC).`,
-		Example: "  ratchetctl migrate schedule import uplink uplink.csv",
+box has watched it for days. For HOST/cpu the lines are "time,busy processors", for HOST/memory "time,bytes in use". Times are RFC 3339, seconds since 1970, or as 2026-01-02 03:04:05 (UTC).`,
+		Example: "  ratchetctl migrate schedule import uplink uplink.csv\n  ratchetctl migrate schedule import rack1/cpu rack1-cpu.csv",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			text, err := readDocument(cmd, args[1], maxHistory)
 			if err != nil {
@@ -66,7 +66,7 @@ box has watched it for days. Times are RFC 3339, seconds since 1970, or as 2026-
 			if err := app.Invoke(cmd.Context(), plugin, api.MethodImport, api.ImportRequest{Link: args[0], CSV: string(text)}, &reply); err != nil {
 				return err
 			}
-			return app.Print(reply, []string{"LINK", "SAMPLES"}, [][]string{{args[0], strconv.Itoa(reply.Samples)}})
+			return app.Print(reply, []string{"RESOURCE", "SAMPLES"}, [][]string{{args[0], strconv.Itoa(reply.Samples)}})
 		},
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ratchetos/ratchet/plugins/migration/model"
+	"github.com/ratchetos/ratchet/plugins/migration/model/load"
 )
 
 // Port is a host that can give VMs away and take them: what a plan is carried out through. Adapters are package qmp
@@ -94,6 +95,11 @@ type Options struct {
 // not zero. Looking takes milliseconds.
 type Resident interface {
 	Resident(ctx context.Context, vm string) (uint64, error)
+}
+
+// Watched is implemented by ports that know what their host has to do.
+type Watched interface {
+	Load(ctx context.Context) (load.Host, error)
 }
 
 // Limits can be changed while a transfer runs.

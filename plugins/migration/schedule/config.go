@@ -3,14 +3,14 @@ package schedule
 import (
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/ratchetos/ratchet/core/config/strict"
 )
 
 // Config is the section plugins.migration.schedule.
 type Config struct {
-	Links   []Link   `json:"links,omitempty" jsonschema:"description=links that moves share; without any, moves start when they are asked for"`
+	Links   []Link   `json:"links,omitempty" jsonschema:"description=links that moves share; without any and without hosts, moves start when they are asked for"`
+	Hosts   []Host   `json:"hosts,omitempty" jsonschema:"description=hosts whose processors and memory are watched, and moves wait for"`
 	Windows []Window `json:"windows,omitempty" jsonschema:"description=maintenance windows that moves can be bound to"`
 }
 
@@ -23,18 +23,15 @@ type Link struct {
 	Watch    Watch       `json:"watch,omitempty" jsonschema:"description=where its load is read; without it only moves themselves count"`
 }
 
-// Watch is where a load comes from.
-type Watch struct {
-	Metrics string          `json:"metrics,omitempty" jsonschema:"description=page of Prometheus metrics, as http://switch:9100/metrics"`
-	Metric  string          `json:"metric,omitempty" jsonschema:"description=metric with its labels, as node_network_transmit_bytes_total{device=\"eth0\"}; a counter if its name ends in _total"`
-	Every   strict.Duration `json:"every,omitempty" config:"min=1s,max=1h" jsonschema:"description=how often it is read (default 30s)"`
-}
-
-// MaxLinks and MaxWindows bound a configuration.
+// MaxLinks, MaxHosts and MaxWindows bound a configuration.
 const (
 	MaxLinks   = 32
+	MaxHosts   = 64
 	MaxWindows = 32
 )
+
+// Empty says whether there is nothing to wait for.
+func (c Config) Empty() bool { return len(c.Links) == 0 && len(c.Hosts) == 0 }
 
 // Budgeted is what moves may use.
 func (l Link) Budgeted() uint64 {
@@ -44,21 +41,13 @@ func (l Link) Budgeted() uint64 {
 	return uint64(l.Budget)
 }
 
-// Watched says whether a load is read at all.
-func (w Watch) Watched() bool { return w.Metrics != "" }
-
-// Interval is how often.
-func (w Watch) Interval() time.Duration {
-	if w.Every == 0 {
-		return 30 * time.Second
-	}
-	return time.Duration(w.Every)
-}
-
 // Check tells what is wrong with a configuration, each with the path below the section.
 func (c Config) Check(problem func(path, text string)) {
 	if len(c.Links) > MaxLinks {
 		problem("links", fmt.Sprintf("%d links: at most %d", len(c.Links), MaxLinks))
+	}
+	if len(c.Hosts) > MaxHosts {
+		problem("hosts", fmt.Sprintf("%d hosts: at most %d", len(c.Hosts), MaxHosts))
 	}
 	if len(c.Windows) > MaxWindows {
 		problem("windows", fmt.Sprintf("%d windows: at most %d", len(c.Windows), MaxWindows))
@@ -70,10 +59,22 @@ func (c Config) Check(problem func(path, text string)) {
 			problem(path+".name", fmt.Sprintf("link %q is there twice", l.Name))
 		}
 		names[l.Name] = true
+		if strings.Contains(l.Name, "/") {
+			problem(path+".name", "has a slash, as only the names of hosts' resources have")
+		}
 		if l.Budget > l.Capacity {
 			problem(path+".budget", "is more than the capacity")
 		}
-		l.Watch.check(func(field, text string) { problem(path+".watch"+field, text) })
+		l.Watch.checkLink(func(field, text string) { problem(path+".watch"+field, text) })
+	}
+	names = map[string]bool{}
+	for i, h := range c.Hosts {
+		path := fmt.Sprintf("hosts[%d]", i)
+		if names[h.Name] {
+			problem(path+".name", fmt.Sprintf("host %q is there twice", h.Name))
+		}
+		names[h.Name] = true
+		h.check(func(field, text string) { problem(path+field, text) })
 	}
 	names = map[string]bool{}
 	for i, w := range c.Windows {
@@ -85,19 +86,5 @@ func (c Config) Check(problem func(path, text string)) {
 		if _, err := w.parse(); err != nil {
 			problem(path, err.Error())
 		}
-	}
-}
-
-func (w Watch) check(problem func(field, text string)) {
-	switch {
-	case w.Metrics != "":
-		if rest, ok := strings.CutPrefix(strings.Replace(w.Metrics, "https://", "http://", 1), "http://"); !ok || rest == "" {
-			problem(".metrics", "is not a web address, as http://switch:9100/metrics")
-		}
-		if w.Metric == "" {
-			problem(".metric", "is missing: name the metric on the page")
-		}
-	case w.Metric != "":
-		problem(".metrics", "is missing: where is the metric read?")
 	}
 }

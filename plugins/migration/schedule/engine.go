@@ -70,9 +70,10 @@ func (e *Engine) Progress(id string, end time.Time) {
 	}
 }
 
-// Plan decides on all jobs that have not begun, by what is known now. Running ones keep what they have.
-func (e *Engine) Plan(now time.Time, lanes []Lane) []Decision {
-	p := &placer{calendar: newCalendar(lanes), openings: e.openings, now: now}
+// Plan decides on all jobs that have not begun, by what is known now. Running ones keep what they have. A host without a room is taken
+// to have enough memory.
+func (e *Engine) Plan(now time.Time, lanes []Lane, rooms []Room) []Decision {
+	p := &placer{calendar: newCalendar(lanes, rooms), openings: e.openings, now: now}
 	var waiting []Job
 	for _, d := range e.sorted() {
 		if d.State != Running {
@@ -83,6 +84,8 @@ func (e *Engine) Plan(now time.Time, lanes []Lane) []Decision {
 			d.End = now.Add(max(time.Second, now.Sub(d.Start)/20))
 		}
 		p.keep(*d)
+		// What has arrived already is in what was measured.
+		p.arrive(d.Job, now, float64(d.Memory)*d.End.Sub(now).Seconds()/d.End.Sub(d.Start).Seconds())
 	}
 	for _, d := range p.arrange(waiting) {
 		*e.jobs[d.ID] = d

@@ -12,6 +12,8 @@ type Job struct {
 	// Via are links to go over instead; of several ways the one that ends first is taken.
 	Via [][]string `json:"via,omitempty"`
 
+	// Memory is what the VM takes at its destination, in bytes; 0 is not known, and not looked at.
+	Memory uint64 `json:"memory,omitempty"`
 	Load   Load   `json:"load"`
 	Policy Policy `json:"policy"`
 	// Rate bounds the move's own bandwidth in bytes a second; 0 is not.

@@ -47,14 +47,16 @@ const unknown = 117e6
 // yields is the part of its booking that a job keeps when one of a higher priority comes: see package budget.
 const yields = .05
 
-// calendar is the lanes with what is booked on them.
+// calendar is the lanes and the rooms with what is booked on them.
 type calendar struct {
 	lanes    []Lane
 	bookings [][]Booking // by lane
+	rooms    []Room
+	arrivals []arrival
 }
 
-func newCalendar(lanes []Lane) *calendar {
-	return &calendar{lanes: lanes, bookings: make([][]Booking, len(lanes))}
+func newCalendar(lanes []Lane, rooms []Room) *calendar {
+	return &calendar{lanes: lanes, bookings: make([][]Booking, len(lanes)), rooms: rooms}
 }
 
 func (c *calendar) book(lane int, b Booking) { c.bookings[lane] = append(c.bookings[lane], b) }
@@ -102,22 +104,23 @@ func (c *calendar) rate(route []int, start time.Time, j Job, sure bool) Rate {
 	}
 }
 
-// starts are the times between from and to at which something changes on a route: there is no reason to begin at others.
-func (c *calendar) starts(route []int, from, to time.Time) []time.Time {
-	list := []time.Time{from}
+// starts are the times between from and to at which something changes on a route, or a destination begins to have room: there is no
+// reason to begin at others.
+func (p *placer) starts(route []int, j Job, from, to time.Time) []time.Time {
+	list := append([]time.Time{from}, p.roomy(j, from, to)...)
 	add := func(t time.Time) {
 		if t.After(from) && t.Before(to) {
 			list = append(list, t)
 		}
 	}
 	for _, i := range route {
-		l := &c.lanes[i]
+		l := &p.lanes[i]
 		for k := 1; k < len(l.Expected); k++ {
 			if l.Expected[k] != l.Expected[k-1] {
 				add(l.From.Add(time.Duration(k) * l.Step))
 			}
 		}
-		for _, b := range c.bookings[i] {
+		for _, b := range p.bookings[i] {
 			add(b.End)
 		}
 	}

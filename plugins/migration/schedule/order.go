@@ -39,7 +39,7 @@ func (p *placer) alone(j Job) time.Duration {
 	if err != nil {
 		return 0
 	}
-	empty := placer{calendar: newCalendar(p.lanes), now: p.now}
+	empty := placer{calendar: newCalendar(p.lanes, nil), now: p.now}
 	return empty.ask(j, routes[0], p.now).Total
 }
 
@@ -62,6 +62,9 @@ func (p *placer) search(jobs []Job) []Decision {
 	}
 	for _, d := range best {
 		p.keep(d)
+		if d.State != Denied {
+			p.arrive(d.Job, d.Start, float64(d.Memory))
+		}
 	}
 	return best
 }
@@ -72,6 +75,7 @@ func (p *placer) try(jobs []Job) (list []Decision, w worth) {
 	for i, b := range p.bookings {
 		marks[i] = len(b)
 	}
+	arrived := len(p.arrivals)
 	for _, j := range jobs {
 		d := p.place(j)
 		list = append(list, d)
@@ -80,6 +84,7 @@ func (p *placer) try(jobs []Job) (list []Decision, w worth) {
 	for i, n := range marks {
 		p.bookings[i] = p.bookings[i][:n]
 	}
+	p.arrivals = p.arrivals[:arrived]
 	return list, w
 }
 

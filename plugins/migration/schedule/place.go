@@ -1,6 +1,7 @@
 package schedule
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -46,44 +47,75 @@ func (p *placer) place(j Job) Decision {
 		d.Why = []string{fmt.Sprintf("no window of %v opens between %s and %s: name another or allow a later start", j.Windows, at(from), at(to))}
 		return d
 	}
-	var offers []offer
-	var refused *Verdict
+	b := p.bids(j, routes, spans)
+	if len(b.offers) == 0 {
+		return b.deny(d, to)
+	}
+	chosen, shortest := p.choose(b.offers)
+	d = p.take(d, chosen)
+	d.Why = p.explain(j, chosen, shortest, b.offers, spans)
+	if b.crowded != "" && chosen.start.After(p.now) {
+		d.Why = append(d.Why, b.crowded)
+	}
+	return d
+}
+
+// bids are the starts that are possible for a job, and what speaks against others.
+type bids struct {
+	offers  []offer
+	refused *Verdict // the best that is not possible
+	crowded string   // why the first one is not for which its destination has no room
+}
+
+// bids looks at every start at which something changes.
+func (p *placer) bids(j Job, routes [][]int, spans []span) (b bids) {
 	for way, route := range routes {
 		for _, s := range spans {
-			for _, start := range p.starts(route, s.from, s.to) {
+			for _, start := range p.starts(route, j, s.from, s.to) {
 				v := p.ask(j, route, start)
-				if v.Admitted && p.inTime(j, s, start.Add(v.Latest)) {
-					offers = append(offers, offer{way, route, start, v})
-				} else if refused == nil || v.Admitted && !refused.Admitted || v.Admitted == refused.Admitted && v.Total < refused.Total {
-					refused = &v
+				late := start.Add(v.Latest)
+				switch inTime := v.Admitted && p.inTime(j, s, late); {
+				case inTime && p.fits(j, start, late):
+					b.offers = append(b.offers, offer{way, route, start, v})
+				case inTime:
+					b.crowded = cmp.Or(b.crowded, p.crowded(j, start, late))
+				case b.refused == nil || v.Admitted && !b.refused.Admitted || v.Admitted == b.refused.Admitted && v.Total < b.refused.Total:
+					b.refused = &v
 				}
 			}
 		}
 	}
-	if len(offers) == 0 {
-		d.Verdict = *refused
-		d.Why = append([]string{"no slot until " + at(to)}, refused.Why...)
-		if refused.Admitted {
-			d.Why = []string{fmt.Sprintf("it takes up to %s, and does not end in time from any start until %s: allow a later end, a longer window or more bandwidth", short(refused.Latest), at(to))}
-		}
-		return d
+	return b
+}
+
+// deny says why a job has no slot until a time.
+func (b bids) deny(d Decision, to time.Time) Decision {
+	switch {
+	case b.crowded != "":
+		d.Why = []string{fmt.Sprintf("no slot until %s: %s: free memory there, or choose another host", at(to), b.crowded)}
+	case b.refused.Admitted:
+		d.Verdict = *b.refused
+		d.Why = []string{fmt.Sprintf("it takes up to %s, and does not end in time from any start until %s: allow a later end, a longer window or more bandwidth", short(b.refused.Latest), at(to))}
+	default:
+		d.Verdict = *b.refused
+		d.Why = append([]string{"no slot until " + at(to)}, b.refused.Why...)
 	}
-	chosen, shortest := p.choose(offers)
-	d = p.take(d, chosen)
-	d.Why = p.explain(j, chosen, shortest, offers, spans)
 	return d
 }
 
 // atOnceOn gives a job the slot that begins now, whatever the links are doing: it was asked for. It has its part of their budgets.
 func (p *placer) atOnceOn(d Decision, route []int) Decision {
 	v := p.ask(d.Job, route, p.now)
-	d = p.take(d, offer{route: route, start: p.now, verdict: v})
 	d.Why = append([]string{"starts at once, as asked"}, v.Why...)
-	return d
+	if text := p.crowded(d.Job, p.now, p.now); text != "" {
+		d.Why = append(d.Why, text)
+	}
+	return p.take(d, offer{route: route, start: p.now, verdict: v})
 }
 
 // take books an offer for a job.
 func (p *placer) take(d Decision, o offer) Decision {
+	p.arrive(d.Job, o.start, float64(d.Memory))
 	d.State, d.Start, d.End, d.Verdict = Booked, o.start, o.end(), o.verdict
 	d.Booked = d.Rate
 	for _, l := range o.route {

@@ -2,6 +2,7 @@ package schedule
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -13,8 +14,9 @@ import (
 // TestScripts runs testdata/*.txt. Times are minutes after Monday 2 March 2026, 20:00; sizes are MiB, rates MiB/s.
 //
 //	lane NAME budget=N [hosts=a,b] [expected=N,N,… sure=N,N,…] [patience=F]   slots of 30 minutes
+//	room HOST now=N [sure=N/N/…]                slots of 30 minutes
 //	window NAME from=HH:MM to=HH:MM [days=…]
-//	job ID mem=N [dirty=N] [set=N] [priority=N] [from=H to=H] [via=a+b|c] [windows=…] [earliest=N] [before=N]
+//	job ID mem=N [takes=N] [dirty=N] [set=N] [priority=N] [from=H to=H] [via=a+b|c] [windows=…] [earliest=N] [before=N]
 //	    [gap=D] [deadline=D] [post-copy] [throttle] [rate=N]
 //	plan [at=N]          plans, and shows each decision
 //	begin ID at=N, end ID, due at=N
@@ -31,6 +33,7 @@ var monday = time.Date(2026, 3, 2, 20, 0, 0, 0, time.UTC)
 type script struct {
 	t       *testing.T
 	lanes   []Lane
+	rooms   []Room
 	windows []Window
 	engine  *Engine
 	now     time.Time
@@ -111,12 +114,16 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		}
 		s.lanes = append(s.lanes, l)
 		return ""
+	case "room":
+		s.rooms = slices.DeleteFunc(s.rooms, func(r Room) bool { return r.Host == name })
+		s.rooms = append(s.rooms, Room{Host: name, Now: num("now") * mib, From: monday, Step: 30 * time.Minute, Sure: slots("sure")})
+		return ""
 	case "window":
 		s.windows = append(s.windows, Window{Name: name, Days: word("days"), From: word("from"), To: word("to")})
 		return ""
 	case "job":
 		j := Job{
-			ID: name, VM: name, From: word("from"), To: word("to"), Load: load, Policy: policy, Rate: num("rate") * mib,
+			ID: name, VM: name, From: word("from"), To: word("to"), Memory: uint64(num("takes") * mib), Load: load, Policy: policy, Rate: num("rate") * mib,
 			Priority: int(num("priority")), Windows: list("windows"), Earliest: minute("earliest"), Before: minute("before"),
 		}
 		for _, way := range list("via") {
@@ -128,7 +135,7 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		return ""
 	case "plan":
 		var b strings.Builder
-		for _, dec := range s.engine.Plan(s.now, s.lanes) {
+		for _, dec := range s.engine.Plan(s.now, s.lanes, s.rooms) {
 			show(&b, dec)
 		}
 		return b.String()

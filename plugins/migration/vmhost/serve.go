@@ -87,6 +87,7 @@ func (h *Host) handler(manager bool) http.Handler {
 		})
 	}
 	look("/v1/host", func(ctx context.Context, _ *http.Request) (any, error) { return h.Describe(ctx) })
+	look("/v1/load", func(context.Context, *http.Request) (any, error) { return readLoad("/proc") })
 	look("/v1/vms", func(ctx context.Context, _ *http.Request) (any, error) { return h.List(ctx) })
 	look("/v1/vms/{vm}/shape", func(ctx context.Context, r *http.Request) (any, error) { return h.Shape(ctx, r.PathValue("vm")) })
 	look("/v1/vms/{vm}/resident", func(_ context.Context, r *http.Request) (any, error) { return h.Resident(r.PathValue("vm")) })

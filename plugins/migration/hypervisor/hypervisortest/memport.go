@@ -10,6 +10,7 @@ import (
 
 	"github.com/ratchetos/ratchet/plugins/migration/hypervisor"
 	"github.com/ratchetos/ratchet/plugins/migration/model"
+	"github.com/ratchetos/ratchet/plugins/migration/model/load"
 )
 
 // Port is a connection of a manager to a host of a World.
@@ -22,7 +23,19 @@ type Port struct {
 	err     error
 }
 
-var _ hypervisor.Port = (*Port)(nil)
+var (
+	_ hypervisor.Port    = (*Port)(nil)
+	_ hypervisor.Watched = (*Port)(nil)
+)
+
+// Load implements hypervisor.Watched.
+func (p *Port) Load(ctx context.Context) (l load.Host, err error) {
+	err = p.call(ctx, "load", "", func(h *host) error {
+		l = h.load
+		return nil
+	})
+	return l, err
+}
 
 // Port connects the manager that lives now to a host.
 func (w *World) Port(name string) (*Port, error) {

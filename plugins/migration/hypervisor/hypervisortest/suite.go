@@ -137,6 +137,13 @@ func look(t *trial) {
 	if i < 0 || list[i].State != hypervisor.Running {
 		t.Errorf("list: %+v", list)
 	}
+	if w, ok := t.Source.(hypervisor.Watched); ok {
+		l, err := w.Load(t.ctx)
+		t.ok("load", err)
+		if l.CPUs <= 0 || l.Busy <= 0 || l.Available == 0 || l.Available > l.Memory {
+			t.Errorf("the load says too little: %+v", l)
+		}
+	}
 	t.states("before all", hypervisor.Running, hypervisor.Absent)
 	_, err = t.Target.Describe(t.ctx, t.move.VM)
 	t.refused("describe a VM that is not there", err, hypervisor.ErrNoSuchVM)

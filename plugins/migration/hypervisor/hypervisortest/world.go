@@ -11,6 +11,7 @@ import (
 
 	"github.com/ratchetos/ratchet/plugins/migration/hypervisor"
 	"github.com/ratchetos/ratchet/plugins/migration/model"
+	"github.com/ratchetos/ratchet/plugins/migration/model/load"
 )
 
 // World is hosts in memory between which VMs move.
@@ -56,6 +57,7 @@ type host struct {
 	epoch uint64
 	away  bool
 	info  model.Host
+	load  load.Host
 }
 
 // guest is a VM's life across hosts. Each time it is let run, its life is one longer; a process that holds an earlier
@@ -86,7 +88,7 @@ func NewWorld(names ...string) *World {
 			Name: n, Hypervisor: "memory", Accels: []string{"tcg"}, Machines: []string{"pc-i440fx-7.2"},
 			CPUs: []model.CPU{{Model: "qemu64"}}, Devices: []string{"e1000", "virtio-blk-pci", "virtio-net-pci"}, Networks: []string{"lan"},
 			FreeVCPUs: 64, MaxVCPUs: 255, FreeMemory: 64 << 30, PostCopy: true, TLS: true,
-		}}
+		}, load: load.Host{CPUs: 16, Busy: time.Hour, Memory: 64 << 30, Available: 64 << 30}}
 	}
 	return w
 }
@@ -96,6 +98,13 @@ func (w *World) SetHost(h model.Host) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.hosts[h.Name].info = h
+}
+
+// SetLoad says what a host has to do.
+func (w *World) SetLoad(host string, l load.Host) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.hosts[host].load = l
 }
 
 // Start puts a running VM on a host; its volumes belong to that host from then on.

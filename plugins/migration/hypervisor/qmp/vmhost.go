@@ -12,6 +12,7 @@ import (
 
 	"github.com/ratchetos/ratchet/plugins/migration/hypervisor"
 	"github.com/ratchetos/ratchet/plugins/migration/model"
+	"github.com/ratchetos/ratchet/plugins/migration/model/load"
 	"github.com/ratchetos/ratchet/plugins/migration/vmhost/client"
 )
 
@@ -271,7 +272,13 @@ func (p *Port) Unplug(ctx context.Context, vm, id string) error {
 	return p.client.Unplug(ctx, vm, id)
 }
 
-var _ hypervisor.Resident = (*Port)(nil)
+var (
+	_ hypervisor.Resident = (*Port)(nil)
+	_ hypervisor.Watched  = (*Port)(nil)
+)
+
+// Load implements hypervisor.Watched.
+func (p *Port) Load(ctx context.Context) (load.Host, error) { return p.client.Load(ctx) }
 
 // Resident implements hypervisor.Resident.
 func (p *Port) Resident(ctx context.Context, vm string) (uint64, error) {

@@ -63,7 +63,7 @@ func (c canvas) column(at time.Time) int {
 }
 
 func (c canvas) link(b *strings.Builder, l Link, slots []Slot) {
-	fmt.Fprintf(b, "%s: %s, moves may use %s; %s\n", l.Name, schedule.PerSecond(float64(l.Capacity)), schedule.PerSecond(float64(l.Budget)), l.Method)
+	fmt.Fprintf(b, "%s: %s%s; %s\n", l.Name, l.size(), l.used(), l.Method)
 	if l.Problem != "" {
 		fmt.Fprintf(b, "  ! %s\n", l.Problem)
 	}
@@ -78,6 +78,32 @@ func (c canvas) link(b *strings.Builder, l Link, slots []Slot) {
 		}
 	}
 	c.axis(b)
+}
+
+// size says how much there is, and how much of it moves may use.
+func (l Link) size() string {
+	switch {
+	case l.Capacity == 0:
+		return "not known yet how much"
+	case l.Unit == Processors:
+		return fmt.Sprintf("%.3g processors, moves may use %.3g", l.Capacity, l.Budget)
+	case l.Unit == Bytes:
+		return fmt.Sprintf("%s, of which %s stay free", schedule.Bytes(uint64(l.Capacity)), schedule.Bytes(uint64(l.Capacity-l.Budget)))
+	}
+	return fmt.Sprintf("%s, moves may use %s", schedule.PerSecond(l.Capacity), schedule.PerSecond(l.Budget))
+}
+
+// used says what others use now.
+func (l Link) used() string {
+	switch {
+	case l.Load == nil:
+		return ""
+	case l.Unit == Processors:
+		return fmt.Sprintf(", others use %.2g", *l.Load)
+	case l.Unit == Bytes:
+		return fmt.Sprintf(", %s are in use", schedule.Bytes(uint64(*l.Load)))
+	}
+	return ", others use " + schedule.PerSecond(*l.Load)
 }
 
 // chart is rows of characters: █ measured, ─ expected, ░ where it will be four times in five.

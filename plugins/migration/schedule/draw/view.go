@@ -9,16 +9,30 @@ type View struct {
 	Slots []Slot    `json:"slots"`
 }
 
-// Link with what is known of its load.
+// Unit is what a resource is counted in.
+type Unit string
+
+// Units.
+const (
+	BytesPerSecond Unit = "bytes/s"
+	Processors     Unit = "processors"
+	Bytes          Unit = "bytes"
+)
+
+// Link with what is known of its load; or the processors or the memory of a host.
 type Link struct {
-	Name     string        `json:"name"`
-	Capacity uint64        `json:"capacity"` // bytes a second
-	Budget   uint64        `json:"budget"`
-	Samples  int           `json:"samples"` // slots that were measured
-	Problem  string        `json:"problem,omitempty"`
-	Method   string        `json:"method"` // of its forecast, or why there is none
-	From     time.Time     `json:"from"`
-	Step     time.Duration `json:"step"`
+	Name     string  `json:"name"`
+	Unit     Unit    `json:"unit"`
+	Capacity float64 `json:"capacity"` // 0 is not known yet
+	Budget   float64 `json:"budget"`
+	// Load is what others use now; nil is not known.
+	Load *float64 `json:"load,omitempty"`
+
+	Samples int           `json:"samples"` // slots that were measured
+	Problem string        `json:"problem,omitempty"`
+	Method  string        `json:"method"` // of its forecast, or why there is none
+	From    time.Time     `json:"from"`
+	Step    time.Duration `json:"step"`
 	// Past is what was measured, up to now; Low, Mid and High go on from there.
 	Past []float64 `json:"past,omitempty"`
 	Low  []float64 `json:"low,omitempty"`

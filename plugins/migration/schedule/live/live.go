@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ratchetos/ratchet/plugins/migration/model/load"
 	"github.com/ratchetos/ratchet/plugins/migration/schedule"
 	"github.com/ratchetos/ratchet/plugins/migration/schedule/budget"
 )
@@ -25,10 +26,14 @@ type Options struct {
 	State  State
 	// Changed is told when a slot has changed or begun, or a link is no longer read. It must not block.
 	Changed func()
+	// Measured is told when a load was read. It must not block.
+	Measured func()
 	// Limit holds a move that is under way to so many bytes a second.
 	Limit func(id string, bytesPerSecond uint64) error
 	// Sent is how many bytes a move has sent, false when it does not send now.
 	Sent func(id string) (uint64, bool)
+	// Load asks the agent of a host what it has to do; nil if there are none.
+	Load func(ctx context.Context, host string) (load.Host, error)
 	Now  func() time.Time // nil is time.Now
 	HTTP *http.Client
 	Log  *slog.Logger
@@ -53,10 +58,12 @@ type Live struct {
 	mu      sync.Mutex
 	engine  *schedule.Engine
 	links   []*link
+	rooms   []*room
 	control budget.Controller
 	told    []told
 	began   time.Time // of control's time
 	planned bool      // since the last change
+	refused bool      // a move has no slot: what is measured may change that
 }
 
 // New reads the kept histories and begins to watch.
@@ -67,6 +74,9 @@ func New(ctx context.Context, o Options) (*Live, error) {
 	if o.Changed == nil {
 		o.Changed = func() {}
 	}
+	if o.Measured == nil {
+		o.Measured = func() {}
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -75,22 +85,57 @@ func New(ctx context.Context, o Options) (*Live, error) {
 		return nil, err
 	}
 	l := &Live{o: o, engine: engine, wake: make(chan struct{}, 1), began: o.Now()}
-	for _, conf := range o.Config.Links {
-		k, err := newLink(ctx, conf, o)
-		if err != nil {
-			return nil, fmt.Errorf("link %s: %w", conf.Name, err)
-		}
-		l.links = append(l.links, k)
+	if err := l.open(ctx); err != nil {
+		return nil, err
 	}
 	run, cancel := context.WithCancel(context.Background())
 	l.cancel = cancel
 	l.wait.Go(func() { l.run(run) })
 	for _, k := range l.links {
 		if k.look != nil {
-			l.wait.Go(func() { l.watch(run, k) })
+			l.wait.Go(func() { l.follow(run, &k.resource, k.sample) })
+		}
+	}
+	for _, m := range l.rooms {
+		if m.look != nil {
+			l.wait.Go(func() { l.follow(run, &m.resource, m.sample) })
 		}
 	}
 	return l, nil
+}
+
+// open reads the histories of everything that is watched.
+func (l *Live) open(ctx context.Context) error {
+	for _, conf := range l.o.Config.Links {
+		k, err := newLink(ctx, conf, l.o)
+		if err != nil {
+			return fmt.Errorf("link %s: %w", conf.Name, err)
+		}
+		l.links = append(l.links, k)
+	}
+	for _, conf := range l.o.Config.Hosts {
+		k, err := newCPU(ctx, conf, l.o)
+		if err != nil {
+			return fmt.Errorf("processors of %s: %w", conf.Name, err)
+		}
+		m, err := newRoom(ctx, conf, l.o)
+		if err != nil {
+			return fmt.Errorf("memory of %s: %w", conf.Name, err)
+		}
+		l.links, l.rooms = append(l.links, k), append(l.rooms, m)
+	}
+	return nil
+}
+
+// resources are all that is watched, in the order of the configuration.
+func (l *Live) resources() (list []*resource) {
+	for _, k := range l.links {
+		list = append(list, &k.resource)
+	}
+	for _, m := range l.rooms {
+		list = append(list, &m.resource)
+	}
+	return list
 }
 
 // Close ends watching and keeps the histories. Moves under way keep their limits.
@@ -98,8 +143,8 @@ func (l *Live) Close(ctx context.Context) error {
 	l.cancel()
 	l.wait.Wait()
 	var errs []error
-	for _, k := range l.links {
-		errs = append(errs, k.keep(ctx, l.o.State))
+	for _, r := range l.resources() {
+		errs = append(errs, r.keep(ctx, l.o.State))
 	}
 	return errors.Join(errs...)
 }
@@ -107,11 +152,12 @@ func (l *Live) Close(ctx context.Context) error {
 // Submit takes a move in and gives it a slot.
 func (l *Live) Submit(j schedule.Job) (schedule.Decision, error) {
 	l.mu.Lock()
-	if err := l.engine.Submit(j, l.o.Now()); err != nil {
+	now := l.o.Now()
+	if err := l.engine.Submit(j, now); err != nil {
 		l.mu.Unlock()
 		return schedule.Decision{}, err
 	}
-	l.plan()
+	l.plan(now)
 	d, _ := l.engine.Decision(j.ID)
 	l.mu.Unlock()
 	l.touch()
@@ -128,10 +174,11 @@ func (l *Live) Decision(id string) (schedule.Decision, bool) {
 // May says whether a move may begin now, and if not, from when and why.
 func (l *Live) May(id string) (now bool, at time.Time, why string) {
 	l.mu.Lock()
+	moment := l.o.Now()
 	d, ok := l.engine.Decision(id)
-	if ok && d.State == schedule.Booked && !d.Start.After(l.o.Now()) {
+	if ok && d.State == schedule.Booked && !d.Start.After(moment) {
 		// What it was to follow may be late.
-		l.plan()
+		l.plan(moment)
 		d, ok = l.engine.Decision(id)
 	}
 	l.mu.Unlock()
@@ -141,7 +188,7 @@ func (l *Live) May(id string) (now bool, at time.Time, why string) {
 	case d.State == schedule.Denied:
 		return false, time.Time{}, first(d.Why)
 	}
-	return !d.Start.After(l.o.Now()), d.Start, first(d.Why)
+	return !d.Start.After(moment), d.Start, first(d.Why)
 }
 
 func first(list []string) string {
@@ -162,6 +209,13 @@ func (l *Live) Began(id string) {
 // Ended forgets a move that has ended, was cancelled or could not begin.
 func (l *Live) Ended(id string) {
 	l.mu.Lock()
+	if d, ok := l.engine.Decision(id); ok && d.State == schedule.Running {
+		for _, m := range l.rooms {
+			if m.host == d.To {
+				m.arrived += float64(d.Memory) // until the next look at it
+			}
+		}
+	}
 	l.engine.Remove(id)
 	l.planned = false
 	l.mu.Unlock()
@@ -205,7 +259,7 @@ func (l *Live) turn() time.Duration {
 	l.mu.Lock()
 	now := l.o.Now()
 	if !l.planned {
-		l.plan()
+		l.plan(now) // of the same moment as what follows: a slot that begins at it is due
 	}
 	due := len(l.engine.Due(now)) > 0
 	next := planEvery
@@ -227,14 +281,24 @@ func (l *Live) turn() time.Duration {
 }
 
 // plan decides on all slots. It is called with mu held.
-func (l *Live) plan() {
-	now := l.o.Now()
-	lanes := make([]schedule.Lane, 0, len(l.links))
+func (l *Live) plan(now time.Time) {
+	var lanes []schedule.Lane
 	for _, k := range l.links {
-		lanes = append(lanes, k.lane(now))
+		if k.whole > 0 { // otherwise nobody has said yet how many processors the host has
+			lanes = append(lanes, k.lane(now))
+		}
+	}
+	var rooms []schedule.Room
+	for _, m := range l.rooms {
+		if r, ok := m.outlook(now); ok {
+			rooms = append(rooms, r)
+		}
 	}
 	l.progress(now)
-	l.engine.Plan(now, lanes)
+	l.refused = false
+	for _, d := range l.engine.Plan(now, lanes, rooms) {
+		l.refused = l.refused || d.State == schedule.Denied
+	}
 	l.planned = true
 }
 
@@ -278,7 +342,7 @@ func (l *Live) steer(now time.Time) ([]budget.Limit, int) {
 		for _, t := range transfers {
 			k.count(t)
 		}
-		links = append(links, budget.Link{Name: k.conf.Name, Rate: k.free()})
+		links = append(links, budget.Link{Name: k.name, Rate: k.free()})
 	}
 	return l.control.Step(now.Sub(l.began), links, transfers), len(transfers)
 }

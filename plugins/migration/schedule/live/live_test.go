@@ -163,7 +163,7 @@ func TestBudget(t *testing.T) {
 	l := open(t, c, o)
 	k := l.links[0]
 	look := func() {
-		s, ok, err := k.look(t.Context())
+		s, _, ok, err := k.look(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}

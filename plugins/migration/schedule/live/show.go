@@ -3,10 +3,12 @@ package live
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/ratchetos/ratchet/plugins/migration/forecast"
+	"github.com/ratchetos/ratchet/plugins/migration/schedule"
 	"github.com/ratchetos/ratchet/plugins/migration/schedule/draw"
 	"github.com/ratchetos/ratchet/plugins/migration/schedule/watch"
 )
@@ -14,39 +16,72 @@ import (
 // shownPast is how much of what was measured is shown.
 const shownPast = 6 * time.Hour
 
-// Show is what is drawn of one link, or of all if the name is empty.
+// Show is what is drawn of one link or resource of a host, or of all if the name is empty.
 func (l *Live) Show(name string) (draw.View, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.o.Now()
 	v := draw.View{Now: now}
 	for _, k := range l.links {
-		if name == "" || name == k.conf.Name {
-			v.Links = append(v.Links, k.view(now))
+		if name == "" || name == k.name {
+			v.Links = append(v.Links, k.view(now, k.budgeted()/k.carries))
+		}
+	}
+	for _, m := range l.rooms {
+		if name == "" || name == m.name {
+			v.Links = append(v.Links, m.view(now, m.whole-m.spare))
 		}
 	}
 	if len(v.Links) == 0 && name != "" {
-		return v, fmt.Errorf("there is no link %q in the configuration", name)
+		return v, unknown(name)
 	}
 	for _, d := range l.engine.Decisions() {
-		v.Slots = append(v.Slots, draw.Slot{
+		slot := draw.Slot{
 			ID: d.ID, VM: d.VM, State: string(d.State), Links: d.Links, Start: d.Start, End: d.End, Rate: d.Booked, Why: d.Why,
-		})
+		}
+		for _, m := range l.rooms {
+			if m.host == d.To && d.State != schedule.Denied {
+				slot.Links = append(slices.Clone(slot.Links), m.name)
+			}
+		}
+		v.Slots = append(v.Slots, slot)
 	}
 	return v, nil
 }
 
-func (k *link) view(now time.Time) draw.Link {
-	v := draw.Link{Name: k.conf.Name, Capacity: uint64(k.conf.Capacity), Budget: k.conf.Budgeted(), Problem: k.problem, Method: k.method(now)}
-	if k.forecaster == nil || k.forecaster.Slots() == 0 {
+// Loads are what others use now of what is watched, without forecasts.
+func (l *Live) Loads() (list []draw.Link) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.o.Now()
+	for _, r := range l.resources() {
+		if load := r.load; r.fresh(now) {
+			list = append(list, draw.Link{Name: r.name, Unit: r.unit, Capacity: r.whole, Load: &load})
+		}
+	}
+	return list
+}
+
+// unknown is the answer for a resource that is not watched.
+func unknown(name string) error {
+	return fmt.Errorf("there is no %q in the configuration: name a link, HOST/cpu or HOST/memory", name)
+}
+
+// view is what is drawn of a resource of which moves may use so much.
+func (r *resource) view(now time.Time, budget float64) draw.Link {
+	v := draw.Link{Name: r.name, Unit: r.unit, Capacity: r.whole, Budget: budget, Problem: r.problem, Method: r.method(now)}
+	if load := r.load; r.fresh(now) {
+		v.Load = &load
+	}
+	if !r.known() {
 		return v
 	}
-	band := k.forecaster.Forecast(now)
-	v.Samples, v.Step = k.forecaster.Slots(), k.forecaster.Step()
+	band := r.forecaster.Forecast(now)
+	v.Samples, v.Step = r.forecaster.Slots(), r.forecaster.Step()
 	from := band.From - int64(shownPast/v.Step)
-	v.From = k.forecaster.Time(from)
+	v.From = r.forecaster.Time(from)
 	for n := from; n < band.From; n++ {
-		past := k.forecaster.Past(n)
+		past := r.forecaster.Past(n)
 		if past != past {
 			past = -1
 		}
@@ -58,7 +93,8 @@ func (k *link) view(now time.Time) draw.Link {
 	return v
 }
 
-// Import replaces the history of a link by one from a CSV file with bytes a second, and keeps it. What was measured after the
+// Import replaces the history of a link or of a host's resource by one from a CSV file: bytes a second, busy processors, or bytes in use.
+// It is kept. What was measured after the
 // file's last sample is measured again. It returns how many samples there were.
 func (l *Live) Import(ctx context.Context, name string, csv string) (int, error) {
 	list, err := watch.ReadCSV(strings.NewReader(csv))
@@ -68,19 +104,25 @@ func (l *Live) Import(ctx context.Context, name string, csv string) (int, error)
 	if len(list) == 0 {
 		return 0, fmt.Errorf("read the history of %s: it has no samples", name)
 	}
-	for _, k := range l.links {
-		if k.conf.Name != name {
+	for _, r := range l.resources() {
+		if r.name != name {
 			continue
 		}
+		l.mu.Lock()
+		whole := r.whole
+		l.mu.Unlock()
+		if whole == 0 {
+			return 0, fmt.Errorf("the history of %s: its host has not said yet how much there is: try again when it answers", name)
+		}
 		// Learning a month takes a while: not under the lock.
-		f := newForecaster(k.conf)
+		f := newForecaster()
 		for _, s := range list {
-			f.Add(s.At, s.Value)
+			f.Add(s.At, s.Value/whole)
 		}
 		l.mu.Lock()
-		k.forecaster = f
-		err := k.keep(ctx, l.o.State)
-		l.plan()
+		r.forecaster = f
+		err := r.keep(ctx, l.o.State)
+		l.plan(l.o.Now())
 		l.mu.Unlock()
 		l.touch()
 		if err != nil {
@@ -88,5 +130,5 @@ func (l *Live) Import(ctx context.Context, name string, csv string) (int, error)
 		}
 		return len(list), nil
 	}
-	return 0, fmt.Errorf("there is no link %q in the configuration", name)
+	return 0, unknown(name)
 }

@@ -79,7 +79,7 @@ func Run(lanes []schedule.Lane, jobs []schedule.Job, epoch time.Time, noise floa
 				rest := schedule.Load{Bytes: uint64(v.left), Dirty: v.Load.Dirty, WorkingSet: v.Load.WorkingSet}
 				engine.Progress(v.ID, now.Add(schedule.PreCopy(rest, schedule.Constant(max(v.limit, 1)), gap).Total))
 			}
-			engine.Plan(now, lanes)
+			engine.Plan(now, lanes, nil)
 			fresh = false
 		}
 		for _, d := range engine.Due(now) {

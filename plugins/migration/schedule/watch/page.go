@@ -15,12 +15,12 @@ type Page struct {
 	rate   Rate
 }
 
-// pageLimit bounds one look.
-const pageLimit = 10 * time.Second
+// lookLimit bounds one look.
+const lookLimit = 10 * time.Second
 
 // Look reads the page. ok is false when it was read but says nothing yet: a counter needs two looks.
 func (p *Page) Look(ctx context.Context, now func() time.Time) (s Sample, ok bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, pageLimit)
+	ctx, cancel := context.WithTimeout(ctx, lookLimit)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.URL, nil)
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/ratchetos/ratchet/plugins/migration/hypervisor"
 	"github.com/ratchetos/ratchet/plugins/migration/model"
+	"github.com/ratchetos/ratchet/plugins/migration/model/load"
 )
 
 // dialLimit bounds connecting and the handshake.
@@ -157,6 +158,12 @@ func at(vm, verb string) string { return "/v1/vms/" + url.PathEscape(vm) + "/" +
 func (c *Client) Host(ctx context.Context) (h Host, err error) {
 	err = c.call(ctx, http.MethodGet, "/v1/host", nil, &h)
 	return h, err
+}
+
+// Load tells what the host has to do now.
+func (c *Client) Load(ctx context.Context) (l load.Host, err error) {
+	err = c.call(ctx, http.MethodGet, "/v1/load", nil, &l)
+	return l, err
 }
 
 // VMs lists what the host has.

@@ -5,6 +5,7 @@
 // HTTP/1.1 over TLS 1.3 with certificates on both sides (package pki), bodies are JSON:
 //
 //	GET  /v1/host                        Host
+//	GET  /v1/load                        load.Host
 //	GET  /v1/vms                         []VM
 //	POST /v1/vms/VM/start                Start        starts a VM, or the destination of a move
 //	POST /v1/vms/VM/settle               Settle       the destination of a move becomes a VM that lives there

@@ -2,6 +2,7 @@ package remote
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/ratchetos/ratchet/plugins/migration/hypervisor/libvirt/rpc"
 	"github.com/ratchetos/ratchet/plugins/migration/hypervisor/libvirt/xdr"
@@ -38,6 +39,44 @@ func (c *Conn) Node(ctx context.Context) (n Node, err error) {
 func (c *Conn) FreeMemory(ctx context.Context) (n uint64, err error) {
 	err = c.do(ctx, nodeGetFreeMemory, nil, func(d *xdr.Decoder) { n = d.Uint64() })
 	return n, err
+}
+
+// maxStats bounds the counters of a node: REMOTE_NODE_CPU_STATS_MAX and REMOTE_NODE_MEMORY_STATS_MAX.
+const maxStats = 16
+
+// NodeCPU is how long all processors together have been in each state since the machine began, in nanoseconds: "kernel", "user", "idle",
+// "iowait", "intr".
+func (c *Conn) NodeCPU(ctx context.Context) (map[string]uint64, error) {
+	const all = -1
+	return c.stats(ctx, nodeGetCPUStats, func(e *xdr.Encoder, n int32) { e.Int32(all); e.Int32(n); e.Uint32(0) })
+}
+
+// NodeMemory is "total", "free", "buffers" and "cached" of all the machine's memory, in KiB.
+func (c *Conn) NodeMemory(ctx context.Context) (map[string]uint64, error) {
+	const all = -1
+	return c.stats(ctx, nodeGetMemoryStats, func(e *xdr.Encoder, n int32) { e.Int32(n); e.Int32(all); e.Uint32(0) })
+}
+
+// stats asks for the counters of a node: first how many there are, then for as many.
+func (c *Conn) stats(ctx context.Context, p procedure, ask func(e *xdr.Encoder, n int32)) (map[string]uint64, error) {
+	var n int32
+	out := map[string]uint64{}
+	for range 2 {
+		err := c.do(ctx, p, func(e *xdr.Encoder) { ask(e, n) }, func(d *xdr.Decoder) {
+			for range d.Len(maxStats, 4+8) {
+				name := d.String(maxName)
+				out[name] = d.Uint64()
+			}
+			n = d.Int32()
+		})
+		if err != nil {
+			return nil, err
+		}
+		if n < 0 || n > maxStats {
+			return nil, fmt.Errorf("the daemon has %d counters, of which at most %d are taken in", n, maxStats)
+		}
+	}
+	return out, nil
 }
 
 // Version of the hypervisor, as major·10⁶ + minor·10³ + release.

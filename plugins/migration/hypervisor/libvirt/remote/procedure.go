@@ -42,6 +42,8 @@ const (
 	domainSetVCPUsFlags      procedure = 199
 	domainMigrateSetMaxSpeed procedure = 207
 	domainGetState           procedure = 212
+	nodeGetCPUStats          procedure = 227
+	nodeGetMemoryStats       procedure = 228
 	domainUndefineFlags      procedure = 231
 	domainDestroyFlags       procedure = 234
 	domainSetMetadata        procedure = 264
