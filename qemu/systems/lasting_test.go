@@ -7,10 +7,12 @@ import (
 	"testing"
 
 	"github.com/ratchetos/ratchet/plugins/dataplane/nettest"
+	"github.com/ratchetos/ratchet/plugins/migration/hypervisor/libvirt/libvirttest"
 )
 
 // TestMain ends what several rows share when all of them are done.
 func TestMain(m *testing.M) {
+	libvirttest.Keeper()
 	nettest.BeInstance()
 	code := m.Run()
 	dataplaneRows.end()

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -36,7 +37,7 @@ plugins:
     hosts:
       - {name: rack1, vmhost: "10.0.2.2:%[5]s"}
       - {name: rack2, vmhost: "10.0.2.2:%[6]s"}
-    types: [{name: large, vcpus: 2, nic: e1000}]
+%[8]s    types: [{name: large, vcpus: 2, nic: e1000}]
     schedule:
       links:
         - {name: uplink, capacity: 64MiB, watch: {metrics: "http://10.0.2.2:%[7]s/metrics", metric: 'sent_bytes_total{link="uplink"}', every: 1s}}
@@ -56,13 +57,14 @@ const (
 // migrationSuite is a booted box, two hosts with bare QEMU beside it that the box has enrolled, and a guest whose disk is a
 // volume of the box.
 type migrationSuite struct {
-	t     testing.TB
-	m     *machine
-	lab   *lab.Lab
-	hosts map[string]*lab.Host
-	guest *lab.Guest
-	meter *meter
-	ready bool
+	t        testing.TB
+	m        *machine
+	lab      *lab.Lab
+	hosts    map[string]*lab.Host
+	guest    *lab.Guest
+	meter    *meter
+	libvirts *libvirts
+	ready    bool
 }
 
 // theMigration is made by the first row that wants it.
@@ -79,6 +81,7 @@ func sharedMigration(t *testing.T) *migrationSuite {
 	}
 	s := &migrationSuite{t: l, hosts: map[string]*lab.Host{}, meter: newMeter(l)}
 	theMigration = s
+	s.libvirts = newLibvirts(l)
 	l.Cleanup(func() { theMigration = nil })
 	dir, image := workspace(l, "migration", "full")
 	store, err := s3server.Start(l.Context(), s3server.Options{Dir: filepath.Join(dir, "s3")})
@@ -91,7 +94,7 @@ func sharedMigration(t *testing.T) *migrationSuite {
 	ports := freePorts(l, 2)
 	s.m = boot(l, box.Options{
 		Image: image, Dir: filepath.Join(dir, "box"), Limit: 20 * time.Minute,
-		Config: fmt.Appendf(nil, migrationConfig, storePort, store.Bucket, store.AccessKey, store.SecretKey, ports[0], ports[1], s.meter.port),
+		Config: fmt.Appendf(nil, migrationConfig, storePort, store.Bucket, store.AccessKey, store.SecretKey, ports[0], ports[1], s.meter.port, s.libvirts.config),
 		Disks:  []vm.Disk{{Path: data, Serial: "ratchet-data"}},
 	})
 	// While it boots, so does the guest whose state the hosts will start from, unless that has been kept.
@@ -105,6 +108,7 @@ func sharedMigration(t *testing.T) *migrationSuite {
 	must(l, err)
 	_, err = lab.State(l.Context(), s.lab.Image, shape)
 	must(l, err)
+	s.libvirts.start(l, s.lab.Image, "rack3")
 	s.m.released("provisioned")
 	s.m.login()
 	for i, name := range []string{"rack1", "rack2"} {
@@ -135,7 +139,7 @@ func freePorts(t testing.TB, n int) (ports []string) {
 }
 
 // TestSystemMigration moves a guest that runs, writes and talks between two hosts, with the plugin inside the booted box:
-// to another type and back, with faults on the way.
+// to another type and back, with faults on the way; and another one between two hosts with libvirtd.
 func TestSystemMigration(t *testing.T) {
 	s := sharedMigration(t)
 	s.sees(t, "rack1")
@@ -158,18 +162,26 @@ func TestSystemMigration(t *testing.T) {
 	s.destinationDies(t)
 	s.pluginDies(t)
 	s.verify(t)
+	s.movesByLibvirt(t)
 }
 
-// sees waits until the box shows both hosts and the VM on one.
+// sees waits until the box shows all hosts and the VM on one.
 func (s *migrationSuite) sees(t *testing.T, host string) {
 	t.Helper()
-	await(t, stepLimit, "the box to see web1 on "+host, func() (string, bool) {
-		reply := decode[migration.VMsReply](t, []byte(s.m.asks("migrate", "vms", "-o", "json")))
-		return fmt.Sprintf("%+v", reply), len(reply.VMs) == 1 && reply.VMs[0].Host == host && reply.VMs[0].State == "running"
-	})
-	await(t, stepLimit, "both hosts to be up", func() (string, bool) {
+	s.seesVM(t, "web1", host)
+}
+
+func (s *migrationSuite) seesVM(t *testing.T, vm, host string) {
+	t.Helper()
+	await(t, stepLimit, "all hosts to be up", func() (string, bool) {
 		reply := decode[migration.HostsReply](t, []byte(s.m.asks("migrate", "hosts", "-o", "json")))
-		return fmt.Sprintf("%+v", reply), len(reply.Hosts) == 2 && reply.Hosts[0].State == "up" && reply.Hosts[1].State == "up"
+		away := slices.ContainsFunc(reply.Hosts, func(h migration.Host) bool { return h.State != "up" })
+		return fmt.Sprintf("%+v", reply), len(reply.Hosts) == 4 && !away
+	})
+	await(t, stepLimit, "the box to see "+vm+" on "+host, func() (string, bool) {
+		reply := decode[migration.VMsReply](t, []byte(s.m.asks("migrate", "vms", "-o", "json")))
+		there := slices.DeleteFunc(slices.Clone(reply.VMs), func(v migration.VM) bool { return v.Name != vm })
+		return fmt.Sprintf("%+v", reply), len(there) == 1 && there[0].Host == host && there[0].State == "running"
 	})
 }
 
