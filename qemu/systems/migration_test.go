@@ -42,10 +42,10 @@ plugins:
       links:
         - {name: uplink, capacity: 64MiB, watch: {metrics: "http://10.0.2.2:%[7]s/metrics", metric: 'sent_bytes_total{link="uplink"}', every: 1s}}
       hosts: # this machine is both, and busy with guests without KVM: what it has left would slow moves down
-        - {name: rack1, cpu: {rate: 8GiB, watch: {every: 1s}}, memory: {watch: {every: 1s}}}
-        - name: rack2
+        - name: rack1
           cpu: {rate: 8GiB, watch: {every: 1s}}
-          memory: {size: 8GiB, watch: {metrics: "http://10.0.2.2:%[7]s/metrics", metric: 'memory_available_bytes{host="rack2"}', free: true, every: 1s}}
+          memory: {size: 8GiB, watch: {metrics: "http://10.0.2.2:%[7]s/metrics", metric: 'memory_available_bytes{host="rack1"}', free: true, every: 1s}}
+        - {name: rack2, cpu: {rate: 8GiB, watch: {every: 1s}}, memory: {watch: {every: 1s}}}
 `
 
 // guestDisk is the volume as the guest sees it: as many blocks are written and read back.
