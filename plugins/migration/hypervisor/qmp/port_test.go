@@ -68,32 +68,39 @@ func open(t *testing.T, h *vmhosttest.Hosts) (a, b hypervisor.Port) {
 	return a, b
 }
 
+// fresh starts a VM on a host of which nothing is left of the case before, and ends the manager's connections.
+func fresh(t *testing.T, h *vmhosttest.Hosts) model.Shape {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for _, name := range []string{"a", "b"} {
+		vms, err := h.Host(name).List(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range vms {
+			if err := h.Host(name).End(ctx, v.Name, v.Move); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	h.Crash()
+	if err := h.Host("a").Start(ctx, small(), vmhost.StartOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	shape, err := h.Host("a").Shape(ctx, "vm1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return shape
+}
+
 // TestPort runs the conformance suite over two hosts with real QEMUs and TLS between them.
 func TestPort(t *testing.T) {
 	t.Parallel()
 	h := hosts(t)
 	hypervisortest.Suite(t, func(t *testing.T) hypervisortest.Rig {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		for _, name := range []string{"a", "b"} { // what the case before has left
-			vms, err := h.Host(name).List(ctx)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, v := range vms {
-				if err := h.Host(name).End(ctx, v.Name, v.Move); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-		h.Crash()
-		if err := h.Host("a").Start(ctx, small(), vmhost.StartOptions{}); err != nil {
-			t.Fatal(err)
-		}
-		shape, err := h.Host("a").Shape(ctx, "vm1")
-		if err != nil {
-			t.Fatal(err)
-		}
+		shape := fresh(t, h)
 		r := hypervisortest.Rig{SourceName: "a", TargetName: "b", Shape: shape, PostCopy: true, Agent: true, Fences: true, Epoch: h.Epoch()}
 		r.Source, r.Target = open(t, h)
 		r.KillTarget = func() {

@@ -119,6 +119,9 @@ func (h *Hosts) start(name string, r *running) error {
 // Host is the agent of a name.
 func (h *Hosts) Host(name string) *vmhost.Host { return h.hosts[name].host }
 
+// Address is where the agent of a name listens, HOST:PORT.
+func (h *Hosts) Address(name string) string { return h.hosts[name].address }
+
 // Disks is where local disks of a host may be.
 func (h *Hosts) Disks(name string) string { return h.hosts[name].conf.Disks[0] }
 
