@@ -84,8 +84,9 @@ func (e *Engine) Plan(now time.Time, lanes []Lane, rooms []Room) []Decision {
 			d.End = now.Add(max(time.Second, now.Sub(d.Start)/20))
 		}
 		p.keep(*d)
-		// What has arrived already is in what was measured.
-		p.arrive(d.Job, now, float64(d.Memory)*d.End.Sub(now).Seconds()/d.End.Sub(d.Start).Seconds())
+		if i := p.roomOf(d.Job); i >= 0 {
+			p.arrive(d.Job, now, d.Unseen(rooms[i].Looked))
+		}
 	}
 	for _, d := range p.arrange(waiting) {
 		*e.jobs[d.ID] = d

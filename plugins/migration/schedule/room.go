@@ -8,8 +8,9 @@ import (
 // Room is a host's memory as the scheduler sees it: what arriving VMs may take of it in the next hours, in bytes.
 type Room struct {
 	Host string
-	// Now is what is free by the last look.
-	Now float64
+	// Now is what was free at Looked.
+	Now    float64
+	Looked time.Time
 	// From is when the first slot of Sure begins, Step how long each is: what is free by the forecast that is exceeded one time in
 	// ten. After the last one, it goes on. Empty is Now, always.
 	From time.Time
@@ -24,6 +25,16 @@ type arrival struct {
 	room  int
 	from  time.Time
 	bytes float64
+}
+
+// Unseen is how much of a move's memory had not arrived yet when its destination was looked at, in bytes, if it began and ends as the
+// decision says: it arrives evenly.
+func (d Decision) Unseen(looked time.Time) float64 {
+	long := d.End.Sub(d.Start).Seconds()
+	if long <= 0 || !looked.After(d.Start) {
+		return float64(d.Memory)
+	}
+	return float64(d.Memory) * max(0, d.End.Sub(looked).Seconds()) / long
 }
 
 // slot is how many slots lie before a time.

@@ -14,7 +14,7 @@ import (
 // TestScripts runs testdata/*.txt. Times are minutes after Monday 2 March 2026, 20:00; sizes are MiB, rates MiB/s.
 //
 //	lane NAME budget=N [hosts=a,b] [expected=N,N,… sure=N,N,…] [patience=F]   slots of 30 minutes
-//	room HOST now=N [sure=N/N/…]                slots of 30 minutes
+//	room HOST now=N [at=N] [sure=N/N/…]                slots of 30 minutes
 //	window NAME from=HH:MM to=HH:MM [days=…]
 //	job ID mem=N [takes=N] [dirty=N] [set=N] [priority=N] [from=H to=H] [via=a+b|c] [windows=…] [earliest=N] [before=N]
 //	    [gap=D] [deadline=D] [post-copy] [throttle] [rate=N]
@@ -116,7 +116,7 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		return ""
 	case "room":
 		s.rooms = slices.DeleteFunc(s.rooms, func(r Room) bool { return r.Host == name })
-		s.rooms = append(s.rooms, Room{Host: name, Now: num("now") * mib, From: monday, Step: 30 * time.Minute, Sure: slots("sure")})
+		s.rooms = append(s.rooms, Room{Host: name, Now: num("now") * mib, Looked: s.now, From: monday, Step: 30 * time.Minute, Sure: slots("sure")})
 		return ""
 	case "window":
 		s.windows = append(s.windows, Window{Name: name, Days: word("days"), From: word("from"), To: word("to")})

@@ -64,9 +64,7 @@ func look(t *testing.T, l *Live) {
 		}
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		if whole > 0 {
-			r.whole = whole
-		}
+		r.told(whole)
 		if ok {
 			take(s)
 		}
@@ -150,8 +148,7 @@ func TestRoom(t *testing.T) {
 	may("fits", true, "")
 	l.Began("fits")
 	c.set(evening.Add(10 * time.Minute))
-	look(t, l) // the clock has gone on: it was read again
-	l.Ended("fits")
+	l.Ended("fits") // nobody has looked since it began
 	submit("next", 20)
 	may("next", false, "h2 has 10 GiB of memory free")
 	l.Ended("next") // it was cancelled
@@ -214,6 +211,18 @@ func TestRoomComes(t *testing.T) {
 	wait(changed, "word of the room")
 	if now, _, why := l.May("m"); !now {
 		t.Errorf("there is room, and it may not begin: %s", why)
+	}
+}
+
+// TestGivenSize: of a host whose memory is configured no more is counted on, whatever its agent says.
+func TestGivenSize(t *testing.T) {
+	conf := schedule.Config{Hosts: []schedule.Host{{Name: "h3", Memory: schedule.Memory{Size: 48 << 30}}}}
+	l, agents := hosts(t, &clock{at: evening}, Options{Config: conf})
+	agents.change("h3", func(l *load.Host) { *l = load.Host{CPUs: 8, Memory: 64 << 30, Available: 32 << 30} })
+	look(t, l)
+	d, err := l.Submit(schedule.Job{ID: "m", VM: "web", To: "h3", Memory: 20 << 30, Load: schedule.Load{Bytes: 1}})
+	if err != nil || d.State != schedule.Denied || !strings.Contains(strings.Join(d.Why, "; "), "h3 has 16 GiB") {
+		t.Errorf("%s: %q (%v)", d.State, d.Why, err)
 	}
 }
 

@@ -212,7 +212,8 @@ func (l *Live) Ended(id string) {
 	if d, ok := l.engine.Decision(id); ok && d.State == schedule.Running {
 		for _, m := range l.rooms {
 			if m.host == d.To {
-				m.arrived += float64(d.Memory) // until the next look at it
+				d.End = l.o.Now()
+				m.arrived += d.Unseen(m.loadAt) // until the next look at it
 			}
 		}
 	}

@@ -17,7 +17,7 @@ const (
 	laneStep = 15 * time.Minute
 	// keepEvery is how often a history is kept.
 	keepEvery = 30 * time.Minute
-	// stale is a load that nobody has read for so long that it says nothing about now.
+	// stale is a load that nobody has read for so long that it says nothing about now, or for twice as long as it is read.
 	stale = 5 * time.Minute
 )
 
@@ -28,6 +28,7 @@ type resource struct {
 	unit draw.Unit
 	// whole is how much of it there is, in its unit; 0 while nobody has said.
 	whole float64
+	given bool // by the configuration: what an agent says of it does not count
 	every time.Duration
 	// look reads the load, and how much there is, 0 if that is not told; nil if nothing is read.
 	look func(ctx context.Context) (s watch.Sample, whole float64, ok bool, err error)
@@ -43,7 +44,7 @@ func historyKey(name string) string { return "schedule/history/" + name }
 
 // open reads the kept history and says where the load is read.
 func (r *resource) open(ctx context.Context, w schedule.Watch, agent watch.Agent, o Options) error {
-	r.every, r.keptAt = w.Interval(), o.Now()
+	r.every, r.keptAt, r.given = w.Interval(), o.Now(), r.whole > 0
 	switch agent.Load = o.Load; {
 	case w.Metrics != "":
 		metric, err := watch.ParseMetric(w.Metric)
@@ -97,9 +98,7 @@ func (l *Live) follow(ctx context.Context, r *resource, take func(s watch.Sample
 		var snapshot []byte
 		changed, again := r.problem != text(err) || r.loadAt.IsZero() && ok, ok && l.refused
 		r.problem = text(err)
-		if whole > 0 {
-			r.whole = whole
-		}
+		r.told(whole)
 		if ok && r.whole > 0 {
 			take(s)
 			if s.At.Sub(r.keptAt) >= keepEvery || s.At.Before(r.keptAt) {
@@ -134,6 +133,13 @@ func text(err error) string {
 	return err.Error()
 }
 
+// told takes in how much there is, as an agent says.
+func (r *resource) told(whole float64) {
+	if whole > 0 && !r.given {
+		r.whole = whole
+	}
+}
+
 // take takes a load in.
 func (r *resource) take(s watch.Sample) {
 	r.load, r.loadAt = max(0, s.Value), s.At
@@ -141,7 +147,9 @@ func (r *resource) take(s watch.Sample) {
 }
 
 // fresh says whether the load was measured lately.
-func (r *resource) fresh(now time.Time) bool { return !r.loadAt.IsZero() && now.Sub(r.loadAt) <= stale }
+func (r *resource) fresh(now time.Time) bool {
+	return !r.loadAt.IsZero() && now.Sub(r.loadAt) <= max(stale, 2*r.every)
+}
 
 // known says whether a forecast can be made.
 func (r *resource) known() bool { return r.forecaster != nil && r.forecaster.Slots() > 0 }
@@ -156,7 +164,7 @@ func (r *resource) method(now time.Time) string {
 	switch {
 	case !r.known():
 		return "no history yet"
-	case r.look != nil && !r.loadAt.IsZero() && now.Sub(r.loadAt) > stale:
+	case r.look != nil && !r.loadAt.IsZero() && !r.fresh(now):
 		return "nothing was measured since " + r.loadAt.UTC().Format("Mon 15:04")
 	case !s.Skilled:
 		return days + ": by the back-test waiting would not have paid"

@@ -39,7 +39,7 @@ func (m *room) outlook(now time.Time) (schedule.Room, bool) {
 	if !m.fresh(now) {
 		return schedule.Room{}, false
 	}
-	r := schedule.Room{Host: m.host, Now: m.whole - m.load - m.arrived - m.spare}
+	r := schedule.Room{Host: m.host, Looked: m.loadAt, Now: m.whole - m.load - m.arrived - m.spare}
 	if !m.known() || !m.forecaster.Worth() {
 		return r, true // there is nothing to follow: as it is now, it stays
 	}

@@ -29,7 +29,7 @@ func (l *Live) Show(name string) (draw.View, error) {
 	}
 	for _, m := range l.rooms {
 		if name == "" || name == m.name {
-			v.Links = append(v.Links, m.view(now, m.whole-m.spare))
+			v.Links = append(v.Links, m.view(now, max(0, m.whole-m.spare)))
 		}
 	}
 	if len(v.Links) == 0 && name != "" {
