@@ -54,7 +54,8 @@
 //
 // wire.go names the numbers; handshake.go and request.go are the pure parsers and reply
 // encoders, contexts.go what BLOCK_STATUS answers; negotiate.go, server.go, transmit.go, write.go and park.go drive them over
-// a connection; lone.go knows clients that wait for each reply; outbox.go batches what is sent, budget.go and pressure.go
+// a connection; lone.go knows clients that wait for each reply, and crew.go serves those that commit, by way of poll.go, which
+// is epoll(7), and link.go, which lends it their sockets; outbox.go batches what is sent, budget.go and pressure.go
 // keep memory in bounds; admission.go asks whether a connection may write, handon.go gives connections to the next process.
 //
 // # Source

@@ -109,7 +109,7 @@ func FuzzRequest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in []byte, structured bool) {
 		conn := &script{in: bytes.NewReader(in)}
 		h := &handshake{structured: structured, selected: selected(structured), chosen: &Export{Name: "v", Backend: bounds{t, 1 << 16}}}
-		s := newSession(conn, &reader{src: conn}, h, new(atomic.Bool), newMemory(allParkedBytes, func(bool) {}))
+		s := newSession(newLink(conn), conn, &reader{src: conn}, h, new(atomic.Bool), newMemory(allParkedBytes, func(bool) {}))
 		err := s.run(context.Background())
 		if err == nil || errors.Is(err, io.ErrNoProgress) {
 			t.Fatalf("session ended with %v", err)

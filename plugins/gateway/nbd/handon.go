@@ -25,11 +25,11 @@ type Handed struct {
 const payloadGrace = 2 * time.Second
 
 // handOn gives the connection away if that is wanted and possible.
-func (r *run) handOn(c net.Conn, s *session, h *handshake, ended error) bool {
+func (r *run) handOn(k *link, s *session, h *handshake, ended error) bool {
 	if !errors.Is(ended, errStopping) || h.secure || r.server.HandOn == nil || s.out.failed() {
 		return false
 	}
-	f, err := duplicate(c)
+	f, err := duplicate(k.current())
 	if err != nil {
 		r.log.Warn("hand NBD connection on", "err", err)
 		return false
@@ -58,19 +58,20 @@ func (r *run) adopt(hard context.Context, g Handed) {
 		r.log.Warn("take over NBD connection", "err", err)
 		return
 	}
-	if !r.add(c) {
-		c.Close()
+	k := newLink(c)
+	if !r.add(k) {
+		k.end()
 		return
 	}
 	r.wg.Go(func() {
-		defer r.remove(c)
+		defer r.remove(k)
 		h := &handshake{exports: r.server.Exports, structured: g.Structured, selected: contexts(g.Contexts), name: g.Export}
 		if h.chosen = r.server.Exports.Lookup(g.Export); h.chosen == nil {
-			r.log.Info("NBD connection of an export that is gone", "remote", c.RemoteAddr())
+			r.log.Info("NBD connection of an export that is gone", "remote", k.remote)
 			return
 		}
 		rd := &reader{src: c, buf: make([]byte, max(512, len(g.Unread)))}
 		rd.w = copy(rd.buf, g.Unread)
-		r.transmit(hard, c, c, rd, h)
+		r.transmit(hard, k, c, rd, h)
 	})
 }

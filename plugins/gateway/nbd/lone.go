@@ -5,8 +5,6 @@ import (
 	"net"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -25,6 +23,10 @@ type lone struct {
 	look  func(fd uintptr) // one method value, not one for each look
 	more  bool             // what it saw
 	ahead bool             // a FLUSH was begun before the client asked for it
+	// commits is how many of the row in the end were a WRITE that is made durable before the next, or the FLUSH that
+	// does so; open says that such a WRITE waits for it.
+	commits int
+	open    bool
 }
 
 func (l *lone) init(nc net.Conn) {
@@ -38,17 +40,31 @@ func (l *lone) init(nc net.Conn) {
 }
 
 // arrived counts a request. among says that it came before the reply to another had been sent.
-func (l *lone) arrived(cmd Command, among bool) {
+func (l *lone) arrived(req request, among bool) {
 	switch {
 	case among:
 		l.row = min(l.row, 0)
-	case l.ahead && cmd != CmdFlush:
+	case l.ahead && req.cmd != CmdFlush:
 		l.row = -lonePenalty
 	default:
 		l.row++
 	}
 	l.ahead = false
+	if among || !l.expects(req) {
+		l.commits, l.open = 0, false
+		return
+	}
+	l.commits++
+	l.open = req.cmd == CmdWrite && req.flags&cmdFUA == 0
 }
+
+// expects reports whether a client that makes each write durable would send this now.
+func (l *lone) expects(req request) bool {
+	return l.open && req.cmd == CmdFlush || !l.open && req.cmd == CmdWrite && req.n > 0
+}
+
+// isCommitting reports whether the client has done so for a while.
+func (l *lone) isCommitting() bool { return l.is() && l.commits >= crewAfter && !l.open }
 
 // is reports whether the client waits for each reply.
 func (l *lone) is() bool { return l.row >= loneAfter && l.asked != nil }
@@ -62,10 +78,7 @@ func (l *lone) check() {
 	}
 }
 
-func (l *lone) pending(fd uintptr) {
-	n, err := unix.IoctlGetInt(int(fd), unix.SIOCINQ)
-	l.more = err != nil || n > 0
-}
+func (l *lone) pending(fd uintptr) { l.more = unread(int(fd)) }
 
 // flushLone carries out a FLUSH of a client that waits for it.
 func (s *session) flushLone(ctx context.Context, req request, start time.Time) error {

@@ -45,7 +45,7 @@ func TestLoneRules(t *testing.T) {
 				if e == 'f' || e == 'F' {
 					cmd = CmdFlush
 				}
-				l.arrived(cmd, e == 'W' || e == 'F')
+				l.arrived(request{cmd: cmd, n: 1}, e == 'W' || e == 'F')
 			}
 		}
 		if l.is() != c.want {

@@ -158,6 +158,20 @@ func (q *outbox) failed() bool {
 	return q.err != nil
 }
 
+// empty reports whether all that was put has left.
+func (q *outbox) empty() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return !q.sending && q.err == nil
+}
+
+// redirect changes where an outbox that is empty sends to.
+func (q *outbox) redirect(dst io.Writer) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.dst = dst
+}
+
 // waitEmpty returns when all that was put has left, or never will.
 func (q *outbox) waitEmpty() {
 	q.mu.Lock()

@@ -66,8 +66,8 @@ func (r *run) reap(spell int, every time.Duration) {
 		now := s.look()
 		// One that is busy only now may have got its memory from the one that has just been closed.
 		if last.busy && now == last {
-			r.log.Warn("NBD client does not take its replies while others wait for memory, closing", "remote", s.nc.RemoteAddr())
-			s.nc.Close()
+			r.log.Warn("NBD client does not take its replies while others wait for memory, closing", "remote", s.link.remote)
+			s.link.end()
 		}
 		r.sessions[s] = now
 	}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"io"
 	"os"
+
+	"golang.org/x/sys/unix"
 )
 
 // readerSize holds a burst of small requests: 32 writes of 4 KiB with their headers.
@@ -91,6 +93,21 @@ func (rd *reader) readFull(p []byte) error {
 	}
 	return err
 }
+
+// receive adds what a socket holds to the buffer and never waits. It reports false when the source has to be read in the
+// usual way: at its end, after an error, and when there may be more than there is room for.
+func (rd *reader) receive(fd int) bool {
+	if rd.r > 0 {
+		rd.w = copy(rd.buf, rd.buf[rd.r:rd.w])
+		rd.r = 0
+	}
+	n, err := receive(fd, rd.buf[rd.w:])
+	rd.w += n
+	return rd.w < len(rd.buf) && (n > 0 || errors.Is(err, unix.EAGAIN))
+}
+
+// consume drops n bytes of what is buffered.
+func (rd *reader) consume(n int) { rd.r += n }
 
 type readFunc func([]byte) (int, error)
 

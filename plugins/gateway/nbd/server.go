@@ -47,7 +47,7 @@ type Server struct {
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	hard, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	r := &run{server: s, conns: make(map[net.Conn]struct{}), log: s.Log}
+	r := &run{server: s, conns: make(map[*link]struct{}), crews: make(map[*Stats]*crew), log: s.Log}
 	r.memory = newMemory(orDefault(s.MaxMemory, allParkedBytes), r.press)
 	r.sessions = make(map[*session]sending)
 	if r.log == nil {
@@ -91,7 +91,8 @@ type run struct {
 	memory   *memory
 
 	mu    sync.Mutex
-	conns map[net.Conn]struct{}
+	conns map[*link]struct{}
+	crews map[*Stats]*crew // by whole export
 	pressure
 }
 
@@ -119,22 +120,23 @@ func (r *run) accept(ctx, hard context.Context, l net.Listener) error {
 			return fmt.Errorf("accept NBD connection: %w", err)
 		}
 		pause = 5 * time.Millisecond
-		if !r.add(c) {
-			r.log.Warn("too many NBD connections, closing the new one", "remote", c.RemoteAddr())
-			c.Close()
+		k := newLink(c)
+		if !r.add(k) {
+			r.log.Warn("too many NBD connections, closing the new one", "remote", k.remote)
+			k.end()
 			continue
 		}
-		r.wg.Go(func() { r.connection(hard, c) })
+		r.wg.Go(func() { r.connection(hard, k, c) })
 	}
 }
 
-func (r *run) add(c net.Conn) bool {
+func (r *run) add(k *link) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.conns) >= orDefault(r.server.MaxConns, 1024) {
 		return false
 	}
-	r.conns[c] = struct{}{}
+	r.conns[k] = struct{}{}
 	return true
 }
 
@@ -142,30 +144,30 @@ func (r *run) add(c net.Conn) bool {
 func (r *run) wake() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for c := range r.conns {
-		c.SetReadDeadline(time.Unix(1, 0)) // long past
+	for k := range r.conns {
+		k.interrupt()
 	}
 }
 
 func (r *run) closeAll() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for c := range r.conns {
-		c.Close()
+	for k := range r.conns {
+		k.end()
 	}
 }
 
-func (r *run) remove(c net.Conn) {
-	c.Close()
+func (r *run) remove(k *link) {
+	k.end()
 	r.mu.Lock()
-	delete(r.conns, c)
+	delete(r.conns, k)
 	r.mu.Unlock()
 }
 
 // connection serves one client from greeting to close.
-func (r *run) connection(hard context.Context, c net.Conn) {
-	defer r.remove(c)
-	log := r.log.With("remote", c.RemoteAddr().String())
+func (r *run) connection(hard context.Context, k *link, c net.Conn) {
+	defer r.remove(k)
+	log := r.log.With("remote", k.remote.String())
 	c.SetDeadline(time.Now().Add(orDefault(r.server.HandshakeTimeout, 10*time.Second)))
 	nc, rd, h, err := negotiate(hard, c, r.server.Exports, r.server.TLS, r.server.TLSOptional)
 	if err != nil {
@@ -173,30 +175,33 @@ func (r *run) connection(hard context.Context, c net.Conn) {
 		return
 	}
 	c.SetDeadline(time.Time{})
-	r.transmit(hard, c, nc, rd, h)
+	r.transmit(hard, k, nc, rd, h)
 }
 
-// transmit serves requests until the connection ends or is handed on. nc is c, or TLS over it.
-func (r *run) transmit(hard context.Context, c, nc net.Conn, rd *reader, h *handshake) {
-	log := r.log.With("remote", c.RemoteAddr().String(), "export", h.chosen.Name)
+// transmit serves requests until the connection ends or is handed on. nc is the link's, or TLS over it.
+func (r *run) transmit(hard context.Context, k *link, nc net.Conn, rd *reader, h *handshake) {
+	log := r.log.With("remote", k.remote.String(), "export", h.chosen.Name)
 	stats := h.chosen.Stats()
 	stats.connections.Add(1)
 	defer stats.connections.Add(-1)
 	log.Info("NBD client connected", "structured", h.structured, "tls", h.secure)
-	s := newSession(nc, rd, h, &r.stopping, r.memory)
+	s := newSession(k, nc, rd, h, &r.stopping, r.memory)
+	crew := r.crew(hard, h.chosen)
+	defer r.without(crew, h.chosen)
+	s.crew = crew
 	if admit := h.chosen.Admit; admit != nil {
-		s.admission = admit(func() { c.Close() })
+		s.admission = admit(k.end)
 		defer s.admission.Close()
 	}
 	r.watch(s)
 	err := s.run(hard)
 	r.unwatch(s)
-	if r.handOn(c, s, h, err) {
+	if r.handOn(k, s, h, err) {
 		log.Info("NBD client handed on")
 		return
 	}
-	if nc != c {
-		nc.Close() // says goodbye in TLS; the deferred close only drops the connection
+	if h.secure {
+		nc.Close() // says goodbye in TLS; the deferred end only drops the connection
 	}
 	log.Info("NBD client gone", "reason", err)
 }

@@ -33,7 +33,9 @@ var (
 
 // session is the transmission phase of one connection.
 type session struct {
-	nc        net.Conn
+	link      *link
+	nc        net.Conn // the link's, or TLS over it
+	crew      *crew    // nil if the client has to do without
 	backend   Backend
 	stats     *Stats
 	admission Admission  // nil if all may write
@@ -66,9 +68,9 @@ type task struct {
 	start time.Time
 }
 
-func newSession(nc net.Conn, rd *reader, h *handshake, stopping *atomic.Bool, shared *memory) *session {
+func newSession(l *link, nc net.Conn, rd *reader, h *handshake, stopping *atomic.Bool, shared *memory) *session {
 	s := &session{
-		nc: nc, rd: rd, backend: h.chosen.Backend, stats: h.chosen.Stats(),
+		link: l, nc: nc, rd: rd, backend: h.chosen.Backend, stats: h.chosen.Stats(),
 		lim: h.chosen.limits(), stopping: stopping, tasks: make(chan task),
 	}
 	s.lim.structured, s.lim.selected = h.structured, h.selected
@@ -80,7 +82,7 @@ func newSession(nc net.Conn, rd *reader, h *handshake, stopping *atomic.Bool, sh
 	s.lone.init(nc)
 	s.parked.init(maxParked, maxParkedBytes, shared)
 	// A connection that cannot be written to is of no use to read from: closing it wakes the reader.
-	s.out.init(nc, &s.parked, func(error) { nc.Close() })
+	s.out.init(nc, &s.parked, func(error) { l.end() })
 	return s
 }
 
@@ -112,6 +114,12 @@ func (s *session) read(ctx context.Context) error {
 		if s.rd.buffered() < requestLen {
 			s.flush()
 			s.tally.end()
+			if s.crew != nil && s.lone.isCommitting() && s.quiet() {
+				if err := s.enlist(); err != nil {
+					return s.ended(err)
+				}
+				continue
+			}
 		}
 		hdr, err := s.rd.next(requestLen)
 		if err != nil {
@@ -130,6 +138,33 @@ func (s *session) read(ctx context.Context) error {
 		}
 		s.inside = false
 	}
+}
+
+// quiet reports whether nothing is under way, in either direction.
+func (s *session) quiet() bool {
+	return s.rd.buffered() == 0 && s.batch == nil && !s.parked.busy() && s.out.empty()
+}
+
+// enlist has the crew serve the client until it asks for something that is not for a crew.
+func (s *session) enlist() error {
+	s.lone.commits = 0 // it counts anew afterwards
+	fd, err := s.link.lend()
+	if err != nil {
+		s.crew = nil // out of descriptors: the client is served as well without
+		return nil
+	}
+	served := s.crew.serve(s, fd)
+	nc, err := s.link.reclaim()
+	if err != nil {
+		return err
+	}
+	if served != nil {
+		s.crew = nil
+	}
+	s.nc, s.rd.src = nc, nc
+	s.out.redirect(nc)
+	s.lone.init(nc)
+	return nil
 }
 
 // late gives the rest of a request's data some time when the server is stopped in the middle of it.
@@ -155,7 +190,7 @@ func (s *session) ended(err error) error {
 // serve does one request inline or parks it.
 func (s *session) serve(ctx context.Context, req request) error {
 	start := s.tally.arrived()
-	s.lone.arrived(req.cmd, s.batch != nil || s.parked.busy())
+	s.lone.arrived(req, s.batch != nil || s.parked.busy())
 	data, err := s.lim.payload(req)
 	if err != nil {
 		return err

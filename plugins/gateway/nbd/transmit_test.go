@@ -58,7 +58,7 @@ func burst(cmd Command, count, n int) []byte {
 func runBursts(b []byte, n int) int64 {
 	conn := &repeat{burst: b, n: n}
 	h := &handshake{structured: true, chosen: &Export{Name: "v", Backend: instant{fixed{size: 1 << 30, min: 1}}}}
-	newSession(conn, &reader{src: conn}, h, new(atomic.Bool), newMemory(allParkedBytes, func(bool) {})).run(context.Background())
+	newSession(newLink(conn), conn, &reader{src: conn}, h, new(atomic.Bool), newMemory(allParkedBytes, func(bool) {})).run(context.Background())
 	return conn.out
 }
 
