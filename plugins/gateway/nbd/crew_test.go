@@ -255,7 +255,7 @@ func TestCrewFlushFails(t *testing.T) {
 	for _, c := range list[1:] {
 		must[uint64](t)(c.Send(nbdtest.Request{Cmd: 3}))
 	}
-	var err error = nbd.ErrIO
+	err := nbd.ErrIO
 	b.failure.Store(&err)
 	b.open <- struct{}{}
 	for _, c := range list {
