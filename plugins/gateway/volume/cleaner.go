@@ -262,7 +262,7 @@ func (v *Volume) appendKept(s *scratch, k kept) error {
 		v.mu.Lock()
 		err := errChanged
 		if v.index.Get(k.block).Same(k.entry) {
-			_, err = v.appendLocked(r, index.Clean)
+			_, err = v.appendLocked(&r, index.Clean)
 		}
 		v.mu.Unlock()
 		if !errors.Is(err, log.ErrWindowFull) {

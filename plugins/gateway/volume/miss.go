@@ -237,7 +237,7 @@ func (v *Volume) tryFill(f *flight, cell uint64, sums []uint32) error {
 			continue
 		}
 		r := record(log.Fill, f.data[i*blockSize:j*blockSize], int64(cell*cellBlocks+i)*blockSize, sums[i:j])
-		if _, err := v.appendLocked(r, entry); err != nil {
+		if _, err := v.appendLocked(&r, entry); err != nil {
 			return err
 		}
 		i = j

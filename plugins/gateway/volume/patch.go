@@ -135,7 +135,7 @@ func (v *Volume) tryPart(p []byte, off int64) bool {
 	if !ok {
 		return false
 	}
-	if _, err := v.replacePart(s, block, e, p, off%blockSize); err != nil {
+	if err := v.replacePart(s, block, e, p, off%blockSize); err != nil {
 		return false
 	}
 	v.count.writes.Add(1)
@@ -143,12 +143,12 @@ func (v *Volume) tryPart(p []byte, off int64) bool {
 }
 
 // replacePart appends the block in s with p laid over it, if its entry is still e.
-func (v *Volume) replacePart(s *scratch, block uint64, e index.Entry, p []byte, in int64) (log.Record, error) {
+func (v *Volume) replacePart(s *scratch, block uint64, e index.Entry, p []byte, in int64) error {
 	base := s.block()
 	copy(base[in:], p)
 	r := record(log.Write, base, int64(block)*blockSize, s.sums.of(base))
-	_, err := v.append(r, func() bool { return v.index.Get(block).Same(e) })
-	return r, err
+	_, err := v.append(&r, func() bool { return v.index.Get(block).Same(e) })
+	return err
 }
 
 // writePart writes a part of one block. What is local, or known to be zero, is merged here; over a block
@@ -257,7 +257,8 @@ func (v *Volume) merge(f *flight, block uint64, s *scratch) error {
 	if err := v.overlayOn(base, list); err != nil {
 		return err
 	}
-	_, err := v.append(record(log.Write, base, int64(block)*blockSize, s.sums.of(base)), func() bool {
+	r := record(log.Write, base, int64(block)*blockSize, s.sums.of(base))
+	_, err := v.append(&r, func() bool {
 		return slices.Equal(v.over.get(block), list) && v.remote.Generation(block/cellBlocks) == f.generation
 	})
 	return err

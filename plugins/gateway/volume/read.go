@@ -162,6 +162,7 @@ func (v *Volume) read(ctx context.Context, p []byte, off int64) (missed bool, er
 	}
 	s := v.scrap.Get().(*scratch)
 	defer v.scrap.Put(s)
+	v.fetchLocal(s, p, off)
 	started := false
 	for looks := 0; len(p) > 0; {
 		block, in := uint64(off)/blockSize, off%blockSize
@@ -209,6 +210,25 @@ func (v *Volume) read(ctx context.Context, p []byte, off int64) (missed bool, er
 		p, off = p[n:], off+n
 	}
 	return missed, nil
+}
+
+// fetchLocal has the disk work at all that a read needs of it at once, where that lies scattered over the log.
+func (v *Volume) fetchLocal(s *scratch, p []byte, off int64) {
+	block, end := uint64(off)/blockSize, uint64(off+int64(len(p))-1)/blockSize
+	for first := true; block <= end; {
+		e := v.index.Get(block)
+		if !e.IsData() {
+			block++
+			continue
+		}
+		run := v.run(s, block, e, int(end-block)+1)
+		if first && block+uint64(len(run)) > end {
+			return // the read itself is the best way
+		}
+		first = false
+		v.log.Fetch(v.pos(e), int64(len(run))*blockSize)
+		block += uint64(len(run))
+	}
 }
 
 // await returns when a change that was under way has been made. A block whose patches are being replaced looks for a moment

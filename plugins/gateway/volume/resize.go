@@ -52,7 +52,7 @@ func (v *Volume) shrink(ctx context.Context, size int64) error {
 	r := log.Record{Kind: log.Zero, Off: size, Len: v.Size() - size}
 	for {
 		v.mu.Lock()
-		_, err := v.appendLocked(r, index.Dirty)
+		_, err := v.appendLocked(&r, index.Dirty)
 		if err == nil {
 			v.size.Store(size) // nothing is appended behind it from here on
 		}

@@ -58,7 +58,7 @@ func (v *Volume) tryWrite(p []byte, off int64, alone bool) bool {
 	s := v.scrap.Get().(*scratch)
 	r := record(log.Write, p, off, s.sums.of(p))
 	r.Alone = alone
-	_, err := v.append(r, nil)
+	_, err := v.append(&r, nil)
 	v.scrap.Put(s)
 	if err != nil {
 		return false
@@ -96,7 +96,7 @@ func (v *Volume) write(ctx context.Context, p []byte, off int64) (end int64, err
 			n = min(blockSize-in, n)
 			end, err = v.writePart(ctx, s, p[:n], off)
 		default:
-			n = min(n&^(blockSize-1), pieceBlocks*blockSize)
+			n = min(n&^(blockSize-1), v.piece)
 			end, err = v.put(ctx, record(log.Write, p[:n], off, s.sums.of(p[:n])), nil)
 		}
 		p, off = p[n:], off+n
@@ -111,7 +111,7 @@ func record(kind log.Kind, p []byte, off int64, sums []uint32) log.Record {
 // put is append that waits for room.
 func (v *Volume) put(ctx context.Context, r log.Record, still func() bool) (end int64, err error) {
 	for {
-		end, err = v.append(r, still)
+		end, err = v.append(&r, still)
 		if err == nil || !errors.Is(err, log.ErrLogFull) && !errors.Is(err, log.ErrWindowFull) {
 			return end, err
 		}
@@ -146,9 +146,9 @@ func (v *Volume) waitRoom(ctx context.Context, n int64, reserve bool) error {
 var errChanged = errors.New("block has changed meanwhile")
 
 // append puts one record into the log and the index, in one step for everybody else. A Write that does not
-// fit whole is taken in parts; after an error some may have been. still is asked first whether
+// fit whole is taken in parts; after an error r is what was not taken. still is asked first whether
 // the record is still true.
-func (v *Volume) append(r log.Record, still func() bool) (end int64, err error) {
+func (v *Volume) append(r *log.Record, still func() bool) (end int64, err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if still != nil && !still() {
@@ -158,7 +158,7 @@ func (v *Volume) append(r log.Record, still func() bool) (end int64, err error) 
 }
 
 // appendLocked needs mu. entry makes the index entries of Write and Fill.
-func (v *Volume) appendLocked(r log.Record, entry func(place, sum uint32) index.Entry) (end int64, err error) {
+func (v *Volume) appendLocked(r *log.Record, entry func(place, sum uint32) index.Entry) (end int64, err error) {
 	if r.Off > v.Size()-r.Len {
 		return 0, ErrRange // it has become smaller meanwhile
 	}
@@ -166,7 +166,7 @@ func (v *Volume) appendLocked(r log.Record, entry func(place, sum uint32) index.
 		return 0, err
 	}
 	for r.Len > 0 {
-		pos, n, err := v.log.Append(r)
+		pos, n, err := v.log.Append(*r)
 		if err != nil {
 			return 0, err
 		}

@@ -29,6 +29,8 @@ type CachedReader interface {
 	ReadCached(p []byte, off int64) error
 	// TryReadCached reads only what the cache holds, without waiting.
 	TryReadCached(p []byte, off int64) bool
+	// Fetch begins to read what the cache does not hold. It is a hint, and does not wait for the data.
+	Fetch(off, n int64)
 }
 
 var (

@@ -45,6 +45,13 @@ func (l *Log) TryRead(p []byte, pos int64) bool {
 	return l.cached != nil && l.cached.TryReadCached(p, l.offset(pos)) && l.Holds(pos)
 }
 
+// Fetch begins to read n bytes from pos, which lie in one record, into the cache, unless the window holds them. It is a hint.
+func (l *Log) Fetch(pos, n int64) {
+	if l.cached != nil && !l.Young(pos) {
+		l.cached.Fetch(l.offset(pos), n)
+	}
+}
+
 // Young reports whether the window holds pos.
 func (l *Log) Young(pos int64) bool { return pos >= l.win.young.Load() }
 

@@ -108,6 +108,9 @@ func (d *Disk) TryReadCached(p []byte, off int64) bool {
 	return err == nil && n == len(p)
 }
 
+// Fetch begins to read into the page cache.
+func (d *Disk) Fetch(off, n int64) { _ = unix.Fadvise(int(d.cached.Fd()), off, n, unix.FADV_WILLNEED) }
+
 // transfer repeats a system call until it has moved all of p. The calls are made directly:
 // os.File takes a lock and looks for a poller at each.
 func transfer(f *os.File, p []byte, off int64, verb string, call func(int, []byte, int64) (int, error)) (int, error) {

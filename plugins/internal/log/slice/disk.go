@@ -99,6 +99,13 @@ func (d *Disk) TryReadCached(p []byte, off int64) bool {
 	return d.set.cached != nil && d.check(len(p), off) == nil && d.set.cached.TryReadCached(p, d.info.Off+off)
 }
 
+// Fetch implements log.CachedReader.
+func (d *Disk) Fetch(off, n int64) {
+	if d.set.cached != nil && d.check(int(n), off) == nil {
+		d.set.cached.Fetch(d.info.Off+off, n)
+	}
+}
+
 // quantum is what one turn may write while others want theirs, in bytes.
 const quantum = 512 << 10
 
