@@ -49,6 +49,7 @@ func version(p []byte, block uint64) (uint64, error) {
 type writer struct {
 	box         *box
 	first, n    uint64
+	commits     bool     // each write, by a FLUSH
 	acked, sent []uint64 // by block, the version acknowledged and the latest sent
 	writes      int
 }
@@ -69,6 +70,9 @@ func (w *writer) run(ctx context.Context, r *rand.Rand) error {
 			if err = c.Write((w.first+i)*stampSize, stamp(w.first+i, next), false); err == nil {
 				w.acked[i] = next
 				w.writes++
+			}
+			if err == nil && w.commits {
+				err = c.Flush()
 			}
 			next++
 		}
@@ -107,7 +111,7 @@ var (
 
 // TestKill kills a real gateway process under writers again and again, then loses its disk.
 func TestKill(t *testing.T) {
-	const writers, each = 3, 400
+	const writers, each = 4, 300
 	lost := new(atomic.Int64)
 	defer func() { t.Logf("soak cached-volume.kill %d tried, %d lost", *kills, lost.Load()) }()
 	b := newBox(t, t.TempDir())
@@ -116,7 +120,7 @@ func TestKill(t *testing.T) {
 	var group sync.WaitGroup
 	var all []*writer
 	for i := range uint64(writers) {
-		w := &writer{box: b, first: i * each, n: each, acked: make([]uint64, each), sent: make([]uint64, each)}
+		w := &writer{box: b, first: i * each, n: each, commits: i%2 == 1, acked: make([]uint64, each), sent: make([]uint64, each)}
 		all = append(all, w)
 		group.Go(func() {
 			if err := w.run(ctx, rand.New(rand.NewPCG(*killSeed, i))); err != nil {

@@ -247,7 +247,8 @@ func TestCrewBadInput(t *testing.T) {
 // TestCrewFlushFails: everybody who waited learns of it.
 func TestCrewFlushFails(t *testing.T) {
 	b := newCommitted()
-	list := hired(t, serve(t, b), 4, nbdtest.Options{Structured: true})
+	list := hired(t, serve(t, b), 5, nbdtest.Options{Structured: true})
+	list, durable := list[:4:4], list[4] // the last writes with FUA
 	for _, c := range list {
 		check(t, c.Write(0, []byte("x"), false))
 	}
@@ -255,10 +256,11 @@ func TestCrewFlushFails(t *testing.T) {
 	for _, c := range list[1:] {
 		must[uint64](t)(c.Send(nbdtest.Request{Cmd: 3}))
 	}
+	must[uint64](t)(durable.Send(nbdtest.Request{Cmd: 1, Flags: 1, Data: []byte("x")}))
 	err := nbd.ErrIO
 	b.failure.Store(&err)
 	b.open <- struct{}{}
-	for _, c := range list {
+	for _, c := range append(list, durable) {
 		answered(t, c, nbdtest.Errno(5))
 	}
 	b.failure.Store(nil)
