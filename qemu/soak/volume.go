@@ -25,12 +25,12 @@ import (
 func cachedVolume(ctx context.Context, o Options) ([]tally, error) {
 	flushes := 0
 	if o.Interruptions > 0 {
-		flushes = max(o.Interruptions/4, 600)
+		flushes = max(o.Interruptions/4/recorded, 1) * recorded
 	}
 	results, err := parts(ctx, o,
 		part{"./plugins/gateway", slicing{"kill", "TestKill", o.Interruptions, 500, flags("kills")}},
 		part{"./plugins/gateway/volume", slicing{"power-cut", "TestPowerCuts", some(o.Interruptions, 5), 250, flags("cuts")}},
-		part{"./qemu/logwrites", slicing{"recorded-flush", "TestEveryFlush", flushes, 625, flags("ops", "-step", "1")}},
+		part{"./qemu/logwrites", slicing{"recorded-flush", "TestEveryFlush", flushes, recorded, flags("ops", "-step", "1")}},
 	)
 	if o.Machines > 0 && ctx.Err() == nil {
 		t := tally{system: o.System, what: "machine"}
@@ -40,6 +40,9 @@ func cachedVolume(ctx context.Context, o Options) ([]tally, error) {
 	}
 	return results, err
 }
+
+// recorded is how many requests one recording is of: a short one shows too little.
+const recorded = 625
 
 // flags tells a test how much to do, with which seed.
 func flags(name string, more ...string) func(int, uint64) []string {
