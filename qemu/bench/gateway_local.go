@@ -81,7 +81,8 @@ func (s *session) gatewayLocal(ctx context.Context) (err error) {
 		return err
 	}
 	s.note("prepare the disks")
-	w, own, err := s.gateway(ctx, dir, gatewayConfig{size: size, disk: 8 * gib, store: dirStore(dir), hold: true})
+	// All that is written stays in the log: nine times a GiB in order is the most of it.
+	w, own, err := s.gateway(ctx, dir, gatewayConfig{size: size, disk: 20 * gib, store: dirStore(dir), hold: true})
 	if err != nil {
 		return err
 	}
