@@ -111,6 +111,15 @@ func (r *Remote) evacuate(ctx context.Context) (bool, error) {
 	return false, nil
 }
 
+// relieve does of Tidy what makes room in the store, and nothing else: a commit waits for it.
+func (r *Remote) relieve(ctx context.Context) error {
+	done, err := r.collect(ctx)
+	if err == nil && !done {
+		_, err = r.evacuate(ctx)
+	}
+	return err
+}
+
 // collect deletes graves whose grace is over.
 func (r *Remote) collect(ctx context.Context) (bool, error) {
 	if len(r.yards) == 0 {

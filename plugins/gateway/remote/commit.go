@@ -126,10 +126,12 @@ func (r *Remote) Commit(ctx context.Context, b *Batch) error {
 		return fmt.Errorf("commit batch %d: %w", b.Seq, err)
 	}
 	r.keep(data)
-	// Under constant load nobody finds time to tidy up; garbage must not grow without bound for that.
-	if s := r.blocks.Stats(); s.Bytes-s.Live > s.Live+minGarbage || r.o.Now().Sub(r.lastTidied) > tidyEvery {
-		// A failure that matters will show at the next commit; this one has succeeded.
+	// Under constant load nobody finds time to tidy up; garbage must not grow without bound for that. A failure that
+	// matters will show at the next commit; this one has succeeded.
+	if r.o.Now().Sub(r.lastTidied) > tidyEvery {
 		_, _ = r.Tidy(ctx)
+	} else if s := r.blocks.Stats(); s.Bytes-s.Live > s.Live+minGarbage {
+		_ = r.relieve(ctx)
 	}
 	return nil
 }

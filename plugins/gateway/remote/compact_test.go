@@ -349,39 +349,6 @@ func TestGarbageUnderLoad(t *testing.T) {
 	}
 }
 
-// TestEvacuation leaves one live frame in each of many objects.
-func TestEvacuation(t *testing.T) {
-	h := newHistory(t, 6, Options{})
-	noise := make([]byte, manifest.CellSize)
-	for i := range 20 {
-		b := &Batch{Seq: h.seq + 1, Object: h.r.NewObject()}
-		for k := range uint64(40) {
-			_, _ = rand.NewChaCha8([32]byte{byte(i), byte(k)}).Read(noise) // never fails
-			cell := k
-			if k == 0 {
-				cell = 1000 + uint64(i)
-			}
-			f, err := b.Object.Add(cell, 0xffff, noise)
-			h.must(err)
-			b.Frames = append(b.Frames, f)
-		}
-		h.must(h.r.Commit(t.Context(), b))
-		h.seq++
-	}
-	h.must(h.tidy(t.Context()))
-	h.clock = h.clock.Add(2 * time.Minute)
-	h.must(h.tidy(t.Context()))
-	if s := h.r.Stats(); s.Bytes-s.Live > minGarbage { // of the 50 MiB that were written
-		t.Errorf("%v", s)
-	}
-	for i := range uint64(20) {
-		_, _ = rand.NewChaCha8([32]byte{byte(i), 0}).Read(noise)
-		if data, _, _, err := h.r.Cell(t.Context(), 1000+i); err != nil || !bytes.Equal(data, noise) {
-			t.Fatalf("cell %d: %v", 1000+i, err)
-		}
-	}
-}
-
 func TestResize(t *testing.T) {
 	h := newHistory(t, 8, Options{})
 	for range 20 {

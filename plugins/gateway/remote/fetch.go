@@ -219,16 +219,9 @@ func (r *Remote) fetch(ctx context.Context, cell uint64, list []piece, data []by
 	parts := make([][]byte, len(list))
 	g, ctx := errgroup.WithContext(ctx)
 	for i := range list {
-		g.Go(func() error {
-			f := &list[i]
-			p, err := r.get(ctx, r.key(f.object.ID()), int64(f.Offset), int64(f.Length))
-			if err != nil {
-				return err
-			}
-			if parts[i], err = f.Open(p, r.sealer, &f.object, cell); err != nil {
-				return fmt.Errorf("%w: %w", ErrCorrupt, err)
-			}
-			return nil
+		g.Go(func() (err error) {
+			parts[i], err = r.open(ctx, cell, &list[i])
+			return err
 		})
 	}
 	if err := g.Wait(); err != nil {
@@ -239,6 +232,19 @@ func (r *Remote) fetch(ctx context.Context, cell uint64, list []piece, data []by
 		mask |= list[i].Live
 	}
 	return mask, nil
+}
+
+// open fetches a piece of a cell and returns its blocks.
+func (r *Remote) open(ctx context.Context, cell uint64, f *piece) ([]byte, error) {
+	p, err := r.get(ctx, r.key(f.object.ID()), int64(f.Offset), int64(f.Length))
+	if err != nil {
+		return nil, err
+	}
+	blocks, err := f.Open(p, r.sealer, &f.object, cell)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	return blocks, nil
 }
 
 // Mask tells which blocks of a cell the store holds. It may have to fetch a leaf of the manifest.

@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 )
@@ -171,20 +172,18 @@ func (m *Map) Untidy(n int, ragged bool) []uint64 {
 	return list
 }
 
-// Sparsest returns the object of a kind with the smallest share of live bytes, when that is below one in four,
-// or nil.
-func (m *Map) Sparsest(kind Kind) *Object {
-	var best *Object
-	for i := range m.table.list {
-		o := &m.table.list[i]
-		if o.Kind != kind || o.Live == 0 || o.Live >= o.Size/4 {
-			continue
-		}
-		if best == nil || uint64(o.Live)*uint64(best.Size) < uint64(best.Live)*uint64(o.Size) {
-			best = o
+// Sparsest returns at most n objects of a kind with less than one live byte in four, those with the smallest share first.
+func (m *Map) Sparsest(kind Kind, n int) []Object {
+	var list []Object
+	for _, o := range m.table.list {
+		if o.Kind == kind && o.Live > 0 && o.Live < o.Size/4 {
+			list = append(list, o)
 		}
 	}
-	return best
+	slices.SortFunc(list, func(a, b Object) int {
+		return cmp.Compare(uint64(a.Live)*uint64(b.Size), uint64(b.Live)*uint64(a.Size))
+	})
+	return list[:min(n, len(list))]
 }
 
 // LeavesIn lists the leaves that lie in an object.

@@ -1,0 +1,96 @@
+package remote
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/ratchetos/ratchet/plugins/internal/manifest"
+)
+
+// TestEvacuation leaves one live frame in each of many objects.
+func TestEvacuation(t *testing.T) {
+	h := newHistory(t, 6, Options{})
+	noise := make([]byte, manifest.CellSize)
+	for i := range 20 {
+		b := &Batch{Seq: h.seq + 1, Object: h.r.NewObject()}
+		for k := range uint64(40) {
+			_, _ = rand.NewChaCha8([32]byte{byte(i), byte(k)}).Read(noise) // never fails
+			cell := k
+			if k == 0 {
+				cell = 1000 + uint64(i)
+			}
+			f, err := b.Object.Add(cell, 0xffff, noise)
+			h.must(err)
+			b.Frames = append(b.Frames, f)
+		}
+		h.must(h.r.Commit(t.Context(), b))
+		h.seq++
+	}
+	h.must(h.tidy(t.Context()))
+	h.clock = h.clock.Add(2 * time.Minute)
+	h.must(h.tidy(t.Context()))
+	if s := h.r.Stats(); s.Bytes-s.Live > minGarbage { // of the 50 MiB that were written
+		t.Errorf("%v", s)
+	}
+	for i := range uint64(20) {
+		_, _ = rand.NewChaCha8([32]byte{byte(i), 0}).Read(noise)
+		if data, _, _, err := h.r.Cell(t.Context(), 1000+i); err != nil || !bytes.Equal(data, noise) {
+			t.Fatalf("cell %d: %v", 1000+i, err)
+		}
+	}
+}
+
+// TestEvacuationMovesFrames: cells of many small frames, as writes at random leave them, are not packed anew for the sake of
+// one frame in an object that is mostly dead.
+func TestEvacuationMovesFrames(t *testing.T) {
+	h := newHistory(t, 9, Options{})
+	const cells, stay = 400, 40
+	noise := make([]byte, manifest.BlockSize)
+	content := func(pass, block byte, cell uint64) []byte {
+		_, _ = rand.NewChaCha8([32]byte{pass, block, byte(cell), byte(cell >> 8)}).Read(noise) // never fails
+		return noise
+	}
+	for pass := range byte(2) {
+		for block := range byte(manifest.BlocksPerCell) {
+			b := &Batch{Seq: h.seq + 1, Object: h.r.NewObject()}
+			for cell := uint64(pass) * stay; cell < cells; cell++ { // the second pass leaves the first cells as they are
+				f, err := b.Object.Add(cell, 1<<block, content(pass, block, cell))
+				h.must(err)
+				b.Frames = append(b.Frames, f)
+			}
+			h.must(h.r.Commit(t.Context(), b))
+			h.seq++
+		}
+	}
+	for range 100 {
+		more, err := h.r.evacuate(t.Context())
+		h.must(err)
+		if !more {
+			break
+		}
+	}
+	if s := h.r.Stats(); s.Bytes-s.Live > minGarbage {
+		t.Errorf("garbage is left: %v", s)
+	}
+	list, _, err := h.r.look(t.Context(), 0)
+	h.must(err)
+	if len(list) != manifest.BlocksPerCell {
+		t.Errorf("a cell of %d frames is in %d after one object was emptied", manifest.BlocksPerCell, len(list))
+	}
+	for _, cell := range []uint64{0, 1, stay - 1, stay, cells - 1} {
+		data, mask, _, err := h.r.Cell(t.Context(), cell)
+		h.must(err)
+		pass := byte(1)
+		if cell < stay {
+			pass = 0
+		}
+		for block := range byte(manifest.BlocksPerCell) {
+			at := int(block) * manifest.BlockSize
+			if mask != 0xffff || !bytes.Equal(data[at:at+manifest.BlockSize], content(pass, block, cell)) {
+				t.Fatalf("cell %d, block %d is something else", cell, block)
+			}
+		}
+	}
+}
