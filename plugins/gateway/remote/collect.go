@@ -172,7 +172,7 @@ func (r *Remote) recheck(ctx context.Context) error {
 func (r *Remote) erase(ctx context.Context, ids []manifest.ID) error {
 	named := r.named()
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(maxGets)
+	g.SetLimit(tidyGets)
 	for _, id := range ids {
 		if r.o.mutant != mutantNoRecheck && r.o.mutant != mutantEarly && (r.blocks.Refers(id) || named[id]) {
 			continue

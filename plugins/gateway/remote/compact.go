@@ -46,7 +46,7 @@ func (r *Remote) compact(ctx context.Context, j job) error {
 	pack, data := r.reserve(manifest.KindLeaf), r.reserve(manifest.KindData)
 	r.mu.Unlock()
 waves:
-	for wave := range slices.Chunk(j.leaves, maxGets) {
+	for wave := range slices.Chunk(j.leaves, tidyGets) {
 		olds, err := r.fetchLeaves(ctx, wave)
 		if err != nil {
 			return fmt.Errorf("compact: %w", err)
@@ -88,7 +88,7 @@ func (r *Remote) settle(ctx context.Context, step *manifest.Step, objects []mani
 	head := r.Head()
 	plan := step.Plan(head.Epoch, head.DeltaIDs(), dead)
 	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(maxGets)
+	g.SetLimit(tidyGets)
 	for _, o := range append(objects, plan.Objects...) {
 		g.Go(func() error { return r.put(gctx, o.ID, o.Data) })
 	}

@@ -36,7 +36,7 @@ func (r *Remote) gather(ctx context.Context, l *manifest.Leaf, w *manifest.Write
 			break
 		}
 		g, gctx := errgroup.WithContext(ctx)
-		g.SetLimit(maxGets)
+		g.SetLimit(tidyGets)
 		for i := range some {
 			t := &some[i]
 			g.Go(func() error {

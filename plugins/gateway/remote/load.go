@@ -63,7 +63,7 @@ func (r *Remote) Load(ctx context.Context) error {
 func (r *Remote) objects(ctx context.Context, ids []manifest.ID) ([][]byte, error) {
 	list := make([][]byte, len(ids))
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(maxGets)
+	g.SetLimit(tidyGets)
 	for i, id := range ids {
 		g.Go(func() (err error) {
 			list[i], err = r.object(ctx, id)

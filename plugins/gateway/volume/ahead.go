@@ -8,7 +8,7 @@ import (
 
 const (
 	// aheadFetches is how many cells are fetched ahead at once, aheadKeeps how many of them are put into the log.
-	aheadFetches = 8
+	aheadFetches = 32
 	aheadKeeps   = 2
 )
 

@@ -35,7 +35,7 @@ type Options struct {
 	AccessKey string // "" for anonymous access
 	SecretKey string
 	Timeout   time.Duration // of one call, 0 means 60 s
-	MaxConns  int           // connections to the service, 0 means 16
+	MaxConns  int           // connections to the service, 0 means 64
 	// Transport replaces the default one; MaxConns is then not used.
 	Transport http.RoundTripper
 }
@@ -69,7 +69,7 @@ func Open(o Options) (*Store, error) {
 	}
 	rt, idle := o.Transport, func() {}
 	if rt == nil {
-		t := transport(orDefault(o.MaxConns, 16), orDefault(o.Timeout, 60*time.Second))
+		t := transport(orDefault(o.MaxConns, 64), orDefault(o.Timeout, 60*time.Second))
 		rt, idle = t, t.CloseIdleConnections
 	}
 	creds := credentials.NewStaticV4(o.AccessKey, o.SecretKey, "")
