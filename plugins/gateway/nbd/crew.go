@@ -22,8 +22,9 @@ const (
 
 // crew serves the clients of an export that make each write durable before they send the next: logs of databases,
 // journals, fsync in a loop. With a goroutine for each, most of what such a pair of requests costs is threads that wake
-// each other. Here one goroutine takes what has come from all, makes it durable with one Flush, and answers. None of them
-// could go on before that anyway; a client that asks for anything else is given back to its own goroutine.
+// each other. Here one goroutine takes what has come from all, makes it durable with one Flush, and answers. The answer to
+// a WRITE can wait for the Flush under way, for which the FLUSH after it would have waited in its place; a client that
+// asks for anything else is given back to its own goroutine.
 //
 // A second goroutine, which would take requests while the first waits for the disk, was tried: it needs a wake-up for
 // each Flush, the Flushes become smaller, and on two processors nothing is gained.

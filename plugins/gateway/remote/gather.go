@@ -11,7 +11,7 @@ import (
 	"github.com/ratchetos/ratchet/plugins/internal/manifest"
 )
 
-// gatherAtOnce is the number of cells fetched together to be packed anew, each of which takes 64 KiB of memory.
+// gatherAtOnce is the number of cells or frames fetched together to be packed anew, each of which takes up to 64 KiB of memory.
 const gatherAtOnce = 64
 
 // target is what is to be packed anew into one frame: all frames of a cell, or one that has to move.

@@ -117,7 +117,6 @@ type Volume struct {
 	log    *log.Log
 	remote *remote.Remote
 	size   atomic.Int64
-	piece  int64 // the most of a write that is appended at once, in bytes: the log can be waited for to have room for it
 
 	// mu makes the order of the log the order of the index. It is never held over I/O.
 	mu    sync.Mutex
@@ -256,7 +255,7 @@ func open(o Options, attached *remote.Remote) (*Volume, error) {
 	}
 	sb := l.Superblock()
 	v := &Volume{
-		o: o, log: l, remote: attached, admitted: make(chan struct{}), piece: min(pieceBlocks*blockSize, sb.Segment),
+		o: o, log: l, remote: attached, admitted: make(chan struct{}),
 		cut: make(chan struct{}, 1), tidy: make(chan struct{}, 1),
 	}
 	v.size.Store(sb.UserSize)

@@ -96,7 +96,7 @@ func (v *Volume) write(ctx context.Context, p []byte, off int64) (end int64, err
 			n = min(blockSize-in, n)
 			end, err = v.writePart(ctx, s, p[:n], off)
 		default:
-			n = min(n&^(blockSize-1), v.piece)
+			n = min(n&^(blockSize-1), pieceBlocks*blockSize)
 			end, err = v.put(ctx, record(log.Write, p[:n], off, s.sums.of(p[:n])), nil)
 		}
 		p, off = p[n:], off+n
