@@ -33,3 +33,17 @@ met is printed and is no error; a figure that cannot be measured is one. How to 
 	f.StringVar(&o.File, "file", filepath.Join("build", "bench.json"), "where the figures go; those of other areas in it are kept")
 	return cmd
 }
+
+// delayCommand is what benches start for themselves.
+func delayCommand() *cobra.Command {
+	var to string
+	cmd := &cobra.Command{
+		Use:    "delay",
+		Short:  "Make the way to a TCP server longer; see bench.Delay",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE:   func(*cobra.Command, []string) error { return bench.Delay(to, os.Stdin, os.Stdout) },
+	}
+	cmd.Flags().StringVar(&to, "to", "", "host:port of the server")
+	return cmd
+}

@@ -39,6 +39,6 @@ func command() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(runCommand(), systemsCommand(), soakCommand(), benchCommand(), bootCommand())
+	root.AddCommand(runCommand(), systemsCommand(), soakCommand(), benchCommand(), delayCommand(), bootCommand())
 	return root
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"sync"
 
 	"github.com/ratchetos/ratchet/core/pipeline"
@@ -91,9 +90,13 @@ func (f *Feature) Configure(ctx context.Context, section plugin.Section) error {
 	return nil
 }
 
-// garbage is how much of it the heap may hold, in percent of what lives there. Serving makes next to none, and while uploads are
-// under way what lives is a few large buffers: to let the heap double would cost more memory than it saves time.
-const garbage = 30
+// How much garbage the heap may hold. Serving makes next to none, and while uploads are under way what lives is a few
+// large buffers: to let the heap double would cost more memory than it saves time. But what is fetched becomes garbage
+// at once, and hits wait for collections.
+const (
+	garbage      = 30      // percent of what lives
+	leastGarbage = 8 << 20 // bytes
+)
 
 // Start implements plugin.Feature. Volumes on formatted disks serve when it returns.
 func (f *Feature) Start(start context.Context, s *plugin.Session) error {
@@ -120,7 +123,7 @@ func (f *Feature) Start(start context.Context, s *plugin.Session) error {
 	if err == nil {
 		f.openAll(ctx)
 		if len(f.runners) > 0 {
-			debug.SetGCPercent(garbage)
+			plugin.KeepGarbage(garbage, leastGarbage)
 			err = f.serveNBD(serving, c.NBD, s.Handles)
 		}
 		if err == nil && c.Target.Enabled() {

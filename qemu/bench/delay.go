@@ -98,7 +98,8 @@ func (p *delayProxy) connection(c net.Conn) {
 
 // piece is data on its way.
 type piece struct {
-	data []byte
+	data *[pieceSize]byte
+	n    int
 	due  time.Time
 }
 
@@ -111,16 +112,17 @@ const (
 // pipe moves one direction until it ends; then the other end is told so.
 func (p *delayProxy) pipe(to, from net.Conn, count *atomic.Int64) {
 	way := make(chan piece, onTheWay)
+	buffers := sync.Pool{New: func() any { return new([pieceSize]byte) }}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	p.wg.Go(func() {
 		defer close(way)
 		for {
-			b := make([]byte, pieceSize)
-			n, err := from.Read(b)
+			b := buffers.Get().(*[pieceSize]byte)
+			n, err := from.Read(b[:])
 			if n > 0 {
 				select {
-				case way <- piece{b[:n], time.Now().Add(time.Duration(p.roundTrip.Load()) / 2)}:
+				case way <- piece{b, n, time.Now().Add(time.Duration(p.roundTrip.Load()) / 2)}:
 				case <-ctx.Done():
 					return
 				}
@@ -132,7 +134,8 @@ func (p *delayProxy) pipe(to, from net.Conn, count *atomic.Int64) {
 	})
 	for w := range way {
 		time.Sleep(time.Until(w.due))
-		n, err := to.Write(w.data)
+		n, err := to.Write(w.data[:w.n])
+		buffers.Put(w.data)
 		count.Add(int64(n))
 		if err != nil {
 			from.Close()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"net"
+	"strings"
 	"testing"
 	"time"
 )
@@ -65,5 +66,20 @@ func TestDelayProxy(t *testing.T) {
 	p.stop() // with a connection open
 	if _, err := c.Read(make([]byte, 1)); err == nil {
 		t.Error("the connection survived the proxy")
+	}
+}
+
+func TestDelayOrders(t *testing.T) {
+	for _, c := range []struct{ name, orders, answers, err string }{
+		{"none", "", "", ""},
+		{"a round trip and a question", "5ms\nsent\n", "0\n0\n", ""},
+		{"garbage", "0s\nfaster\n5ms\n", "0\n", `"faster"`},
+	} {
+		var out bytes.Buffer
+		err := Delay("127.0.0.1:1", strings.NewReader(c.orders), &out)
+		_, answers, _ := strings.Cut(out.String(), "\n") // after the address
+		if answers != c.answers || (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
+			t.Errorf("%s: %q, %v", c.name, answers, err)
+		}
 	}
 }

@@ -28,11 +28,13 @@ var s3backerModes = []struct {
 // against what is durable. The FLUSH of its cache is there to be watched.
 var s3backerFigures = []struct {
 	name, mode, goal string
+	depth            int
 	fsync            bool
 }{
-	{"write", "default", ">= 20", false},
-	{"flush", "sync", ">= 4", true},
-	{"flush_undurable", "default", "", true},
+	{"write", "default", ">= 20", 1, false},
+	{"write_32", "default", ">= 20", 32, false},
+	{"flush", "sync", ">= 4", 1, true},
+	{"flush_undurable", "default", "", 1, true},
 }
 
 // gatewayS3backer compares us with s3backer, a block device over S3 on FUSE, over the same S3 server.
@@ -48,21 +50,21 @@ func (s *session) gatewayS3backer(ctx context.Context) error {
 	}
 	defer srv.Stop()
 	// Each has its own way to the server, so that one can see when none has more to say.
-	var ways []*delayProxy
-	way := func() (string, error) {
-		p, err := startDelay(srv.Address)
+	var ways []*way
+	another := func() (string, error) {
+		w, err := startWay(ctx, srv.Address)
 		if err != nil {
 			return "", err
 		}
-		ways = append(ways, p)
-		return p.Address, nil
+		ways = append(ways, w)
+		return w.Address, nil
 	}
 	defer func() {
-		for _, p := range ways {
-			p.stop()
+		for _, w := range ways {
+			w.stop()
 		}
 	}()
-	address, err := way()
+	address, err := another()
 	if err != nil {
 		return err
 	}
@@ -73,7 +75,7 @@ func (s *session) gatewayS3backer(ctx context.Context) error {
 	defer w.stop()
 	files := make(map[string]string)
 	for _, m := range s3backerModes {
-		if address, err = way(); err != nil {
+		if address, err = another(); err != nil {
 			return err
 		}
 		m.args = append(m.args, "--baseURL=http://"+address+"/", "--accessId="+srv.AccessKey, "--accessKey="+srv.SecretKey, "--prefix="+m.name+"/")
@@ -87,14 +89,14 @@ func (s *session) gatewayS3backer(ctx context.Context) error {
 	var failed []error
 	for _, f := range s3backerFigures {
 		// Several times what s3backer's cache holds, and little enough to be uploaded between two runs.
-		job := fioJob{rw: "randwrite", block: "4k", depth: 1, fsync: f.fsync, ops: s.scaled(8000), size: size, extra: []string{"--refill_buffers"}}
+		job := fioJob{rw: "randwrite", block: "4k", depth: f.depth, fsync: f.fsync, ops: s.scaled(8000), size: size, extra: []string{"--refill_buffers"}}
 		failed = append(failed, s.againstS3backer(ctx, f.name, f.mode, f.goal, job, own, files[f.mode], ways))
 	}
 	return errors.Join(failed...)
 }
 
 // againstS3backer lets both take turns with one job.
-func (s *session) againstS3backer(ctx context.Context, name, mode, goal string, job fioJob, own *target, file string, ways []*delayProxy) error {
+func (s *session) againstS3backer(ctx context.Context, name, mode, goal string, job fioJob, own *target, file string, ways []*way) error {
 	var ours, theirs, ratios []float64
 	for i := range s.alternations() {
 		if err := quiet(ctx, ways); err != nil {
@@ -107,7 +109,10 @@ func (s *session) againstS3backer(ctx context.Context, name, mode, goal string, 
 		if err := quiet(ctx, ways); err != nil {
 			return err
 		}
-		b, err := job.fio(ctx, "--ioengine=psync", "--filename="+file)
+		// What is in flight in a file are threads.
+		theirJob := job
+		theirJob.jobs, theirJob.depth = job.depth, 1
+		b, err := theirJob.fio(ctx, "--ioengine=psync", "--filename="+file)
 		if err != nil {
 			return err
 		}
@@ -128,7 +133,7 @@ const (
 
 // quiet returns when nothing has been sent to the store for a while: what one leaves behind to be uploaded is not done
 // at the other's expense.
-func quiet(ctx context.Context, ways []*delayProxy) error {
+func quiet(ctx context.Context, ways []*way) error {
 	ctx, cancel := context.WithTimeout(ctx, quietLimit)
 	defer cancel()
 	tick := time.NewTicker(quietFor)
@@ -136,7 +141,11 @@ func quiet(ctx context.Context, ways []*delayProxy) error {
 	for last := int64(-1); ; {
 		var sent int64
 		for _, w := range ways {
-			sent += w.sent.Load()
+			n, err := w.sent()
+			if err != nil {
+				return err
+			}
+			sent += n
 		}
 		if sent == last {
 			return nil

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -25,6 +26,8 @@ type Options struct {
 	Bucket string
 	// AccessKey and SecretKey are made up when both are empty. Give them to restart a server for the same clients.
 	AccessKey, SecretKey string
+	// Before is put before its command, as "nice".
+	Before []string
 }
 
 // Server is a running S3 server. Its fields are what a client needs; they do not change.
@@ -70,7 +73,8 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{AccessKey: o.AccessKey, SecretKey: o.SecretKey, Region: "us-east-1", Bucket: o.Bucket, done: make(chan struct{})}
-	s.cmd = exec.CommandContext(ctx, bin, "-dir", o.Dir, "-listen", o.Address, "-bucket", o.Bucket)
+	args := append(slices.Clone(o.Before), bin, "-dir", o.Dir, "-listen", o.Address, "-bucket", o.Bucket)
+	s.cmd = exec.CommandContext(ctx, args[0], args[1:]...)
 	s.cmd.Env = append(os.Environ(), "RATCHET_S3_ACCESS="+o.AccessKey, "RATCHET_S3_SECRET="+o.SecretKey)
 	s.cmd.Cancel = func() error { return s.cmd.Process.Signal(syscall.SIGTERM) }
 	s.cmd.WaitDelay = stopGrace

@@ -184,8 +184,7 @@ func slowReader(t *testing.T, m mutant) error {
 	}
 	h.must(h.r.Compact(t.Context()), h.tidy(t.Context()))
 	for cell, list := range found {
-		data := make([]byte, manifest.CellSize)
-		mask, err := h.r.fetch(t.Context(), cell, list, data)
+		data, mask, err := h.r.fetch(t.Context(), cell, list)
 		if err != nil {
 			return err
 		}

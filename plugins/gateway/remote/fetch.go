@@ -181,11 +181,10 @@ func (r *Remote) moved(cell uint64, place *manifest.Place) bool {
 // has no bit. It keeps trying until ctx ends. The answer is current as long as Generation
 // returns the same number.
 func (r *Remote) Cell(ctx context.Context, n uint64) (data []byte, mask uint16, generation uint64, err error) {
-	data = make([]byte, manifest.CellSize)
 	for {
 		list, generation, err := r.look(ctx, n)
 		if err == nil {
-			mask, err = r.fetch(ctx, n, list, data)
+			data, mask, err = r.fetch(ctx, n, list)
 		}
 		if err == nil {
 			return data, mask, generation, nil
@@ -194,7 +193,6 @@ func (r *Remote) Cell(ctx context.Context, n uint64) (data []byte, mask uint16, 
 		// suspended in the middle of one.
 		if errors.Is(err, ErrCorrupt) {
 			if again, _, e := r.look(ctx, n); e == nil && !samePieces(list, again) {
-				clear(data)
 				continue
 			}
 		}
@@ -214,8 +212,12 @@ func samePieces(a, b []piece) bool {
 	return true
 }
 
-// fetch fetches pieces of a cell into data and tells which blocks these are.
-func (r *Remote) fetch(ctx context.Context, cell uint64, list []piece, data []byte) (mask uint16, err error) {
+// fetch fetches the pieces of a cell, puts them together and tells which blocks these are.
+func (r *Remote) fetch(ctx context.Context, cell uint64, list []piece) (data []byte, mask uint16, err error) {
+	if len(list) == 1 && list[0].IsCell() {
+		data, err = r.open(ctx, cell, &list[0])
+		return data, list[0].Live, err
+	}
 	parts := make([][]byte, len(list))
 	g, ctx := errgroup.WithContext(ctx)
 	for i := range list {
@@ -225,13 +227,14 @@ func (r *Remote) fetch(ctx context.Context, cell uint64, list []piece, data []by
 		})
 	}
 	if err := g.Wait(); err != nil {
-		return 0, err
+		return nil, 0, err
 	}
+	data = make([]byte, manifest.CellSize)
 	for i := range list {
 		list[i].Copy(data, parts[i])
 		mask |= list[i].Live
 	}
-	return mask, nil
+	return data, mask, nil
 }
 
 // open fetches a piece of a cell and returns its blocks.

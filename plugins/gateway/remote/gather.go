@@ -108,10 +108,10 @@ func (r *Remote) from(t *target, frames []manifest.Frame) error {
 // read fetches what lives of a target.
 func (r *Remote) read(ctx context.Context, t *target) error {
 	if len(t.pieces) > 1 {
-		data := make([]byte, manifest.CellSize)
-		var err error
-		t.mask, err = r.fetch(ctx, t.cell, t.pieces, data)
-		t.blocks = squeeze(data, t.mask)
+		data, mask, err := r.fetch(ctx, t.cell, t.pieces)
+		if err == nil {
+			t.mask, t.blocks = mask, squeeze(data, mask)
+		}
 		return err
 	}
 	p := &t.pieces[0]

@@ -96,6 +96,12 @@ func openBlocks(p []byte, want int, s *Sealer, b binding) ([]byte, error) {
 	return out, nil
 }
 
+// IsCell says that what Open returns is a cell, all of it live.
+func (f *Frame) IsCell() bool {
+	const all = 1<<BlocksPerCell - 1
+	return f.Blocks == all && f.Live == all
+}
+
 // Copy puts the live blocks among blocks, which Open returned, into their places in cell.
 func (f *Frame) Copy(cell, blocks []byte) {
 	for i := range BlocksPerCell {
