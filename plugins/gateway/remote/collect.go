@@ -104,8 +104,16 @@ func (r *Remote) evacuate(ctx context.Context) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		if j != nil {
-			return true, r.compact(ctx, *j)
+		if j == nil {
+			continue
+		}
+		step := r.blocks.Begin()
+		objects, n, err := r.rewrite(ctx, step, j)
+		if err != nil {
+			return false, fmt.Errorf("move what lives in objects that are mostly dead: %w", err)
+		}
+		if n > 0 {
+			return true, r.settle(ctx, step, objects, nil)
 		}
 	}
 	return false, nil

@@ -42,6 +42,16 @@ func (r *Remote) makeRoom(ctx context.Context) error {
 // compact plans a step, publishes it and moves the head.
 func (r *Remote) compact(ctx context.Context, j job) error {
 	step := r.blocks.Begin()
+	objects, _, err := r.rewrite(ctx, step, &j)
+	if err != nil {
+		return fmt.Errorf("compact: %w", err)
+	}
+	return r.settle(ctx, step, objects, j.dead)
+}
+
+// rewrite writes the leaves of a job anew, as many as fit in a step, but for those out of which nothing has to be moved
+// when that is the job. It returns the objects to publish, and how many leaves are in them.
+func (r *Remote) rewrite(ctx context.Context, step *manifest.Step, j *job) (objects []manifest.Published, n int, err error) {
 	r.mu.Lock()
 	pack, data := r.reserve(manifest.KindLeaf), r.reserve(manifest.KindData)
 	r.mu.Unlock()
@@ -49,7 +59,7 @@ waves:
 	for wave := range slices.Chunk(j.leaves, tidyGets) {
 		olds, err := r.fetchLeaves(ctx, wave)
 		if err != nil {
-			return fmt.Errorf("compact: %w", err)
+			return nil, 0, err
 		}
 		for i, no := range wave {
 			if pack.Len() >= maxStep || data.Len() >= maxStep {
@@ -58,21 +68,28 @@ waves:
 			var old *manifest.Leaf
 			if olds[i] != nil {
 				if old, err = manifest.DecodeLeaf(olds[i]); err != nil {
-					return fmt.Errorf("compact leaf %d: %w", no, err)
+					return nil, 0, fmt.Errorf("leaf %d: %w", no, err)
 				}
 			}
 			next := step.Fold(no, old, r.o.Account)
-			if err := r.gather(ctx, next, data, &j); err != nil {
-				return fmt.Errorf("compact leaf %d: %w", no, err)
+			found, err := r.gather(ctx, next, data, j)
+			if err != nil {
+				return nil, 0, fmt.Errorf("leaf %d: %w", no, err)
+			}
+			if j.leave != nil {
+				r.left = no
+				if found == 0 {
+					continue
+				}
 			}
 			var ref manifest.LeafRef
 			if next.Mask() != 0 {
 				ref = pack.AddLeaf(next.Encode())
 			}
 			step.Place(old, next, ref)
+			n++
 		}
 	}
-	var objects []manifest.Published
 	for _, w := range []*manifest.Writer{pack, data} {
 		if w.Len() > 0 {
 			p, o := w.Finish()
@@ -80,7 +97,7 @@ waves:
 			objects = append(objects, manifest.Published{ID: o.ID(), Data: p})
 		}
 	}
-	return r.settle(ctx, step, objects, j.dead)
+	return objects, n, nil
 }
 
 // settle publishes a step.

@@ -80,10 +80,12 @@ func crash(t *testing.T, n int, after bool, m mutant) (ended bool, err error) {
 	h.r.o.Store = &crashing{Store: h.store, left: n, after: after}
 	before := maps.Clone(h.model)
 	died := func() error {
-		if err := h.commit(t.Context(), 6); err != nil {
-			return err
+		for range 2 {
+			if err := h.commit(t.Context(), 6); err != nil {
+				return err
+			}
+			before = maps.Clone(h.model)
 		}
-		before = maps.Clone(h.model)
 		if err := h.r.Compact(t.Context()); err != nil {
 			return err
 		}

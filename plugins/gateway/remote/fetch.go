@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/ratchetos/ratchet/plugins/internal/manifest"
 	"github.com/ratchetos/ratchet/plugins/internal/objstore"
 )
@@ -214,40 +212,15 @@ func samePieces(a, b []piece) bool {
 
 // fetch fetches the pieces of a cell, puts them together and tells which blocks these are.
 func (r *Remote) fetch(ctx context.Context, cell uint64, list []piece) (data []byte, mask uint16, err error) {
-	if len(list) == 1 && list[0].IsCell() {
-		data, err = r.open(ctx, cell, &list[0])
-		return data, list[0].Live, err
-	}
-	parts := make([][]byte, len(list))
-	g, ctx := errgroup.WithContext(ctx)
+	portions := make([]*portion, len(list))
 	for i := range list {
-		g.Go(func() (err error) {
-			parts[i], err = r.open(ctx, cell, &list[i])
-			return err
-		})
+		portions[i] = &portion{piece: list[i], cell: cell}
 	}
-	if err := g.Wait(); err != nil {
+	if err := r.open(ctx, portions, manifest.BlocksPerCell); err != nil {
 		return nil, 0, err
 	}
-	data = make([]byte, manifest.CellSize)
-	for i := range list {
-		list[i].Copy(data, parts[i])
-		mask |= list[i].Live
-	}
+	data, mask = assemble(portions)
 	return data, mask, nil
-}
-
-// open fetches a piece of a cell and returns its blocks.
-func (r *Remote) open(ctx context.Context, cell uint64, f *piece) ([]byte, error) {
-	p, err := r.get(ctx, r.key(f.object.ID()), int64(f.Offset), int64(f.Length))
-	if err != nil {
-		return nil, err
-	}
-	blocks, err := f.Open(p, r.sealer, &f.object, cell)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
-	}
-	return blocks, nil
 }
 
 // Mask tells which blocks of a cell the store holds. It may have to fetch a leaf of the manifest.

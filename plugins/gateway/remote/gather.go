@@ -6,57 +6,63 @@ import (
 	"math/bits"
 	"slices"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/ratchetos/ratchet/plugins/internal/manifest"
 )
 
-// gatherAtOnce is the number of cells or frames fetched together to be packed anew, each of which takes up to 64 KiB of memory.
-const gatherAtOnce = 64
+// gatherAtOnce bounds the memory of what is fetched together to be packed anew, in bytes.
+const gatherAtOnce = 6 << 20
 
 // target is what is to be packed anew into one frame: all frames of a cell, or one that has to move.
 type target struct {
-	cell   uint64
-	pieces []piece
-	put    func(manifest.Frame) // in their place
-	blocks []byte
-	mask   uint16 // of them
+	cell     uint64
+	portions []*portion
+	put      func(manifest.Frame) // in their place
 }
 
 // gather packs anew what a job wants of a leaf: cells in too many frames, each into one, and frames that are to move. It ends
 // when w has what one step may write: the cells of one leaf alone can be more than an object holds. The others stay in
-// their frames, which the leaf goes on to name, and a later step takes them; each takes some.
-func (r *Remote) gather(ctx context.Context, l *manifest.Leaf, w *manifest.Writer, j *job) error {
+// their frames, which the leaf goes on to name, and a later step takes them; each takes some. found is how many there are.
+func (r *Remote) gather(ctx context.Context, l *manifest.Leaf, w *manifest.Writer, j *job) (found int, err error) {
 	list, err := r.targets(l, j)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	for some := range slices.Chunk(list, gatherAtOnce) {
-		if w.Len() >= maxStep {
-			break
-		}
-		g, gctx := errgroup.WithContext(ctx)
-		g.SetLimit(tidyGets)
+	for rest := list; len(rest) > 0 && w.Len() < maxStep; {
+		some := together(rest)
+		rest = rest[len(some):]
+		var portions []*portion
 		for i := range some {
-			t := &some[i]
-			g.Go(func() error {
-				return r.read(gctx, t)
-			})
+			portions = append(portions, some[i].portions...)
 		}
-		if err := g.Wait(); err != nil {
-			return err
+		if err := r.open(ctx, portions, tidyGets); err != nil {
+			return 0, err
 		}
 		for i := range some {
 			t := &some[i]
-			f, err := w.Add(t.cell, t.mask, t.blocks)
+			mask, blocks := t.live()
+			f, err := w.Add(t.cell, mask, blocks)
 			if err != nil {
-				return err
+				return 0, err
 			}
 			t.put(f.Frame)
-			t.blocks = nil
+			t.portions = nil
 		}
 	}
-	return nil
+	return len(list), nil
+}
+
+// together returns as many targets as are fetched at once, one at least.
+func together(list []target) []target {
+	size := 0
+	for i := range list {
+		for _, p := range list[i].portions {
+			size += int(p.Length) + maxGap/2 // more or less
+		}
+		if i > 0 && size > gatherAtOnce {
+			return list[:i]
+		}
+	}
+	return list
 }
 
 // targets lists what a job wants of a leaf. Of a cell that need not be gathered only the frames move that have to: what
@@ -100,36 +106,29 @@ func (r *Remote) from(t *target, frames []manifest.Frame) error {
 		if err != nil {
 			return err
 		}
-		t.pieces = append(t.pieces, piece{f, o})
+		t.portions = append(t.portions, &portion{piece: piece{f, o}, cell: t.cell})
 	}
 	return nil
 }
 
-// read fetches what lives of a target.
-func (r *Remote) read(ctx context.Context, t *target) error {
-	if len(t.pieces) > 1 {
-		data, mask, err := r.fetch(ctx, t.cell, t.pieces)
-		if err == nil {
-			t.mask, t.blocks = mask, squeeze(data, mask)
-		}
-		return err
+// live returns what lives of a target that was fetched: its blocks, one after the other.
+func (t *target) live() (mask uint16, blocks []byte) {
+	if len(t.portions) > 1 {
+		data, mask := assemble(t.portions)
+		return mask, squeeze(data, mask)
 	}
-	p := &t.pieces[0]
-	blocks, err := r.open(ctx, t.cell, p)
-	if err != nil {
-		return err
-	}
-	t.mask, t.blocks = p.Live, blocks[:0]
+	p := t.portions[0]
+	blocks = p.blocks[:0]
 	for i, at := 0, 0; i < manifest.BlocksPerCell; i++ {
 		if p.Blocks&(1<<i) == 0 {
 			continue
 		}
 		if p.Live&(1<<i) != 0 {
-			t.blocks = append(t.blocks, blocks[at:at+manifest.BlockSize]...) // in place, never ahead of what is read
+			blocks = append(blocks, p.blocks[at:at+manifest.BlockSize]...) // in place, never ahead of what is read
 		}
 		at += manifest.BlockSize
 	}
-	return nil
+	return p.Live, blocks
 }
 
 // squeeze moves the blocks of mask together, in place.
@@ -148,7 +147,8 @@ func squeeze(cell []byte, mask uint16) []byte {
 const leaveAtOnce = 16
 
 // sparse is the job of moving what still lives out of objects that are mostly dead, of the kind given; nil when there is
-// none that is worth it. It goes through the leaves of the sparsest one.
+// none that is worth it. It goes through the leaves that the sparsest one was written for, beginning behind the one where the
+// last job ended.
 func (r *Remote) sparse(ctx context.Context, kind manifest.Kind) (*job, error) {
 	list := r.blocks.Sparsest(kind, leaveAtOnce)
 	if len(list) == 0 {
@@ -166,23 +166,13 @@ func (r *Remote) sparse(ctx context.Context, kind manifest.Kind) (*job, error) {
 	if err != nil {
 		return nil, err
 	}
-	slices.Sort(cells)
 	for _, cell := range cells {
-		leaf := cell / manifest.CellsPerLeaf
-		if n := len(j.leaves); n > 0 && j.leaves[n-1] == leaf {
-			continue // known already to hold some of it
-		}
-		pieces, _, err := r.look(ctx, cell)
-		if err != nil {
-			return nil, err
-		}
-		if slices.ContainsFunc(pieces, func(p piece) bool { return p.Object == first.Number }) {
-			j.leaves = append(j.leaves, leaf)
-		}
+		j.leaves = append(j.leaves, cell/manifest.CellsPerLeaf)
 	}
-	if len(j.leaves) == 0 {
-		return nil, nil
-	}
+	slices.Sort(j.leaves)
+	j.leaves = slices.Compact(j.leaves)
+	next, _ := slices.BinarySearch(j.leaves, r.left+1)
+	j.leaves = slices.Concat(j.leaves[next:], j.leaves[:next])
 	return j, nil
 }
 

@@ -83,6 +83,7 @@ type Remote struct {
 	lastTidied time.Time
 	tidyAt     string // the head at which there was nothing to tidy up
 	turn       int    // of the pieces of tidying
+	left       uint64 // the leaf that frames were last moved out of, or looked for
 
 	mu     sync.RWMutex
 	head   manifest.Head
