@@ -24,10 +24,10 @@ type Batch struct {
 	put bool // the object is in the store
 }
 
-// maxSpares is how many objects' memory is kept for the next ones: one is sent while another is made. maxSpare
-// bounds each, in bytes.
+// maxSpares is how many objects' memory is kept for the next ones: one is sent while another is made, and housekeeping
+// makes one of each kind. maxSpare bounds each, in bytes.
 const (
-	maxSpares = 2
+	maxSpares = 4
 	maxSpare  = 16 << 20
 )
 
@@ -39,20 +39,33 @@ func (r *Remote) NewObject() *manifest.Writer {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	w := r.reserve(manifest.KindData)
-	if n := len(r.spares); n > 0 {
-		w.Reuse(r.spares[n-1])
-		r.spares = r.spares[:n-1]
-	} else if r.usual > 0 {
+	if !r.equip(w) && r.usual > 0 {
 		w.Reuse(make([]byte, 0, r.usual))
 	}
 	return w
 }
 
-// keep keeps the memory of an object that is in the store for the next one.
+// equip gives an object memory that is kept, if there is any. The caller holds mu.
+func (r *Remote) equip(w *manifest.Writer) bool {
+	n := len(r.spares)
+	if n == 0 {
+		return false
+	}
+	w.Reuse(r.spares[n-1])
+	r.spares = r.spares[:n-1]
+	return true
+}
+
+// keep keeps the memory of a batch's object that is in the store for the next ones.
 func (r *Remote) keep(data []byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.usual = min(len(data)+len(data)/16, maxSpare)
+	r.spare(data)
+}
+
+// spare keeps the memory of an object for the next ones. The caller holds mu.
+func (r *Remote) spare(data []byte) {
 	if cap(data) <= maxSpare && len(r.spares) < maxSpares {
 		r.spares = append(r.spares, data)
 	}

@@ -54,6 +54,12 @@ func (r *Remote) compact(ctx context.Context, j job) error {
 func (r *Remote) rewrite(ctx context.Context, step *manifest.Step, j *job) (objects []manifest.Published, n int, err error) {
 	r.mu.Lock()
 	pack, data := r.reserve(manifest.KindLeaf), r.reserve(manifest.KindData)
+	if len(j.leaves) > 0 {
+		r.equip(pack)
+	}
+	if j.leave != nil {
+		r.equip(data)
+	}
 	r.mu.Unlock()
 waves:
 	for wave := range slices.Chunk(j.leaves, tidyGets) {
@@ -84,7 +90,11 @@ waves:
 			}
 			var ref manifest.LeafRef
 			if next.Mask() != 0 {
-				ref = pack.AddLeaf(next.Encode())
+				encoded := next.Encode()
+				ref = pack.AddLeaf(encoded)
+				if before, ok := r.blocks.Ref(no); ok {
+					r.leaves.replace(&before, &ref, encoded)
+				}
 			}
 			step.Place(old, next, ref)
 			n++
@@ -125,6 +135,11 @@ func (r *Remote) settle(ctx context.Context, step *manifest.Step, objects []mani
 		return fmt.Errorf("compact: %w", err)
 	}
 	r.bury(r.blocks.Graves())
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, o := range objects {
+		r.spare(o.Data)
+	}
 	return nil
 }
 

@@ -2,6 +2,7 @@ package remote
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/bits"
 	"slices"
@@ -39,8 +40,7 @@ func (r *Remote) gather(ctx context.Context, l *manifest.Leaf, w *manifest.Write
 		}
 		for i := range some {
 			t := &some[i]
-			mask, blocks := t.live()
-			f, err := w.Add(t.cell, mask, blocks)
+			f, err := t.pack(w)
 			if err != nil {
 				return 0, err
 			}
@@ -92,6 +92,8 @@ func (r *Remote) targets(l *manifest.Leaf, j *job) ([]target, error) {
 				if err := r.from(&t, (*frames)[at:at+1]); err != nil {
 					return nil, err
 				}
+				p := t.portions[0]
+				p.asIs = r.sealer == nil && p.Live == p.Blocks
 				list = append(list, t)
 			}
 		}
@@ -109,6 +111,19 @@ func (r *Remote) from(t *target, frames []manifest.Frame) error {
 		t.portions = append(t.portions, &portion{piece: piece{f, o}, cell: t.cell})
 	}
 	return nil
+}
+
+// pack puts a target that was fetched into an object.
+func (t *target) pack(w *manifest.Writer) (manifest.CellFrame, error) {
+	if p := t.portions[0]; p.asIs {
+		f, err := w.Move(t.cell, &p.Frame, p.blocks)
+		if errors.Is(err, manifest.ErrInvalid) {
+			err = fmt.Errorf("%v: %w: %w", p.object.ID(), ErrCorrupt, err)
+		}
+		return f, err
+	}
+	mask, blocks := t.live()
+	return w.Add(t.cell, mask, blocks)
 }
 
 // live returns what lives of a target that was fetched: its blocks, one after the other.

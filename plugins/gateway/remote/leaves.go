@@ -41,6 +41,26 @@ func (c *leafCache) get(ref *manifest.LeafRef) []byte {
 	return e.Value.(*cachedLeaf).data
 }
 
+// replace puts a leaf into the place of an old one, if that is here: it is looked at as often.
+func (c *leafCache) replace(old, ref *manifest.LeafRef, data []byte) {
+	c.mu.Lock()
+	e := c.index[keyOf(old)]
+	if e != nil {
+		c.drop(e)
+	}
+	c.mu.Unlock()
+	if e != nil {
+		c.put(ref, data)
+	}
+}
+
+// drop forgets a leaf. The caller holds mu.
+func (c *leafCache) drop(e *list.Element) {
+	l := c.order.Remove(e).(*cachedLeaf)
+	delete(c.index, l.key)
+	c.size -= int64(len(l.data))
+}
+
 func (c *leafCache) put(ref *manifest.LeafRef, data []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -54,8 +74,6 @@ func (c *leafCache) put(ref *manifest.LeafRef, data []byte) {
 	c.index[key] = c.order.PushFront(&cachedLeaf{key, data})
 	c.size += int64(len(data))
 	for c.size > c.limit && c.order.Len() > 1 {
-		last := c.order.Remove(c.order.Back()).(*cachedLeaf)
-		delete(c.index, last.key)
-		c.size -= int64(len(last.data))
+		c.drop(c.order.Back())
 	}
 }

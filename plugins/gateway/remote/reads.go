@@ -19,10 +19,12 @@ const (
 	maxRun = 1 << 20
 )
 
-// portion is a piece that is fetched for a cell, and its blocks once it was.
+// portion is a piece that is fetched for a cell, and its blocks once it was; or its bytes, unchecked, if it is to be moved
+// as it is.
 type portion struct {
 	piece
 	cell   uint64
+	asIs   bool
 	blocks []byte
 }
 
@@ -77,7 +79,10 @@ func (r *Remote) openRun(ctx context.Context, run []*portion) error {
 	}
 	for _, p := range run {
 		at, end := int64(p.Offset)-start, p.end()-start
-		if p.blocks, err = p.Open(data[at:end:end], r.sealer, object, p.cell); err != nil {
+		if p.blocks = data[at:end:end]; p.asIs {
+			continue
+		}
+		if p.blocks, err = p.Open(p.blocks, r.sealer, object, p.cell); err != nil {
 			return fmt.Errorf("%w: %w", ErrCorrupt, err)
 		}
 	}

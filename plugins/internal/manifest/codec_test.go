@@ -29,6 +29,40 @@ func noise(n int) []byte {
 	return p
 }
 
+// TestMove moves a frame, which has the same content in its new object.
+func TestMove(t *testing.T) {
+	blocks := noise(2 * BlockSize)
+	from, to := NewWriter(KindData, 3, 9, nil), NewWriter(KindData, 4, 10, nil)
+	f, err := from.Add(5, 0b101, blocks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, _ := from.Finish()
+	if _, err := to.Add(1, 1, make([]byte, BlockSize)); err != nil {
+		t.Fatal(err)
+	}
+	moved, err := to.Move(7, &f.Frame, data[f.Offset:f.Offset+f.Length])
+	if err != nil {
+		t.Fatal(err)
+	}
+	part := f.Frame
+	part.Live = 1
+	if _, err := to.Move(8, &part, data[f.Offset:f.Offset+f.Length]); err == nil {
+		t.Error("a frame with dead blocks was moved as it is")
+	}
+	if _, err := to.Move(8, &f.Frame, data[f.Offset+1:f.Offset+f.Length]); !errors.Is(err, ErrInvalid) {
+		t.Errorf("other bytes: %v", err)
+	}
+	data, o := to.Finish()
+	got, err := moved.Open(data[moved.Offset:moved.Offset+moved.Length], nil, &o, 7)
+	if err != nil || !bytes.Equal(got, blocks) || moved.Cell != 7 || moved.Blocks != 0b101 || moved.Live != 0b101 {
+		t.Errorf("%+v: %v", moved, err)
+	}
+	if cells, _, err := ReadDirectory(data); err != nil || !slices.Equal(cells, []uint64{1, 7}) {
+		t.Errorf("directory: %v, %v", cells, err)
+	}
+}
+
 // TestFrame packs frames, plain and sealed, and opens them again; a changed bit, another cell, object, volume
 // or key does not open.
 func TestFrame(t *testing.T) {
@@ -76,6 +110,9 @@ func TestFrame(t *testing.T) {
 					t.Errorf("plain frame where they are sealed: %v", err)
 				}
 				continue
+			}
+			if _, err := NewWriter(KindData, 3, 10, s).Move(5, &f.Frame, raw()); err == nil {
+				t.Error("a sealed frame was moved")
 			}
 			other := o
 			other.Number++

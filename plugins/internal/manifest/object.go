@@ -57,11 +57,32 @@ func (w *Writer) Add(cell uint64, mask uint16, blocks []byte) (CellFrame, error)
 		return CellFrame{}, fmt.Errorf("add frame to object %d: %w", w.object.Number, err)
 	}
 	w.data = data
+	return w.listed(cell, Frame{Offset: uint32(start), Blocks: mask, Live: mask, Hash: Sum(data[start:])}), nil
+}
+
+// Move appends a frame of another object as it is, all of it live; p are its bytes there. Sealed frames are bound to their
+// object and cannot be moved.
+func (w *Writer) Move(cell uint64, f *Frame, p []byte) (CellFrame, error) {
+	switch {
+	case w.Full():
+		return CellFrame{}, fmt.Errorf("move frame to object %d: it is full", w.object.Number)
+	case w.sealer != nil || f.Live != f.Blocks:
+		return CellFrame{}, fmt.Errorf("move frame to object %d: it must be made anew", w.object.Number)
+	case Sum(p) != f.Hash:
+		return CellFrame{}, fmt.Errorf("move frame to object %d: hash: %w", w.object.Number, ErrInvalid)
+	}
+	start := len(w.data)
+	w.data = append(w.data, p...)
+	return w.listed(cell, Frame{Offset: uint32(start), Blocks: f.Blocks, Live: f.Live, Hash: f.Hash}), nil
+}
+
+// listed completes the frame that data ends with, and lists its cell.
+func (w *Writer) listed(cell uint64, f Frame) CellFrame {
 	w.cells = binary.AppendVarint(w.cells, int64(cell-w.last))
 	w.last = cell
-	f := Frame{Object: w.object.Number, Offset: uint32(start), Length: uint32(len(data) - start), Blocks: mask, Live: mask, Hash: Sum(data[start:])}
+	f.Object, f.Length = w.object.Number, uint32(len(w.data))-f.Offset
 	w.hash(&f.Hash)
-	return CellFrame{Cell: cell, Frame: f}, nil
+	return CellFrame{Cell: cell, Frame: f}
 }
 
 // AddLeaf appends an encoded leaf and returns where it is.
