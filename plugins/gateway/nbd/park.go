@@ -92,7 +92,7 @@ func (s *session) change(ctx context.Context, t task) error {
 	case req.cmd == CmdWriteZeroes:
 		return s.backend.WriteZeroes(ctx, req.off, uint64(req.n), zeroFlags(req.flags))
 	case len(t.buf.b) > 0:
-		return s.backend.WriteAt(ctx, t.buf.b, req.off, fua)
+		return s.backend.WriteAt(ctx, t.buf.b, req.off+uint64(t.done), fua)
 	}
 	return nil // an empty write with FUA
 }

@@ -63,6 +63,7 @@ type session struct {
 // task is a parked request. buf is the data of a WRITE, the reply of a READ, or nil.
 type task struct {
 	req   request
+	done  int // bytes of a WRITE that were written already
 	buf   *buffer
 	cost  int // bytes taken from the budget
 	start time.Time

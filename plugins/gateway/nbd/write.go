@@ -31,6 +31,9 @@ func (s *session) write(ctx context.Context, req request, start time.Time) error
 	if req.n == 0 && req.flags&cmdFUA == 0 {
 		return s.inlineDone(req)
 	}
+	if fast {
+		return s.writeLong(ctx, req, start)
+	}
 	// Room first: the data of a client that is over its budget stays in its socket.
 	s.acquire(int(req.n))
 	buf := getBuffer(int(req.n))
@@ -39,21 +42,49 @@ func (s *session) write(ctx context.Context, req request, start time.Time) error
 		s.parked.release(1, int(req.n))
 		return err
 	}
-	if fast {
-		done, err := s.tryWrite(buf.b, req.off)
-		if done || err != nil {
-			buf.free()
-			s.parked.release(1, int(req.n))
-		}
-		if err != nil {
-			return s.refuse(req, errno(err), err.Error())
-		}
-		if done {
-			return s.written(req)
-		}
-	}
 	s.start(ctx, task{req: req, buf: buf, cost: int(req.n), start: start})
 	return nil
+}
+
+// writePiece is how much of a long write is taken off the connection at once, in bytes: what was just copied out of the
+// socket is in the processor's cache still when its checksums are computed and it is copied into the log.
+const writePiece = 64 << 10
+
+// writeLong is write for what does not fit the reader's buffer. The backend is given a piece at a time; from the first on
+// that it does not take at once, the rest is parked.
+func (s *session) writeLong(ctx context.Context, req request, start time.Time) error {
+	size := int(req.n)
+	s.acquire(size)
+	buf := getBuffer(min(size, writePiece))
+	for done := 0; done < size; {
+		p := buf.b[:min(size-done, writePiece)]
+		if err := s.rd.readFull(p); err != nil {
+			buf.free()
+			s.parked.release(1, size)
+			return err
+		}
+		taken, err := s.tryWrite(p, req.off+uint64(done))
+		if taken {
+			done += len(p)
+			continue
+		}
+		rest := getBuffer(size - done)
+		n := copy(rest.b, p)
+		buf.free()
+		if err2 := s.rd.readFull(rest.b[n:]); err2 != nil || err != nil {
+			rest.free()
+			s.parked.release(1, size)
+			if err2 != nil {
+				return err2
+			}
+			return s.refuse(req, errno(err), err.Error())
+		}
+		s.start(ctx, task{req: req, done: done, buf: rest, cost: size, start: start})
+		return nil
+	}
+	buf.free()
+	s.parked.release(1, size)
+	return s.written(req)
 }
 
 // tryWrite asks the backend to acknowledge a write at once; the error is that of admission.
