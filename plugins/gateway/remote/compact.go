@@ -71,33 +71,13 @@ waves:
 			if pack.Len() >= maxStep || data.Len() >= maxStep {
 				break waves
 			}
-			var old *manifest.Leaf
-			if olds[i] != nil {
-				if old, err = manifest.DecodeLeaf(olds[i]); err != nil {
-					return nil, 0, fmt.Errorf("leaf %d: %w", no, err)
-				}
-			}
-			next := step.Fold(no, old, r.o.Account)
-			found, err := r.gather(ctx, next, data, j)
+			written, err := r.rewriteLeaf(ctx, step, no, olds[i], pack, data, j)
 			if err != nil {
 				return nil, 0, fmt.Errorf("leaf %d: %w", no, err)
 			}
-			if j.leave != nil {
-				r.left = no
-				if found == 0 {
-					continue
-				}
+			if written {
+				n++
 			}
-			var ref manifest.LeafRef
-			if next.Mask() != 0 {
-				encoded := next.Encode()
-				ref = pack.AddLeaf(encoded)
-				if before, ok := r.blocks.Ref(no); ok {
-					r.leaves.replace(&before, &ref, encoded)
-				}
-			}
-			step.Place(old, next, ref)
-			n++
 		}
 	}
 	for _, w := range []*manifest.Writer{pack, data} {
@@ -108,6 +88,35 @@ waves:
 		}
 	}
 	return objects, n, nil
+}
+
+// rewriteLeaf writes one leaf anew, encoded before or nil, and reports whether it did.
+func (r *Remote) rewriteLeaf(ctx context.Context, step *manifest.Step, no uint64, encoded []byte, pack, data *manifest.Writer, j *job) (bool, error) {
+	if j.leave != nil {
+		r.left = no // also when it fails: it must not keep the others from being looked at
+	}
+	var old *manifest.Leaf
+	if encoded != nil {
+		var err error
+		if old, err = manifest.DecodeLeaf(encoded); err != nil {
+			return false, err
+		}
+	}
+	next := step.Fold(no, old, r.o.Account)
+	found, err := r.gather(ctx, next, data, j)
+	if err != nil || j.leave != nil && found == 0 {
+		return false, err
+	}
+	var ref manifest.LeafRef
+	if next.Mask() != 0 {
+		p := next.Encode()
+		ref = pack.AddLeaf(p)
+		if before, ok := r.blocks.Ref(no); ok {
+			r.leaves.replace(&before, &ref, p)
+		}
+	}
+	step.Place(old, next, ref)
+	return true, nil
 }
 
 // settle publishes a step.
