@@ -72,6 +72,9 @@ waves:
 				break waves
 			}
 			written, err := r.rewriteLeaf(ctx, step, no, olds[i], pack, data, j)
+			if err != nil && j.leave != nil && n > 0 {
+				break waves // with what could be moved; the error comes again when nothing else is left
+			}
 			if err != nil {
 				return nil, 0, fmt.Errorf("leaf %d: %w", no, err)
 			}

@@ -2,6 +2,7 @@ package remote
 
 import (
 	"bytes"
+	"errors"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -92,5 +93,60 @@ func TestEvacuationMovesFrames(t *testing.T) {
 				t.Fatalf("cell %d, block %d is something else", cell, block)
 			}
 		}
+	}
+}
+
+// TestEvacuationPassesDamage: a frame that cannot be read is reported, and does not keep those of other leaves where they are.
+func TestEvacuationPassesDamage(t *testing.T) {
+	h := newHistory(t, 13, Options{})
+	noise := make([]byte, manifest.CellSize)
+	const bad, good = manifest.CellsPerLeaf, 2 * manifest.CellsPerLeaf
+	for i := range uint64(20) {
+		b := &Batch{Seq: h.seq + 1, Object: h.r.NewObject()}
+		cells := []uint64{bad + i, good + i}
+		for k := range uint64(30) {
+			cells = append(cells, k) // which the next batch replaces
+		}
+		for k := range uint64(400) {
+			if i == 0 { // lives, so that a commit moves nothing yet
+				cells = append(cells, 100+k)
+			}
+		}
+		for _, cell := range cells {
+			_, _ = rand.NewChaCha8([32]byte{byte(i), byte(cell), byte(cell >> 8)}).Read(noise) // never fails
+			f, err := b.Object.Add(cell, 0xffff, noise)
+			h.must(err)
+			b.Frames = append(b.Frames, f)
+		}
+		h.must(h.r.Commit(t.Context(), b))
+		h.seq++
+	}
+	list, _, err := h.r.look(t.Context(), bad+1)
+	h.must(err)
+	damaged := list[0]
+	key := h.r.key(damaged.object.ID())
+	p, err := h.store.Get(t.Context(), key, 0, -1)
+	h.must(err)
+	p[damaged.Offset+100] ^= 1
+	h.must(h.store.Delete(t.Context(), key))
+	_, err = h.store.PutIfAbsent(t.Context(), key, p)
+	h.must(err)
+
+	reported := false
+	for range 10 {
+		_, err := h.r.evacuate(t.Context())
+		if err != nil && !errors.Is(err, ErrCorrupt) {
+			t.Fatal(err)
+		}
+		reported = reported || err != nil
+	}
+	if !reported {
+		t.Error("the damage was not reported")
+	}
+	if list, _, err = h.r.look(t.Context(), good+1); err != nil || list[0].Object == damaged.Object {
+		t.Errorf("the frame of another leaf is where it was: %v", err)
+	}
+	if list, _, err = h.r.look(t.Context(), bad+1); err != nil || list[0].Object != damaged.Object {
+		t.Errorf("the damaged frame was moved: %v", err)
 	}
 }
