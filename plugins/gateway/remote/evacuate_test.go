@@ -10,6 +10,13 @@ import (
 	"github.com/ratchetos/ratchet/plugins/internal/manifest"
 )
 
+// random fills p with noise that the seed tells.
+func random(p []byte, seed ...byte) {
+	var s [32]byte
+	copy(s[:], seed)
+	_, _ = rand.NewChaCha8(s).Read(p) // never fails
+}
+
 // TestEvacuation leaves one live frame in each of many objects.
 func TestEvacuation(t *testing.T) {
 	h := newHistory(t, 6, Options{})
@@ -17,7 +24,7 @@ func TestEvacuation(t *testing.T) {
 	for i := range 20 {
 		b := &Batch{Seq: h.seq + 1, Object: h.r.NewObject()}
 		for k := range uint64(40) {
-			_, _ = rand.NewChaCha8([32]byte{byte(i), byte(k)}).Read(noise) // never fails
+			random(noise, byte(i), byte(k))
 			cell := k
 			if k == 0 {
 				cell = 1000 + uint64(i)
@@ -36,7 +43,7 @@ func TestEvacuation(t *testing.T) {
 		t.Errorf("%v", s)
 	}
 	for i := range uint64(20) {
-		_, _ = rand.NewChaCha8([32]byte{byte(i), 0}).Read(noise)
+		random(noise, byte(i), 0)
 		if data, _, _, err := h.r.Cell(t.Context(), 1000+i); err != nil || !bytes.Equal(data, noise) {
 			t.Fatalf("cell %d: %v", 1000+i, err)
 		}
@@ -50,7 +57,7 @@ func TestEvacuationMovesFrames(t *testing.T) {
 	const cells, stay = 400, 40
 	noise := make([]byte, manifest.BlockSize)
 	content := func(pass, block byte, cell uint64) []byte {
-		_, _ = rand.NewChaCha8([32]byte{pass, block, byte(cell), byte(cell >> 8)}).Read(noise) // never fails
+		random(noise, pass, block, byte(cell), byte(cell>>8))
 		return noise
 	}
 	for pass := range byte(2) {
@@ -113,7 +120,7 @@ func TestEvacuationPassesDamage(t *testing.T) {
 			}
 		}
 		for _, cell := range cells {
-			_, _ = rand.NewChaCha8([32]byte{byte(i), byte(cell), byte(cell >> 8)}).Read(noise) // never fails
+			random(noise, byte(i), byte(cell), byte(cell>>8))
 			f, err := b.Object.Add(cell, 0xffff, noise)
 			h.must(err)
 			b.Frames = append(b.Frames, f)
