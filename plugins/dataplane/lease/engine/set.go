@@ -50,6 +50,8 @@ type supplier struct {
 	short   bool // the last answer held fewer than were wanted
 	next    time.Duration
 	delay   time.Duration // of the next retry
+	nudged  bool          // since the latest Want was sent
+	due     time.Duration // when to ask for that reason, whatever is answered until then
 }
 
 // Request is a Want to be sent to an agent.
@@ -99,7 +101,10 @@ func (s *Set) Answered(now time.Duration) (n int) {
 // Nudge makes the next Step ask an agent, within a moment that differs from consumer to consumer.
 func (s *Set) Nudge(now time.Duration, agent int) {
 	a := &s.agents[agent]
-	a.next = min(a.next, now+time.Duration(s.o.Jitter()*float64(firstRetry)))
+	if !a.nudged {
+		a.nudged, a.due = true, now+s.jitter(firstRetry)
+	}
+	a.next = min(a.next, a.due)
 }
 
 // Failed reports a producer that does not answer: its lease ends here, and the agents are told.
@@ -155,7 +160,7 @@ func (s *Set) request(now time.Duration, agent, want int) Want {
 	if a.seq == 0 {
 		a.first = now
 	}
-	a.asked, a.seq, a.waiting, a.wanted = now, s.seq, true, want
+	a.asked, a.seq, a.waiting, a.wanted, a.nudged = now, s.seq, true, want, false
 	// The retry is late enough not to pile up on an agent that is only slow, and early enough for several of them.
 	a.delay = min(max(2*a.delay, firstRetry, a.ttl/32), max(a.ttl/6, lastRetry/4))
 	a.next = now + a.delay + s.jitter(a.delay/2)
@@ -215,6 +220,9 @@ func (s *Set) Granted(now time.Duration, agent int, g Grant) {
 		}
 	default:
 		a.next = now + lastRetry + s.jitter(lastRetry)
+	}
+	if a.nudged {
+		a.next = min(a.next, a.due) // the answer may be older than what the nudge was about
 	}
 	if g.Status == Wait && len(g.Leases) == 0 && g.TTL == 0 {
 		return // it promises nothing and takes nothing away
