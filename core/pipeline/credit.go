@@ -1,5 +1,7 @@
 package pipeline
 
+import "github.com/ratchetos/ratchet/core/pipeline/share"
+
 // credit is the memory that an item took when it came in, shared by all that it becomes. All calls are made under the
 // scheduler's lock.
 type credit struct {
@@ -28,15 +30,17 @@ func (c *credit) resize(bytes int64) {
 	c.bytes = bytes
 }
 
-// admits reports whether a source may put another item in. Within the grant that takes free memory only;
-// beyond it, it must also be nobody's turn who is within theirs, which the scheduler sees to.
-func (p *Pipeline) admits(borrow bool) bool {
+// admitted reports whether a source may put another item in. Its calls that run count as what its items were so far: they
+// will come, and before the first has come nothing is known.
+func (n *node) admitted(borrow bool) bool {
+	p := n.pipeline
 	s := p.scheduler
-	switch {
-	case p.held == 0:
-		return true
-	case s.options.Memory > 0 && s.held >= s.options.Memory, p.options.Memory > 0 && p.held >= p.options.Memory:
-		return false
+	coming := 0.0
+	if n.items > 0 {
+		coming = float64(n.running) * float64(n.bytes) / float64(n.items)
 	}
-	return borrow || s.options.Memory == 0 || float64(p.held) < p.member.Grant.Memory
+	return share.Credit{
+		Held: float64(p.held) + coming, Most: float64(p.options.Memory), Grant: p.member.Grant.Memory,
+		All: float64(s.held) + coming, Total: float64(s.options.Memory),
+	}.Admits(borrow)
 }

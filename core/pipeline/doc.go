@@ -11,7 +11,8 @@
 //   - Bandwidth tokens: a stage that sends takes its item's size from a tree of token buckets before it is called.
 //
 // Every 100 ms of work, measurements become grants (package share decides). A grant is guaranteed and not a fence: who
-// needs less leaves the rest to others, at once and item by item.
+// needs less leaves the rest to others, at once and item by item. Of lent memory only half of the grant comes back at once, the
+// rest as items leave.
 //
 // # Lifetime
 //
@@ -27,8 +28,9 @@
 // # Guarantees
 //
 //   - Bounded: a queue holds Stage.Queue items, exceeded only by what the calls running before it still put out. Memory in
-//     flight is at most the credit and one item for each source; a pipeline with nothing in flight may always have one item,
-//     so that nothing waits for ever.
+//     flight is at most one and a half times the credit, and one item for each source (before its first item is there, for
+//     each call of a source): half of its grant is a pipeline's own, whatever others have borrowed and do not return. A
+//     pipeline with nothing in flight may always have one item, so that nothing waits for ever.
 //   - No call waits for room or credit while it holds a worker; therefore no cycle of waiting can form.
 //   - An Ordered stage puts out in the order in which items came to it. Others do not promise any.
 //   - First error wins: it cancels the context of all calls, queued items are dropped with their credit, and Run returns it.

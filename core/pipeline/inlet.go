@@ -103,5 +103,6 @@ func (in *In[T]) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	in.node.close()
+	in.node.pipeline.finish()
 	s.dispatch()
 }

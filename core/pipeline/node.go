@@ -82,5 +82,5 @@ func (n *node) limit() int {
 // runnable reports whether a call could be made, leaving aside workers and bandwidth.
 func (n *node) runnable(borrow bool) bool {
 	p := n.pipeline
-	return p.err == nil && n.running < n.limit() && n.ready() && n.room() && (!n.source || p.admits(borrow))
+	return p.err == nil && n.running < n.limit() && n.ready() && n.room() && (!n.source || n.admitted(borrow))
 }

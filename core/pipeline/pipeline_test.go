@@ -204,6 +204,43 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// Only io.EOF itself ends a source well: one in a chain is a connection that broke off. While draining, so does the error of
+// the context that ended, and no other.
+func TestEndOfASource(t *testing.T) {
+	broken := errors.New("the disk is broken")
+	for what, c := range map[string]struct {
+		err   error
+		drain bool
+		want  error
+	}{
+		"at its end":              {io.EOF, false, nil},
+		"broken off":              {fmt.Errorf("get object 3: %w", io.EOF), false, io.EOF},
+		"draining":                {context.Canceled, true, nil},
+		"draining, in a chain":    {fmt.Errorf("wait: %w", context.Canceled), true, nil},
+		"draining, with an error": {broken, true, broken},
+	} {
+		p := NewScheduler(Limits{Workers: 1}).New("p", Options{})
+		calls := make(chan struct{}, 1)
+		in := From(p, Stage{Name: "read", Waits: true}, func(ctx context.Context) (int, error) {
+			if c.drain {
+				calls <- struct{}{}
+				<-ctx.Done()
+			}
+			return 0, c.err
+		})
+		Each(in, Stage{Name: "keep"}, func(context.Context, int) error { return nil })
+		done := make(chan error)
+		go func() { done <- p.Run(t.Context()) }()
+		if c.drain {
+			<-calls
+			p.Drain()
+		}
+		if err := <-done; !errors.Is(err, c.want) || c.want == nil && err != nil {
+			t.Errorf("%s: error %v, want %v", what, err, c.want)
+		}
+	}
+}
+
 func TestGraphErrors(t *testing.T) {
 	s := NewScheduler(Limits{})
 	nothing := func(context.Context, int) error { return nil }

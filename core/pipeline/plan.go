@@ -4,7 +4,8 @@ import (
 	"github.com/ratchetos/ratchet/core/pipeline/share"
 )
 
-// Memory of what flowed, for one interval; it outlasts bursts and is forgotten within seconds.
+// fade is what is left of what flowed after an interval in which something came in; it outlasts bursts and is forgotten
+// within seconds of work. An interval without leaves everything as it was: what one item becomes may take longer than many.
 const fade = 0.9
 
 // measure turns what happened since the last plan into estimates.
@@ -16,14 +17,21 @@ func (s *Scheduler) measure() {
 		return
 	}
 	for _, p := range s.pipelines {
-		p.inflow *= fade
+		came := 0
+		for _, n := range p.nodes {
+			if n.source {
+				came += n.lately.items
+			}
+		}
+		keep := 1.0
+		if came > 0 {
+			keep = fade
+		}
+		p.inflow = p.inflow*keep + float64(came)
 		for _, n := range p.nodes {
 			n.cost.Add(n.lately.items, n.lately.busy.Seconds())
-			n.flow = n.flow*fade + float64(n.lately.items)
+			n.flow = n.flow*keep + float64(n.lately.items)
 			n.rate += (1 - fade) * 2 * (float64(n.lately.items)/interval - n.rate)
-			if n.source {
-				p.inflow += float64(n.lately.items)
-			}
 			n.lately = measured{}
 		}
 	}
@@ -40,7 +48,7 @@ func (s *Scheduler) allocate() {
 		Workers: float64(s.options.Workers), Memory: float64(s.options.Memory), Bandwidth: float64(s.options.Bandwidth),
 	}, demands, s.plan)
 	for i, p := range s.pipelines {
-		p.member.Grant = s.plan.Grants[i]
+		s.fair.Regrant(&p.member, s.plan.Grants[i])
 		p.member.Bucket.Set(now, float64(p.options.Bandwidth))
 	}
 }

@@ -60,8 +60,8 @@ func (f Flow[T]) connect(to sink[T]) {
 	}
 }
 
-// From adds a source. next is called whenever there is room for what it returns, and ends the source with io.EOF.
-// Its context ends when the pipeline drains.
+// From adds a source. next is called whenever there is room for what it returns, and ends the source with io.EOF,
+// not wrapped. Its context ends when the pipeline drains, and next may then return that context's error.
 func From[T any](p *Pipeline, o Stage, next func(context.Context) (T, error)) Flow[T] {
 	if o.Limit == 0 {
 		o.Limit = 1
@@ -91,8 +91,8 @@ func From[T any](p *Pipeline, o Stage, next func(context.Context) (T, error)) Fl
 						out.to.put(it)
 					}
 				})
-				// A source that is told to end may say so with any error.
-				if errors.Is(err, io.EOF) || err != nil && p.draining {
+				// Only io.EOF itself is the end: one in a chain is a connection that broke off.
+				if err == io.EOF || p.draining && errors.Is(err, context.Canceled) { //nolint:errorlint
 					n.close()
 					return nil
 				}

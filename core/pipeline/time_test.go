@@ -205,3 +205,145 @@ func TestInlet(t *testing.T) {
 		}
 	})
 }
+
+// What is lent and does not come back, because a store is silent, does not take a pipeline's own part of its grant.
+func TestOwnMemoryIsNotLent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := NewScheduler(Limits{Workers: 8, Memory: 90_000})
+		for range 2 {
+			p := s.New("stuck", Options{})
+			in := From(p, Stage{Name: "read"}, func(context.Context) (block, error) { return block{data: make([]byte, 1000)}, nil })
+			Each(in, Stage{Name: "put", Sends: true, Queue: 100}, func(ctx context.Context, _ block) error {
+				<-ctx.Done()
+				return ctx.Err()
+			})
+			begin(t, p)
+		}
+		time.Sleep(time.Second)
+		if held := s.Snapshot().Held; held < 90_000 {
+			t.Fatalf("%d bytes are held, want all", held)
+		}
+		late := endless(t, s, "late", Options{}, 1000, time.Microsecond, 10*time.Millisecond, false)
+		time.Sleep(time.Second)
+		// All eight calls, not one item after the other.
+		wantRates(t, "beside two that hold all memory", during(s, 5*time.Second, late), 800)
+		if held := s.Snapshot().Held; held > 135_000+3000 {
+			t.Errorf("%d bytes held, at most one and a half times 90000 and an item a source", held)
+		}
+	})
+}
+
+// The calls of a source that run count as the items that they will bring.
+func TestSourceCallsCountAsItems(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := NewScheduler(Limits{Workers: 1, Memory: 4000})
+		p := s.New("eager", Options{})
+		in := From(p, Stage{Name: "read", Waits: true, Limit: 16}, func(context.Context) (block, error) {
+			time.Sleep(10 * time.Millisecond)
+			return block{data: make([]byte, 1000)}, nil
+		})
+		Each(in, Stage{Name: "keep", Waits: true, Limit: 4, Queue: 64}, func(context.Context, block) error {
+			time.Sleep(5 * time.Millisecond)
+			return nil
+		})
+		begin(t, p)
+		time.Sleep(time.Second) // before its first item, nothing is known of their size
+		for range 1000 {
+			time.Sleep(time.Millisecond)
+			if held := s.Snapshot().Held; held > 5000 {
+				t.Fatalf("%d bytes held, at most 4000 and one item", held)
+			}
+		}
+	})
+}
+
+// The first item of a newcomer is charged at the little that it was granted before it had sent anything; at the grant that
+// follows it is not waited for.
+func TestNewcomerAtTheLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := NewScheduler(Limits{Workers: 1, Bandwidth: 1 << 20})
+		first := endless(t, s, "first", Options{}, 256<<10, time.Microsecond, time.Millisecond, true)
+		time.Sleep(5 * time.Second)
+		second := endless(t, s, "second", Options{}, 256<<10, time.Microsecond, time.Millisecond, true)
+		time.Sleep(2 * time.Second)
+		wantRates(t, "from the third second on", during(s, 10*time.Second, first, second), 2, 2)
+	})
+}
+
+// Two stages of one pipeline that send share the line.
+func TestTwoStagesThatSend(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, limits := range map[string]struct {
+			all Limits
+			own Options
+		}{"line": {Limits{Workers: 1, Bandwidth: 100_000}, Options{}}, "ceiling of its own": {Limits{Workers: 1}, Options{Bandwidth: 100_000}}} {
+			s := NewScheduler(limits.all)
+			p := s.New(name, limits.own)
+			for range 2 {
+				in := From(p, Stage{Name: "read"}, func(context.Context) (block, error) { return block{data: make([]byte, 1000)}, nil })
+				Each(in, Stage{Name: "send", Sends: true}, func(context.Context, block) error { return nil })
+			}
+			begin(t, p)
+			time.Sleep(time.Second)
+			wantRates(t, name, during(s, 5*time.Second, p.nodes[1], p.nodes[3]), 50, 50)
+			p.Drain()
+		}
+	})
+}
+
+// While one item takes long in a late stage and none comes in, what is known of the pipeline stays as it was.
+func TestEstimatesOutlastAStandstill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := NewScheduler(Limits{Workers: 2, Memory: 1 << 20})
+		endless(t, s, "busy", Options{}, 1000, 40*time.Millisecond, time.Millisecond, false)
+		p := s.New("slow", Options{})
+		in, flow := Inlet[block](p, Stage{Name: "want"})
+		hold := make(chan struct{})
+		Each(flow, Stage{Name: "put", Waits: true, Limit: 1}, func(context.Context, block) error {
+			<-hold
+			return nil
+		})
+		begin(t, p)
+		synctest.Wait()
+		in.Offer(block{data: make([]byte, 1000)})
+		time.Sleep(15 * time.Minute)
+		close(hold)
+		time.Sleep(time.Second)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if got := p.share(p.nodes[1]); got < 0.5 || got > 2 {
+			t.Errorf("put gets %g items for each that comes in, want about 1", got)
+		}
+		for _, g := range s.plan.Grants {
+			for _, n := range append([]float64{g.Rate, g.Memory}, g.Workers...) {
+				if math.IsNaN(n) || math.IsInf(n, 0) {
+					t.Fatalf("grant %+v", g)
+				}
+			}
+		}
+	})
+}
+
+// Closing the only source ends a pipeline in which nothing is left to do.
+func TestCloseOfAnIdleInlet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := NewScheduler(Limits{Workers: 1}).New("pushed", Options{})
+		in, flow := Inlet[int](p, Stage{Name: "push"})
+		Each(flow, Stage{Name: "keep"}, func(context.Context, int) error { return nil })
+		done := make(chan error, 1)
+		go func() { done <- p.Run(t.Context()) }()
+		synctest.Wait()
+		in.Offer(1)
+		synctest.Wait()
+		in.Close()
+		synctest.Wait()
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Error(err)
+			}
+		default:
+			t.Fatal("it has not ended")
+		}
+	})
+}

@@ -27,8 +27,8 @@ func (b *Bucket) Set(now time.Duration, rate float64) {
 		return
 	}
 	b.refill(now)
-	if b.tokens < 0 && b.rate > 0 {
-		b.tokens *= rate / b.rate // a debt stays the time that it was
+	if b.tokens < 0 && b.rate > rate {
+		b.tokens *= rate / b.rate // a debt is waited for as long as before, or less when the ceiling rises
 	}
 	b.rate = rate
 	b.tokens = min(b.tokens, rate*burst.Seconds())

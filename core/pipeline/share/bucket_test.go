@@ -127,3 +127,19 @@ func TestBucketWindow(t *testing.T) {
 		}
 	})
 }
+
+// A debt of a low ceiling is waited for at the rate of the new one when that is higher, and no longer than before when not.
+func TestBucketDebt(t *testing.T) {
+	for _, c := range []struct {
+		rate float64
+		want time.Duration
+	}{{2e6, 500 * time.Millisecond}, {1e6, time.Second}, {1e5, time.Second}, {0, 0}} {
+		b := NewBucket(nil)
+		b.Set(0, 1e6)
+		b.Take(0, 1e6)
+		b.Set(0, c.rate)
+		if wait := b.Wait(0); max(wait-c.want, c.want-wait) > time.Microsecond {
+			t.Errorf("a second's worth at 1e6, then %g: wait %v, want %v", c.rate, wait, c.want)
+		}
+	}
+}

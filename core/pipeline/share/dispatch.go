@@ -21,7 +21,7 @@ type Member struct {
 	Bucket *Bucket // nil for no ceiling
 	Seats  []*Seat // the stages, from first to last
 
-	turns         Turns
+	turns, line   Turns // of its seats: at the workers, and at the line
 	account, sent Account
 }
 
@@ -83,7 +83,7 @@ func (d *Dispatcher) waiting(borrow bool) (Choice, bool) {
 func (d *Dispatcher) send(now time.Duration, borrow bool) (c Choice, again time.Duration, ok bool) {
 	var best *Member
 	for i, m := range d.Members {
-		k := slices.IndexFunc(m.Seats, func(s *Seat) bool { return s.Sends && s.Runnable(borrow) })
+		k := m.sends(borrow)
 		if k < 0 {
 			continue
 		}
@@ -100,11 +100,28 @@ func (d *Dispatcher) send(now time.Duration, borrow bool) (c Choice, again time.
 	if best == nil {
 		return c, again, false
 	}
-	n := best.Seats[c.Seat].Head()
+	seat := best.Seats[c.Seat]
+	n := seat.Head()
 	best.Bucket.Take(now, n)
 	d.sending.Serve(&best.sent)
 	best.sent.Charge(n, best.Grant.Bandwidth)
+	best.line.Serve(&seat.account)
+	seat.account.Charge(n, 1) // among the seats of one member bytes count
 	return c, 0, true
+}
+
+// sends finds the stage of a member that has sent least, the last of several.
+func (m *Member) sends(borrow bool) int {
+	best := -1
+	for i, s := range slices.Backward(m.Seats) {
+		if !s.Sends || !s.Runnable(borrow) {
+			continue
+		}
+		if best < 0 || m.line.Virtual(&s.account) < m.line.Virtual(&m.Seats[best].account) {
+			best = i
+		}
+	}
+	return best
 }
 
 // compute finds the stage whose turn it is at the workers, by the turns of the pipelines and then of their stages.
@@ -150,12 +167,20 @@ func (d *Dispatcher) Ended(m *Member, seat int, longer float64) {
 }
 
 func (m *Member) charge(seat int, seconds float64) {
-	granted := 0.0
-	for i, s := range m.Seats {
-		if !s.Waits {
-			granted += m.Grant.Workers[i]
+	m.account.Charge(seconds, sum(m.Grant.Workers))
+	m.Seats[seat].account.Charge(seconds, m.Grant.Workers[seat])
+}
+
+// Regrant gives a member what a new plan grants it.
+func (d *Dispatcher) Regrant(m *Member, g Grant) {
+	if len(m.Grant.Workers) == len(g.Workers) { // not the first
+		d.sending.regrant(&m.sent, m.Grant.Bandwidth, g.Bandwidth)
+		d.turns.regrant(&m.account, sum(m.Grant.Workers), sum(g.Workers))
+		for i, s := range m.Seats {
+			if !s.Waits {
+				m.turns.regrant(&s.account, m.Grant.Workers[i], g.Workers[i])
+			}
 		}
 	}
-	m.account.Charge(seconds, granted)
-	m.Seats[seat].account.Charge(seconds, m.Grant.Workers[seat])
+	m.Grant = g
 }

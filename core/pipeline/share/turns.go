@@ -21,6 +21,14 @@ func (t *Turns) Virtual(a *Account) float64 {
 // Serve moves the present to an account that has been chosen, before it is charged.
 func (t *Turns) Serve(a *Account) { t.now = max(t.now, a.at) }
 
+// regrant keeps by how much an account is ahead of the present in what was used, not in time, when its grant changes: a
+// first item that was charged at a small grant is not waited for at the large one.
+func (t *Turns) regrant(a *Account, before, now float64) {
+	if ahead := a.at - t.now; ahead > 0 && before > 0 && now > 0 {
+		a.at = t.now + ahead*before/now
+	}
+}
+
 // Charge adds what was used of a resource, which may be a negative correction: seconds of work against a grant of workers, or
 // bytes against a grant of bytes a second. Without a grant the resource is without limit, and nobody counts.
 func (a *Account) Charge(used, granted float64) {

@@ -126,13 +126,13 @@ func (m *machine) runnable(l *line, k int, borrow bool) bool {
 	if k+1 < len(l.stages) && l.stages[k+1].queue+s.running >= m.w.Queue {
 		return false
 	}
-	if k > 0 || m.w.Memory == 0 || l.held == 0 {
+	if k > 0 || m.w.Memory == 0 {
 		return true
 	}
 	if m.split != nil {
-		return l.held < l.cap
+		return l.held == 0 || l.held < l.cap
 	}
-	return m.held < m.w.Memory && (borrow || l.held < l.member.Grant.Memory)
+	return share.Credit{Held: l.held, Grant: l.member.Grant.Memory, All: m.held, Total: m.w.Memory}.Admits(borrow)
 }
 
 func (m *machine) dispatch() {
@@ -221,7 +221,7 @@ func (m *machine) allocate() {
 	}
 	m.plan = share.Allocate(share.Capacity{Workers: float64(m.w.Workers), Memory: m.w.Memory, Bandwidth: m.w.Bandwidth}, demands, m.plan)
 	for i, l := range m.lines {
-		l.member.Grant = m.plan.Grants[i]
+		m.fair.Regrant(&l.member, m.plan.Grants[i])
 	}
 }
 

@@ -1,10 +1,10 @@
-// Package line runs the upload of a volume as a pipeline on the gateway's scheduler (core/pipeline), which shares workers,
-// memory and bandwidth among the uploads and read-aheads of all volumes:
+// Package line runs the upload of a volume as a pipeline on the gateway's scheduler (core/pipeline), which shares workers
+// and memory among the uploads and read-aheads of all volumes:
 //
 //	cut      waits until a batch is due and collects it from the log, dropping what is overwritten in it
 //	merge    completes blocks of which only byte ranges were written, from the store
 //	pack     compresses, seals and hashes frames: the only stage that takes a worker
-//	put      sends the batch's object, several at once; takes bandwidth
+//	put      sends the batch's object, several at once, at the pace that the volume's schedule allows
 //	commit   manifest delta, then the head by compare-and-swap, then the volume is told
 //
 // # Guarantees
