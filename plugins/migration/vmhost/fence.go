@@ -85,9 +85,10 @@ func (f *fence) enter(ctx context.Context, header string) (_ context.Context, le
 			return nil, nil, err
 		}
 		f.epoch = epoch
-		if err := f.breakOff(ctx, epoch); err != nil {
-			return nil, nil, err
-		}
+	}
+	// Whichever order has raised the epoch: what it waits for, or has given up waiting for, may still be going on.
+	if err := f.breakOff(ctx, epoch); err != nil {
+		return nil, nil, err
 	}
 	if err := f.compare(epoch, f.epoch); err != nil { // it may have risen while older orders ended
 		return nil, nil, err

@@ -74,3 +74,27 @@ func TestFence(t *testing.T) {
 		t.Error("a file of a newer version was read")
 	}
 }
+
+// TestFenceHoldsEveryOrder: not only the order that raises the epoch waits for those of older managers, but each until they
+// have ended: one that is given again, or beside the first (INVARIANTS M4).
+func TestFenceHoldsEveryOrder(t *testing.T) {
+	f, err := openFence(filepath.Join(t.TempDir(), "epoch.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, leave, err := f.enter(t.Context(), "3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	impatient, giveUp := context.WithCancel(t.Context())
+	giveUp()
+	for _, order := range []string{"first", "second"} {
+		if _, _, err := f.enter(impatient, "4"); !errors.Is(err, context.Canceled) {
+			t.Errorf("the %s order of the newer manager while an older one's is carried out: %v", order, err)
+		}
+	}
+	leave()
+	if _, _, err := f.enter(t.Context(), "4"); err != nil {
+		t.Errorf("an order after the older one had ended: %v", err)
+	}
+}
