@@ -36,7 +36,8 @@ type Port interface {
 	// Perform starts the transfer and returns while it goes on.
 	Perform(ctx context.Context, m Move, a Arrival, o Options) (Transfer, error)
 	// Finish ends the move at the target. moved lets the VM run, and that is its first instruction there; otherwise
-	// the destination is discarded, which is also right when there is none.
+	// the destination is discarded, which is also right when there is none. With moved, ErrNoSuchVM means that this call
+	// has not let it run; that it did, and ended, is another error.
 	Finish(ctx context.Context, m Move, moved bool) error
 	// Confirm ends the move at the source. moved ends the VM for good; otherwise it runs as before the move.
 	Confirm(ctx context.Context, m Move, moved bool) error

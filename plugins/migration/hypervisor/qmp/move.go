@@ -171,15 +171,19 @@ func (p *Port) cont(ctx context.Context, vm string) error {
 	return p.letRun(ctx, vm)
 }
 
-// letRun is cont for a VM that stands still.
+// letRun is cont for a VM that stands still. Once QEMU has taken that, the VM may have run: that it is gone is then not told
+// as hypervisor.ErrNoSuchVM, by which the caller would take it for one that never did.
 func (p *Port) letRun(ctx context.Context, vm string) error {
 	if err := p.do(ctx, vm, "cont", nil, nil); err != nil {
 		return err
 	}
 	return p.await(ctx, func() (bool, error) {
 		s, detail, err := Status(ctx, p.monitor(vm))
-		if s == hypervisor.Failed {
+		switch {
+		case s == hypervisor.Failed:
 			err = fmt.Errorf("it stopped again with %s", detail)
+		case errors.Is(err, hypervisor.ErrNoSuchVM):
+			err = errors.New("it ended as soon as it was let run")
 		}
 		return s == hypervisor.Running, err
 	})
