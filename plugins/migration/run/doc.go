@@ -8,7 +8,9 @@
 // that record and the source none (INVARIANTS M1), so there is never more than one runner. The one way back from there is
 // a target that says, to the first order to let the VM run, that it has none: the destination died untold. What can be neither undone
 // nor finished for now, because a host does not answer, is tried for [Policy.Patience]; then the move is held for an
-// operator, who can Retry it, or Accept a VM that runs at the target and whose agent does not answer.
+// operator, who can Retry it, or Accept a VM that runs at the target and whose agent does not answer. When the disk fails
+// such that nobody knows whether Committed is on it, the move is held too, and this manager takes no more orders for it: the
+// next one goes by what it finds.
 //
 // # A move
 //

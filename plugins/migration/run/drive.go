@@ -36,7 +36,7 @@ func (m *move) lead(ctx context.Context) error {
 		case m.left != nil && m.undoing == "":
 			err = m.leave(life)
 		}
-		if cause := context.Cause(ctx); err != nil && errors.Is(cause, errCancelled) {
+		if cause := context.Cause(ctx); err != nil && !errors.Is(err, errPerhaps) && errors.Is(cause, errCancelled) {
 			err = cause
 		}
 		switch {
@@ -44,8 +44,7 @@ func (m *move) lead(ctx context.Context) error {
 			return nil
 		case err == nil:
 		case errors.Is(err, errPerhaps):
-			// Whichever side were let run now, the next manager could let the other run.
-			return fmt.Errorf("%w: %s stands still on %s and %s until then", err, m.plan.VM, m.plan.From, m.plan.To)
+			return err
 		case !m.committed && errors.Is(err, hypervisor.ErrFenced) && m.r.opts.mutant != mutantDeafToFence:
 			return err
 		case !m.committed:

@@ -21,6 +21,7 @@ type move struct {
 	status    Status
 	records   []journal.Record // what a rewrite of the journal keeps of it
 	running   bool             // has a goroutine, or is about to get one
+	perhaps   error            // why this manager gives no more orders: nobody knows whether it is committed
 	cancel    context.CancelCauseFunc
 	bandwidth uint64 // what a scheduler grants
 

@@ -84,6 +84,8 @@ func (r *Runner) Cancel(id string) error {
 		return fmt.Errorf("cancel %s: it has ended: %s", id, m.status.Outcome)
 	case m.status.Committed:
 		return fmt.Errorf("cancel %s: %w", id, ErrCommitted)
+	case m.perhaps != nil:
+		return fmt.Errorf("cancel %s: %w", id, m.perhaps)
 	case !m.running:
 		r.launch(m) // what is held before its commit can only be undone
 	case m.cancel != nil:
@@ -102,6 +104,8 @@ func (r *Runner) Retry(id string) error {
 		return fmt.Errorf("retry %w", err)
 	case !m.status.Held || m.running:
 		return fmt.Errorf("retry %s: it does not wait for an operator", id)
+	case m.perhaps != nil:
+		return fmt.Errorf("retry %s: %w", id, m.perhaps)
 	}
 	r.launch(m)
 	return nil

@@ -164,9 +164,9 @@ func (r *Runner) Resume() {
 	}
 }
 
-// launch starts a move's goroutine. It is called with mu held.
+// launch starts a move's goroutine, unless only the next manager may. It is called with mu held.
 func (r *Runner) launch(m *move) {
-	if r.closed {
+	if r.closed || m.perhaps != nil {
 		return
 	}
 	m.running, m.status.Held = true, false

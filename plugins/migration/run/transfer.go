@@ -180,11 +180,22 @@ func (m *move) commit(ctx context.Context) error {
 			return err
 		}
 	}
-	err := m.write(journal.Record{Kind: journal.Committed})
-	if errors.Is(err, journal.ErrUncertain) {
-		err = fmt.Errorf("%w: %w", errPerhaps, err)
-	}
+	err := m.recordCommit()
 	m.untold = err == nil
+	return err
+}
+
+// recordCommit journals the commit. When nobody knows whether it is on the disk the next manager decides by what it finds
+// there: whichever side this one let run now, that one could let the other run.
+func (m *move) recordCommit() error {
+	err := m.write(journal.Record{Kind: journal.Committed})
+	if !errors.Is(err, journal.ErrUncertain) {
+		return err
+	}
+	err = fmt.Errorf("%w, and %s stands still until that is known: %w", errPerhaps, m.plan.VM, err)
+	m.r.mu.Lock()
+	m.perhaps = err
+	m.r.mu.Unlock()
 	return err
 }
 

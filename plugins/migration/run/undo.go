@@ -85,7 +85,7 @@ func (m *move) salvage(ctx context.Context) (whole bool, err error) {
 	}); err != nil {
 		return true, err
 	}
-	return true, m.write(journal.Record{Kind: journal.Committed})
+	return true, m.recordCommit()
 }
 
 // callBack lets the source run again. isOwed tells that the destination could not be discarded: it never ran and nobody
