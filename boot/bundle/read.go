@@ -9,11 +9,10 @@ import (
 	"io"
 )
 
-// Reader reads a bundle in one pass: Open, SBOM, then UKI to its end.
+// Reader reads a bundle in one pass: Open, then UKI to its end.
 type Reader struct {
 	Manifest Manifest
 	members
-	sbom   []byte
 	offset int64
 }
 
@@ -90,7 +89,7 @@ func (b *Reader) UKI() (io.Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	if b.sbom, err = io.ReadAll(sbom); err != nil {
+	if _, err = io.Copy(io.Discard, sbom); err != nil {
 		return nil, fmt.Errorf("%s: %w", sbomName, cut(err))
 	}
 	v, err := b.file(ukiName, b.Manifest.UKI)
@@ -104,9 +103,6 @@ func (b *Reader) UKI() (io.Reader, error) {
 // Offset is where the image starts in the bundle, once UKI was called: whoever has verified the whole file may read it
 // there again.
 func (b *Reader) Offset() int64 { return b.offset }
-
-// SBOM is there once UKI was called.
-func (b *Reader) SBOM() []byte { return b.sbom }
 
 // next goes to the member that must come now.
 func (b *members) next(name string) (*tar.Header, error) {

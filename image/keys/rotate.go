@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 )
 
 // old is what a role's files are called after the key was rotated: boxes in the field still know it.
@@ -125,9 +124,4 @@ func (r Ring) TrustedPEM(role Role) ([]string, error) {
 		texts = append(texts, text)
 	}
 	return texts, nil
-}
-
-// Rotatable are the roles that Rotate takes.
-func Rotatable() []Role {
-	return slices.DeleteFunc(Roles(), func(r Role) bool { return r == PolicySpare })
 }

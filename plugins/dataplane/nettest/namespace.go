@@ -97,12 +97,6 @@ func (n *Namespace) enter() (leave func(), err error) {
 	}, nil
 }
 
-// At calls f with the goroutine's thread in a namespace that was not made here, a container's or a process's.
-func At(t testing.TB, ns *os.File, f func()) {
-	t.Helper()
-	(&Namespace{t: t, file: ns}).Run(f)
-}
-
 // Go runs f on a thread of its own in the namespace. When the test ends, ctx does, and f is waited for; stop
 // does both earlier. f must not call t.Fatal.
 func (n *Namespace) Go(f func(ctx context.Context)) (stop func()) {

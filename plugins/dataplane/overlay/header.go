@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"net"
-	"net/netip"
 )
 
 const (
@@ -85,12 +84,4 @@ func Wire(counter uint64) uint16 {
 		return 0
 	}
 	return uint16((counter-1)%0xffff) + 1
-}
-
-// Overhead is what the overlay adds to a packet on the way to a host with this address.
-func Overhead(to netip.Addr) int {
-	if to.Is4() || to.Is4In6() {
-		return Overhead4
-	}
-	return Overhead6
 }

@@ -38,13 +38,6 @@ func (l *Log) Mark() Mark {
 	return l.newest.mark
 }
 
-// DurableTail is the position from which on space is not reused.
-func (l *Log) DurableTail() int64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.durable.tail.Pos
-}
-
 // Head is the end of what was appended.
 func (l *Log) Head() int64 {
 	l.mu.Lock()

@@ -33,14 +33,6 @@ const (
 // Empty says whether there is nothing to wait for.
 func (c Config) Empty() bool { return len(c.Links) == 0 && len(c.Hosts) == 0 }
 
-// Budgeted is what moves may use.
-func (l Link) Budgeted() uint64 {
-	if l.Budget == 0 {
-		return uint64(l.Capacity)
-	}
-	return uint64(l.Budget)
-}
-
 // Check tells what is wrong with a configuration, each with the path below the section.
 func (c Config) Check(problem func(path, text string)) {
 	if len(c.Links) > MaxLinks {

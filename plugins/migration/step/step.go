@@ -69,15 +69,6 @@ func of(k plan.Kind) (kind, error) {
 	return kind{}, fmt.Errorf("do not know how to carry out a step of kind %q", k)
 }
 
-// Timeout bounds Do of a step.
-func Timeout(s plan.Step) time.Duration {
-	k, err := of(s.Kind)
-	if err != nil {
-		return 0
-	}
-	return k.timeout
-}
-
 // Probe tells how far a VM of a shape is. A step inside the guest is not seen there: it is always Before.
 func Probe(shape model.Shape, s plan.Step) (State, error) {
 	k, err := of(s.Kind)

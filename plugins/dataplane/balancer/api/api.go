@@ -4,7 +4,7 @@ package api
 // Methods, with their requests and replies.
 const (
 	MethodVIPs     = "balancer.vips"     // VIPsRequest, VIPsReply
-	MethodFlows    = "balancer.flows"    // FlowsRequest, FlowsReply
+	MethodFlows    = "balancer.flows"    // empty, FlowsReply
 	MethodDrops    = "balancer.drops"    // empty, DropsReply
 	MethodWeights  = "balancer.weights"  // WeightsRequest, empty
 	MethodCapture  = "balancer.capture"  // CaptureRequest, CaptureReply
@@ -50,9 +50,6 @@ type Backend struct {
 	ReportAge float64 `json:"report_age"`
 	Why       string  `json:"why,omitempty"`
 }
-
-// FlowsRequest asks how full the table is, and how connections are spread.
-type FlowsRequest struct{}
 
 // FlowsReply counts the flow table.
 type FlowsReply struct {

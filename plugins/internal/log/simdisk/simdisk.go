@@ -24,12 +24,11 @@ type Disk struct {
 	cache   []byte // what reads see
 	pending []span // written since the last sync, in order
 
-	failSync      func() bool // see FailSyncs
-	failWrite     func() bool // see FailWrites
-	writes, syncs int
-	budget        int // writes and syncs until the power goes, negative for never
-	dead          bool
-	cutShort      int // how much of the last write is in the cache, if the power went in it
+	failSync  func() bool // see FailSyncs
+	failWrite func() bool // see FailWrites
+	budget    int         // writes and syncs until the power goes, negative for never
+	dead      bool
+	cutShort  int // how much of the last write is in the cache, if the power went in it
 }
 
 type span struct {
@@ -112,7 +111,6 @@ func (d *Disk) WriteAt(p []byte, off int64) (int, error) {
 	if err := d.check(p, off); err != nil {
 		return 0, err
 	}
-	d.writes++
 	if d.failWrite != nil && d.failWrite() {
 		return 0, ErrIO
 	}
@@ -134,7 +132,6 @@ func (d *Disk) Sync() error {
 	if d.dead || d.spend() {
 		return ErrPower
 	}
-	d.syncs++
 	if d.failSync != nil && d.failSync() {
 		// The pages are marked clean though they were lost: the next sync will succeed.
 		d.pending = nil
@@ -192,11 +189,4 @@ func (d *Disk) Corrupt(off int64) {
 	defer d.mu.Unlock()
 	d.cache[off] ^= 1
 	d.stable[off] ^= 1
-}
-
-// Operations returns the writes and syncs so far.
-func (d *Disk) Operations() (writes, syncs int) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.writes, d.syncs
 }
