@@ -68,8 +68,10 @@ func (r *run) vipOf(local netip.AddrPort, protocol uint8) (id table.VIPID, ok bo
 	return id, ok
 }
 
+// Protocols, as an IP header has them.
+const tcp, udp = 6, 17
+
 func carries(p table.Protocol, protocol uint8) bool {
-	const tcp, udp = 6, 17
 	switch p {
 	case table.TCP:
 		return protocol == tcp
@@ -92,9 +94,9 @@ func (r *run) insert(records []flowsync.Record) (int, error) {
 			r.meters.foreign++ // a VIP or a backend that this balancer does not have
 			continue
 		}
-		state := table.Established
-		if e.Ended {
-			state = table.Brief
+		state := table.Brief
+		if e.Protocol == tcp && !e.Ended {
+			state = table.Established
 		}
 		flows = append(flows, table.FlowRecord{VIP: vip, Client: e.Client, Local: e.Local, Protocol: e.Protocol, Backend: backend, State: state})
 	}

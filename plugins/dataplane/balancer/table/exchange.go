@@ -70,7 +70,7 @@ func (t *Table) Import(flows []RawFlow) (n int, err error) {
 	defer t.mu.Unlock()
 	now := bpf.Now()
 	for _, f := range flows {
-		a := arrival{line: f.Line, print: f.Print, backend: f.Backend, state: f.State, now: now, seen: now - min(now, uint64(max(f.Idle, 0))), stay: true}
+		a := arrival{line: f.Line, print: f.Print, backend: f.Backend, state: f.State, now: now, seen: now - min(now, uint64(max(f.Idle, 0))), stay: true, claim: exported}
 		if int(f.Line) >= t.Lines() {
 			a.print &= printMask
 			a.hash = (f.Print>>printBits|a.print<<31&(1<<31))<<32 | a.print>>1

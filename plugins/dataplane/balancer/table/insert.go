@@ -65,7 +65,8 @@ type arrival struct {
 type claim uint8
 
 const (
-	reported claim = iota // another balancer has just seen it: the entry keeps its backend and is as young
+	reported claim = iota // another balancer has just seen it: the entry keeps its backend, takes the state and is as young
+	exported              // another balancer's entry: as reported, but its state may be the older one
 	guessed               // perhaps older: the entry stays as it is
 	known                 // the entry takes its backend
 )
@@ -123,7 +124,7 @@ func (t *Table) insertInLines(a arrival) (done, full bool) {
 			case e.print() == a.print && a.claim == known && e.backend() != a.backend:
 				return atomic.CompareAndSwapUint64(&l[slot], uint64(e), uint64(t.entry(a))), false
 			case e.print() == a.print:
-				return t.refresh(&l[slot], e, a.state, a.seen), false
+				return t.refresh(&l[slot], e, a), false
 			case e.halfOpen() && (victim == nil || e.idle(a.now) > victimEntry.idle(a.now)):
 				victim, victimEntry = &l[slot], e
 			}
@@ -152,15 +153,23 @@ func (t *Table) insertInLines(a arrival) (done, full bool) {
 	return true, false
 }
 
-// refresh marks an entry as seen then, unless it was seen later; a half-open one takes the state that the other
-// balancer has seen.
-func (t *Table) refresh(slot *uint64, e packed, s FlowState, then uint64) bool {
+// refresh marks an entry as seen when the arrival was, unless it was seen later; a half-open one takes the state that
+// the other balancer has seen. A settled one takes that of an exported entry only if that was seen later: of two that
+// were seen at the same time each may be the older state, and the one that is forgotten sooner is right more often.
+func (t *Table) refresh(slot *uint64, e packed, a arrival) bool {
+	s := a.state
 	if !e.halfOpen() && s <= Tentative {
 		s = e.state()
 	}
-	seen := s.seenAt(then)
-	if s.unit() == e.state().unit() && int8(seen-e.seen()) < 0 {
-		seen = e.seen()
+	seen := s.seenAt(a.seen)
+	if s.unit() == e.state().unit() {
+		later := int8(seen - e.seen())
+		if a.claim == exported && !e.halfOpen() && (later < 0 || later == 0 && s == Established) {
+			s = e.state()
+		}
+		if later < 0 {
+			seen = e.seen()
+		}
 	}
 	next := pack(e.print(), e.backend(), e.generation(), s, seen) | e&credited
 	return atomic.CompareAndSwapUint64(slot, uint64(e), uint64(next))

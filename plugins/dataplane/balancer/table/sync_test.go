@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/ratchetos/ratchet/plugins/internal/packet"
 )
@@ -97,6 +98,38 @@ func TestExport(t *testing.T) {
 	}
 	if n, err := b.Import([]RawFlow{{Print: 1 << 40, Backend: 1}, {Backend: 77}, {Backend: 1, State: 9}}); n != 0 || err == nil {
 		t.Errorf("impossible flows: %d entered, %v", n, err)
+	}
+}
+
+// TestImportOverEntry: another balancer's entry of a flow that is here, too, changes a settled one's state if it was seen
+// later; of two that were seen at once the state stays that is forgotten sooner.
+func TestImportOverEntry(t *testing.T) {
+	r := newRig(t, Options{}, 1)
+	const unit = time.Duration(1) << 34
+	of := func(s FlowState, idle time.Duration) RawFlow {
+		return RawFlow{Print: 7, Backend: r.backends[0], State: s, Idle: idle}
+	}
+	for _, c := range []struct {
+		name         string
+		here, theirs RawFlow
+		want         FlowState
+	}{
+		{"later, closing", of(Established, unit), of(Brief, 0), Brief},
+		{"later, open again", of(Brief, unit), of(Established, 0), Established},
+		{"at once, closing", of(Established, unit), of(Brief, unit), Brief},
+		{"at once, not closing", of(Brief, unit), of(Established, unit), Brief},
+		{"earlier, closing", of(Established, 0), of(Brief, unit), Established},
+		{"earlier, not closing", of(Brief, 0), of(Established, unit), Brief},
+		{"earlier, settled", of(Tentative, 0), of(Established, unit), Established},
+	} {
+		r.forget()
+		if n, err := r.Import([]RawFlow{c.here, c.theirs}); n != 2 || err != nil {
+			t.Fatalf("%s: %d entered, %v", c.name, n, err)
+		}
+		flows := slices.Collect(r.Flows())
+		if len(flows) != 1 || flows[0].State != c.want {
+			t.Errorf("%s: %+v, want %v", c.name, flows, c.want)
+		}
 	}
 }
 
