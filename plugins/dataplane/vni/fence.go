@@ -207,11 +207,11 @@ func (f *Fence) Forget(ifindex int) error {
 func (f *Fence) Know(id uint32, mac [6]byte, addresses []netip.Addr) error {
 	var errs []error
 	if old, known := f.taught[id]; known && old.mac != mac {
-		errs = append(errs, gone(f.loaded.Maps["fence_macs"].Delete(macKey{MAC: old.mac})))
+		errs = append(errs, f.unmap("fence_macs", macKey{MAC: old.mac}, id))
 	}
 	errs = append(errs, f.loaded.Maps["fence_macs"].Put(macKey{MAC: mac}, id))
 	for _, a := range f.taught[id].addresses {
-		errs = append(errs, gone(f.loaded.Maps["fence_addresses"].Delete(a.As16())))
+		errs = append(errs, f.unmap("fence_addresses", a.As16(), id))
 	}
 	for _, a := range addresses {
 		errs = append(errs, f.loaded.Maps["fence_addresses"].Put(a.As16(), id))
@@ -233,13 +233,24 @@ func (f *Fence) Unknow(id uint32) error {
 		f.left = append(f.left, slot)
 	}
 	if k, known := f.taught[id]; known {
-		errs = append(errs, gone(f.loaded.Maps["fence_macs"].Delete(macKey{MAC: k.mac})))
+		errs = append(errs, f.unmap("fence_macs", macKey{MAC: k.mac}, id))
 		for _, a := range k.addresses {
-			errs = append(errs, gone(f.loaded.Maps["fence_addresses"].Delete(a.As16())))
+			errs = append(errs, f.unmap("fence_addresses", a.As16(), id))
 		}
 		delete(f.taught, id)
 	}
 	return errors.Join(errs...)
+}
+
+// unmap takes a key from a VNI, unless it is another one's by now: a MAC or an address moves from one to the other in
+// any order.
+func (f *Fence) unmap(name string, key any, id uint32) error {
+	m := f.loaded.Maps[name]
+	var now uint32
+	if err := m.Lookup(key, &now); err != nil || now != id {
+		return gone(err)
+	}
+	return gone(m.Delete(key))
 }
 
 // Holding is an attachment on this host.

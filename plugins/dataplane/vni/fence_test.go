@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ratchetos/ratchet/plugins/dataplane/bpf"
+	"github.com/ratchetos/ratchet/plugins/dataplane/vni/failover"
 	"github.com/ratchetos/ratchet/plugins/dataplane/vni/port"
 )
 
@@ -164,6 +165,45 @@ func TestFenceKnowsAgain(t *testing.T) {
 	for name, packet := range map[string][]byte{"old MAC": frame(vniMAC, lanMAC), "old address": question(v4)} {
 		if r, err := bpf.TestRun(f.loaded.Programs["fence_segment"], bpf.Run{Packet: packet}); err != nil || r.Verdict != unspec {
 			t.Errorf("%s: verdict %d, %v", name, int32(r.Verdict), err)
+		}
+	}
+}
+
+// What one assignment takes from a VNI and gives to another is the other's, in whatever order they come.
+func TestFenceMoves(t *testing.T) {
+	entry := func(id uint32, mac [6]byte, addresses ...netip.Addr) failover.Entry {
+		return failover.Entry{Interface: id, Instance: "web", MAC: mac, Addresses: addresses}
+	}
+	more := netip.MustParseAddr("10.1.0.8")
+	for name, c := range map[string]struct{ before, after []failover.Entry }{
+		"another number": {[]failover.Entry{entry(71, vniMAC, v4, v6)}, []failover.Entry{entry(171, vniMAC, v4, v6)}},
+		"address moves to the first": {
+			[]failover.Entry{entry(71, vniMAC, v4), entry(72, otherMAC, v6, more)}, []failover.Entry{entry(71, vniMAC, v4, v6), entry(72, otherMAC, more)},
+		},
+		"address moves to the second": {
+			[]failover.Entry{entry(71, vniMAC, v4, v6), entry(72, otherMAC, more)}, []failover.Entry{entry(71, vniMAC, v4), entry(72, otherMAC, v6, more)},
+		},
+		"all change places": {
+			[]failover.Entry{entry(71, vniMAC, v4), entry(72, otherMAC, v6)}, []failover.Entry{entry(71, otherMAC, v6), entry(72, vniMAC, v4)},
+		},
+	} {
+		f := newFence(t)
+		a := &Agent{fence: f, known: map[uint32]bool{}}
+		for _, entries := range [][]failover.Entry{c.before, c.after} {
+			if err := a.learn(t.Context(), nil, entries); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, e := range c.after {
+			var id uint32
+			if err := f.loaded.Maps["fence_macs"].Lookup(macKey{MAC: e.MAC}, &id); err != nil || id != e.Interface {
+				t.Errorf("%s: the MAC of VNI %d is %d's, %v", name, e.Interface, id, err)
+			}
+			for _, address := range e.Addresses {
+				if err := f.loaded.Maps["fence_addresses"].Lookup(address.As16(), &id); err != nil || id != e.Interface {
+					t.Errorf("%s: %v of VNI %d is %d's, %v", name, address, e.Interface, id, err)
+				}
+			}
 		}
 	}
 }
