@@ -15,6 +15,7 @@ import (
 	"github.com/ratchetos/ratchet/plugins/dataplane/balancer/steer"
 	"github.com/ratchetos/ratchet/plugins/dataplane/balancer/table"
 	"github.com/ratchetos/ratchet/plugins/dataplane/bpf"
+	"github.com/ratchetos/ratchet/plugins/dataplane/link"
 )
 
 const (
@@ -27,8 +28,10 @@ const (
 	// lookEvery is how often credit is looked at, sweepEvery how often the flow table is swept.
 	lookEvery  = 25 * time.Millisecond
 	sweepEvery = time.Second
-	// hopsEvery is how often the ways to the backends are looked for again.
+	// hopsEvery is how often the ways to the backends are looked for again; hopsGap is the least time between two looks
+	// because routes change.
 	hopsEvery = 30 * time.Second
+	hopsGap   = 250 * time.Millisecond
 )
 
 // run is a started balancer.
@@ -53,6 +56,9 @@ type run struct {
 	flushedAt  time.Duration
 	hops       *nexthop.Keeper
 	hopsDue    time.Duration
+	hopsKept   time.Duration
+	routes     <-chan struct{} // links, addresses or routes have changed
+	unfollow   context.CancelFunc
 
 	announcing announcing
 	peers      peering
@@ -133,12 +139,11 @@ func (r *run) begin(ctx context.Context, d Desired) error {
 	if err := r.loadAddresses(ctx); err != nil {
 		return fmt.Errorf("balancer: %w", err)
 	}
-	r.o.In(func() { r.hops, err = nexthop.Open() })
-	if err != nil {
+	if err := r.openHops(); err != nil {
 		return fmt.Errorf("balancer: %w", err)
 	}
 	if err := r.configure(ctx, d); err != nil {
-		return errors.Join(fmt.Errorf("balancer: %w", err), r.hops.Close())
+		return errors.Join(fmt.Errorf("balancer: %w", err), r.closeHops())
 	}
 	r.settledIn = true
 	r.limitOpen()
@@ -162,7 +167,7 @@ func (r *run) halt() {
 	r.stopPeers()
 	r.stopAnnouncing()
 	r.monitor.Close()
-	r.hops.Close()
+	r.closeHops()
 }
 
 // work is the worker.
@@ -172,6 +177,7 @@ func (r *run) work() {
 	defer sweep.Stop()
 	timer := time.NewTimer(flushGap)
 	defer timer.Stop()
+	routes := r.routes
 	for {
 		select {
 		case <-r.stop:
@@ -186,8 +192,17 @@ func (r *run) work() {
 			timer.Reset(max(0, r.flushedAt+flushGap-r.part.now()))
 			continue
 		case <-timer.C:
+		case _, follows := <-routes:
+			if !follows {
+				routes = nil // the socket failed: ways are looked for every hopsEvery
+			}
+			r.hopsDue = min(r.hopsDue, r.hopsKept+hopsGap)
+			continue
 		case <-look.C:
 			r.watchCredit()
+			if r.part.now() >= r.hopsDue {
+				r.keepHops()
+			}
 			continue
 		case <-sweep.C:
 			r.sweep()
@@ -261,15 +276,33 @@ func (r *run) sweep() {
 	r.attach()
 	r.follow()
 	r.limitOpen()
-	if r.part.now() >= r.hopsDue {
-		r.keepHops()
-	}
 	r.markAll()
+}
+
+// openHops opens what finds next hops and follows the routes.
+func (r *run) openHops() (err error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	r.unfollow = cancel
+	r.o.In(func() {
+		if r.routes, err = link.Changes(ctx); err == nil {
+			r.hops, err = nexthop.Open()
+		}
+	})
+	if err != nil {
+		cancel()
+	}
+	return err
+}
+
+func (r *run) closeHops() error {
+	r.unfollow()
+	return r.hops.Close()
 }
 
 // keepHops has the kernel keep the next hops to all backends resolved: the program cannot wait for one.
 func (r *run) keepHops() {
-	r.hopsDue = r.part.now() + hopsEvery
+	r.hopsKept = r.part.now()
+	r.hopsDue = r.hopsKept + hopsEvery
 	r.mu.Lock()
 	addresses := make([]netip.Addr, len(r.placed))
 	for i, b := range r.placed {

@@ -25,8 +25,9 @@ separate int too_big(struct xdp_md *ctx, const struct query *q, u32 overhead)
 	return send_too_big(ctx, &a);
 }
 
-/* Next hop by the kernel's routes and neighbours, for backends whose next hop user space has not set. A
- * neighbour that is not resolved yet: the packet goes up to the kernel, which resolves and forwards it. */
+/* Next hop by the kernel's routes and neighbours, for backends whose next hop user space has not set. Without a
+ * route or with a neighbour that is not resolved the packet is lost: the kernel drops it, since its destination's MAC
+ * is nobody's. User space follows the routes and has the kernel keep the neighbours resolved (balancer/nexthop). */
 separate int route(struct xdp_md *ctx, struct backend *b)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
