@@ -18,7 +18,7 @@ func (r *run) configure(ctx context.Context, d Desired) error {
 		return plugin.ErrNeedsRestart
 	}
 	backends := map[backendKey]*backend{}
-	byHost := map[hostComponent][]*backend{}
+	byHost := map[hostComponent]*backend{}
 	var vips []*vip
 	byName := map[string]*vip{}
 	r.mu.Lock()
@@ -29,8 +29,7 @@ func (r *run) configure(ctx context.Context, d Desired) error {
 			if backends[m.key] == nil {
 				backends[m.key] = m.backend
 				if m.key.host != "" {
-					at := hostComponent{m.key.host, m.key.component}
-					byHost[at] = append(byHost[at], m.backend)
+					byHost[hostComponent{m.key.host, m.key.component}] = m.backend
 				}
 			}
 		}

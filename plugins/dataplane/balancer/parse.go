@@ -48,6 +48,7 @@ func Parse(at string, c Config, v *plugin.Validation) Desired {
 	parseAnnounce(v, at+".announce", c.Announce, &d)
 	names, keys := map[string]string{}, map[table.VIP]string{}
 	backends := map[backendKey]string{}
+	hosts := map[hostComponent]backendKey{}
 	for i, vc := range c.VIPs {
 		path := fmt.Sprintf("%s.vips[%d]", at, i)
 		if first, taken := names[vc.Name]; taken && vc.Name != "" {
@@ -65,7 +66,15 @@ func Parse(at string, c Config, v *plugin.Validation) Desired {
 			if b.Address.IsValid() {
 				checkSource(v, p, b.Address, d)
 			}
-			backends[backendKey{b.Host, b.Address, vip.Component}] = p
+			key, reporter := backendKey{b.Host, b.Address, vip.Component}, hostComponent{b.Host, vip.Component}
+			if first, taken := hosts[reporter]; taken && first != key {
+				v.Errorf(p, "host %q has another address in %s: its component %s has one capacity, so give it one address", b.Host, backends[first], vip.Component)
+				continue
+			}
+			if b.Host != "" {
+				hosts[reporter] = key
+			}
+			backends[key] = p
 		}
 		d.VIPs = append(d.VIPs, vip)
 	}

@@ -64,38 +64,34 @@ func (r *run) report(host string, m *report.Report, c report.Component) (d repor
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	d.Name = c.Name
-	backends := r.byHost[hostComponent{host, c.Name}]
-	if len(backends) == 0 {
+	b := r.byHost[hostComponent{host, c.Name}]
+	if b == nil {
 		d.Status = report.Unused
 		return d, 0, true
 	}
-	// A component of a host is one backend, unless the host is listed with several addresses: then they share.
-	for _, b := range backends {
-		if b.id == 0 {
-			continue // its address is not known yet
-		}
-		now := r.part.now()
-		before := r.table.CreditOf(b.id)
-		grant, verdict := b.account.Take(now, m, c, r.life, before.Dispatched)
-		switch verdict {
-		case credit.Refuse:
-			r.meters.refused++
-			continue
-		case credit.Rebase:
-			r.meters.rebased++
-			d.Status, d.Dispatched, ok = report.Rebase, before.Dispatched, true
-			continue
-		}
-		r.meters.applied++
-		if err := r.grant(b, grant, now); err != nil {
-			r.meters.refused++
-			continue
-		}
-		// Read after the grant is in force: what was dispatched meanwhile is in it.
-		d.Status, d.Dispatched, ok = report.Applied, r.table.CreditOf(b.id).Dispatched, true
-		ttl = b.ttl
+	if b.id == 0 {
+		return d, 0, false // its address is not known yet
 	}
-	return d, ttl, ok
+	now := r.part.now()
+	before := r.table.CreditOf(b.id)
+	grant, verdict := b.account.Take(now, m, c, r.life, before.Dispatched)
+	switch verdict {
+	case credit.Refuse:
+		r.meters.refused++
+		return d, 0, false
+	case credit.Rebase:
+		r.meters.rebased++
+		d.Status, d.Dispatched = report.Rebase, before.Dispatched
+		return d, 0, true
+	}
+	r.meters.applied++
+	if err := r.grant(b, grant, now); err != nil {
+		r.meters.refused++
+		return d, 0, false
+	}
+	// Read after the grant is in force: what was dispatched meanwhile is in it.
+	d.Status, d.Dispatched = report.Applied, r.table.CreditOf(b.id).Dispatched
+	return d, b.ttl, true
 }
 
 // grant brings an agent's word into force. r.mu is held.

@@ -66,7 +66,7 @@ type run struct {
 	mu        sync.Mutex
 	d         Desired
 	backends  map[backendKey]*backend
-	byHost    map[hostComponent][]*backend
+	byHost    map[hostComponent]*backend
 	vips      []*vip
 	placed    []table.Backend // what the table has
 	states    []steer.Backend // scratch
