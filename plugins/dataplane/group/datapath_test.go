@@ -255,6 +255,55 @@ func TestProgramGuardsFlows(t *testing.T) {
 	}
 }
 
+// TestProgramForgetsClosed: a connection that its client has closed gives way to new ones from then on, with whatever the
+// client still acknowledges; data and another SYN make it one that lives.
+func TestProgramForgetsClosed(t *testing.T) {
+	const at4, at6 = "10.9.0.1", "2001:db8:9::1"
+	d := open(t, DatapathOptions{Flows: 64})
+	set(t, d, web(10))
+	flows := d.loaded.Maps["group_flows"]
+	lines := flows.MaxEntries()
+	const data = 0x80 // beside the flags
+	for _, c := range []struct {
+		name  string
+		sends []byte
+		stays bool
+	}{
+		{"closed, last ACK", []byte{syn, ack, fin | ack, ack}, false},
+		{"closed, many ACKs", []byte{syn, ack, fin | ack, ack, ack, ack}, false},
+		{"reset", []byte{syn, ack, rst, ack}, false},
+		{"closed, its beginning not seen", []byte{fin | ack, ack}, false},
+		{"opened", []byte{syn, ack}, true},
+		{"closed, port used again", []byte{syn, ack, fin | ack, ack, syn, ack}, true},
+		{"data after a FIN", []byte{syn, ack, fin | ack, ack | data}, true},
+		{"SYN repeated", []byte{syn, ack, syn}, true},
+	} {
+		for _, address := range []string{at4, at6} {
+			for i := range lines {
+				if err := flows.Put(i, [8]uint64{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for i := range uint16(2000) { // more than there are places
+				for _, flags := range c.sends {
+					payload := ""
+					if flags&data != 0 {
+						payload = "more"
+					}
+					to(t, d, segment(address, i, flags&^data, payload))
+				}
+			}
+			before := outcomes(t, d)["uncached"]
+			for i := range uint16(500) {
+				to(t, d, segment(address, 5000+i, syn, ""))
+			}
+			if full := outcomes(t, d)["uncached"] != before; full != c.stays {
+				t.Errorf("%s, to %s: new connections found no place: %t", c.name, address, full)
+			}
+		}
+	}
+}
+
 func TestProgramLease(t *testing.T) {
 	d := open(t, DatapathOptions{})
 	open := &Group{ID: 2, Name: "dns", Addresses: []netip.Addr{netip.MustParseAddr("10.9.0.2")}, Policy: Open, Changed: 2, Members: members(1)}

@@ -9,18 +9,21 @@ import (
 )
 
 const (
+	fin = 1
 	syn = 2
 	ack = 16
 	rst = 4
 )
 
 // tcp is a client's frame on the overlay's device.
-func tcp(to string, sport uint16, flags byte) []byte {
+func tcp(to string, sport uint16, flags byte) []byte { return segment(to, sport, flags, "payload") }
+
+func segment(to string, sport uint16, flags byte, payload string) []byte {
 	l4 := make([]byte, 20, 60)
 	binary.BigEndian.PutUint16(l4, sport)
 	binary.BigEndian.PutUint16(l4[2:], 80)
 	l4[12], l4[13] = 5<<4, flags
-	return frame(to, 6, append(l4, "payload"...), nil)
+	return frame(to, 6, append(l4, payload...), nil)
 }
 
 func udp(to string, sport uint16) []byte {

@@ -34,8 +34,8 @@ noinline int flow_find(u32 line, u32 print)
 	return -1;
 }
 
-/* The entry of a line that gives way first: its rank (3 empty, 2 idle, 1 half-open, 0 none does) from bit 8, how many
- * are empty from bit 3, its index. Of two lines the greater one is taken, which keeps both equally full. */
+/* The entry of a line that gives way first: its rank (3 empty, 2 idle, 1 half-open or closing, 0 none does) from bit 8,
+ * how many are empty from bit 3, its index. Of two lines the greater one is taken, which keeps both equally full. */
 noinline u32 flow_victim(u32 line, u32 stamp)
 {
 	struct line *l = line_at(line);
@@ -59,6 +59,12 @@ noinline u32 flow_victim(u32 line, u32 stamp)
 	return best | empty << 3;
 }
 
+/* A half-open entry may be as old, too: it has been given up by its client. */
+static inline bool is_closing(u64 e, u32 stamp)
+{
+	return !(e & ESTABLISHED) && ((stamp - (u32)(e >> 53)) & STAMP_MASK) >= CLOSING;
+}
+
 /* What was decided about a packet. */
 struct decision {
 	struct member member;
@@ -72,11 +78,12 @@ struct decision {
 static inline u32 pick(struct half *half, const struct flow *f, u64 h, u64 now, struct decision *d)
 {
 	bool opens = f->protocol != IP_TCP || (f->tcp & (TCP_SYN | TCP_ACK)) == TCP_SYN;
-	bool ends = f->protocol == IP_TCP && f->tcp & (TCP_FIN | TCP_RST);
+	bool syn = f->protocol == IP_TCP && f->tcp & TCP_SYN;
+	bool ends = f->protocol == IP_TCP && !syn && f->tcp & (TCP_FIN | TCP_RST);
 	u32 stamp = now >> STAMP_SHIFT & STAMP_MASK, print = h >> 32, slot;
 	/* Two lines may hold the flow: the second is the first's place turned by the fingerprint. */
 	u32 first = h, second = (u32)h ^ (print * 0x9e3779b1), line = first, best, other;
-	u64 established = ends ? 0 : ESTABLISHED, e, fresh;
+	u64 established = ESTABLISHED, e, fresh;
 	struct line *l;
 	int i;
 
@@ -93,8 +100,14 @@ static inline u32 pick(struct half *half, const struct flow *f, u64 h, u64 now, 
 		e = READ_ONCE(l->entry[i]);
 		slot = e >> 32 & 0xff;
 		struct member *m = &half->members[slot];
-		if (f->protocol == IP_TCP && f->tcp & TCP_SYN)
+		if (syn)
 			established = e & ESTABLISHED; /* a repeated or forged SYN changes nothing */
+		else if (f->protocol == IP_TCP && !f->data && is_closing(e, stamp))
+			ends = true; /* after its FIN a client only acknowledges */
+		if (ends) {
+			established = 0;
+			stamp -= CLOSING;
+		}
 		if (likely(m->usable && (m->bound & BOUND_MASK) == (e >> 40 & BOUND_MASK))) {
 			fresh = make_entry(h, slot, m->bound, stamp, established);
 			if (fresh != e)
@@ -117,8 +130,10 @@ static inline u32 pick(struct half *half, const struct flow *f, u64 h, u64 now, 
 		if (best >> 8 == 0 || (best >> 8 == 1 && !opens))
 			l = NULL;
 		i = best & (LINE - 1);
-		if (opens)
+		if (opens || ends)
 			established = 0;
+		if (ends)
+			stamp -= CLOSING;
 	}
 	slot = half->ring[(u32)h >> 20 & (RING - 1)];
 	if (slot >= MEMBERS)

@@ -9,7 +9,7 @@
  * A flow stays with its member while that may be used, whatever happens to the others: its entry holds the member's
  * slot and generation. A member whose generation has moved on has no flows any more, without anybody looking for
  * their entries. Entries are 8 bytes in lines of 64, written by compare-and-swap; only empty, idle and half-open ones
- * give way (D2).
+ * and those of connections that are closing give way (D2).
  *
  * The membership is only good until the lease's end, on the clock that also runs while the machine sleeps. */
 #include "flow.h"

@@ -47,13 +47,15 @@ struct line {
 	u64 entry[LINE];
 };
 
-/* An entry: fingerprint 32, slot 8, bound 12, established 1, stamp 10, present 1. */
+/* An entry: fingerprint 32, slot 8, bound 12, established 1, stamp 10, present 1. While its client is closing the
+ * connection it is not established and its stamp is CLOSING behind the time. */
 #define BOUND_MASK 0xfff
 #define ESTABLISHED (1ULL << 52)
 #define STAMP_MASK 0x3ff
 #define PRESENT (1ULL << 63)
 #define STAMP_SHIFT 33 /* of nanoseconds: 8.6 s */
 #define IDLE 420       /* stamps, about an hour */
+#define CLOSING 210    /* stamps, half an hour */
 
 struct count {
 	u64 packets;

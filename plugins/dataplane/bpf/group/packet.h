@@ -9,11 +9,13 @@ struct flow {
 	be32 group[4];
 	u32 ports; /* as they stand in the packet */
 	u32 id;    /* of its fragments */
+	u32 end;   /* offset, as the IP header says */
 	u16 l4;    /* offset */
 	u8 family;
 	u8 protocol;
 	u8 fragment;
-	u8 tcp; /* flags */
+	u8 tcp;  /* flags */
+	u8 data; /* TCP: not only a header */
 	u8 tos;
 };
 
@@ -57,8 +59,10 @@ static inline int parse_transport(struct __sk_buff *skb, struct flow *f)
 {
 	u8 icmp = f->family == 4 ? IP_ICMP : IP_ICMPV6;
 
-	if (f->fragment == FRAG_LATER)
+	if (f->fragment == FRAG_LATER) {
+		f->data = 1;
 		return 0;
+	}
 	if (f->protocol == IP_TCP) {
 		struct tcphdr tcp;
 
@@ -66,6 +70,7 @@ static inline int parse_transport(struct __sk_buff *skb, struct flow *f)
 			return -1;
 		f->ports = (u32)tcp.sport | (u32)tcp.dport << 16;
 		f->tcp = tcp.flags;
+		f->data = f->end > f->l4 + (tcp.off >> 4) * 4;
 	} else if (f->protocol == IP_UDP) {
 		if (bpf_skb_load_bytes(skb, f->l4, &f->ports, 4))
 			return -1;
@@ -98,6 +103,7 @@ static inline int parse_network(struct __sk_buff *skb, struct flow *f)
 		f->protocol = ip.protocol;
 		f->tos = ip.tos;
 		f->l4 = at + (ip.version_ihl & 15) * 4;
+		f->end = at + ntohs(ip.len);
 		if (ip.frag & htons(IP_MF | IP_OFFSET)) {
 			f->fragment = ip.frag & htons(IP_OFFSET) ? FRAG_LATER : FRAG_FIRST;
 			f->id = ip.id;
@@ -116,6 +122,7 @@ static inline int parse_network(struct __sk_buff *skb, struct flow *f)
 		f->protocol = ip.next;
 		f->tos = ntohl(ip.flow) >> 20;
 		f->l4 = at + sizeof(ip);
+		f->end = f->l4 + ntohs(ip.len);
 		if (ip.next == IP_FRAGMENT) {
 			if (bpf_skb_load_bytes(skb, f->l4, &ext, sizeof(ext)))
 				return -1;
