@@ -189,6 +189,8 @@ func TestPackets(t *testing.T) {
 		{"too big, may be fragmented", tcp80(with(to4, func(h *packet.IP) { h.DF = false }), packet.ACK, big(1445)), xdpDrop, "too big 1"},
 
 		{"later fragment without a first", packet.Frame(boxMAC, routerMAC, with(to4, func(h *packet.IP) { h.Offset, h.ID = 64, 9 }).Packet(packet.TCPv4, big(64))), xdpDrop, "fragment 1"},
+		{"later fragment of an echo", packet.Frame(boxMAC, routerMAC, with(to4, func(h *packet.IP) { h.Offset = 64 }).Packet(packet.ICMPv4, big(64))), xdpPass, "pass local 1"},
+		{"later fragment of an IPv6 echo", packet.Frame(boxMAC, routerMAC, with(to6, func(h *packet.IP) { h.Offset, h.ID = 64, 9 }).Packet(packet.ICMPv6, big(64))), xdpPass, "pass local 1"},
 		{"fragment to nobody", packet.Frame(boxMAC, routerMAC, with(other4, func(h *packet.IP) { h.Offset = 64 }).Packet(packet.TCPv4, big(64))), xdpPass, "pass no vip 1"},
 		{"RST of no flow", packet.Frame(boxMAC, routerMAC, packet.TCP{Src: 9, Dst: 80, Flags: packet.RST}.Segment(to4, nil)), xdpTX, "-"},
 		{"ACK of no flow", packet.Frame(boxMAC, routerMAC, packet.TCP{Src: 10, Dst: 80, Flags: packet.ACK}.Segment(to4, nil)), xdpTX, "adopted 1"},

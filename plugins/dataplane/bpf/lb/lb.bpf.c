@@ -144,6 +144,9 @@ separate int general(struct xdp_md *ctx, u64 found)
 		r = REASON_PASS_NO_VIP;
 		if (!is_host(c, &q))
 			goto stop;
+		r = REASON_PASS_LOCAL; /* as the first one of a ping was */
+		if (q.protocol != IP_TCP && q.protocol != IP_UDP)
+			goto stop;
 		r = REASON_FRAGMENT;
 		b = fragment_backend(&q, p.id, &to);
 		if (!b)
