@@ -66,6 +66,68 @@ func storm(t *testing.T, m uint32, limit uint32, each int) uint64 {
 	return 0
 }
 
+// TestEntriesAtOnce: two CPUs enter flows into the same lines at the same time, and none is lost (D2), unless entries are
+// stored where they should be compared and swapped.
+func TestEntriesAtOnce(t *testing.T) {
+	if n := meet(t, mutant.None, 5000); n != 0 {
+		t.Errorf("flows were lost in %d rounds", n)
+	}
+	for range 100 { // two CPUs must meet; a busy machine may run one after the other
+		if meet(t, mutant.BlindStore, 1000) > 0 {
+			return
+		}
+	}
+	if runtime.NumCPU() > 1 {
+		t.Error("the mutant was not noticed")
+	}
+}
+
+// meet lets two CPUs enter four flows each into an empty table of eight lines, of which each has room for all, and counts
+// the rounds after which some are not there.
+func meet(t *testing.T, m uint32, rounds int) (lost int) {
+	const each = 4
+	r := newRig(t, mutated(Options{Flows: 64}, m), 1)
+	var threads sync.WaitGroup
+	var arrived, sent atomic.Int64
+	together := func(stop int64) { // until both have come to their next stop
+		arrived.Add(1)
+		for arrived.Load() < 2*stop {
+		}
+	}
+	cpus := min(2, runtime.NumCPU())
+	if cpus < 2 {
+		return 0
+	}
+	for cpu := range cpus {
+		frame := client(cpu<<16).tcp(packet.SYN, "")
+		threads.Go(func() {
+			alone(t, cpu%r.cpus)
+			for round := range int64(rounds) {
+				together(2*round + 1)
+				for i := range each {
+					binary.BigEndian.PutUint16(frame[34:], uint16(1024+(int(round)*each+i)%50_000))
+					result, err := bpf.TestRun(r.Program(), bpf.Run{Packet: frame})
+					if err != nil {
+						t.Error(err)
+					}
+					if result.Verdict == xdpTX {
+						sent.Add(1)
+					}
+				}
+				together(2*round + 2)
+				if cpu == 0 {
+					if got := r.Count().Total(); int64(got) != sent.Swap(0) {
+						lost++
+					}
+					r.forget()
+				}
+			}
+		})
+	}
+	threads.Wait()
+	return lost
+}
+
 // alone gives the goroutine a CPU before every thread that is not real-time, until it ends.
 func alone(t testing.TB, cpu int) {
 	runtime.LockOSThread() // never unlocked: the thread ends with the goroutine, and its policy with it

@@ -163,6 +163,9 @@ func TestFullTable(t *testing.T) {
 	if moved != 0 || n.Overflow == 0 || n.Total() < 550 {
 		t.Errorf("%d flows moved; table %+v", moved, n)
 	}
+	if _, mutated := fill(mutant.NoOverflow); mutated.Count().Overflow != 0 || mutated.Count().Total() >= n.Total() {
+		t.Errorf("the mutant was not noticed: table %+v", mutated.Count())
+	}
 	for i := range 5000 {
 		one := client(5000 + i)
 		r.send(one.tcp(packet.SYN, ""))

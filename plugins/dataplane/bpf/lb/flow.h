@@ -172,6 +172,10 @@ static inline int insert(struct flow_line *a, struct flow_line *b, u64 entry, u6
 			in_a = in_b;
 		}
 		slot = in_a >> home_slot(PRINT_OF(entry)) & 1 ? home_slot(PRINT_OF(entry)) : lowest(in_a);
+		old = READ_ONCE(a->entry[slot]);
+		/* What was free a moment ago may have become another flow's, and where there is room nobody gives way. */
+		if (is_live(old))
+			return INSERT_LOST;
 	} else {
 		if (!evict)
 			return INSERT_FULL;
@@ -184,11 +188,11 @@ static inline int insert(struct flow_line *a, struct flow_line *b, u64 entry, u6
 		if (!in_a)
 			return INSERT_FULL;
 		slot = in_a & (SLOTS - 1);
+		old = READ_ONCE(a->entry[slot]);
+		/* A victim may have become one that must stay. */
+		if (is_live(old) && !waiting(old, now))
+			return INSERT_LOST;
 	}
-	old = READ_ONCE(a->entry[slot]);
-	/* What was free or a victim a moment ago may have become a flow's. */
-	if (is_live(old) && !(evict && waiting(old, now)))
-		return INSERT_LOST;
 	if (!swap_entry(&a->entry[slot], old, entry))
 		return INSERT_LOST;
 	if (is_live(old)) {
