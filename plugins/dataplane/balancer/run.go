@@ -167,7 +167,7 @@ func (r *run) halt() {
 	r.stopPeers()
 	r.stopAnnouncing()
 	r.monitor.Close()
-	r.closeHops()
+	_ = r.closeHops()
 }
 
 // work is the worker.
