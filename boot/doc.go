@@ -1,6 +1,6 @@
 // Package boot is the init applet: from the kernel's first process to the verdict, and then core.
 //
-// Purpose. Main runs as PID 1 from the initramfs. It follows BOOT.md B1 in order, one step a file:
+// Purpose. Main runs as PID 1 from the initramfs. It follows docs/reference/boot-protocol.md B1 in order, one step a file:
 //
 //	policy.go   a. the policy baked into the image
 //	tpm.go      b. read C, E, J and V in sessions salted to the storage root key
@@ -29,5 +29,5 @@
 // Lifetime and concurrency. Once a boot. Devices are bound by a few goroutines at a time; the rest
 // is one goroutine.
 //
-// Source: BOOT.md; research/boot.md for what the firmware and the stub leave behind.
+// Source: docs/reference/boot-protocol.md; docs/explanation/secure-counter.md.
 package boot

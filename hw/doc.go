@@ -36,5 +36,5 @@
 // Driver before any Bind; on the cloud kernel this is the case for NVMe, and isolation of such a
 // device begins late. The catalogue (package hw/catalogue) says which.
 //
-// Sources: Documentation/ABI/testing/sysfs-bus-pci, -bus-usb, -class-net; BOOT.md "Isolation on Linux".
+// Sources: Documentation/ABI/testing/sysfs-bus-pci, -bus-usb, -class-net; docs/reference/boot-protocol.md "Isolation on Linux".
 package hw

@@ -172,7 +172,7 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// TestPowerCuts stops an attempt before each of its steps and boots: BOOT.md's table.
+// TestPowerCuts stops an attempt before each of its steps and boots: the table of B2 in docs/reference/boot-protocol.md.
 func TestPowerCuts(t *testing.T) {
 	for _, c := range []struct{ before, code, config string }{
 		{"intent", "clean", config1},

@@ -16,5 +16,5 @@
 // goroutine and run one at a time. At most one attempt starts in a second and 1,000 are open
 // (ErrTooMany): a loop that applies configurations must not wear out the TPM's NV memory.
 //
-// Source: BOOT.md B2.
+// Source: docs/reference/boot-protocol.md B2.
 package attempt

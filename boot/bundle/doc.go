@@ -21,5 +21,5 @@
 //
 // Concurrency. A Reader is one goroutine's.
 //
-// Source: POSIX.1-2017 pax, ustar interchange format; BOOT.md B4.
+// Source: POSIX.1-2017 pax, ustar interchange format; docs/reference/boot-protocol.md B4.
 package bundle

@@ -1,6 +1,6 @@
 // Package counter is the adapter to the TPM objects of the secure counter.
 //
-// Purpose. Six NV indexes make up the counter and what hangs on it (BOOT.md, "Objects"):
+// Purpose. Six NV indexes make up the counter and what hangs on it (docs/reference/boot-protocol.md, "Objects"):
 //
 //	C  0x01800A01  counter   attempts ever made; anyone on the box may increment, nobody can lower
 //	E  0x01800A02  ordinary  {expected value of C, SHA-256 of the ledger}; written under policy only

@@ -31,5 +31,5 @@
 // Limits. One command of a TPM and one variable of the firmware are atomic, as their specifications demand. A sector
 // is never torn inside.
 //
-// Source: BOOT.md B2 and B4; "All File Systems Are Not Created Equal" (OSDI 2014) for the model of a disk's cache.
+// Source: docs/reference/boot-protocol.md B2 and B4; "All File Systems Are Not Created Equal" (OSDI 2014) for the model of a disk's cache.
 package interrupt

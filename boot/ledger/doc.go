@@ -42,5 +42,5 @@
 //
 // Concurrency. A Store has no lock and no state but its Medium; init uses it, then core, never both.
 //
-// Source: BOOT.md "Objects"; INVARIANTS.md X1.
+// Source: docs/reference/boot-protocol.md "Objects"; docs/reference/invariants.md X1.
 package ledger

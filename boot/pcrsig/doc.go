@@ -17,5 +17,5 @@
 // release and keys give the same bytes (RFC 6979), so signed images can be compared between builders.
 //
 // Format: JSON, fields in the order of File; digests in hexadecimal, signatures in base64 of ASN.1 DER
-// (RFC 3279). Source: BOOT.md, "Objects"; TCG TPM 2.0 Library 1.59, part 3, 23.16 (PolicyAuthorize).
+// (RFC 3279). Source: docs/reference/boot-protocol.md, "Objects"; TCG TPM 2.0 Library 1.59, part 3, 23.16 (PolicyAuthorize).
 package pcrsig

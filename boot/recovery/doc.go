@@ -17,5 +17,5 @@
 //
 // Concurrency. One goroutine. The Box does the work; package boot implements it.
 //
-// Source: BOOT.md "Recovery"; DESIGN.md "From power-on to serving".
+// Source: docs/reference/boot-protocol.md "Recovery"; docs/explanation/recovery.md.
 package recovery

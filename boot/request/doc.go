@@ -18,5 +18,5 @@
 //
 // Concurrency. Values only; nothing is kept.
 //
-// Source: BOOT.md "Recovery" and B3.
+// Source: docs/reference/boot-protocol.md "Recovery" and B3.
 package request

@@ -26,5 +26,5 @@
 //
 // Concurrency. Init uses it, then core, never both; Firmware has no lock.
 //
-// Source: UEFI 2.10, 3.1 (boot manager), 10.3 (device paths); BOOT.md B4.
+// Source: UEFI 2.10, 3.1 (boot manager), 10.3 (device paths); docs/reference/boot-protocol.md B4.
 package slot

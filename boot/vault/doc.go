@@ -22,5 +22,5 @@
 //
 // Concurrency. One goroutine; Open uses a second for DATA while it lasts.
 //
-// Source: BOOT.md, "Objects" and B1 g; RFC 5869 (HKDF).
+// Source: docs/reference/boot-protocol.md, "Objects" and B1 g; RFC 5869 (HKDF).
 package vault

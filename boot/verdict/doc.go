@@ -27,5 +27,5 @@
 // Guarantees. A verdict has a code that does not change between versions, a reason for people and
 // what to type next. Report is the form in which core, CLI and status page see all of it.
 //
-// Source: BOOT.md B1–B3 and its attack table.
+// Source: docs/reference/boot-protocol.md B1–B3 and its attack table.
 package verdict

@@ -20,5 +20,5 @@
 //
 // Concurrency. All methods may be called from any goroutine.
 //
-// Source: BOOT.md B2.
+// Source: docs/reference/boot-protocol.md B2.
 package firmware

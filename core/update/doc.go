@@ -25,5 +25,5 @@
 // Concurrency. A Manager's methods may be called from any goroutine; one of Apply, Settle and Rollback runs at a time,
 // the next gets ErrBusy.
 //
-// Source: BOOT.md B2 and B4.
+// Source: docs/reference/boot-protocol.md B2 and B4.
 package update

@@ -146,7 +146,7 @@ func (w *workstation) read(ctx context.Context) error {
 }
 
 // sameClient counts how often a client that wrote before the kill gets a successful FLUSH and its data after it
-// (INVARIANTS.md S5). It is one client for all tries: QEMU's, which reconnects and sends again what had no reply.
+// (invariant S5). It is one client for all tries: QEMU's, which reconnects and sends again what had no reply.
 func (w *workstation) sameClient(ctx context.Context) (kept int, err error) {
 	q, err := startQemuIO(ctx, w.nbd, volume)
 	if err != nil {

@@ -1,4 +1,4 @@
-// Package bench measures what the issues promise and prints it the way DESIGN.md §7 asks:
+// Package bench measures what the issues promise and prints a line for each figure:
 //
 //	bench <area>.<metric> <value> <unit> (goal <= 0.60, peer <what it was held against>)
 //

@@ -191,7 +191,7 @@ func (a *Agent) confirm(ctx context.Context, c *control.Client, confirmed chan<-
 		a.mu.Lock()
 		have, applied, lease := Ack{a.follower.Applied(), a.outcomes}, a.applied, a.lease
 		a.mu.Unlock()
-		sent := bpf.BootNow() // the lease counts from the asking (INVARIANTS.md D5)
+		sent := bpf.BootNow() // the lease counts from the asking (invariant D5)
 		word, err := a.exchange(ctx, c, have, lease/6)
 		pause := lease / 3
 		switch {

@@ -16,7 +16,7 @@ import (
 	program "github.com/ratchetos/ratchet/plugins/dataplane/bpf/group"
 )
 
-// layout is the version of what is pinned (INVARIANTS.md D3, X1); it changes with the structs below.
+// layout is the version of what is pinned (invariants D3, X1); it changes with the structs below.
 const layout = 1
 
 // The structs of bpf/group/maps.h.

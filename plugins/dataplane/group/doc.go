@@ -20,7 +20,7 @@
 //
 // # Guarantees
 //
-//   - No packet is decided by parts of two versions (INVARIANTS.md D3): ring, members and version are one half of a
+//   - No packet is decided by parts of two versions (invariant D3): ring, members and version are one half of a
 //     group's row; the half not in use is filled, after a grace period, and the row's word then names it. The program
 //     looks at the word again after it has read.
 //   - A flow keeps its member while that may be used, whatever happens to others (D2's rules for entries). When a member

@@ -27,7 +27,7 @@ const (
 	keyLease  = "lease"
 )
 
-// stateFormat is the version of both records (INVARIANTS.md X1).
+// stateFormat is the version of both records (invariant X1).
 const stateFormat = 1
 
 type headRecord struct {

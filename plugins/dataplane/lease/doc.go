@@ -17,7 +17,7 @@
 // Part keeps in core's state what a new run must know: the key of the tokens, the longest TTL, and the highest epoch of
 // every producer. A new run renews for one TTL and grants nothing new (engine.Book). Agent keeps program, tables and
 // leases pinned: a new process finds in the slots what it had leased, shows it to the boxes and goes on; flows notice
-// nothing. If none comes, each lease runs out in the program (INVARIANTS.md D5).
+// nothing. If none comes, each lease runs out in the program (invariant D5).
 //
 // # Concurrency
 //

@@ -35,7 +35,7 @@
 //
 // Ensure makes one kernel device for all VNIs (external, gbp, outer IPv4 and IPv6). Gate is the program on its ingress: it
 // knows the lowest epoch that is accepted for each VNI and whether packets go to the host's stack or straight to an
-// instance's link. What is older is dropped and counted, which is the receiver's half of INVARIANTS.md D4; a VNI that
+// instance's link. What is older is dropped and counted, which is the receiver's half of invariant D4; a VNI that
 // the gate does not know passes to the host's stack with any epoch. Interface groups, attachments and leases share
 // device and gate; VNIs must differ between them.
 //

@@ -13,7 +13,7 @@ import (
 // Intervals are the same on all hosts and boxes: a lease is only as good as everyone's idea of it.
 const (
 	beatEvery = 50 * time.Millisecond
-	// maxLease is the longest attachment lease there is (INVARIANTS.md D4), and the only one.
+	// maxLease is the longest attachment lease there is (invariant D4), and the only one.
 	maxLease = 150 * time.Millisecond
 )
 

@@ -12,7 +12,7 @@
 //     and the host's lease runs. A switch to another instance is one map update.
 //   - Package port plugs ends in, watches and announces.
 //
-// # Guarantees (INVARIANTS.md D4)
+// # Guarantees (invariant D4)
 //
 // No two instances hold a VNI at the same time, whatever hosts, boxes, agents and the network between them do: a
 // host that is not heard stops by itself, by its kernel's clock, before the VNI is attached elsewhere. An overlay

@@ -13,7 +13,7 @@ import (
 	"github.com/ratchetos/ratchet/plugins/dataplane/overlay"
 )
 
-// fenceLayout is the version of the pinned maps (INVARIANTS.md D3, X1); it changes with the structs below.
+// fenceLayout is the version of the pinned maps (invariants D3, X1); it changes with the structs below.
 const fenceLayout = 1
 
 // The structs of bpf/fence/fence.bpf.c.

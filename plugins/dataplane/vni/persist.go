@@ -10,7 +10,7 @@ import (
 	"github.com/ratchetos/ratchet/plugins/dataplane/vni/failover"
 )
 
-// Keys of the state store. Values are JSON with a format number (INVARIANTS.md X1).
+// Keys of the state store. Values are JSON with a format number (invariant X1).
 const (
 	recordPrefix = "vni/"
 	format       = 1

@@ -4,7 +4,7 @@
 //
 // Clients of NBD have no names. Here they get one by a token in the export name, volume@token; a token belongs to an
 // identity ("host-7") and says whether that may write. Of the identities that may, one does at a time once the volume
-// has been handed over: `volume handover VOL FROM TO`, the fence of a live migration (INVARIANTS.md S15, M1).
+// has been handed over: `volume handover VOL FROM TO`, the fence of a live migration (invariants S15, M1).
 //
 // # States of a volume's writer
 //

@@ -118,7 +118,7 @@ func (p *planner) checkPolicy(s model.Shape) {
 }
 
 // corrupts tells whether pre-copy of this VM would lose writes: TCG clears dirty bits 64 pages at a time without telling
-// its TLB, in QEMU before 9.0, where memory is a whole number of such groups (research/migration.md, finding 2).
+// its TLB, in QEMU before 9.0, where memory is a whole number of such groups (docs/explanation/migration.md, Limits).
 func (p *planner) corrupts(s model.Shape) bool {
 	return s.Accel == "tcg" && s.Memory.Boot%(256<<10) == 0 && qemuBefore(p.in.Source.Hypervisor, 9)
 }

@@ -8,7 +8,7 @@
 // # What holds
 //
 // At no moment do more consumers use leases of a producer than its quota allows, whatever the network loses, delays,
-// repeats or reorders, whichever process restarts, and with any offset between the hosts' clocks (INVARIANTS.md D5).
+// repeats or reorders, whichever process restarts, and with any offset between the hosts' clocks (invariant D5).
 // It rests on one rule, applied twice: *who benefits from a time limit counts from before it asked*, who granted it
 // counts from when it was asked.
 //

@@ -11,7 +11,7 @@
 //
 //	end of lease ≤ arrival of the last beat that was granted + lease
 //
-// # Moving a VNI (INVARIANTS.md D4)
+// # Moving a VNI (invariant D4)
 //
 //	Attached ──owner silent, a candidate is there──► Fencing ──its lease is over, or it confirms──► Down
 //	    │                                                                                            │
