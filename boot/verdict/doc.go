@@ -25,7 +25,7 @@
 // slot-changed.
 //
 // Guarantees. A verdict has a code that does not change between versions, a reason for people and
-// what to type next. Report is the form in which core, CLI and status page see all of it.
+// what to type next. Report is the form in which core and ratchetctl see all of it.
 //
 // Source: docs/reference/boot-protocol.md B1–B3 and its attack table.
 package verdict

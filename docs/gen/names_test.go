@@ -112,3 +112,43 @@ func TestNamedTestsExist(t *testing.T) {
 		}
 	}
 }
+
+// named finds the name of a metric in the code: it stands before the text that explains it.
+var named = regexp.MustCompile(`\bName: +"([a-z_]+)", Help: "|"([a-z]+_[a-z_]+)", "`)
+
+// TestMetricsPage: the reference has the metrics that the code has, and other pages give them the names that a scrape shows.
+func TestMetricsPage(t *testing.T) {
+	own := map[string]bool{} // by the names that plugins give them
+	all := map[string]bool{} // by those of a scrape
+	for _, name := range files(t, ".go") {
+		text := read(t, name)
+		core := name == "core/api/metrics.go"
+		if !core && (!strings.HasPrefix(name, "plugins/") || strings.HasSuffix(name, "_test.go") || !strings.Contains(text, "pluginpb.Gauge")) {
+			continue
+		}
+		for _, m := range named.FindAllStringSubmatch(text, -1) {
+			if core {
+				all[m[2]] = true
+			} else {
+				own[m[1]+m[2]], all["ratchet_plugin_"+m[1]+m[2]] = true, true
+			}
+		}
+	}
+	const page = "docs/reference/metrics.md"
+	for _, m := range regexp.MustCompile("(?m)^\\| `(\\w+)` \\|").FindAllStringSubmatch(read(t, page), -1) {
+		if !all[m[1]] {
+			t.Errorf("%s has %s, which there is not, or twice", page, m[1])
+		}
+		delete(all, m[1])
+	}
+	for name := range all {
+		t.Errorf("%s does not have %s", page, name)
+	}
+	for _, name := range files(t, ".md") {
+		for _, m := range regexp.MustCompile("`(\\w+_\\w+)[`{]").FindAllStringSubmatch(read(t, name), -1) {
+			if own[m[1]] {
+				t.Errorf("%s names the metric %s, which a scrape shows as ratchet_plugin_%[2]s", name, m[1])
+			}
+		}
+	}
+}

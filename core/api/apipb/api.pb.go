@@ -1,4 +1,4 @@
-// The management API of an appliance. Every client (ratchetctl, status page, scripts)
+// The management API of an appliance. Every client (ratchetctl, scripts)
 // speaks it, as Connect, gRPC or plain JSON over HTTP from one set of handlers.
 // A method without side effects is marked so; all others are written to the audit log.
 // Who may call what: core/api/roles.go.
