@@ -40,7 +40,7 @@ help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 go:
-	@command -v $(GO) >/dev/null || { echo "Go 1.26 or newer is needed: unpack https://go.dev/dl/ into /usr/local and put /usr/local/go/bin on PATH (README, \"A machine without Go\")"; exit 1; }
+	@command -v $(GO) >/dev/null || { echo "Go 1.26 or newer is needed: unpack https://go.dev/dl/ into /usr/local and put /usr/local/go/bin on PATH (README, \"What you need\")"; exit 1; }
 
 run: go ## build the image, boot it in QEMU and do the main job on it
 	$(call need,$(RUN_TOOLS))

@@ -11,7 +11,7 @@ import (
 
 // ringFlags adds the two flags that say which keys to use.
 func ringFlags(f *pflag.FlagSet, r *keys.Ring) {
-	f.StringVar(&r.Dir, "keys", "", "folder of keys made by `image keys init` (default: the development keys)")
+	f.StringVar(&r.Dir, "keys", "", "folder of keys made by 'image keys init' (default: the development keys)")
 	f.StringVar(&r.Detach, "detach", "", "folder for signatures of keys whose private half is not here")
 	f.Var(sources{r}, "key", "where one key is, as ROLE=URI: a file or pkcs11:…; may be repeated")
 }

@@ -45,7 +45,7 @@ Remove the folder for a new one.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.Image, "image", filepath.Join("build", "image", "full"), "output folder of `image build`")
+	f.StringVar(&o.Image, "image", filepath.Join("build", "image", "full"), "output folder of 'image build'")
 	f.StringVar(&o.Dir, "dir", "", "folder of the machine's disk, TPM and UEFI variables (default build/vm/NAME)")
 	f.BoolVar(&o.UEFI, "uefi", false, "boot from the disk through UEFI firmware instead of loading the kernel directly")
 	f.BoolVar(&o.SecureBoot, "secure-boot", false, "UEFI that runs nothing but what --cert signed")

@@ -14,7 +14,7 @@ func soakCommand() *cobra.Command {
 		Use:     "soak",
 		Short:   "Interrupt a system until it is believed: thousands of times in its engines and processes, and some in virtual machines",
 		Args:    cobra.NoArgs,
-		Example: "  soak --system cached-volume --budget 2h\n  soak --system secure-counter --interruptions 1000 --machines -1",
+		Example: "  go run ./qemu soak --system cached-volume --budget 2h\n  go run ./qemu soak --system secure-counter --interruptions 1000 --machines -1",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.Out = cmd.OutOrStdout()
 			return soak.Run(cmd.Context(), o)

@@ -152,3 +152,13 @@ func TestMetricsPage(t *testing.T) {
 		}
 	}
 }
+
+// TestFlagsNameTheirValue: pflag takes what stands in backticks in a flag's help for the name of its value.
+func TestFlagsNameTheirValue(t *testing.T) {
+	quoted := regexp.MustCompile("VarP?\\(.*\"[^\"]*`[^\"]*\"")
+	for _, name := range files(t, ".go") {
+		if line := quoted.FindString(read(t, name)); line != "" {
+			t.Errorf("%s: %s", name, line)
+		}
+	}
+}

@@ -7,7 +7,7 @@ import (
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
 )
 
-// maxRows bounds a table on page and console; the commands show all.
+// maxRows bounds a table of `ratchetctl plugin show`; the commands of the dataplane show all.
 const maxRows = 100
 
 // Tables are what the page and the console show.
