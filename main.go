@@ -86,23 +86,32 @@ func commands() []func(*ctl.App) *cobra.Command {
 	}
 }
 
+// builtin are the plugins and the applets that they are.
+var builtin = []struct {
+	name string // as Describe has it
+	make func() plugin.Feature
+}{
+	{"gateway", func() plugin.Feature { return gateway.New() }},
+	{"target", func() plugin.Feature { return target.New() }},
+	{"dataplane", func() plugin.Feature { return dataplane.New() }},
+	{"migration", migration.New},
+}
+
 // features are the built-in plugins.
-func features() []plugin.Feature {
-	return []plugin.Feature{gateway.New(), target.New(), dataplane.New(), migration.New()}
+func features() (all []plugin.Feature) {
+	for _, b := range builtin {
+		all = append(all, b.make())
+	}
+	return all
 }
 
 // feature is the built-in plugin of a name, nil when there is none. It does not ask Describe, which
 // makes schemas by reflection: a plugin's process needs none of them to start.
 func feature(name string) plugin.Feature {
-	switch name {
-	case "gateway":
-		return gateway.New()
-	case "target":
-		return target.New()
-	case "dataplane":
-		return dataplane.New()
-	case "migration":
-		return migration.New()
+	for _, b := range builtin {
+		if b.name == name {
+			return b.make()
+		}
 	}
 	return nil
 }
