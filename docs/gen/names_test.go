@@ -162,3 +162,17 @@ func TestFlagsNameTheirValue(t *testing.T) {
 		}
 	}
 }
+
+// TestRoomsOfTheTestBench: testing.md has all folders of qemu.
+func TestRoomsOfTheTestBench(t *testing.T) {
+	rooms, err := os.ReadDir(filepath.Join(repository, "qemu"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := read(t, "docs/explanation/testing.md")
+	for _, r := range rooms {
+		if r.IsDir() && r.Name() != "internal" && !strings.Contains(text, "`qemu/"+r.Name()+"`") {
+			t.Errorf("docs/explanation/testing.md does not have qemu/%s", r.Name())
+		}
+	}
+}
