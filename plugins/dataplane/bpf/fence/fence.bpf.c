@@ -1,6 +1,6 @@
 //go:build ignore
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
-/* The fence of a host's virtual network interfaces (VNIs), INVARIANTS.md D4. A VNI's packets go to and come from
+/* The fence of a host's virtual network interfaces (VNIs), invariant D4. A VNI's packets go to and come from
  * the instance that holds it, as long as the host's lease runs. The lease's end is compared with the clock for
  * every packet, so a host whose agent is stopped, dead or cut off stops by itself.
  *
