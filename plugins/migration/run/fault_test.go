@@ -166,6 +166,8 @@ func (l *lab) check(s Status, killed bool) (wrong []string) {
 		return wrong
 	case s.Held && s.Committed && killed:
 		return wrong // it was killed where it had its only copy: for an operator
+	case s.Held && s.Phase == Undo && killed && slices.Equal(hosts, []string{"b"}) && where == "":
+		return wrong // it was killed where it may have run on, and its older copy waits: for an operator
 	case s.ID == "" && where == "a":
 		return wrong // the journal could not take the plan
 	default:

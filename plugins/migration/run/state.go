@@ -54,6 +54,7 @@ type state struct {
 	preparing bool     // the hosts may know of the move
 	committed bool
 	undoing   string // why
+	recalled  bool   // in the undo: the source may run, or may have
 	ended     Outcome
 	endedAt   time.Time
 	text      string
@@ -108,7 +109,8 @@ func (s *state) apply(r journal.Record) error {
 	case journal.Committed:
 		s.committed, s.undoing, s.phase = true, "", Commit
 	case journal.Undoing:
-		s.undoing, s.phase, s.committed = r.Text, Undo, false
+		// An older version wrote no phase, and nothing else before it let the source run.
+		s.undoing, s.phase, s.committed, s.recalled = r.Text, Undo, false, r.Phase != string(Undo)
 	case journal.Ended:
 		s.ended, s.endedAt, s.text = Outcome(r.Outcome), r.At, r.Text
 		if s.ended == Moved || s.ended == Partly {

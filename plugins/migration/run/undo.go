@@ -14,6 +14,9 @@ import (
 // hasty is how long a source is asked to cancel by itself: discarding the destination has the same effect.
 const hasty = 5 * time.Second
 
+// recalled marks the record of an undo behind which the source may run.
+const recalled = "recalled"
+
 // undo leads back to the VM running at the source as before. It leaves m.committed set when it found that the only
 // copy of the VM is at the target.
 func (m *move) undo(ctx context.Context, why error) error {
@@ -37,7 +40,7 @@ func (m *move) undo(ctx context.Context, why error) error {
 func (m *move) retreat(ctx context.Context, why error) (isOwed bool, err error) {
 	if m.undoing == "" {
 		m.r.opts.Log.Warn("a move is undone", "move", m.id, "vm", m.plan.VM, "phase", m.phase, "why", why)
-		if err := m.write(journal.Record{Kind: journal.Undoing, Text: why.Error()}); err != nil {
+		if err := m.write(journal.Record{Kind: journal.Undoing, Phase: string(Undo), Text: why.Error()}); err != nil {
 			// It can be undone all the same: that is what a manager does who finds neither this nor a commit.
 			m.r.opts.Log.Error("an undo is not journalled", "move", m.id, "err", err)
 			m.undoing, m.committed = why.Error(), false
@@ -61,7 +64,7 @@ func (m *move) retreat(ctx context.Context, why error) (isOwed bool, err error) 
 
 // salvage commits a move whose source is gone and whose destination has everything: it is the only copy. Otherwise it
 // leaves the move as it is, and says whether the destination has everything. The target is asked first: a source whose stream stalls may answer only once the destination
-// is discarded, which harms nobody as long as that is not whole.
+// is discarded, which harms nobody as long as that is not whole. Once the source may have run, nothing is committed any more.
 func (m *move) salvage(ctx context.Context) (whole bool, err error) {
 	policy := m.r.opts.Policy
 	var state hypervisor.State
@@ -73,8 +76,16 @@ func (m *move) salvage(ctx context.Context) (whole bool, err error) {
 			})
 		}
 	}
-	if err := look(m.target)(ctx); err != nil || state != hypervisor.Paused {
-		return false, ctx.Err() // what cannot be asked cannot be discarded either
+	err = look(m.target)(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return false, ctx.Err()
+	case m.recalled && err != nil:
+		return !errors.Is(err, hypervisor.ErrFenced), nil // it may have
+	case err != nil || state != hypervisor.Paused:
+		return false, nil // what cannot be asked cannot be discarded either
+	case m.recalled:
+		return true, nil
 	}
 	if err := m.again(ctx, "look for the VM on "+m.plan.From, policy.Patience, look(m.source)); err != nil || state != hypervisor.Absent {
 		return true, err
@@ -115,6 +126,8 @@ func (m *move) callBack(ctx context.Context) (isOwed bool, err error) {
 		}
 		if err != nil {
 			m.r.opts.Log.Info("a transfer could not be cancelled; the source is asked next", "move", m.id, "err", err)
+		} else if err := m.recall(); err != nil { // by now it runs on by itself
+			m.r.opts.Log.Error("that a source runs again is not journalled", "move", m.id, "err", err)
 		}
 		m.transfer = nil
 	}
@@ -132,19 +145,45 @@ func (m *move) callBack(ctx context.Context) (isOwed bool, err error) {
 		return err
 	}
 	if whole {
-		// A destination that has everything is kept until the source runs.
-		if err := resume(); err != nil {
-			if errors.Is(err, hypervisor.ErrNoSuchVM) {
-				_, err = m.salvage(ctx)
+		// A destination that has everything is kept until the source runs, if the journal can tell that it may.
+		err := m.recall()
+		if err == nil {
+			if err := resume(); err != nil {
+				return false, m.outlived(err)
 			}
-			return false, err
+			return m.discard(ctx)
 		}
-		return m.discard(ctx)
+		m.r.opts.Log.Error("that a source runs again is not journalled; its destination is discarded first", "move", m.id, "err", err)
 	}
 	if isOwed, err = m.discard(ctx); err != nil {
 		return isOwed, err
 	}
+	if isOwed {
+		if err := m.recall(); err != nil {
+			return isOwed, fmt.Errorf("let the VM run on %s: %w", m.plan.From, err)
+		}
+	}
 	return isOwed, resume()
+}
+
+// recall journals that the source may run from now on. What the destination has is then of the past and is never let run,
+// whatever becomes of the source.
+func (m *move) recall() error {
+	if m.recalled {
+		return nil
+	}
+	return m.write(journal.Record{Kind: journal.Undoing, Phase: recalled, Text: m.undoing})
+}
+
+// outlived tells an operator of a source that has ended, and perhaps run before: the destination is the only copy then, which
+// must not be discarded, or of the past, and must not run.
+func (m *move) outlived(err error) error {
+	if !errors.Is(err, hypervisor.ErrNoSuchVM) {
+		return err
+	}
+	vm, from, to := m.plan.VM, m.plan.From, m.plan.To
+	return fmt.Errorf("%s is gone from %s and may have run on there after its memory was sent: its copy on %s is not let run; start %s on %s again or end the copy, then retry",
+		vm, from, to, vm, from)
 }
 
 // discard ends the destination, which never ran. isOwed tells that its host did not answer.

@@ -21,7 +21,9 @@ const (
 	// Committed is the point after which the source never runs again.
 	Committed Kind = "committed"
 	// Undoing says that the move goes back, and why. It stands behind Committed only when the destination is known to be
-	// gone without a first instruction; and Committed behind it when the source turns out to be gone.
+	// gone without a first instruction; and Committed behind it when the source turns out to be gone. Its Phase is "undo",
+	// then in a second one "recalled": the source may run from there on, and no Committed follows. One without a Phase is of a
+	// version that wrote no second one, and counts as such.
 	Undoing Kind = "undoing"
 	// Ended closes a move: Outcome, and Text for what an operator should know.
 	Ended Kind = "ended"
