@@ -3,6 +3,7 @@ package lease
 import (
 	"bytes"
 	"encoding/binary"
+	"math/rand/v2"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -105,6 +106,36 @@ func TestProgramTakesPackets(t *testing.T) {
 		}
 	}
 	decode(t, wire)
+}
+
+// TestNeighbouringPortsSpread: a client's consecutive ports go to all producers, whatever the key.
+func TestNeighbouringPortsSpread(t *testing.T) {
+	const producers, keys, flows = 4, 400, 64
+	l := newLab(t, producers, nil)
+	l.lend(t, "10.0.0.1%d", time.Minute, 0, 1, 2, 3)
+	prog := l.data.loaded.Programs["lease_egress"]
+	r := rand.New(rand.NewPCG(1, 2))
+	for k := range keys {
+		var key cHashKey
+		for i := range key.Line {
+			key.Line[i], key.Print[i] = r.Uint64(), r.Uint64()
+		}
+		check(t, l.data.loaded.Maps["lease_key"].Put(uint32(0), key))
+		at := map[netip.Addr]int{}
+		for i := range flows {
+			// Linux takes every other port for connections.
+			syn := packet.TCP{Src: uint16(20000 + 2*i), Dst: 80, Flags: packet.SYN}.Segment(packet.IP{Src: client4, Dst: to4}, nil)
+			out, err := bpf.TestRun(prog, bpf.Run{Packet: frame(syn)})
+			check(t, err)
+			if out.Verdict != redirected {
+				t.Fatalf("key %d: verdict %d", k, int32(out.Verdict))
+			}
+			at[netip.AddrFrom4([4]byte(out.Packet[14+16:]))]++
+		}
+		if len(at) < producers {
+			t.Errorf("key %d: %d connections of one client go to %v", k, flows, at)
+		}
+	}
 }
 
 func spoil(frame []byte, at int, value byte) []byte {

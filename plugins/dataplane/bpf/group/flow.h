@@ -2,7 +2,7 @@
 /* From a flow to its member: entries, ring, and the two halves of a row. */
 #pragma once
 
-#include "packet.h"
+#include "maps.h"
 
 static inline u64 make_entry(u64 h, u32 slot, u32 bound, u32 stamp, u64 established)
 {
@@ -67,7 +67,7 @@ static inline bool is_closing(u64 e, u32 stamp)
 
 /* What was decided about a packet. */
 struct decision {
-	struct member member;
+	struct path path; /* to the flow's member */
 	u32 slot;
 	u32 opened; /* 1: the flow was bound to the member now */
 	u32 outcome;
@@ -150,7 +150,19 @@ static inline u32 pick(struct half *half, const struct flow *f, u64 h, u64 now, 
 	return slot;
 }
 
-/* Takes the member out of whichever half is in use, whole: 0, or the outcome that ends the packet. */
+/* Where the member is, as client.h has it. */
+static inline void path_to(struct path *p, const struct member *m)
+{
+	__builtin_memcpy(p->host, m->underlay, sizeof(p->host));
+	__builtin_memcpy(p->source, m->source, sizeof(p->source));
+	p->vni = m->vni;
+	p->link = m->link;
+	p->mac = m->mac;
+	p->epoch = m->epoch;
+	p->family = m->family;
+}
+
+/* Takes the way to the member out of whichever half is in use, whole: 0, or the outcome that ends the packet. */
 noinline int choose(u32 index, const struct flow *f, u64 h, u64 now, struct decision *d)
 {
 	struct row *row = bpf_map_lookup_elem(&group_rows, &index);
@@ -167,11 +179,11 @@ noinline int choose(u32 index, const struct flow *f, u64 h, u64 now, struct deci
 			return OUTCOME_NO_MEMBER;
 		slot = pick(half, f, h, now, d);
 		if (slot < MEMBERS)
-			d->member = half->members[slot];
+			path_to(&d->path, &half->members[slot]);
 		barrier();
 		if (likely(READ_ONCE(row->word) == word)) {
 			d->slot = slot;
-			return slot < MEMBERS && d->member.family ? 0 : OUTCOME_NO_MEMBER;
+			return slot < MEMBERS && d->path.family ? 0 : OUTCOME_NO_MEMBER;
 		}
 	}
 	return OUTCOME_UNSETTLED;

@@ -16,57 +16,11 @@
 
 LICENSE;
 
-static inline int encapsulate(struct __sk_buff *skb, const struct member *m, u64 h, u8 tos)
-{
-	u32 outer = m->family == 4 ? sizeof(struct iphdr) : sizeof(struct ip6hdr);
-	u32 room = outer + sizeof(struct udphdr) + sizeof(struct vxlanhdr) + sizeof(struct ethhdr);
-	u64 flags = ADJ_ROOM_FIXED_GSO | ADJ_ROOM_ENCAP_L4_UDP | ADJ_ROOM_ENCAP_L2_ETH | ADJ_ROOM_ENCAP_L2(sizeof(struct ethhdr)) |
-		    (m->family == 4 ? ADJ_ROOM_ENCAP_L3_IPV4 : ADJ_ROOM_ENCAP_L3_IPV6);
-	struct ethhdr *eth, *inner;
-	struct vxlanhdr *vxlan;
-	struct udphdr *udp;
-	be16 type = skb->protocol;
-	struct mac from;
-	void *end;
-
-	if (bpf_skb_adjust_room(skb, room, ADJ_ROOM_MAC, flags))
-		return -1;
-	eth = (void *)(long)skb->data;
-	end = (void *)(long)skb->data_end;
-	if (m->family == 4) {
-		struct iphdr *ip = (void *)(eth + 1);
-
-		udp = (void *)(ip + 1);
-		if ((void *)udp + sizeof(*udp) + sizeof(*vxlan) + sizeof(*inner) > end)
-			return -1;
-		write_ipv4(ip, m->source[0], m->underlay[0], IP_UDP, skb->len - sizeof(*eth) - sizeof(*ip), tos, true);
-		eth->type = htons(ETH_IPV4);
-	} else {
-		struct ip6hdr *ip = (void *)(eth + 1);
-
-		udp = (void *)(ip + 1);
-		if ((void *)udp + sizeof(*udp) + sizeof(*vxlan) + sizeof(*inner) > end)
-			return -1;
-		write_ipv6(ip, m->source, m->underlay, IP_UDP, skb->len - sizeof(*eth) - sizeof(*ip), tos, h);
-		eth->type = htons(ETH_IPV6);
-	}
-	write_udp(udp, entropy_port(h), htons(VXLAN_PORT), skb->len - sizeof(*eth) - outer - sizeof(*udp));
-	vxlan = (void *)(udp + 1);
-	write_vxlan(vxlan, m->vni);
-	if (m->epoch) /* VXLAN-GBP: see overlay/doc.go */
-		vxlan->flags = htonl(0x88000000 | m->epoch);
-	inner = (void *)(vxlan + 1);
-	/* All overlay devices have one address, and one drops what seems to come from itself (vxlan_set_mac). */
-	from = eth->src;
-	from.w[0] ^= htons(0x0400);
-	write_eth(inner, &m->mac, &from, type);
-	return 0;
-}
-
 SEC("tc")
 int group_egress(struct __sk_buff *skb)
 {
 	struct decision d = {};
+	struct hash_key *key;
 	struct flow f = {};
 	struct lease *lease;
 	struct count *c;
@@ -80,13 +34,14 @@ int group_egress(struct __sk_buff *skb)
 		return TC_ACT_UNSPEC;
 	if (r < 0)
 		goto malformed;
-	index = bpf_map_lookup_elem(&group_addresses, f.group);
+	index = bpf_map_lookup_elem(&group_addresses, f.address);
 	if (!index)
 		return TC_ACT_UNSPEC;
 	at = *index;
 	row = bpf_map_lookup_elem(&group_rows, &at);
 	lease = bpf_map_lookup_elem(&group_lease, &zero);
-	if (!row || !lease)
+	key = bpf_map_lookup_elem(&group_key, &zero);
+	if (!row || !lease || !key)
 		return TC_ACT_SHOT;
 	now = bpf_ktime_get_boot_ns();
 	if (unlikely(now >= READ_ONCE(lease->until))) {
@@ -98,7 +53,7 @@ int group_egress(struct __sk_buff *skb)
 	}
 	if (parse_transport(skb, &f))
 		goto malformed;
-	h = hash_of(&f, row->tag);
+	h = hash_of_flow(&f, key, row->tag, &group_fragments);
 	if (!h) {
 		note(OUTCOME_FRAGMENT);
 		return TC_ACT_SHOT;
@@ -108,7 +63,7 @@ int group_egress(struct __sk_buff *skb)
 		note(r);
 		return TC_ACT_SHOT;
 	}
-	if (encapsulate(skb, &d.member, h, f.tos)) {
+	if (encapsulate(skb, &d.path, h, f.tos)) {
 		note(OUTCOME_NO_ROOM);
 		return TC_ACT_SHOT;
 	}
@@ -120,7 +75,7 @@ int group_egress(struct __sk_buff *skb)
 		c->bytes += len;
 		c->flows += d.opened;
 	}
-	return bpf_redirect_neigh(d.member.link, NULL, 0, 0);
+	return bpf_redirect_neigh(d.path.link, NULL, 0, 0);
 
 malformed:
 	note(OUTCOME_MALFORMED);

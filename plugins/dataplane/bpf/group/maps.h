@@ -3,6 +3,7 @@
 #pragma once
 
 #include "ratchet.h"
+#include "client.h"
 
 #define MEMBERS 256
 #define RING 4096
@@ -80,13 +81,6 @@ enum outcome {
 
 struct outcomes {
 	u64 n[OUTCOME_COUNT];
-};
-
-struct fragment_key {
-	be32 source[4];
-	be32 group[4];
-	u32 id;
-	u32 protocol;
 };
 
 struct {

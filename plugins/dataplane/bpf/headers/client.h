@@ -13,11 +13,13 @@ struct flow {
 	be32 address[4]; /* the virtual one; IPv4 as ::ffff:a.b.c.d */
 	u32 ports;       /* as they stand in the packet */
 	u32 id;          /* of its fragments */
+	u32 end;         /* offset, as the IP header says */
 	u16 l4;          /* offset */
 	u8 family;
 	u8 protocol;
 	u8 fragment;
-	u8 tcp; /* flags */
+	u8 tcp;  /* flags */
+	u8 data; /* TCP: not only a header */
 	u8 tos;
 };
 
@@ -73,8 +75,10 @@ static inline int parse_transport(struct __sk_buff *skb, struct flow *f)
 {
 	u8 icmp = f->family == 4 ? IP_ICMP : IP_ICMPV6;
 
-	if (f->fragment == FRAG_LATER)
+	if (f->fragment == FRAG_LATER) {
+		f->data = 1;
 		return 0;
+	}
 	if (f->protocol == IP_TCP) {
 		struct tcphdr tcp;
 
@@ -82,6 +86,7 @@ static inline int parse_transport(struct __sk_buff *skb, struct flow *f)
 			return -1;
 		f->ports = (u32)tcp.sport | (u32)tcp.dport << 16;
 		f->tcp = tcp.flags;
+		f->data = f->end > f->l4 + (tcp.off >> 4) * 4;
 	} else if (f->protocol == IP_UDP) {
 		if (bpf_skb_load_bytes(skb, f->l4, &f->ports, 4))
 			return -1;
@@ -96,8 +101,8 @@ static inline int parse_transport(struct __sk_buff *skb, struct flow *f)
 	return 0;
 }
 
-/* 1: not IP, 0, or -1: malformed. The transport comes later: most of what passes here may not be for a virtual address. Offsets go
- * through bpf_skb_load_bytes, because a large packet's headers need not be in the linear part. */
+/* 1: not IP, 0, or -1: malformed. The transport comes later: most of what passes here may not be for a virtual address.
+ * Offsets go through bpf_skb_load_bytes, because a large packet's headers need not be in the linear part. */
 static inline int parse_network(struct __sk_buff *skb, struct flow *f)
 {
 	u32 at = sizeof(struct ethhdr);
@@ -114,6 +119,7 @@ static inline int parse_network(struct __sk_buff *skb, struct flow *f)
 		f->protocol = ip.protocol;
 		f->tos = ip.tos;
 		f->l4 = at + (ip.version_ihl & 15) * 4;
+		f->end = at + ntohs(ip.len);
 		if (ip.frag & htons(IP_MF | IP_OFFSET)) {
 			f->fragment = ip.frag & htons(IP_OFFSET) ? FRAG_LATER : FRAG_FIRST;
 			f->id = ip.id;
@@ -132,6 +138,7 @@ static inline int parse_network(struct __sk_buff *skb, struct flow *f)
 		f->protocol = ip.next;
 		f->tos = ntohl(ip.flow) >> 20;
 		f->l4 = at + sizeof(ip);
+		f->end = f->l4 + ntohs(ip.len);
 		if (ip.next == IP_FRAGMENT) {
 			if (bpf_skb_load_bytes(skb, f->l4, &ext, sizeof(ext)))
 				return -1;
@@ -153,6 +160,17 @@ struct fragment_key {
 	u32 protocol;
 };
 
+/* Neighbouring ports make an arithmetic progression, which a sum of products maps to another one: with an unlucky key
+ * to few places. This takes one word to one other (MurmurHash3's finalizer). */
+static inline u64 mix(u64 h)
+{
+	h ^= h >> 33;
+	h *= 0xff51afd7ed558ccdULL;
+	h ^= h >> 33;
+	h *= 0xc4ceb9fe1a85ec53ULL;
+	return h ^ h >> 33;
+}
+
 /* The hash of a flow's first fragment is remembered for the others, which have no ports. 0: one that nobody knows. */
 static inline u64 hash_of_flow(struct flow *f, const struct hash_key *k, u32 tag, void *fragments)
 {
@@ -169,7 +187,7 @@ static inline u64 hash_of_flow(struct flow *f, const struct hash_key *k, u32 tag
 		known = bpf_map_lookup_elem(fragments, &key);
 		return known ? *known : 0;
 	}
-	h = flow_hash6(k, f->source, f->ports, tag << 8 | f->protocol);
+	h = mix(flow_hash6(k, f->source, f->ports, tag << 8 | f->protocol));
 	if (f->fragment == FRAG_FIRST)
 		bpf_map_update_elem(fragments, &key, &h, UPDATE_ANY);
 	return h;
