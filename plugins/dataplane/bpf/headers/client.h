@@ -187,7 +187,7 @@ static inline u64 hash_of_flow(struct flow *f, const struct hash_key *k, u32 tag
 		known = bpf_map_lookup_elem(fragments, &key);
 		return known ? *known : 0;
 	}
-	h = mix(flow_hash6(k, f->source, f->ports, tag << 8 | f->protocol));
+	h = mix(flow_hash(k, f->source, f->ports, tag << 8 | f->protocol));
 	if (f->fragment == FRAG_FIRST)
 		bpf_map_update_elem(fragments, &key, &h, UPDATE_ANY);
 	return h;

@@ -3,11 +3,10 @@
  *
  * Multilinear hashing (Dietzfelbinger 1996; Lemire and Kaser 2014): the sum of key[i] * word[i] over 32-bit
  * words with random 64-bit keys is strongly universal in its upper 32 bits. Two sums with independent keys make
- * 64 bits. Whoever does not know the key finds colliding flows only by chance, and it costs three
- * multiplications a half for IPv4.
+ * 64 bits. Whoever does not know the key finds colliding flows only by chance.
  *
  * The words are the client's address, the ports and a tag of the service: its identity, not its number,
- * so that two boxes with one key agree. Go has the same function (balancer/table/hash.go). */
+ * so that two boxes with one key agree. */
 #pragma once
 
 #include "types.h"
@@ -24,15 +23,7 @@ static inline u64 hash_join(u64 line, u64 print)
 	return (line & 0xffffffff00000000ULL) | (print >> 32);
 }
 
-static inline u64 flow_hash4(const volatile struct hash_key *k, be32 client, u32 ports, u32 tag)
-{
-	u64 a = k->line[0] + k->line[1] * ports + k->line[2] * tag + k->line[3] * client;
-	u64 b = k->print[0] + k->print[1] * ports + k->print[2] * tag + k->print[3] * client;
-
-	return hash_join(a, b);
-}
-
-static inline u64 flow_hash6(const volatile struct hash_key *k, const be32 client[4], u32 ports, u32 tag)
+static inline u64 flow_hash(const volatile struct hash_key *k, const be32 client[4], u32 ports, u32 tag)
 {
 	u64 a = k->line[0] + k->line[1] * ports + k->line[2] * tag;
 	u64 b = k->print[0] + k->print[1] * ports + k->print[2] * tag;
@@ -51,7 +42,8 @@ static inline u32 hash_index(u32 hash, u32 n)
 }
 
 /* The same over the whole 5-tuple, for those who want to begin with the flow before they know its service.
- * Words go in pairs, (key + word) * (key + word): half as many multiplications, as strong ("multilinear-HM"). */
+ * Words go in pairs, (key + word) * (key + word): half as many multiplications, as strong ("multilinear-HM").
+ * Go has the same function (balancer/table/hash.go). */
 #define TUPLE_WORDS 11 /* constant, ports, protocol, then client and local address by turns */
 
 struct tuple_key {
