@@ -179,7 +179,7 @@ func (c *check) fail(code, reason string, args ...any) {
 
 func (c *check) result() Result {
 	r := verdict.Report{
-		Version: 1, Box: c.j.Verdict, Devices: c.devices, Images: c.images,
+		Version: verdict.ReportVersion, Box: c.j.Verdict, Devices: c.devices, Images: c.images,
 		Counter: c.facts.TPM.Counter, Expected: c.facts.TPM.Expected, Open: c.closed,
 		Image: c.Policy.Version, Flavour: c.Policy.Flavour, Slot: c.slot, Development: c.Policy.Development,
 		Provisioned:     c.j.Released() && c.j.Action != verdict.None && c.j.Action != verdict.Rebase,

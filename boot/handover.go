@@ -7,14 +7,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
-)
 
-// Environment of core: numbers of the memfds that hold the report (JSON), the configuration (YAML) and
-// core's key (32 bytes, empty on an isolated box). Core inherits them over exec.
-const (
-	EnvReport = "RATCHET_BOOT_REPORT_FD"
-	EnvConfig = "RATCHET_CONFIG_FD"
-	EnvSecret = "RATCHET_SECRET_FD"
+	"github.com/ratchetos/ratchet/boot/verdict"
 )
 
 // handover execs core in this process; it returns only with an error.
@@ -34,7 +28,7 @@ func handover(r Result, say func(string, ...any)) error {
 	for _, f := range []struct {
 		variable, name string
 		data           []byte
-	}{{EnvReport, "boot-report", report}, {EnvConfig, "configuration", r.Config}, {EnvSecret, "secret", r.Secret}} {
+	}{{verdict.EnvReport, "boot-report", report}, {verdict.EnvConfig, "configuration", r.Config}, {verdict.EnvSecret, "secret", r.Secret}} {
 		fd, err := sealed(f.name, f.data)
 		if err != nil {
 			return fmt.Errorf("hand over %s: %w", f.name, err)

@@ -11,10 +11,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-)
 
-// EnvWatchdog is the environment of core with the number of the open watchdog.
-const EnvWatchdog = "RATCHET_WATCHDOG_FD"
+	"github.com/ratchetos/ratchet/boot/verdict"
+)
 
 const (
 	watchdogTimeout = 60 * time.Second
@@ -165,7 +164,7 @@ func (w *watchdog) handover() error {
 		return nil
 	}
 	w.end = true
-	if err := os.Setenv(EnvWatchdog, strconv.Itoa(w.fd)); err != nil {
+	if err := os.Setenv(verdict.EnvWatchdog, strconv.Itoa(w.fd)); err != nil {
 		return fmt.Errorf("hand over watchdog: %w", err)
 	}
 	return nil

@@ -7,7 +7,7 @@
 //
 // The parts do not know each other; this package is the only one that knows them all:
 //
-//	handoff.go    what init left behind
+//	handover.go   what init left behind
 //	appliance.go  start and end, in order
 //	configure.go  check, apply, confirm: the only place that changes the configuration
 //	backend*.go   the API's view (api.Backend)

@@ -70,7 +70,7 @@ func Main(args []string, features []plugin.Feature) int {
 
 // isolatedHandoff is the report for a box whose own cannot be read: nothing is used.
 func isolatedHandoff(err error) handoff {
-	return handoff{report: &verdict.Report{Version: 1, Box: verdict.Verdict{
+	return handoff{report: &verdict.Report{Version: verdict.ReportVersion, Box: verdict.Verdict{
 		Decision: verdict.Isolated, Code: "report-unreadable", Reason: err.Error(), Next: "restart the box; reflash it if this stays",
 	}}}
 }

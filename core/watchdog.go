@@ -7,13 +7,12 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ratchetos/ratchet/boot/verdict"
 )
 
-const (
-	watchdogEnv = "RATCHET_WATCHDOG_FD"
-	// watchdogPing leaves room for three that come late: init has set 60 s.
-	watchdogPing = 15 * time.Second
-)
+// watchdogPing leaves room for three that come late: init has set 60 s.
+const watchdogPing = 15 * time.Second
 
 // watchdog is the hardware's, armed by init. The zero value is for a machine without one.
 type watchdog struct {
@@ -24,11 +23,11 @@ type watchdog struct {
 // takeWatchdog takes the descriptor over and hides it from children.
 func takeWatchdog() *watchdog {
 	w := &watchdog{}
-	value, ok := os.LookupEnv(watchdogEnv)
+	value, ok := os.LookupEnv(verdict.EnvWatchdog)
 	if !ok {
 		return w
 	}
-	_ = os.Unsetenv(watchdogEnv) // the name is right
+	_ = os.Unsetenv(verdict.EnvWatchdog) // the name is right
 	if fd, err := strconv.Atoi(value); err == nil && fd > 2 {
 		w.file = os.NewFile(uintptr(fd), "watchdog")
 		unix.CloseOnExec(fd)

@@ -33,10 +33,20 @@ type Device struct {
 	Verdict
 }
 
-// Report is what init hands to core. It is JSON in a sealed memfd whose number is in
-// RATCHET_BOOT_REPORT_FD; a missing report means that core was not started by init.
+// The environment that init gives to core: descriptors, which core inherits over exec. The first three are sealed memfds.
+const (
+	EnvReport   = "RATCHET_BOOT_REPORT_FD" // the Report, as JSON; without it core was not started by init
+	EnvConfig   = "RATCHET_CONFIG_FD"      // the configuration, as YAML
+	EnvSecret   = "RATCHET_SECRET_FD"      // core's key, 32 bytes, empty on an isolated box
+	EnvWatchdog = "RATCHET_WATCHDOG_FD"    // the open watchdog, of a machine that has one
+)
+
+// ReportVersion is the Version of reports that this image's init writes and its core reads.
+const ReportVersion = 1
+
+// Report is what init hands to core in EnvReport.
 type Report struct {
-	Version  int      `json:"version"` // 1
+	Version  int      `json:"version"` // ReportVersion
 	Box      Verdict  `json:"box"`
 	Counter  uint64   `json:"counter"`  // C, the attempts ever made
 	Expected uint64   `json:"expected"` // the counter value in E

@@ -13,13 +13,8 @@ import (
 	"github.com/ratchetos/ratchet/boot/verdict"
 )
 
-// How init tells core where it left things; see boot/verdict.Report.
-const (
-	reportEnv  = "RATCHET_BOOT_REPORT_FD"
-	configEnv  = "RATCHET_CONFIG_FD"
-	secretEnv  = "RATCHET_SECRET_FD"
-	maxHandoff = 4 << 20
-)
+// maxHandoff bounds each memory file, in bytes.
+const maxHandoff = 4 << 20
 
 // handoff is what init left for core.
 type handoff struct {
@@ -31,7 +26,7 @@ type handoff struct {
 
 // takeHandoff reads the memory files and removes their names from the environment, so that no child sees them.
 func takeHandoff() (handoff, error) {
-	raw, err := takeFile(reportEnv)
+	raw, err := takeFile(verdict.EnvReport)
 	if err != nil || raw == nil {
 		return handoff{}, err
 	}
@@ -39,13 +34,13 @@ func takeHandoff() (handoff, error) {
 	if err := json.Unmarshal(raw, h.report); err != nil {
 		return handoff{}, fmt.Errorf("read boot report: %w", err)
 	}
-	if h.report.Version != 1 {
-		return handoff{}, fmt.Errorf("read boot report: version %d, this core knows 1", h.report.Version)
+	if h.report.Version != verdict.ReportVersion {
+		return handoff{}, fmt.Errorf("read boot report: version %d, this core knows %d", h.report.Version, verdict.ReportVersion)
 	}
-	if h.config, err = takeFile(configEnv); err != nil {
+	if h.config, err = takeFile(verdict.EnvConfig); err != nil {
 		return h, err
 	}
-	h.secret, err = takeFile(secretEnv)
+	h.secret, err = takeFile(verdict.EnvSecret)
 	return h, err
 }
 
