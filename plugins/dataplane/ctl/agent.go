@@ -6,23 +6,23 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ratchetos/ratchet/plugins/dataplane/api"
+	"github.com/ratchetos/ratchet/plugins/internal/command"
 	"github.com/ratchetos/ratchet/plugins/internal/enrol"
-	"github.com/ratchetos/ratchet/plugins/internal/live"
 )
 
 // agent is `ratchetctl dataplane agent`.
-func agent(app App) *cobra.Command {
+func agent(app command.App) *cobra.Command {
 	c := &cobra.Command{Use: "agent", Short: "Hosts that talk to this box: enrol, revoke, list"}
 	c.AddCommand(agentList(app), agentEnroll(app), agentRevoke(app))
 	return c
 }
 
-func agentList(app App) *cobra.Command {
+func agentList(app command.App) *cobra.Command {
 	c := &cobra.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List enrolled hosts and whether they are heard", Args: cobra.NoArgs,
 		Example: "  ratchetctl dataplane agent list\n  ratchetctl dataplane agent list -w",
 	}
-	return live.Command(c, func(cmd *cobra.Command) error {
+	return command.Watch(c, func(cmd *cobra.Command) error {
 		var reply api.AgentsReply
 		if err := app.Invoke(cmd.Context(), plugin, api.MethodAgents, struct{}{}, &reply); err != nil {
 			return err
@@ -35,7 +35,7 @@ func agentList(app App) *cobra.Command {
 	})
 }
 
-func agentEnroll(app App) *cobra.Command {
+func agentEnroll(app command.App) *cobra.Command {
 	var out string
 	c := &cobra.Command{
 		Use: "enroll NAME", Short: "Enrol a host and print the file it needs", Args: cobra.ExactArgs(1),
@@ -58,7 +58,7 @@ The box does not keep the key. Enrolling a host again makes its earlier file voi
 	return c
 }
 
-func agentRevoke(app App) *cobra.Command {
+func agentRevoke(app command.App) *cobra.Command {
 	return &cobra.Command{
 		Use: "revoke NAME", Short: "Make a host's identity file void and end its session", Args: cobra.ExactArgs(1),
 		Example: "  ratchetctl dataplane agent revoke web-1",

@@ -2,7 +2,6 @@
 package ctl
 
 import (
-	"context"
 	"strconv"
 	"strings"
 
@@ -13,21 +12,13 @@ import (
 	group "github.com/ratchetos/ratchet/plugins/dataplane/group/ctl"
 	lease "github.com/ratchetos/ratchet/plugins/dataplane/lease/ctl"
 	vni "github.com/ratchetos/ratchet/plugins/dataplane/vni/ctl"
-	"github.com/ratchetos/ratchet/plugins/internal/live"
+	"github.com/ratchetos/ratchet/plugins/internal/command"
 )
-
-// App is what ratchetctl offers to a plugin's commands.
-type App interface {
-	// Invoke calls a method of a plugin's management service through core.
-	Invoke(ctx context.Context, plugin, method string, request, reply any) error
-	// Print writes value as JSON or YAML, or the table, as the user chose.
-	Print(value any, columns []string, rows [][]string) error
-}
 
 const plugin = "dataplane"
 
 // Command is `ratchetctl dataplane`.
-func Command(app App) *cobra.Command {
+func Command(app command.App) *cobra.Command {
 	c := &cobra.Command{Use: "dataplane", Short: "NICs apart from the management network, balancer, interface groups, leases"}
 	c.AddCommand(links(app), agent(app), probe(app))
 	c.AddCommand(balancer.Command(app)...)
@@ -37,12 +28,12 @@ func Command(app App) *cobra.Command {
 	return c
 }
 
-func links(app App) *cobra.Command {
+func links(app command.App) *cobra.Command {
 	c := &cobra.Command{
 		Use: "links", Short: "List links with carrier, addresses and counters", Args: cobra.NoArgs,
 		Example: "  ratchetctl dataplane links\n  ratchetctl dataplane links -w\n  ratchetctl dataplane links -o json",
 	}
-	return live.Command(c, func(cmd *cobra.Command) error {
+	return command.Watch(c, func(cmd *cobra.Command) error {
 		var reply api.LinksReply
 		if err := app.Invoke(cmd.Context(), plugin, api.MethodLinks, struct{}{}, &reply); err != nil {
 			return err

@@ -6,10 +6,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ratchetos/ratchet/plugins/dataplane/api"
+	"github.com/ratchetos/ratchet/plugins/internal/command"
 )
 
 // probe is `ratchetctl dataplane probe`.
-func probe(app App) *cobra.Command {
+func probe(app command.App) *cobra.Command {
 	return &cobra.Command{
 		Use: "probe", Short: "Load every BPF program once, to see that the box's kernel takes it", Args: cobra.NoArgs,
 		Long: `Load every BPF program of the dataplane once and let go of it again. The kernel's own verifier answers; what is

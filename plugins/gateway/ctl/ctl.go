@@ -9,14 +9,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ratchetos/ratchet/plugins/gateway/api"
+	"github.com/ratchetos/ratchet/plugins/internal/command"
 )
 
-// App is what ratchetctl offers to a plugin's commands.
+// App is what ratchetctl offers to the gateway's commands.
 type App interface {
-	// Invoke calls a method of a plugin's management service through core.
-	Invoke(ctx context.Context, plugin, method string, request, reply any) error
-	// Print writes value as JSON or YAML, or the table, as the user chose.
-	Print(value any, columns []string, rows [][]string) error
+	command.App
 	// Section decodes a plugin's section of the configuration that the box runs.
 	Section(ctx context.Context, plugin string, into any) error
 	// Edit changes one thing in a plugin's section and has the box apply it, or only shows the result. op is add

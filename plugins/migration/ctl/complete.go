@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ratchetos/ratchet/plugins/internal/command"
 	"github.com/ratchetos/ratchet/plugins/migration/api"
 )
 
@@ -13,10 +14,10 @@ import (
 const completeWithin = time.Second
 
 // names lists what can be written in a place, each with a word about it.
-type names func(ctx context.Context, app App) ([]string, error)
+type names func(ctx context.Context, app command.App) ([]string, error)
 
 // first completes a command's first argument.
-func (n names) first(app App) cobra.CompletionFunc {
+func (n names) first(app command.App) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
@@ -26,7 +27,7 @@ func (n names) first(app App) cobra.CompletionFunc {
 }
 
 // flag completes the value of a flag.
-func (n names) flag(app App) cobra.CompletionFunc {
+func (n names) flag(app command.App) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 		ctx, cancel := context.WithTimeout(cmd.Context(), completeWithin)
 		defer cancel()
@@ -38,7 +39,7 @@ func (n names) flag(app App) cobra.CompletionFunc {
 	}
 }
 
-func hostNames(ctx context.Context, app App) (names []string, err error) {
+func hostNames(ctx context.Context, app command.App) (names []string, err error) {
 	var reply api.HostsReply
 	err = app.Invoke(ctx, plugin, api.MethodHosts, struct{}{}, &reply)
 	for _, h := range reply.Hosts {
@@ -47,7 +48,7 @@ func hostNames(ctx context.Context, app App) (names []string, err error) {
 	return names, err
 }
 
-func vmNames(ctx context.Context, app App) (names []string, err error) {
+func vmNames(ctx context.Context, app command.App) (names []string, err error) {
 	var reply api.VMsReply
 	err = app.Invoke(ctx, plugin, api.MethodVMs, struct{}{}, &reply)
 	for _, vm := range reply.VMs {
@@ -56,7 +57,7 @@ func vmNames(ctx context.Context, app App) (names []string, err error) {
 	return names, err
 }
 
-func typeNames(ctx context.Context, app App) (names []string, err error) {
+func typeNames(ctx context.Context, app command.App) (names []string, err error) {
 	var reply api.TypesReply
 	err = app.Invoke(ctx, plugin, api.MethodTypes, struct{}{}, &reply)
 	for _, t := range reply.Types {
@@ -65,7 +66,7 @@ func typeNames(ctx context.Context, app App) (names []string, err error) {
 	return names, err
 }
 
-func templateNames(ctx context.Context, app App) (names []string, err error) {
+func templateNames(ctx context.Context, app command.App) (names []string, err error) {
 	var reply api.TemplatesReply
 	err = app.Invoke(ctx, plugin, api.MethodTemplates, struct{}{}, &reply)
 	for _, t := range reply.Templates {
@@ -74,15 +75,15 @@ func templateNames(ctx context.Context, app App) (names []string, err error) {
 	return names, err
 }
 
-func moveIDs(ctx context.Context, app App) ([]string, error) {
+func moveIDs(ctx context.Context, app command.App) ([]string, error) {
 	return idsOf(ctx, app, api.MethodMoves)
 }
 
-func endedIDs(ctx context.Context, app App) ([]string, error) {
+func endedIDs(ctx context.Context, app command.App) ([]string, error) {
 	return idsOf(ctx, app, api.MethodHistory)
 }
 
-func idsOf(ctx context.Context, app App, method string) (names []string, err error) {
+func idsOf(ctx context.Context, app command.App, method string) (names []string, err error) {
 	var reply api.MovesReply
 	err = app.Invoke(ctx, plugin, method, api.MovesRequest{}, &reply)
 	for _, m := range reply.Moves {

@@ -2,23 +2,15 @@
 package ctl
 
 import (
-	"context"
-
 	"github.com/spf13/cobra"
-)
 
-// App is what ratchetctl offers to a plugin's commands.
-type App interface {
-	// Invoke calls a method of a plugin's management service through core.
-	Invoke(ctx context.Context, plugin, method string, request, reply any) error
-	// Print writes value as JSON or YAML, or the table, as the user chose.
-	Print(value any, columns []string, rows [][]string) error
-}
+	"github.com/ratchetos/ratchet/plugins/internal/command"
+)
 
 const plugin = "migration"
 
 // Command is `ratchetctl migrate`.
-func Command(app App) *cobra.Command {
+func Command(app command.App) *cobra.Command {
 	c := &cobra.Command{
 		Use: "migrate", Short: "Move VMs between hypervisor hosts, also to another type",
 		Long: `Move running VMs between the hosts of the configuration, and give them other processors, memory or device models

@@ -1,50 +1,16 @@
 package ctl
 
 import (
-	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
-	"text/tabwriter"
 
-	"github.com/cockroachdb/datadriven"
 	"github.com/spf13/cobra"
+
+	"github.com/ratchetos/ratchet/plugins/internal/command/commandtest"
 )
-
-// box answers every call with the same reply, as it stands in the test file, and prints as ratchetctl does.
-type box struct {
-	reply string
-	asked string
-	out   strings.Builder
-}
-
-func (b *box) Invoke(_ context.Context, plugin, method string, request, reply any) error {
-	p, err := json.Marshal(request)
-	if err != nil {
-		return err
-	}
-	b.asked += fmt.Sprintf("asked: %s %s %s\n", plugin, method, p)
-	if text, failed := strings.CutPrefix(b.reply, "error "); failed {
-		return errors.New(text)
-	}
-	return json.Unmarshal([]byte(b.reply), reply)
-}
-
-func (b *box) Print(_ any, columns []string, rows [][]string) error {
-	w := tabwriter.NewWriter(&b.out, 0, 0, 2, ' ', 0)
-	for _, r := range append([][]string{columns}, rows...) {
-		if len(r) != len(columns) {
-			return fmt.Errorf("row %q does not fit columns %q", r, columns)
-		}
-		fmt.Fprintln(w, strings.Join(r, "\t"))
-	}
-	return w.Flush()
-}
 
 // TestCommands runs testdata/ctl.txt: a command and the plugin's reply; what is asked and shown.
 func TestCommands(t *testing.T) {
@@ -61,27 +27,7 @@ func TestCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Chdir(dir)
-	datadriven.RunTest(t, script, func(t *testing.T, d *datadriven.TestData) string {
-		b := &box{reply: d.Input}
-		root := Command(b)
-		root.SilenceUsage, root.SilenceErrors = true, true
-		root.SetOut(&b.out)
-		root.SetErr(&b.out)
-		args := []string{d.Cmd}
-		for _, a := range d.CmdArgs {
-			args = append(args, a.String())
-		}
-		root.SetArgs(args)
-		if err := root.ExecuteContext(t.Context()); err != nil {
-			fmt.Fprintln(&b.out, "error:", err)
-		}
-		var out strings.Builder
-		out.WriteString(b.asked)
-		for line := range strings.Lines(strings.TrimSpace(b.out.String())) {
-			fmt.Fprintln(&out, strings.TrimRight(line, " \n"))
-		}
-		return out.String()
-	})
+	commandtest.Run(t, script, Command)
 }
 
 // The file with the key is for its owner alone, also where there was another before.
@@ -90,7 +36,7 @@ func TestIdentityFile(t *testing.T) {
 	if err := os.WriteFile(path, []byte("old"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	c := Command(&box{reply: `{"bundle": "-----BEGIN CERTIFICATE-----\n"}`})
+	c := Command(&commandtest.App{Reply: `{"bundle": "-----BEGIN CERTIFICATE-----\n"}`})
 	c.SetArgs([]string{"host", "enroll", "rack1", "--file", path})
 	if err := c.ExecuteContext(t.Context()); err != nil {
 		t.Fatal(err)
@@ -130,5 +76,5 @@ func TestHelpAndCompletion(t *testing.T) {
 			}
 		}
 	}
-	walk(Command(&box{reply: reply}))
+	walk(Command(&commandtest.App{Reply: reply}))
 }

@@ -7,17 +7,17 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ratchetos/ratchet/plugins/internal/command"
 	"github.com/ratchetos/ratchet/plugins/internal/enrol"
-	"github.com/ratchetos/ratchet/plugins/internal/live"
 	"github.com/ratchetos/ratchet/plugins/migration/api"
 )
 
-func hosts(app App) *cobra.Command {
+func hosts(app command.App) *cobra.Command {
 	c := &cobra.Command{
 		Use: "hosts", Short: "List hosts with their state", Args: cobra.NoArgs,
 		Example: "  ratchetctl migrate hosts\n  ratchetctl migrate hosts -w",
 	}
-	return live.Command(c, func(cmd *cobra.Command) error {
+	return command.Watch(c, func(cmd *cobra.Command) error {
 		var reply api.HostsReply
 		if err := app.Invoke(cmd.Context(), plugin, api.MethodHosts, struct{}{}, &reply); err != nil {
 			return err
@@ -31,13 +31,13 @@ func hosts(app App) *cobra.Command {
 }
 
 // host is `ratchetctl migrate host`.
-func host(app App) *cobra.Command {
+func host(app command.App) *cobra.Command {
 	c := &cobra.Command{Use: "host", Short: "Credentials of hosts with bare QEMU: enrol, revoke"}
 	c.AddCommand(enroll(app), revoke(app))
 	return c
 }
 
-func enroll(app App) *cobra.Command {
+func enroll(app command.App) *cobra.Command {
 	var out string
 	c := &cobra.Command{
 		Use: "enroll NAME", Short: "Enrol a host and print the file that ratchet vmhost needs there", Args: cobra.ExactArgs(1),
@@ -61,7 +61,7 @@ the key. Enrolling a host again makes its earlier file void.`,
 	return c
 }
 
-func revoke(app App) *cobra.Command {
+func revoke(app command.App) *cobra.Command {
 	return &cobra.Command{
 		Use: "revoke NAME", Short: "Make a host's identity void", Args: cobra.ExactArgs(1),
 		Example: "  ratchetctl migrate host revoke rack1",

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ratchetos/ratchet/plugins/internal/command"
 	"github.com/ratchetos/ratchet/plugins/migration/api"
 	"github.com/ratchetos/ratchet/plugins/migration/model"
 )
@@ -20,7 +21,7 @@ type request struct {
 	command *cobra.Command
 }
 
-func (r *request) register(app App, c *cobra.Command) {
+func (r *request) register(app command.App, c *cobra.Command) {
 	r.command = c
 	f := c.Flags()
 	f.StringVar(&r.To, "to", "", "host to move the VM to")
@@ -73,7 +74,7 @@ const moveExamples = `  ratchetctl migrate %[1]s web1 --to rack2
   ratchetctl migrate %[1]s web1 --to rack2 --type large --max-gap 100ms
   ratchetctl migrate %[1]s --template evacuate-rack1`
 
-func planned(app App) *cobra.Command {
+func planned(app command.App) *cobra.Command {
 	r := &request{}
 	c := &cobra.Command{
 		Use: "plan [VM]", Short: "Show what a move would do, what it costs, and what cannot be done and why", Args: cobra.MaximumNArgs(1),
@@ -94,7 +95,7 @@ changed and nothing is sent. What cannot be done is said with its reason and wha
 	return c
 }
 
-func showPlan(app App, cmd *cobra.Command, request api.MoveRequest) error {
+func showPlan(app command.App, cmd *cobra.Command, request api.MoveRequest) error {
 	var reply api.PlanReply
 	if err := app.Invoke(cmd.Context(), plugin, api.MethodPlan, request, &reply); err != nil {
 		return err
@@ -128,7 +129,7 @@ func cannot(refused, of int) error {
 	return fmt.Errorf("%d of %d VMs cannot be moved like this", refused, of)
 }
 
-func apply(app App) *cobra.Command {
+func apply(app command.App) *cobra.Command {
 	r := &request{}
 	var dryRun, wait bool
 	var after time.Duration
@@ -164,7 +165,7 @@ that fails or is cancelled leaves the VM at its source in its former shape.`,
 	return c
 }
 
-func begin(app App, cmd *cobra.Command, request api.MoveRequest, wait bool) error {
+func begin(app command.App, cmd *cobra.Command, request api.MoveRequest, wait bool) error {
 	var reply api.ApplyReply
 	if err := app.Invoke(cmd.Context(), plugin, api.MethodApply, request, &reply); err != nil {
 		return err

@@ -8,18 +8,18 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"github.com/ratchetos/ratchet/plugins/internal/live"
+	"github.com/ratchetos/ratchet/plugins/internal/command"
 	"github.com/ratchetos/ratchet/plugins/migration/api"
 )
 
 // schedule is `ratchetctl migrate schedule`.
-func schedule(app App) *cobra.Command {
+func schedule(app command.App) *cobra.Command {
 	c := &cobra.Command{Use: "schedule", Short: "When moves happen, and why"}
 	c.AddCommand(scheduleShow(app), scheduleImport(app))
 	return c
 }
 
-func scheduleShow(app App) *cobra.Command {
+func scheduleShow(app command.App) *cobra.Command {
 	var request api.ScheduleRequest
 	c := &cobra.Command{
 		Use: "show", Short: "Draw the forecast of each link and watched host, its band and the slots booked, and explain them", Args: cobra.NoArgs,
@@ -27,7 +27,7 @@ func scheduleShow(app App) *cobra.Command {
 	}
 	c.Flags().StringVar(&request.Link, "link", "", "this link only, or HOST/cpu or HOST/memory")
 	c.Flags().IntVar(&request.Width, "width", 0, "columns of the drawing (default: the terminal's)")
-	return live.Command(c, func(cmd *cobra.Command) error {
+	return command.Watch(c, func(cmd *cobra.Command) error {
 		if request.Width == 0 {
 			request.Width = terminalWidth()
 		}
@@ -51,7 +51,7 @@ func terminalWidth() int {
 	return 80
 }
 
-func scheduleImport(app App) *cobra.Command {
+func scheduleImport(app command.App) *cobra.Command {
 	return &cobra.Command{
 		Use: "import LINK|HOST/cpu|HOST/memory FILE", Short: "Replace the history of a link or a host by one from a CSV file", Args: cobra.ExactArgs(2),
 		Long: `Replace the history of a link by the lines "time,bytes a second" of a file, so that its load can be forecast before the

@@ -9,20 +9,20 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/ratchetos/ratchet/plugins/internal/live"
+	"github.com/ratchetos/ratchet/plugins/internal/command"
 	"github.com/ratchetos/ratchet/plugins/migration/api"
 )
 
 // lookEvery is the pause between two looks at a move that is waited for.
 const lookEvery = 500 * time.Millisecond
 
-func status(app App) *cobra.Command {
+func status(app command.App) *cobra.Command {
 	c := &cobra.Command{
 		Use: "status [MOVE]", Short: "Show moves that wait or are under way, with what is sent and when they end", Args: cobra.MaximumNArgs(1),
 		Example:           "  ratchetctl migrate status -w\n  ratchetctl migrate status -o json",
 		ValidArgsFunction: names(moveIDs).first(app),
 	}
-	return live.Command(c, func(cmd *cobra.Command) error {
+	return command.Watch(c, func(cmd *cobra.Command) error {
 		reply, err := moves(app, cmd, cmd.Flags().Arg(0))
 		if err != nil {
 			return err
@@ -37,26 +37,26 @@ func status(app App) *cobra.Command {
 	})
 }
 
-func moves(app App, cmd *cobra.Command, id string) (reply api.MovesReply, err error) {
+func moves(app command.App, cmd *cobra.Command, id string) (reply api.MovesReply, err error) {
 	err = app.Invoke(cmd.Context(), plugin, api.MethodMoves, api.MovesRequest{ID: id}, &reply)
 	return reply, err
 }
 
-func cancel(app App) *cobra.Command {
+func cancel(app command.App) *cobra.Command {
 	return order(app, api.MethodCancel, &cobra.Command{
 		Use: "cancel MOVE", Short: "End a move that is not committed yet; the VM stays where it is, as it was",
 		Example: "  ratchetctl migrate cancel m-7k2q5c",
 	})
 }
 
-func retry(app App) *cobra.Command {
+func retry(app command.App) *cobra.Command {
 	return order(app, api.MethodRetry, &cobra.Command{
 		Use: "retry MOVE", Short: "Let a move that is held go on, once what held it has been mended",
 		Example: "  ratchetctl migrate retry m-7k2q5c",
 	})
 }
 
-func accept(app App) *cobra.Command {
+func accept(app command.App) *cobra.Command {
 	return order(app, api.MethodAccept, &cobra.Command{
 		Use: "accept MOVE", Short: "End a move that is held because the guest's agent does not answer at the target",
 		Long: `End a move that is held after its commit: the operator has seen that the VM at the target is the right one and works,
@@ -66,7 +66,7 @@ although its agent does not answer. The source is ended then.`,
 }
 
 // order makes a command that says one thing about one move.
-func order(app App, method string, c *cobra.Command) *cobra.Command {
+func order(app command.App, method string, c *cobra.Command) *cobra.Command {
 	c.Args, c.ValidArgsFunction = cobra.ExactArgs(1), names(moveIDs).first(app)
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		return app.Invoke(cmd.Context(), plugin, method, api.IDRequest{ID: args[0]}, &struct{}{})
@@ -74,7 +74,7 @@ func order(app App, method string, c *cobra.Command) *cobra.Command {
 	return c
 }
 
-func history(app App) *cobra.Command {
+func history(app command.App) *cobra.Command {
 	var last int
 	c := &cobra.Command{
 		Use: "history [MOVE]", Short: "Show moves that have ended", Args: cobra.MaximumNArgs(1),
@@ -101,7 +101,7 @@ func history(app App) *cobra.Command {
 }
 
 // untilEnded waits for moves and says what became of those that failed.
-func untilEnded(app App, cmd *cobra.Command, ids []string) error {
+func untilEnded(app command.App, cmd *cobra.Command, ids []string) error {
 	var failed []string
 	t := time.NewTicker(lookEvery)
 	defer t.Stop()

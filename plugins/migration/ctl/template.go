@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ratchetos/ratchet/plugins/internal/command"
 	"github.com/ratchetos/ratchet/plugins/migration/api"
 	"github.com/ratchetos/ratchet/plugins/migration/template/document"
 )
@@ -19,13 +20,13 @@ import (
 const maxDocument = 256 << 10
 
 // template is `ratchetctl migrate template`.
-func template(app App) *cobra.Command {
+func template(app command.App) *cobra.Command {
 	c := &cobra.Command{Use: "template", Short: "Migrations of many VMs: create, list, show, delete"}
 	c.AddCommand(templateList(app), templateShow(app), templateCreate(app), templateDelete(app))
 	return c
 }
 
-func templateList(app App) *cobra.Command {
+func templateList(app command.App) *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List templates with what they select now", Args: cobra.NoArgs,
 		Example: "  ratchetctl migrate template list",
@@ -51,7 +52,7 @@ func templateList(app App) *cobra.Command {
 	}
 }
 
-func templateShow(app App) *cobra.Command {
+func templateShow(app command.App) *cobra.Command {
 	return &cobra.Command{
 		Use: "show NAME", Short: "Print a template's document", Args: cobra.ExactArgs(1),
 		Example: "  ratchetctl migrate template show evacuate-rack1 > evacuate.yaml",
@@ -67,7 +68,7 @@ func templateShow(app App) *cobra.Command {
 	}
 }
 
-func templateCreate(app App) *cobra.Command {
+func templateCreate(app command.App) *cobra.Command {
 	var fromAgents bool
 	var file string
 	var make api.MakeRequest
@@ -102,7 +103,7 @@ VMs what their guests can do, and makes a template that all of them can follow. 
 	return c
 }
 
-func makeTemplate(app App, cmd *cobra.Command, request api.MakeRequest) error {
+func makeTemplate(app command.App, cmd *cobra.Command, request api.MakeRequest) error {
 	var reply api.MakeReply
 	if err := app.Invoke(cmd.Context(), plugin, api.MethodTemplateMake, request, &reply); err != nil {
 		return err
@@ -115,7 +116,7 @@ func makeTemplate(app App, cmd *cobra.Command, request api.MakeRequest) error {
 }
 
 // storeTemplate reads a document here, where the mistakes in it can be shown in their lines.
-func storeTemplate(app App, cmd *cobra.Command, file string) error {
+func storeTemplate(app command.App, cmd *cobra.Command, file string) error {
 	text, err := readDocument(cmd, file, maxDocument)
 	if err != nil {
 		return err
@@ -157,7 +158,7 @@ func readDocument(cmd *cobra.Command, path string, most int64) ([]byte, error) {
 	return b, nil
 }
 
-func templateDelete(app App) *cobra.Command {
+func templateDelete(app command.App) *cobra.Command {
 	return &cobra.Command{
 		Use: "delete NAME", Aliases: []string{"rm"}, Short: "Forget a stored template", Args: cobra.ExactArgs(1),
 		Example: "  ratchetctl migrate template delete evacuate-rack1",

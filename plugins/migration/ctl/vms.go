@@ -6,16 +6,16 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/ratchetos/ratchet/plugins/internal/live"
+	"github.com/ratchetos/ratchet/plugins/internal/command"
 	"github.com/ratchetos/ratchet/plugins/migration/api"
 )
 
-func vms(app App) *cobra.Command {
+func vms(app command.App) *cobra.Command {
 	c := &cobra.Command{
 		Use: "vms", Short: "List VMs of all hosts that answer", Args: cobra.NoArgs,
 		Example: "  ratchetctl migrate vms\n  ratchetctl migrate vms -o json",
 	}
-	return live.Command(c, func(cmd *cobra.Command) error {
+	return command.Watch(c, func(cmd *cobra.Command) error {
 		var reply api.VMsReply
 		if err := app.Invoke(cmd.Context(), plugin, api.MethodVMs, struct{}{}, &reply); err != nil {
 			return err
@@ -31,7 +31,7 @@ func vms(app App) *cobra.Command {
 	})
 }
 
-func show(app App) *cobra.Command {
+func show(app command.App) *cobra.Command {
 	var host string
 	c := &cobra.Command{
 		Use: "show VM", Short: "Show one VM with its devices and last events", Args: cobra.ExactArgs(1),
@@ -63,7 +63,7 @@ func show(app App) *cobra.Command {
 	return c
 }
 
-func types(app App) *cobra.Command {
+func types(app command.App) *cobra.Command {
 	return &cobra.Command{
 		Use: "types", Short: "List the types of VMs in the configuration", Args: cobra.NoArgs,
 		Example: "  ratchetctl migrate types",

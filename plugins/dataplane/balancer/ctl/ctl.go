@@ -2,7 +2,6 @@
 package ctl
 
 import (
-	"context"
 	"fmt"
 	"math"
 	"os"
@@ -11,30 +10,22 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ratchetos/ratchet/plugins/dataplane/balancer/api"
-	"github.com/ratchetos/ratchet/plugins/internal/live"
+	"github.com/ratchetos/ratchet/plugins/internal/command"
 )
-
-// App is what ratchetctl offers to a plugin's commands.
-type App interface {
-	// Invoke calls a method of a plugin's management service through core.
-	Invoke(ctx context.Context, plugin, method string, request, reply any) error
-	// Print writes value as JSON or YAML, or the table, as the user chose.
-	Print(value any, columns []string, rows [][]string) error
-}
 
 const plugin = "dataplane"
 
 // Command are the commands below `ratchetctl dataplane`.
-func Command(app App) []*cobra.Command {
+func Command(app command.App) []*cobra.Command {
 	return []*cobra.Command{vips(app), backends(app), flows(app), drops(app), balancers(app), peer(app), weight(app), capture(app)}
 }
 
-func vips(app App) *cobra.Command {
+func vips(app command.App) *cobra.Command {
 	c := &cobra.Command{
 		Use: "vips", Short: "List VIPs with their backends' number and counters", Args: cobra.NoArgs,
 		Example: "  ratchetctl dataplane vips\n  ratchetctl dataplane vips -w",
 	}
-	return live.Command(c, func(cmd *cobra.Command) error {
+	return command.Watch(c, func(cmd *cobra.Command) error {
 		var reply api.VIPsReply
 		if err := app.Invoke(cmd.Context(), plugin, api.MethodVIPs, api.VIPsRequest{}, &reply); err != nil {
 			return err
@@ -56,12 +47,12 @@ func vips(app App) *cobra.Command {
 	})
 }
 
-func backends(app App) *cobra.Command {
+func backends(app command.App) *cobra.Command {
 	c := &cobra.Command{
 		Use: "backends VIP", Short: "List a VIP's backends with their state and capacity", Args: cobra.ExactArgs(1),
 		Example: "  ratchetctl dataplane backends web -w",
 	}
-	return live.Command(c, func(cmd *cobra.Command) error {
+	return command.Watch(c, func(cmd *cobra.Command) error {
 		var reply api.VIPsReply
 		name := cmd.Flags().Arg(0)
 		if err := app.Invoke(cmd.Context(), plugin, api.MethodVIPs, api.VIPsRequest{Name: name}, &reply); err != nil {
@@ -80,13 +71,13 @@ func backends(app App) *cobra.Command {
 	})
 }
 
-func flows(app App) *cobra.Command {
+func flows(app command.App) *cobra.Command {
 	c := &cobra.Command{
 		Use: "flows", Short: "Show how full the flow table is, by backend", Args: cobra.NoArgs,
 		Long:    "Show how full the flow table is, by backend.\n\nThe table holds keyed hashes of connections, not addresses: whose they are cannot be listed. `dataplane capture` shows packets.",
 		Example: "  ratchetctl dataplane flows -w",
 	}
-	return live.Command(c, func(cmd *cobra.Command) error {
+	return command.Watch(c, func(cmd *cobra.Command) error {
 		var r api.FlowsReply
 		if err := app.Invoke(cmd.Context(), plugin, api.MethodFlows, struct{}{}, &r); err != nil {
 			return err
@@ -102,12 +93,12 @@ func flows(app App) *cobra.Command {
 	})
 }
 
-func drops(app App) *cobra.Command {
+func drops(app command.App) *cobra.Command {
 	c := &cobra.Command{
 		Use: "drops", Short: "List packets that were not forwarded, by reason", Args: cobra.NoArgs,
 		Example: "  ratchetctl dataplane drops -w",
 	}
-	return live.Command(c, func(cmd *cobra.Command) error {
+	return command.Watch(c, func(cmd *cobra.Command) error {
 		var r api.DropsReply
 		if err := app.Invoke(cmd.Context(), plugin, api.MethodDrops, struct{}{}, &r); err != nil {
 			return err
@@ -120,12 +111,12 @@ func drops(app App) *cobra.Command {
 	})
 }
 
-func balancers(app App) *cobra.Command {
+func balancers(app command.App) *cobra.Command {
 	c := &cobra.Command{
 		Use: "balancers", Short: "List the other balancers of the same VIPs", Args: cobra.NoArgs,
 		Example: "  ratchetctl dataplane balancers -w",
 	}
-	return live.Command(c, func(cmd *cobra.Command) error {
+	return command.Watch(c, func(cmd *cobra.Command) error {
 		var r api.PeersReply
 		if err := app.Invoke(cmd.Context(), plugin, api.MethodPeers, struct{}{}, &r); err != nil {
 			return err
@@ -141,7 +132,7 @@ func balancers(app App) *cobra.Command {
 	})
 }
 
-func peer(app App) *cobra.Command {
+func peer(app command.App) *cobra.Command {
 	return &cobra.Command{
 		Use: "peer NAME FILE", Short: "Give this box the identity with which it joins another balancer", Args: cobra.ExactArgs(2),
 		Long:    "Give this box the identity with which it joins another balancer: the file that `ratchetctl dataplane agent enroll` printed there.\nNAME is the peer's in balancer.peers. Do it on both boxes.",
@@ -156,7 +147,7 @@ func peer(app App) *cobra.Command {
 	}
 }
 
-func weight(app App) *cobra.Command {
+func weight(app command.App) *cobra.Command {
 	return &cobra.Command{
 		Use: "weight VIP BACKEND WEIGHT|drain|default", Short: "Change a backend's weight until it is taken back", Args: cobra.ExactArgs(3),
 		Long:    "Change a backend's weight in a VIP until it is taken back with default. Weight 0, or drain, keeps its connections and gives it no new ones.\nIt holds over restarts; the configuration is not changed.",
@@ -187,7 +178,7 @@ func parseWeight(s string) (*uint32, error) {
 	return &w, nil
 }
 
-func capture(app App) *cobra.Command {
+func capture(app command.App) *cobra.Command {
 	var q api.CaptureRequest
 	c := &cobra.Command{
 		Use: "capture FILE", Short: "Write packets of a VIP or of a drop reason to a pcap file", Args: cobra.ExactArgs(1),

@@ -2,34 +2,25 @@
 package ctl
 
 import (
-	"context"
 	"fmt"
 	"net/netip"
 
 	"github.com/spf13/cobra"
 
 	"github.com/ratchetos/ratchet/plugins/dataplane/group/api"
-	"github.com/ratchetos/ratchet/plugins/internal/live"
+	"github.com/ratchetos/ratchet/plugins/internal/command"
 )
-
-// App is what ratchetctl offers to a plugin's commands.
-type App interface {
-	// Invoke calls a method of a plugin's management service through core.
-	Invoke(ctx context.Context, plugin, method string, request, reply any) error
-	// Print writes value as JSON or YAML, or the table, as the user chose.
-	Print(value any, columns []string, rows [][]string) error
-}
 
 const plugin = "dataplane"
 
 // Command are the commands below `ratchetctl dataplane`.
-func Command(app App) []*cobra.Command {
+func Command(app command.App) []*cobra.Command {
 	c := &cobra.Command{Use: "group", Short: "Interface groups: create, add members, drain, look after"}
 	c.AddCommand(list(app, "list"), show(app), clients(app), log(app), create(app), remove(app), add(app), end(app), drain(app), promote(app))
 	return []*cobra.Command{c, list(app, "members")}
 }
 
-func list(app App, use string) *cobra.Command {
+func list(app command.App, use string) *cobra.Command {
 	c := &cobra.Command{
 		Use: use, Short: "List interface groups with their members and each one's share of new flows", Args: cobra.NoArgs,
 		Example: "  ratchetctl dataplane members -w\n  ratchetctl dataplane group list -o json",
@@ -37,7 +28,7 @@ func list(app App, use string) *cobra.Command {
 	if use == "list" {
 		c.Aliases = []string{"ls"}
 	}
-	return live.Command(c, func(cmd *cobra.Command) error {
+	return command.Watch(c, func(cmd *cobra.Command) error {
 		var reply api.ListReply
 		if err := app.Invoke(cmd.Context(), plugin, api.MethodList, struct{}{}, &reply); err != nil {
 			return err
@@ -50,7 +41,7 @@ func list(app App, use string) *cobra.Command {
 	})
 }
 
-func show(app App) *cobra.Command {
+func show(app command.App) *cobra.Command {
 	return &cobra.Command{
 		Use: "show GROUP", Short: "Show one group", Args: cobra.ExactArgs(1),
 		Example: "  ratchetctl dataplane group show web",
@@ -64,12 +55,12 @@ func show(app App) *cobra.Command {
 	}
 }
 
-func clients(app App) *cobra.Command {
+func clients(app command.App) *cobra.Command {
 	c := &cobra.Command{
 		Use: "clients", Short: "List the hosts that follow the groups, the slowest first", Args: cobra.NoArgs,
 		Example: "  ratchetctl dataplane group clients -w",
 	}
-	return live.Command(c, func(cmd *cobra.Command) error {
+	return command.Watch(c, func(cmd *cobra.Command) error {
 		var reply api.ClientsReply
 		if err := app.Invoke(cmd.Context(), plugin, api.MethodClients, struct{}{}, &reply); err != nil {
 			return err
@@ -82,7 +73,7 @@ func clients(app App) *cobra.Command {
 	})
 }
 
-func log(app App) *cobra.Command {
+func log(app command.App) *cobra.Command {
 	return &cobra.Command{
 		Use: "log", Short: "List the latest changes, oldest first, since the plugin started", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -100,7 +91,7 @@ func log(app App) *cobra.Command {
 }
 
 // change makes a call and prints which version came of it.
-func change(cmd *cobra.Command, app App, method string, request any) error {
+func change(cmd *cobra.Command, app command.App, method string, request any) error {
 	var reply api.Changed
 	if err := app.Invoke(cmd.Context(), plugin, method, request, &reply); err != nil {
 		return err
@@ -108,7 +99,7 @@ func change(cmd *cobra.Command, app App, method string, request any) error {
 	return app.Print(reply, []string{"VERSION"}, [][]string{{reply.Version}})
 }
 
-func create(app App) *cobra.Command {
+func create(app command.App) *cobra.Command {
 	var r api.CreateRequest
 	c := &cobra.Command{
 		Use: "create GROUP ADDRESS…", Short: "Make a group that answers to addresses", Args: cobra.MinimumNArgs(2),
@@ -134,7 +125,7 @@ packets, so that nothing reaches a member that may have been replaced; open goes
 	return c
 }
 
-func remove(app App) *cobra.Command {
+func remove(app command.App) *cobra.Command {
 	return &cobra.Command{
 		Use: "delete GROUP", Short: "Delete a group; its addresses are nobody's at once", Args: cobra.ExactArgs(1),
 		Example: "  ratchetctl dataplane group delete web",
@@ -144,7 +135,7 @@ func remove(app App) *cobra.Command {
 	}
 }
 
-func add(app App) *cobra.Command {
+func add(app command.App) *cobra.Command {
 	var r api.AddRequest
 	var host string
 	c := &cobra.Command{
@@ -171,7 +162,7 @@ attached, and follows it when it moves: give --vni alone. For another one say on
 	return c
 }
 
-func end(app App) *cobra.Command {
+func end(app command.App) *cobra.Command {
 	return &cobra.Command{
 		Use: "remove GROUP MEMBER", Short: "End a membership at once, with its flows (drain first to spare them)", Args: cobra.ExactArgs(2),
 		Example: "  ratchetctl dataplane group remove web web-1",
@@ -181,7 +172,7 @@ func end(app App) *cobra.Command {
 	}
 }
 
-func drain(app App) *cobra.Command {
+func drain(app command.App) *cobra.Command {
 	var r api.DrainRequest
 	c := &cobra.Command{
 		Use: "drain GROUP MEMBER", Short: "Let a member keep its flows and give it no new ones", Args: cobra.ExactArgs(2),
@@ -195,7 +186,7 @@ func drain(app App) *cobra.Command {
 	return c
 }
 
-func promote(app App) *cobra.Command {
+func promote(app command.App) *cobra.Command {
 	return &cobra.Command{
 		Use: "promote", Short: "Lead the groups from this box, with the groups that this box has", Args: cobra.NoArgs,
 		Long: `Take a new term, above any that this box has heard of. Hosts that hear of it follow this box's groups from then on

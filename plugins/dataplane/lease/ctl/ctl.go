@@ -2,26 +2,19 @@
 package ctl
 
 import (
-	"context"
 	"fmt"
 	"strconv"
 
 	"github.com/spf13/cobra"
 
 	"github.com/ratchetos/ratchet/plugins/dataplane/lease/api"
-	"github.com/ratchetos/ratchet/plugins/internal/live"
+	"github.com/ratchetos/ratchet/plugins/internal/command"
 )
-
-// App is what ratchetctl offers to a plugin's commands.
-type App interface {
-	Invoke(ctx context.Context, plugin, method string, request, reply any) error
-	Print(value any, columns []string, rows [][]string) error
-}
 
 const plugin = "dataplane"
 
 // Command is what hangs below `ratchetctl dataplane`: lease, and the live table leases.
-func Command(app App) []*cobra.Command {
+func Command(app command.App) []*cobra.Command {
 	c := &cobra.Command{Use: "lease", Short: "Services whose producers this box leases to hosts"}
 	c.AddCommand(list(app, "list"), show(app), services(app), revoke(app))
 	table := list(app, "leases")
@@ -29,7 +22,7 @@ func Command(app App) []*cobra.Command {
 	return []*cobra.Command{c, table}
 }
 
-func list(app App, use string) *cobra.Command {
+func list(app command.App, use string) *cobra.Command {
 	var request api.ListRequest
 	path := "lease list"
 	if use == "leases" {
@@ -41,7 +34,7 @@ func list(app App, use string) *cobra.Command {
 	}
 	c.Flags().StringVar(&request.Service, "service", "", "leases of this service only")
 	c.Flags().IntVar(&request.Limit, "limit", 0, "at most that many (1,000 when 0)")
-	return live.Command(c, func(cmd *cobra.Command) error {
+	return command.Watch(c, func(cmd *cobra.Command) error {
 		var reply api.ListReply
 		if err := app.Invoke(cmd.Context(), plugin, api.MethodList, request, &reply); err != nil {
 			return err
@@ -54,12 +47,12 @@ func list(app App, use string) *cobra.Command {
 	})
 }
 
-func show(app App) *cobra.Command {
+func show(app command.App) *cobra.Command {
 	c := &cobra.Command{
 		Use: "show SERVICE", Short: "Show a service's producers and their shares", Args: cobra.ExactArgs(1),
 		Example: "  ratchetctl dataplane lease show web",
 	}
-	return live.Command(c, func(cmd *cobra.Command) error {
+	return command.Watch(c, func(cmd *cobra.Command) error {
 		var reply api.Service
 		if err := app.Invoke(cmd.Context(), plugin, api.MethodShow, api.Name{Name: cmd.Flags().Arg(0)}, &reply); err != nil {
 			return err
@@ -68,11 +61,11 @@ func show(app App) *cobra.Command {
 	})
 }
 
-func services(app App) *cobra.Command {
+func services(app command.App) *cobra.Command {
 	c := &cobra.Command{
 		Use: "services", Short: "List leased services", Args: cobra.NoArgs, Example: "  ratchetctl dataplane lease services",
 	}
-	return live.Command(c, func(cmd *cobra.Command) error {
+	return command.Watch(c, func(cmd *cobra.Command) error {
 		var reply api.ServicesReply
 		if err := app.Invoke(cmd.Context(), plugin, api.MethodServices, struct{}{}, &reply); err != nil {
 			return err
@@ -85,7 +78,7 @@ func services(app App) *cobra.Command {
 	})
 }
 
-func revoke(app App) *cobra.Command {
+func revoke(app command.App) *cobra.Command {
 	var request api.RevokeRequest
 	c := &cobra.Command{
 		Use: "revoke SERVICE", Short: "End leases of a producer or a consumer", Args: cobra.ExactArgs(1),

@@ -2,7 +2,6 @@
 package ctl
 
 import (
-	"context"
 	"fmt"
 	"strconv"
 	"strings"
@@ -10,32 +9,24 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ratchetos/ratchet/plugins/dataplane/vni/api"
-	"github.com/ratchetos/ratchet/plugins/internal/live"
+	"github.com/ratchetos/ratchet/plugins/internal/command"
 )
-
-// App is what ratchetctl offers to a plugin's commands.
-type App interface {
-	// Invoke calls a method of a plugin's management service through core.
-	Invoke(ctx context.Context, plugin, method string, request, reply any) error
-	// Print writes value as JSON or YAML, or the table, as the user chose.
-	Print(value any, columns []string, rows [][]string) error
-}
 
 const plugin = "dataplane"
 
 // Command are the commands below `ratchetctl dataplane`.
-func Command(app App) []*cobra.Command {
+func Command(app command.App) []*cobra.Command {
 	c := &cobra.Command{Use: "vni", Short: "Virtual network interfaces: where they are attached, and moving them"}
 	c.AddCommand(list(app), move(app), packets(app))
 	return []*cobra.Command{c}
 }
 
-func list(app App) *cobra.Command {
+func list(app command.App) *cobra.Command {
 	c := &cobra.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List VNIs with who holds them and who stands by", Args: cobra.NoArgs,
 		Example: "  ratchetctl dataplane vni list -w\n  ratchetctl dataplane vni list -o json",
 	}
-	return live.Command(c, func(cmd *cobra.Command) error {
+	return command.Watch(c, func(cmd *cobra.Command) error {
 		var reply api.ListReply
 		if err := app.Invoke(cmd.Context(), plugin, api.MethodList, struct{}{}, &reply); err != nil {
 			return err
@@ -48,7 +39,7 @@ func list(app App) *cobra.Command {
 	})
 }
 
-func move(app App) *cobra.Command {
+func move(app command.App) *cobra.Command {
 	return &cobra.Command{
 		Use: "move VNI HOST/INSTANCE", Short: "Attach a VNI to another of its candidates", Args: cobra.ExactArgs(2),
 		Long:    "The holder lets go first, or its lease runs out; then the other one gets the VNI. Nothing moves it back by itself.",
@@ -64,12 +55,12 @@ func move(app App) *cobra.Command {
 	}
 }
 
-func packets(app App) *cobra.Command {
+func packets(app command.App) *cobra.Command {
 	c := &cobra.Command{
 		Use: "packets", Short: "Show what the hosts delivered and dropped, by reason", Args: cobra.NoArgs,
 		Example: "  ratchetctl dataplane vni packets -w",
 	}
-	return live.Command(c, func(cmd *cobra.Command) error {
+	return command.Watch(c, func(cmd *cobra.Command) error {
 		var reply api.PacketsReply
 		if err := app.Invoke(cmd.Context(), plugin, api.MethodPackets, struct{}{}, &reply); err != nil {
 			return err

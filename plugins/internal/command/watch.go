@@ -1,5 +1,4 @@
-// Package live makes commands of ratchetctl that show a table show it again and again.
-package live
+package command
 
 import (
 	"fmt"
@@ -11,8 +10,8 @@ import (
 // pause is the time between two looks, but that --every says otherwise.
 const pause = time.Second
 
-// Command makes a command of one look into one that, with -w, looks again until it is interrupted.
-func Command(c *cobra.Command, look func(cmd *cobra.Command) error) *cobra.Command {
+// Watch makes a command of one look into one that, with -w, looks again until it is interrupted.
+func Watch(c *cobra.Command, look func(cmd *cobra.Command) error) *cobra.Command {
 	watch := c.Flags().BoolP("watch", "w", false, "show it again and again until interrupted")
 	every := c.Flags().Duration("every", pause, "with -w, the time between two looks")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
