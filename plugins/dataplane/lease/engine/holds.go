@@ -41,34 +41,48 @@ func (b *Book) Hold(now time.Duration, host string, h Hold) (a Ack, nudge []stri
 	if h.Epoch == 0 {
 		return a, nil, true
 	}
-	offered := Claim{Epoch: h.Epoch, Host: host}
-	switch wins := offered.over(claim); {
-	case offered == claim:
-	case !wins:
-		a.Status = Superseded
-		return a, nil, true
-	default:
-		// A new epoch answers only once it is durable: this agent may not forget it and believe an older host.
-		if have, waits := b.unsaved[key]; !waits || offered.over(have) {
-			if !waits && len(b.epochs)+len(b.unsaved) >= MaxServices*MaxProducers {
-				a.Status = Refused
-				return a, nil, true
-			}
-			b.unsaved[key] = offered
-		}
-		a.Status = Wait
+	if offered := (Claim{Epoch: h.Epoch, Host: host}); offered != claim {
+		a.Status = b.claim(key, offered)
 		return a, nil, true
 	}
 	if p == nil {
-		if len(s.order) >= MaxProducers {
+		if p = s.addProducer(h.Producer); p == nil {
 			a.Status = Refused
 			return a, nil, true
 		}
-		p = &producer{name: h.Producer, doubts: map[string]time.Duration{}}
-		s.producers[h.Producer] = p
-		at, _ := slices.BinarySearchFunc(s.order, h.Producer, func(have *producer, name string) int { return strings.Compare(have.name, name) })
-		s.order = slices.Insert(s.order, at, p)
 	}
+	return b.renewHold(now, s, p, claim, h, a)
+}
+
+// claim answers a host with another claim than the one that is known.
+func (b *Book) claim(key ProducerKey, offered Claim) Status {
+	if !offered.over(b.epochs[key]) {
+		return Superseded
+	}
+	// A new epoch answers only once it is durable: this agent may not forget it and believe an older host.
+	if have, waits := b.unsaved[key]; !waits || offered.over(have) {
+		if !waits && len(b.epochs)+len(b.unsaved) >= MaxServices*MaxProducers {
+			return Refused
+		}
+		b.unsaved[key] = offered
+	}
+	return Wait
+}
+
+// addProducer makes a producer, or nil when there is no room for it.
+func (s *service) addProducer(name string) *producer {
+	if len(s.order) >= MaxProducers {
+		return nil
+	}
+	p := &producer{name: name, doubts: map[string]time.Duration{}}
+	s.producers[name] = p
+	at, _ := slices.BinarySearchFunc(s.order, name, func(have *producer, name string) int { return strings.Compare(have.name, name) })
+	s.order = slices.Insert(s.order, at, p)
+	return p
+}
+
+// renewHold takes what the host that has the producer under this claim says of it, and completes the answer.
+func (b *Book) renewHold(now time.Duration, s *service, p *producer, claim Claim, h Hold, a Ack) (_ Ack, nudge []string, ok bool) {
 	if p.claim == claim && p.run == h.Run && h.Seq <= p.seq {
 		return Ack{}, nil, false
 	}
