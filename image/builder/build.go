@@ -3,6 +3,7 @@ package builder
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"github.com/google/renameio/v2"
 
 	"github.com/ratchetos/ratchet/boot"
+	"github.com/ratchetos/ratchet/boot/counter"
 	"github.com/ratchetos/ratchet/image/disk"
 	"github.com/ratchetos/ratchet/image/initramfs"
 	"github.com/ratchetos/ratchet/image/kernel"
@@ -74,55 +76,79 @@ func (o Options) Build(ctx context.Context) (Manifest, error) {
 	}
 	done("%s of %s, zstd level %d", size(len(initrd)), size(raw), o.Level)
 
-	done = p.step("unified kernel image")
-	linux, err := os.ReadFile(in.kernel.Vmlinuz)
-	if err != nil {
-		return Manifest{}, fmt.Errorf("read kernel: %w", err)
-	}
-	unsigned, err := uki.Build(in.stub, uki.Content{
-		OSRelease: osRelease(o.Source.Version, o.Flavour),
-		Uname:     []byte(in.kernel.Release),
-		Cmdline:   []byte(cmdline),
-		Initrd:    initrd,
-		Linux:     linux,
-	})
+	u, err := o.unify(p, in, initrd, cert.Subject.CommonName)
 	if err != nil {
 		return Manifest{}, err
 	}
-	signed, pcr, err := o.sign(unsigned)
-	if err != nil {
-		// Who waits for a signature, or only builds to compare, wants to see what it is about.
-		if w := (*keys.Wanted)(nil); errors.As(err, &w) {
-			err = errors.Join(err, renameio.WriteFile(filepath.Join(o.Out, UnsignedFile), unsigned, 0o644))
-		}
-		return Manifest{}, err
-	}
-	f, err := uki.Parse(signed)
-	if err != nil {
-		return Manifest{}, err
-	}
-	stub, err := uki.StubRelease(f)
-	if err != nil {
-		return Manifest{}, err
-	}
-	done("%s, signed by %q", size(len(signed)), cert.Subject.CommonName)
-
 	files := map[string][]byte{
-		SignedFile: signed, UnsignedFile: unsigned,
-		KernelFile: linux, InitrdFile: initrd, CmdlineFile: []byte(cmdline + "\n"),
+		SignedFile: u.signed, UnsignedFile: u.unsigned,
+		KernelFile: u.linux, InitrdFile: initrd, CmdlineFile: []byte(cmdline + "\n"),
 	}
 	if o.Binary == "" {
-		if files[SBOMFile], err = o.bill(in, stub); err != nil {
+		if files[SBOMFile], err = o.bill(in, u.stub); err != nil {
 			return Manifest{}, err
 		}
 	} else {
 		p.note("no SBOM: the binary was given and not compiled here")
 	}
 	if o.Bundle != nil {
-		if files[BundleFile], err = Bundle(o.Keys, signed, files[SBOMFile], *o.Bundle); err != nil {
+		if files[BundleFile], err = Bundle(o.Keys, u.signed, files[SBOMFile], *o.Bundle); err != nil {
 			return Manifest{}, err
 		}
 	}
+	m := o.manifest(in, u, cert)
+	m.Sizes = Sizes{UKI: len(u.signed), Binary: len(in.system.Init), Initramfs: len(initrd), InitramfsRaw: raw}
+	if err := o.store(p, files, &m); err != nil {
+		return Manifest{}, err
+	}
+	m.Seconds = time.Since(start).Seconds()
+	return m, m.write(filepath.Join(o.Out, ManifestFile))
+}
+
+// unified is the UKI and what it was made of.
+type unified struct {
+	linux, unsigned, signed []byte
+	pcr11                   counter.Digest
+	stub                    string // version of systemd
+}
+
+// unify makes the UKI and signs it.
+func (o Options) unify(p *progress, in *inputs, initrd []byte, signer string) (u unified, err error) {
+	done := p.step("unified kernel image")
+	if u.linux, err = os.ReadFile(in.kernel.Vmlinuz); err != nil {
+		return u, fmt.Errorf("read kernel: %w", err)
+	}
+	u.unsigned, err = uki.Build(in.stub, uki.Content{
+		OSRelease: osRelease(o.Source.Version, o.Flavour),
+		Uname:     []byte(in.kernel.Release),
+		Cmdline:   []byte(cmdline),
+		Initrd:    initrd,
+		Linux:     u.linux,
+	})
+	if err != nil {
+		return u, err
+	}
+	u.signed, u.pcr11, err = o.sign(u.unsigned)
+	if err != nil {
+		// Who waits for a signature, or only builds to compare, wants to see what it is about.
+		if w := (*keys.Wanted)(nil); errors.As(err, &w) {
+			err = errors.Join(err, renameio.WriteFile(filepath.Join(o.Out, UnsignedFile), u.unsigned, 0o644))
+		}
+		return u, err
+	}
+	f, err := uki.Parse(u.signed)
+	if err != nil {
+		return u, err
+	}
+	if u.stub, err = uki.StubRelease(f); err != nil {
+		return u, err
+	}
+	done("%s, signed by %q", size(len(u.signed)), signer)
+	return u, nil
+}
+
+// manifest says what the image is made of. Sizes, digests and the time it took are not in it yet.
+func (o Options) manifest(in *inputs, u unified, cert *x509.Certificate) Manifest {
 	certSum := sha256.Sum256(cert.Raw)
 	m := Manifest{
 		Version: o.Source.Version, Flavour: o.Flavour, Development: !o.Release, SecurityVersion: o.SecurityVersion,
@@ -130,10 +156,9 @@ func (o Options) Build(ctx context.Context) (Manifest, error) {
 			Package: in.kernel.Package, Version: in.kernel.Version, Release: in.kernel.Release,
 			SHA256: in.kernel.SHA256, Locked: in.kernel.Locked, Warning: in.kernel.Warning,
 		},
-		Stub:        "systemd " + stub,
-		PCR11:       PCR{SHA256: hex.EncodeToString(pcr[:])},
+		Stub:        "systemd " + u.stub,
+		PCR11:       PCR{SHA256: hex.EncodeToString(u.pcr11[:])},
 		Certificate: hex.EncodeToString(certSum[:]),
-		Sizes:       Sizes{UKI: len(signed), Binary: len(in.system.Init), Initramfs: len(initrd), InitramfsRaw: raw},
 		SHA256:      make(map[string]string),
 		Level:       int(o.Level),
 		Missing:     in.closure.Missing,
@@ -143,11 +168,7 @@ func (o Options) Build(ctx context.Context) (Manifest, error) {
 			m.Modules = append(m.Modules, mod.Name)
 		}
 	}
-	if err := o.store(p, files, &m); err != nil {
-		return Manifest{}, err
-	}
-	m.Seconds = time.Since(start).Seconds()
-	return m, m.write(filepath.Join(o.Out, ManifestFile))
+	return m
 }
 
 // store writes the files of the build and the disk, and records their digests.
