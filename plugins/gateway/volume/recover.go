@@ -112,7 +112,7 @@ func (r *recovery) reach(end int64) error {
 	case end > maxVolume:
 		return ErrRange
 	}
-	return x.Resize(uint64(end+blockSize-1) / blockSize)
+	return x.Grow(uint64(end+blockSize-1) / blockSize)
 }
 
 // drop forgets what lies before tail, in a log that ends at head.

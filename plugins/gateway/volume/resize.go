@@ -35,7 +35,7 @@ func (v *Volume) Resize(ctx context.Context, size int64) error {
 
 func (v *Volume) grow(size int64) error {
 	v.mu.Lock()
-	err := v.index.Resize(uint64(size) / blockSize)
+	err := v.index.Grow(uint64(size) / blockSize)
 	v.mu.Unlock()
 	if err != nil {
 		return err

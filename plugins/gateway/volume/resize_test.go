@@ -56,6 +56,57 @@ func TestResize(t *testing.T) {
 	}
 }
 
+// TestCheckpointAfterShrink starts from checkpoints made while the log still held the record of a shrink.
+func TestCheckpointAfterShrink(t *testing.T) {
+	for name, sizes := range map[string][]int64{
+		"smaller":                  {6 << 20},
+		"inside a chunk":           {5<<20 + 12<<10},
+		"smaller, then larger":     {6 << 20, 9 << 20},
+		"smaller, then as before":  {6 << 20, 16 << 20},
+		"smaller, then twice that": {6 << 20, 32 << 20},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store, disk := newStore(), simdisk.New(testDisk)
+			o := testOptions(disk, store)
+			o.Size = 16 << 20
+			v := mustOpen(t, o)
+			kept := pattern(1, 64<<10)
+			mustWrite(t, v, kept, 4<<20)
+			mustWrite(t, v, pattern(2, 64<<10), 8<<20)
+			for _, o.Size = range sizes {
+				if err := v.Resize(limited(t), o.Size); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range 2 { // nothing but these is there to start from
+				mustCheckpoint(t, v)
+			}
+			for range 2 {
+				if err := v.Close(); err != nil {
+					t.Fatal(err)
+				}
+				v = mustOpen(t, o)
+				if !bytes.Equal(mustRead(t, v, 4<<20, 64<<10), kept) {
+					t.Error("what was not cut off differs")
+				}
+				if n := min(8<<20, o.Size-(4<<20+64<<10)); !allZero(mustRead(t, v, 4<<20+64<<10, n)) {
+					t.Error("what was cut off came back")
+				}
+				o.Size = max(o.Size, 16<<20)
+			}
+		})
+	}
+}
+
+func mustCheckpoint(t *testing.T, v *Volume) {
+	t.Helper()
+	v.clean.request.Lock() // as the cleaner does
+	defer v.clean.request.Unlock()
+	if err := v.checkpoint(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func allZero(p []byte) bool { return bytes.Equal(p, make([]byte, len(p))) }
 
 // TestWriter keeps the client that may write over a restart; saying it twice is the same as once.

@@ -116,7 +116,7 @@ func writeEmptyState(w io.Writer, size int64, blank func(chunk uint64) bool) err
 	if err := (&state{size: size}).write(w); err != nil {
 		return err
 	}
-	if err := x.Dump(w); err != nil {
+	if err := x.Dump(w, x.Blocks()); err != nil {
 		return err
 	}
 	return newBlanks(chunksOf(size), blank).write(w)
@@ -128,6 +128,9 @@ func (v *Volume) checkpoint() error {
 	v.mu.Lock()
 	from := v.log.Written()
 	s := &state{size: v.Size(), tail: v.log.Tail().Pos, oldest: v.up.oldestTime(), places: v.up.known(maxPlaces), patches: v.over.list()}
+	// A start takes the volume as large as whichever says more, the state or the superblock; only what is behind both is gone
+	// for good, and its zeroes with it.
+	blocks := uint64(max(s.size, v.log.Superblock().UserSize)) / blockSize
 	v.mu.Unlock()
 	size := int64(0)
 	err := v.log.Checkpoint(v.ctx, from, func(w io.Writer) error {
@@ -140,7 +143,7 @@ func (v *Volume) checkpoint() error {
 		if err := b.Flush(); err != nil {
 			return err
 		}
-		err := v.index.Dump(c)
+		err := v.index.Dump(c, blocks)
 		if err == nil {
 			err = v.blanksNow(s.size).write(c)
 		}

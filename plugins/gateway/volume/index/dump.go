@@ -26,20 +26,22 @@ func DumpMax(placed int64) int64 { return placed*(1+binary.MaxVarintLen64+2+8) +
 // ErrInvalid means that bytes are no dump, or not one of this volume.
 var ErrInvalid = errors.New("invalid index dump")
 
-// Dump writes the entries that refer to the log; patched ones are the owner's to keep. Changes may go on meanwhile:
-// an entry is as it was at some moment during the dump.
-func (x *Index) Dump(w io.Writer) error {
+// Dump writes the entries of the first blocks that refer to the log; patched ones are the owner's to keep. Changes may
+// go on meanwhile: an entry is as it was at some moment during the dump.
+func (x *Index) Dump(w io.Writer, blocks uint64) error {
 	d := dumper{w: bufio.NewWriterSize(w, 64<<10)}
 	out := new(Chunk)
-	for c := range x.Chunks() {
+	for c := range (blocks + BlocksPerChunk - 1) / BlocksPerChunk {
 		whole, uniform := x.Snapshot(c, out)
 		first := c * BlocksPerChunk
+		n := min(BlocksPerChunk, blocks-first)
 		if uniform {
 			if whole.Placed() {
-				d.zero(first, min(BlocksPerChunk, x.Blocks()-first), whole)
+				d.zero(first, n, whole)
 			}
 			continue
 		}
+		clear(out[n:])
 		for i := 0; i < BlocksPerChunk; i += BlocksPerCell {
 			d.cell(first+uint64(i), out[i:i+BlocksPerCell])
 		}
@@ -131,7 +133,8 @@ func (d *dumper) cell(first uint64, entries []Entry) {
 	d.items++
 }
 
-// Load fills an empty index from a dump, as far as keep agrees with an entry.
+// Load fills an empty index from a dump, as far as keep agrees with an entry. Zeroes behind the last block are left out:
+// the volume may have been larger when the dump was made.
 func (x *Index) Load(r io.Reader, keep func(Entry) bool) error {
 	br, ok := r.(*bufio.Reader)
 	if !ok {
@@ -163,6 +166,9 @@ func (x *Index) Load(r io.Reader, keep func(Entry) bool) error {
 		l.items++
 	}
 }
+
+// maxBlocks is more than any volume has, and sums of two do not overflow.
+const maxBlocks = 1 << 62
 
 type loader struct {
 	x                  *Index
@@ -199,12 +205,13 @@ func (l *loader) zero() error {
 	if err := l.bytes(b[:]); err != nil {
 		return err
 	}
-	left := l.x.Blocks() - l.ends
+	left := maxBlocks - l.ends
 	if skip > left || n > left-skip {
-		return fmt.Errorf("zeroes outside the volume: %w", ErrInvalid)
+		return fmt.Errorf("zeroes outside any volume: %w", ErrInvalid)
 	}
 	first := l.ends + skip
 	l.ends = first + n
+	n = min(l.ends, l.x.Blocks()) - min(first, l.x.Blocks())
 	e := Zero(binary.LittleEndian.Uint32(b[:]))
 	if n == 0 || !l.keep(e) {
 		return nil

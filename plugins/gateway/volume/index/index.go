@@ -30,14 +30,15 @@ func New(blocks uint64) (*Index, error) {
 	x := &Index{}
 	x.arena.mapped = new(mappings)
 	runtime.AddCleanup(x, (*mappings).unmap, x.arena.mapped)
-	if err := x.Resize(blocks); err != nil {
+	if err := x.Grow(blocks); err != nil {
 		return nil, err
 	}
 	return x, nil
 }
 
-// Resize changes the number of blocks. What lies beyond a smaller number must be absent already.
-func (x *Index) Resize(blocks uint64) error {
+// Grow makes the index at least as large as a volume of so many blocks. It never becomes smaller: what is beyond the end
+// of a volume that has shrunk stays until it is swept.
+func (x *Index) Grow(blocks uint64) error {
 	n := int(blocks+BlocksPerChunk-1) / BlocksPerChunk
 	var old []atomic.Uint64
 	if p := x.root.Load(); p != nil {
@@ -57,11 +58,11 @@ func (x *Index) Resize(blocks uint64) error {
 		x.root.Store(&root)
 		x.frees.Add(1) // whoever walks from the old root starts again
 	}
-	x.blocks = blocks
+	x.blocks = max(x.blocks, blocks)
 	return nil
 }
 
-// Blocks is the volume's size in blocks.
+// Blocks is the index's size in blocks, no less than the volume's.
 func (x *Index) Blocks() uint64 { return x.blocks }
 
 // Held is the number of blocks whose data is in the log.

@@ -113,7 +113,7 @@ func compare(t *testing.T, x *Index, model []Entry) {
 func reload(t *testing.T, x *Index, model []Entry) *Index {
 	t.Helper()
 	var b bytes.Buffer
-	must(t, x.Dump(&b))
+	must(t, x.Dump(&b, x.Blocks()))
 	next := mustNew(t, x.Blocks())
 	must(t, next.Load(bytes.NewReader(b.Bytes()), func(Entry) bool { return true }))
 	for i := range model {
@@ -206,15 +206,40 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-func TestResize(t *testing.T) {
+func TestGrow(t *testing.T) {
 	x := mustNew(t, 100)
 	must(t, x.Prepare(99, 1))
 	x.Set(99, Dirty(1, 2))
-	must(t, x.Resize(10*BlocksPerChunk))
+	must(t, x.Grow(10*BlocksPerChunk))
 	must(t, x.Prepare(9*BlocksPerChunk, 1))
 	x.Set(9*BlocksPerChunk, Dirty(3, 4))
 	if x.Get(99) != Dirty(1, 2) || x.Get(9*BlocksPerChunk) != Dirty(3, 4) || x.Get(200) != 0 {
 		t.Error("entries changed with the size")
+	}
+}
+
+// TestLoadSmaller loads dumps of a volume that was larger: what is behind the end is left out. A dump of a part holds no more
+// than that.
+func TestLoadSmaller(t *testing.T) {
+	const large, small = 4 * BlocksPerChunk, BlocksPerChunk + 100
+	x := mustNew(t, large)
+	must(t, x.Prepare(small-60, 1))
+	x.Set(small-60, Dirty(8, 9))
+	x.Fill(small-50, large-small, Zero(7)) // across the end
+	x.Fill(large-1, 1, Zero(6))            // behind it
+	for _, blocks := range []uint64{large, small} {
+		var b bytes.Buffer
+		must(t, x.Dump(&b, blocks))
+		part := mustNew(t, small)
+		must(t, part.Load(bytes.NewReader(b.Bytes()), func(Entry) bool { return true }))
+		if part.Get(small-60) != Dirty(8, 9) || part.Get(small-1) != Zero(7) || part.Get(small) != 0 {
+			t.Errorf("dump of %d blocks: %#x before the end, %#x behind it", blocks, part.Get(small-1), part.Get(small))
+		}
+		whole := mustNew(t, large)
+		must(t, whole.Load(&b, func(Entry) bool { return true }))
+		if got := whole.Get(small) == Zero(7) && whole.Get(large-1) == Zero(6); got != (blocks == large) {
+			t.Errorf("dump of %d blocks: %#x behind them", blocks, whole.Get(small))
+		}
 	}
 }
 
@@ -225,7 +250,7 @@ func FuzzLoad(f *testing.F) {
 	x.Fill(3000, 1500, Zero(9))
 	x.Set(modelBlocks-1, Ahead(11, 12))
 	var b bytes.Buffer
-	must(f, x.Dump(&b))
+	must(f, x.Dump(&b, modelBlocks))
 	f.Add(b.Bytes())
 	f.Fuzz(func(t *testing.T, p []byte) {
 		x := mustNew(t, modelBlocks)
@@ -233,7 +258,7 @@ func FuzzLoad(f *testing.F) {
 			return
 		}
 		var out bytes.Buffer
-		must(t, x.Dump(&out))
+		must(t, x.Dump(&out, modelBlocks))
 		again := mustNew(t, modelBlocks)
 		must(t, again.Load(&out, func(Entry) bool { return true }))
 		for b := range uint64(modelBlocks) {
