@@ -22,7 +22,8 @@ func (v *Volume) Resize(ctx context.Context, size int64) error {
 	v.resizing.Lock()
 	defer v.resizing.Unlock()
 	var err error
-	if size < v.Size() {
+	// The superblock says what a shrink that did not come to its end began with.
+	if size < max(v.Size(), v.log.Superblock().UserSize) {
 		err = v.shrink(ctx, size)
 	} else {
 		err = v.grow(size)
@@ -49,23 +50,8 @@ func (v *Volume) grow(size int64) error {
 }
 
 func (v *Volume) shrink(ctx context.Context, size int64) error {
-	r := log.Record{Kind: log.Zero, Off: size, Len: v.Size() - size}
-	for {
-		v.mu.Lock()
-		_, err := v.appendLocked(&r, index.Dirty)
-		if err == nil {
-			v.size.Store(size) // nothing is appended behind it from here on
-		}
-		v.mu.Unlock()
-		if err == nil {
-			break
-		}
-		if !errors.Is(err, log.ErrLogFull) && !errors.Is(err, log.ErrWindowFull) {
-			return err
-		}
-		if err := v.waitRoom(ctx, 0, false); err != nil {
-			return err
-		}
+	if err := v.cutOff(ctx, size); err != nil {
+		return err
 	}
 	// The store may be smaller than the disk says, for a start makes it as large again, but not larger.
 	if err := v.WaitUploaded(ctx); err != nil {
@@ -84,6 +70,32 @@ func (v *Volume) shrink(ctx context.Context, size int64) error {
 		}
 	}
 	return v.log.SetUserSize(size)
+}
+
+// cutOff makes the volume end at size, with zeroes behind it.
+func (v *Volume) cutOff(ctx context.Context, size int64) error {
+	r := log.Record{Kind: log.Zero, Off: size, Len: v.Size() - size}
+	if r.Len <= 0 { // an earlier shrink, which went further, has zeroed it
+		v.size.Store(size)
+		return nil
+	}
+	for {
+		v.mu.Lock()
+		_, err := v.appendLocked(&r, index.Dirty)
+		if err == nil {
+			v.size.Store(size) // nothing is appended behind it from here on
+		}
+		v.mu.Unlock()
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, log.ErrLogFull) && !errors.Is(err, log.ErrWindowFull) {
+			return err
+		}
+		if err := v.waitRoom(ctx, 0, false); err != nil {
+			return err
+		}
+	}
 }
 
 // storeResizes reports whether the store has another size and can get this one. What a smaller one leaves

@@ -2,7 +2,9 @@ package volume
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/ratchetos/ratchet/plugins/internal/log/simdisk"
@@ -53,6 +55,53 @@ func TestResize(t *testing.T) {
 	copy(want[60<<10:], end[:4096])
 	if !bytes.Equal(mustRead(t, v, testSize-64<<10, 64<<10), want) {
 		t.Error("on a new disk: data differs")
+	}
+}
+
+// TestShrinkAgain cuts a shrink short by an outage, twice, and then asks for the same or another size. What is said to be done
+// is done, in the store and for the next start.
+func TestShrinkAgain(t *testing.T) {
+	for _, next := range []int64{6 << 20, 5 << 20, 7 << 20, 16 << 20, 20 << 20} {
+		t.Run(fmt.Sprint("then ", next>>20, " MiB"), func(t *testing.T) {
+			store, disk := newStore(), simdisk.New(testDisk)
+			o := testOptions(disk, store)
+			o.Size = 16 << 20
+			v := mustOpen(t, o)
+			mustWrite(t, v, pattern(1, 64<<10), 0)
+			mustWrite(t, v, pattern(2, 64<<10), 8<<20)
+			mustUpload(t, v)
+			for range 2 {
+				ctx, cancel := context.WithCancel(t.Context())
+				store.set(func(op, key string) error {
+					if v.Size() == 6<<20 {
+						cancel()
+					}
+					return outage(op, key)
+				})
+				if err := v.Resize(ctx, 6<<20); !errors.Is(err, context.Canceled) {
+					t.Fatalf("without the store: %v", err)
+				}
+			}
+			store.set(nil)
+			if err := v.Resize(limited(t), next); err != nil {
+				t.Fatal(err)
+			}
+			mustWrite(t, v, pattern(3, 4096), next-4096)
+			mustUpload(t, v)
+			if stored, disk := v.remote.Head().Size, v.log.Superblock().UserSize; v.Size() != next || stored != next || disk != next {
+				t.Errorf("size %d, in the store %d, on the disk %d", v.Size(), stored, disk)
+			}
+			if err := v.Close(); err != nil {
+				t.Fatal(err)
+			}
+			o.Size = next
+			v = mustOpen(t, o)
+			mustWrite(t, v, pattern(3, 4096), 128<<10)
+			mustUpload(t, v)
+			if !bytes.Equal(mustRead(t, v, 0, 64<<10), pattern(1, 64<<10)) || next > 8<<20 && !allZero(mustRead(t, v, 8<<20, 64<<10)) {
+				t.Error("data differs")
+			}
+		})
 	}
 }
 
