@@ -13,7 +13,8 @@ import (
 )
 
 // maxPatches bounds the patches at a time, and so does the size of the log; writers of more wait for an
-// upload to merge some.
+// upload to merge some. After a start there can be a few more: those that only the window held, behind a mark that is newer
+// than the disk's.
 const maxPatches = 64 << 10
 
 // patch is a byte range of a block whose data is in the log.
@@ -171,11 +172,7 @@ func (v *Volume) writePart(ctx context.Context, s *scratch, p []byte, off int64)
 		case e.IsZero(), !e.IsPatched() && v.storedNothing(block):
 			clear(base)
 		default:
-			if err := v.patchRoom(ctx); err != nil {
-				return 0, err
-			}
-			r := record(log.Patch, p, off, nil)
-			if end, err = v.put(ctx, r, still); !errors.Is(err, errChanged) {
+			if end, err = v.putPatch(ctx, record(log.Patch, p, off, nil), still); !errors.Is(err, errChanged) {
 				return end, err
 			}
 			continue
@@ -189,14 +186,35 @@ func (v *Volume) writePart(ctx context.Context, s *scratch, p []byte, off int64)
 	return 0, fmt.Errorf("block %d changes all the time", block)
 }
 
+// putPatch is put for a patch: it waits while there are too many of them, too. They are counted where this one is added, for
+// others may have come while it waited for room.
+func (v *Volume) putPatch(ctx context.Context, r log.Record, still func() bool) (end int64, err error) {
+	for {
+		if err := v.patchRoom(ctx); err != nil {
+			return 0, err
+		}
+		full := false
+		end, err = v.put(ctx, r, func() bool {
+			full = v.patchesFull()
+			return !full && still()
+		})
+		if !full {
+			return end, err
+		}
+	}
+}
+
+// patchesFull reports whether there are as many patches as there may be. It needs mu.
+func (v *Volume) patchesFull() bool { return v.over.n >= int(min(maxPatches, v.log.Size()/blockSize)) }
+
 // patchRoom waits while there are too many patches.
 func (v *Volume) patchRoom(ctx context.Context) error {
 	for {
 		changed := v.up.watch()
 		v.mu.Lock()
-		n := v.over.n
+		full := v.patchesFull()
 		v.mu.Unlock()
-		if n < int(min(maxPatches, v.log.Size()/blockSize)) {
+		if !full {
 			return nil
 		}
 		v.up.want(v.head.Load())

@@ -85,10 +85,10 @@ func readState(r io.Reader) (*state, error) {
 	}
 	s := &state{size: int64(le.Uint64(p[8:])), tail: int64(le.Uint64(p[16:])), oldest: int64(le.Uint64(p[24:]))}
 	places, patches := le.Uint32(p[32:]), le.Uint32(p[36:])
-	if s.size <= 0 || s.size%blockSize != 0 || s.tail < 0 || places > maxPlaces || patches > maxPatches {
-		return nil, fmt.Errorf("size %d, tail %d, %d places, %d patches: %w", s.size, s.tail, places, patches, errState)
+	if s.size <= 0 || s.size%blockSize != 0 || s.tail < 0 || places > maxPlaces {
+		return nil, fmt.Errorf("size %d, tail %d, %d places: %w", s.size, s.tail, places, errState)
 	}
-	p = make([]byte, int(places)*placeBytes+int(patches)*patchBytes)
+	p = make([]byte, int(places)*placeBytes)
 	if _, err := io.ReadFull(r, p); err != nil {
 		return nil, fmt.Errorf("%w: %w", errState, err)
 	}
@@ -96,13 +96,17 @@ func readState(r io.Reader) (*state, error) {
 		s.places = append(s.places, log.Cursor{Pos: int64(le.Uint64(p)), Seq: le.Uint64(p[8:]), Prev: le.Uint32(p[16:])})
 		p = p[placeBytes:]
 	}
+	// The area bounds their number: what does not fit is no checkpoint.
+	p = make([]byte, patchBytes)
 	for range patches {
+		if _, err := io.ReadFull(r, p); err != nil {
+			return nil, fmt.Errorf("%w: %w", errState, err)
+		}
 		q := blockPatch{block: le.Uint64(p), patch: patch{pos: int64(le.Uint64(p[8:])), off: le.Uint16(p[16:]), n: le.Uint16(p[18:])}}
 		if q.block >= uint64(s.size)/blockSize || q.pos < 0 || int64(q.off)+int64(q.n) > blockSize {
 			return nil, fmt.Errorf("patch of block %d: %w", q.block, errState)
 		}
 		s.patches = append(s.patches, q)
-		p = p[patchBytes:]
 	}
 	return s, nil
 }
