@@ -92,6 +92,39 @@ func TestCorruption(t *testing.T) {
 	}
 }
 
+// TestUnreadable opens a log some page of which cannot be read. Behind its end that means nothing; in it, or where the next group
+// would be, it is an error.
+func TestUnreadable(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		page int64 // behind the end
+		want error
+	}{
+		{"read ahead of the end", 5, nil},
+		{"the first of the next segment", testSegment/BlockSize - 6, nil},
+		{"where the next group would be", 0, simdisk.ErrIO},
+		{"the last group's header", -2, simdisk.ErrIO},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			l, d := newLog(t, Options{})
+			for i := range uint64(3) {
+				appendAll(t, l, block(i))
+				flush(t, l)
+			}
+			d.FailReads(l.offset(l.Durable().Pos+tc.page*BlockSize), BlockSize)
+			l, err := Open(d, Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			groups := 0
+			err = l.Recover(noState, func(*Group) error { groups++; return nil })
+			if !errors.Is(err, tc.want) || err == nil && groups != 3 {
+				t.Errorf("%d groups, %v", groups, err)
+			}
+		})
+	}
+}
+
 // TestFailurePoisons lets one sync or write fail: nothing succeeds after it, though the disk works.
 func TestFailurePoisons(t *testing.T) {
 	for name, fail := range map[string]func(*simdisk.Disk, func() bool){

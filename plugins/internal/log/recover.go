@@ -133,14 +133,7 @@ func (l *Log) checkBreak(s *scanner, c Cursor, known uint64) error {
 	if l.mutant == mutantTruncate {
 		return nil
 	}
-	broken := c.Seq <= known
-	if !broken {
-		var err error
-		if broken, err = s.brokenBelow(c); err != nil {
-			return err
-		}
-	}
-	if broken {
+	if c.Seq <= known || s.brokenBelow(c) {
 		return fmt.Errorf("group %d at position %d: %w", c.Seq, c.Pos, ErrMediaCorrupt)
 	}
 	return nil

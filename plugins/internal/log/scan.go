@@ -20,6 +20,8 @@ type scanner struct {
 	have  []byte // buf's valid part
 	base  int64  // position of have[0]
 	ahead int64
+	// careful is where the last read ahead that failed would have ended: what lies before is read page by page.
+	careful int64
 	// direct reads the disk even where the window holds the same.
 	direct bool
 }
@@ -36,12 +38,16 @@ func (l *Log) scanner(limit int64) *scanner {
 // release lets another scan have the buffer.
 func (s *scanner) release() { s.l.scanners.Put(s) }
 
-// bytes returns at least n bytes at pos, or fewer when the limit is nearer.
+// bytes returns at least n bytes at pos, or fewer when the limit is nearer. What is read ahead may be no part of the log, and
+// need not be readable.
 func (s *scanner) bytes(pos, n int64) ([]byte, error) {
 	if pos >= s.base && pos+n <= s.base+int64(len(s.have)) {
 		return s.have[pos-s.base:], nil
 	}
 	want := min(max(s.ahead, n), s.limit-pos)
+	if pos < s.careful {
+		want = min(n, s.limit-pos)
+	}
 	if want <= 0 {
 		return nil, nil
 	}
@@ -49,7 +55,13 @@ func (s *scanner) bytes(pos, n int64) ([]byte, error) {
 		s.buf = AlignedBuffer(int(want))
 	}
 	s.base, s.have = pos, s.buf[:want]
-	if err := s.l.readBlocks(s.have, pos, s.direct); err != nil {
+	err := s.l.readBlocks(s.have, pos, s.direct)
+	if err != nil && want > n {
+		s.careful = pos + want
+		s.have = s.buf[:n]
+		err = s.l.readBlocks(s.have, pos, s.direct)
+	}
+	if err != nil {
 		s.have = nil
 		return nil, err
 	}
@@ -93,30 +105,30 @@ func (s *scanner) payload(g *Group) error {
 
 // brokenBelow reports whether a group behind the break at c says that c was durable. What a
 // writer left unsynced is bounded, and so is the search. In the segment of the break groups may
-// begin anywhere; the ones after it begin with a group, and are walked.
-func (s *scanner) brokenBelow(c Cursor) (bool, error) {
+// begin anywhere; the ones after it begin with a group, and are walked. A page that cannot be read says nothing.
+func (s *scanner) brokenBelow(c Cursor) bool {
 	var g Group
 	segment := s.l.sb.Segment
-	group := func(pos int64) (found, broken bool, err error) {
+	group := func(pos int64) (found, broken bool) {
 		p, err := s.bytes(pos, BlockSize)
 		if err != nil || g.parseHeader(p, s.l.sb.tag(), segment) != nil || g.Pos != pos {
-			return false, false, err
+			return false, false
 		}
-		return true, g.Durable >= c.Seq, nil
+		return true, g.Durable >= c.Seq
 	}
 	s.ahead = readAhead
 	next := c.Pos - c.Pos%segment + segment
 	for pos := c.Pos + BlockSize; pos < next; pos += BlockSize {
-		if _, broken, err := group(pos); broken || err != nil {
-			return broken, err
+		if _, broken := group(pos); broken {
+			return true
 		}
 	}
 	s.ahead = BlockSize
 	for range maxUnsynced {
 		for pos := next; pos < next+segment; pos += g.Len {
-			found, broken, err := group(pos)
-			if broken || err != nil {
-				return broken, err
+			found, broken := group(pos)
+			if broken {
+				return true
 			}
 			if !found {
 				break
@@ -124,7 +136,7 @@ func (s *scanner) brokenBelow(c Cursor) (bool, error) {
 		}
 		next += segment
 	}
-	return false, nil
+	return false
 }
 
 // ScanOptions of Scan; the zero value works.

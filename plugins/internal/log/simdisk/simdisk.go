@@ -28,8 +28,11 @@ type Disk struct {
 	failWrite func() bool // see FailWrites
 	budget    int         // writes and syncs until the power goes, negative for never
 	dead      bool
-	cutShort  int // how much of the last write is in the cache, if the power went in it
+	bad       area // cannot be read
+	cutShort  int  // how much of the last write is in the cache, if the power went in it
 }
+
+type area struct{ off, n int64 }
 
 type span struct {
 	off  int64
@@ -39,7 +42,7 @@ type span struct {
 // ErrPower is returned by everything after the power has gone.
 var ErrPower = errors.New("simulated disk: no power")
 
-// ErrIO is a failed sync.
+// ErrIO is a failed read, write or sync.
 var ErrIO = errors.New("simulated disk: input/output error")
 
 // New returns a disk of n zero bytes.
@@ -71,6 +74,13 @@ func (d *Disk) FailWrites(f func() bool) {
 	d.failWrite = f
 }
 
+// FailReads lets reads of n bytes at off fail from now on, in place of those that failed before.
+func (d *Disk) FailReads(off, n int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.bad = area{off, n}
+}
+
 func (d *Disk) spend() bool {
 	if d.budget > 0 {
 		d.budget--
@@ -100,6 +110,9 @@ func (d *Disk) ReadAt(p []byte, off int64) (int, error) {
 	defer d.mu.Unlock()
 	if err := d.check(p, off); err != nil {
 		return 0, err
+	}
+	if off < d.bad.off+d.bad.n && off+int64(len(p)) > d.bad.off {
+		return 0, ErrIO
 	}
 	return copy(p, d.cache[off:]), nil
 }
