@@ -245,7 +245,9 @@ func (v *Volume) readData(p []byte, block uint64, run []index.Entry) (bool, erro
 	case errors.Is(err, log.ErrGone):
 		return false, nil
 	case err != nil:
-		return false, err
+		if ok, err := v.readSingly(p, block, run, pos); !ok {
+			return false, err
+		}
 	}
 	if v.log.Young(pos) || v.matches(p, run) < 0 {
 		return v.unchanged(block, run), nil

@@ -14,7 +14,7 @@ type counters struct {
 	writes, zeroes, flushes atomic.Uint64
 	hits, misses            atomic.Uint64
 	stalls                  atomic.Uint64 // writes that found the log full
-	rotten                  atomic.Uint64 // blocks that did not match their checksum and that the store has
+	rotten                  atomic.Uint64 // blocks that were damaged on the disk and that the store has
 	lost                    atomic.Uint64 // times that one was met which nobody has
 	unkept                  atomic.Uint64 // cells fetched and not kept for want of room
 	wasted                  atomic.Uint64 // blocks fetched ahead that nobody read
@@ -55,7 +55,7 @@ type Status struct {
 	Writes, Zeroes, Flushes uint64
 	Hits, Misses            uint64 // reads served locally, reads that needed the store
 	Stalls                  uint64 // writes that found the log full
-	Rotten                  uint64 // blocks that did not match their checksum and that the store has
+	Rotten                  uint64 // blocks that were damaged on the disk and that the store has
 	Lost                    uint64 // times that one was met which is not in the store
 	Unkept                  uint64 // cells fetched that there was no room for
 	AheadFetched, AheadRead uint64 // cells

@@ -391,6 +391,62 @@ func TestRottenCache(t *testing.T) {
 	}
 }
 
+// TestUnreadable has a sector that the disk cannot read. A block there that the store has is fetched, by whoever comes first,
+// a reader or a scrub; one that is nowhere else is an error, and the blocks around it are not touched.
+func TestUnreadable(t *testing.T) {
+	for _, tc := range []struct{ dirty, scrub bool }{{false, false}, {false, true}, {true, false}, {true, true}} {
+		t.Run(fmt.Sprintf("dirty %t, scrub %t", tc.dirty, tc.scrub), func(t *testing.T) {
+			disk := simdisk.New(testDisk)
+			o := testOptions(disk, newStore())
+			o.Window = memory(blockSize + 2*testSegment)
+			o.Hold = tc.dirty
+			v := mustOpen(t, o)
+			want := pattern(1, 64<<10)
+			mustWrite(t, v, want, 0)
+			mustWrite(t, v, pattern(2, 512<<10), 1<<20) // the window holds no more than that
+			if err := v.Flush(limited(t)); err != nil {
+				t.Fatal(err)
+			}
+			if !tc.dirty {
+				mustUpload(t, v)
+			}
+			sector(t, v, 3, disk.FailReads)
+			if tc.scrub {
+				if err := v.Scrub(limited(t), -1); err != nil {
+					t.Fatal(err)
+				}
+				if s := v.Status().Scrub; s.Repaired+s.Lost != 1 || (s.Lost == 1) != tc.dirty {
+					t.Errorf("scrub: %+v", s)
+				}
+			}
+			got := make([]byte, len(want))
+			err := v.ReadAt(limited(t), got, 0)
+			if !tc.dirty && (err != nil || !bytes.Equal(got, want)) {
+				t.Errorf("what the store has: %v", err)
+			}
+			if tc.dirty && !errors.Is(err, ErrRotten) {
+				t.Errorf("what it does not have: %v", err)
+			}
+			if !bytes.Equal(mustRead(t, v, 0, 3*blockSize), want[:3*blockSize]) || !bytes.Equal(mustRead(t, v, 4*blockSize, 12*blockSize), want[4*blockSize:]) {
+				t.Error("blocks around it differ")
+			}
+			if s := v.Status(); !tc.dirty && s.Rotten != 1 || tc.dirty && s.Lost == 0 {
+				t.Errorf("%d blocks fetched again, %d lost", s.Rotten, s.Lost)
+			}
+		})
+	}
+}
+
+// sector tells where on the disk a block is that has left the window.
+func sector(t *testing.T, v *Volume, block uint64, use func(off, n int64)) {
+	t.Helper()
+	e := v.index.Get(block)
+	if !e.IsData() || v.log.Young(v.pos(e)) {
+		t.Fatalf("block %d is not on the disk alone", block)
+	}
+	use(v.log.Superblock().Log.Off+int64(e.Place())*blockSize, blockSize)
+}
+
 // eventually waits for what another goroutine does and has no event for.
 func eventually(t *testing.T, ok func() bool) {
 	t.Helper()

@@ -3,6 +3,7 @@ package log
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -16,7 +17,7 @@ type ScrubOptions struct {
 	Progress func(bytes int64)
 }
 
-// Damage is a part of the log that does not hold what was written.
+// Damage is a part of the log that does not hold what was written, or cannot be read.
 type Damage struct {
 	Pos, Len int64
 	// Header means that the group's header is damaged: nothing is known about the records in
@@ -39,8 +40,8 @@ const (
 	scrubRest = 250 * time.Millisecond // how long a pass works before it looks at the clock
 )
 
-// Scrub reads the durable log from the tail once, past all caches, and checks every block. It
-// returns early only at the end of ctx or when the log fails. What it reports may have been freed
+// Scrub reads the durable log from the tail once, past all caches, and checks every block. What cannot be read is
+// damage like any other: it returns early only at the end of ctx or when the log fails. What it reports may have been freed
 // meanwhile; the owner compares with its index before it repairs.
 func (l *Log) Scrub(ctx context.Context, o ScrubOptions) (ScrubReport, error) {
 	p := scrubPass{log: l, bad: o.Bad, scan: l.scanner(l.durablePos.Load()), next: l.Tail()}
@@ -90,6 +91,7 @@ type scrubPass struct {
 	next    Cursor
 	unknown bool // the chain is lost: the next group is taken as it is
 	group   Group
+	gaps    []int64 // pages of the group that cannot be read
 	report  ScrubReport
 }
 
@@ -103,7 +105,8 @@ func (p *scrubPass) step() error {
 	s.direct = true
 	page, err := s.bytes(p.next.Pos, BlockSize)
 	if err != nil {
-		return err
+		p.skip()
+		return nil
 	}
 	c := p.next
 	if err := g.parseHeader(page, p.log.sb.tag(), p.log.sb.Segment); err == nil && p.unknown {
@@ -116,9 +119,10 @@ func (p *scrubPass) step() error {
 	case err != nil:
 		return err
 	}
+	p.gaps = p.gaps[:0]
 	whole, err := s.bytes(g.Pos, g.Len)
 	if err != nil {
-		return err
+		whole = p.pages()
 	}
 	for i := range g.Records {
 		p.check(&g.Records[i], whole)
@@ -129,12 +133,29 @@ func (p *scrubPass) step() error {
 	return nil
 }
 
+// pages reads the group page by page and notes those that cannot be.
+func (p *scrubPass) pages() []byte {
+	g := &p.group
+	buf := AlignedBuffer(int(g.Len))
+	for at := int64(0); at < g.Len; at += BlockSize {
+		if err := p.log.readBlocks(buf[at:at+BlockSize], g.Pos+at, true); err != nil {
+			p.gaps = append(p.gaps, g.Pos+at)
+		}
+	}
+	return buf
+}
+
+// missing reports whether some of n bytes at pos could not be read.
+func (p *scrubPass) missing(pos, n int64) bool {
+	return slices.ContainsFunc(p.gaps, func(page int64) bool { return page < pos+n && pos < page+BlockSize })
+}
+
 // check reports every block of a record that is damaged.
 func (p *scrubPass) check(r *Record, group []byte) {
 	unit := min(r.Len, BlockSize)
 	for i, sum := range r.Sums {
 		at := r.Pos + int64(i)*BlockSize
-		if Checksum(group[at-p.group.Pos:][:unit]) != sum {
+		if p.missing(at, unit) || Checksum(group[at-p.group.Pos:][:unit]) != sum {
 			p.damage(Damage{Pos: at, Len: unit, Kind: r.Kind, Off: r.Off + int64(i)*BlockSize})
 		}
 	}

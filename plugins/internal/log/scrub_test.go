@@ -68,6 +68,32 @@ func TestScrub(t *testing.T) {
 	}
 }
 
+// TestScrubUnreadable goes on behind what cannot be read, and reports it.
+func TestScrubUnreadable(t *testing.T) {
+	l, d := newLog(t, Options{})
+	var at []int64
+	for i := range uint64(9) {
+		at = append(at, appendAll(t, l, block(3*i), block(3*i+1), Record{Kind: Patch, Off: int64(i)*BlockSize + 7, Len: 9, Data: []byte("123456789")})...)
+		flush(t, l)
+	}
+	segment := func(pos int64) int64 { return pos - pos%testSegment + testSegment }
+	for name, tc := range map[string]struct {
+		pos  int64
+		want Damage
+	}{
+		"block":  {at[4], Damage{Pos: at[4], Len: BlockSize, Kind: Write, Off: 4 * BlockSize}},
+		"patch":  {at[5], Damage{Pos: at[5], Len: 9, Kind: Patch, Off: BlockSize + 7}},
+		"header": {at[6] - BlockSize, Damage{Pos: at[6] - BlockSize, Len: segment(at[6]) - at[6] + BlockSize, Header: true}},
+	} {
+		d.FailReads(l.offset(tc.pos&^(BlockSize-1)), BlockSize)
+		var list []Damage
+		report, err := l.Scrub(context.Background(), ScrubOptions{Rate: -1, Bad: func(b Damage) { list = append(list, b) }})
+		if err != nil || !slices.Equal(list, []Damage{tc.want}) || report.Bytes != l.Durable().Pos {
+			t.Errorf("%s: %d of %d bytes, %v\ngot  %+v\nwant %+v", name, report.Bytes, l.Durable().Pos, err, list, tc.want)
+		}
+	}
+}
+
 func isHeader(l *Log, pos int64) bool {
 	p := AlignedBuffer(BlockSize)
 	if err := l.readBlocks(p, pos, true); err != nil {
