@@ -91,9 +91,17 @@ func (v *Volume) tidyUp() error {
 	return nil
 }
 
-// checkpointLater makes a checkpoint; one that does not fit leaves the older one to be replayed from.
+// checkpointLater makes a checkpoint. Its area is sized for the blocks that the log holds; many short runs of zeroes may not fit
+// besides, and then those that the store has are forgotten. One that does not fit even so leaves the older one to be replayed
+// from, until more has been uploaded.
 func (v *Volume) checkpointLater() error {
 	err := v.checkpoint()
+	if errors.Is(err, log.ErrTooLarge) {
+		if err := v.forgetZeroes(v.confirmedPos()); err != nil {
+			return err
+		}
+		err = v.checkpoint()
+	}
 	if errors.Is(err, log.ErrTooLarge) {
 		v.o.Log.Warn("checkpoint does not fit; a start will take longer", "volume", v.o.Name, "error", err)
 		return nil
@@ -157,6 +165,17 @@ func (v *Volume) forget() error {
 	}
 	return v.eachEntry(func(_, _ uint64, e index.Entry) index.Entry {
 		if e == index.Nothing {
+			return 0
+		}
+		return e
+	})
+}
+
+// forgetZeroes drops what the index knows to be zeroes because of records before pos, which a confirmed head covers: the
+// store's manifest says the same.
+func (v *Volume) forgetZeroes(pos int64) error {
+	return v.eachEntry(func(_, _ uint64, e index.Entry) index.Entry {
+		if e.IsZero() && e.Placed() && v.pos(e) < pos {
 			return 0
 		}
 		return e

@@ -132,8 +132,8 @@ func newStateWriter(d Disk, a Area) *stateWriter {
 }
 
 func (w *stateWriter) Write(p []byte) (int, error) {
-	if w.size+int64(len(p)) > w.end-w.off-int64(w.n)+w.size {
-		return 0, fmt.Errorf("checkpoint of more than %d bytes: %w", w.size, ErrTooLarge)
+	if left := w.end - w.off - int64(w.n); int64(len(p)) > left {
+		return 0, fmt.Errorf("checkpoint of more than %d bytes: %w", w.size+left, ErrTooLarge)
 	}
 	w.sum, w.size = updateSum(w.sum, p), w.size+int64(len(p))
 	for rest := p; len(rest) > 0; {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -393,6 +394,9 @@ func TestCheckpointTooLarge(t *testing.T) {
 	})
 	if !errors.Is(err, ErrTooLarge) || l.Err() != nil || l.generation != before {
 		t.Fatalf("got %v, log %v", err, l.Err())
+	}
+	if room := fmt.Sprintf("more than %d bytes", l.sb.Checkpoint[0].Len-BlockSize); !strings.Contains(err.Error(), room) {
+		t.Errorf("%v, want %q", err, room)
 	}
 	free(t, l)
 	reopen(t, d.Kill(), Options{})
