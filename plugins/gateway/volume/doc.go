@@ -35,8 +35,8 @@
 //   - The store is never ahead of the durable log (S8).
 //   - What was fetched is kept only if it is still what the store has, at that point of the log:
 //     a replay takes every record as it stands.
-//   - Every block read from the disk is held to 24 bits of its CRC-32C; a copy that does not match, or
-//     cannot be read, is fetched again; dirty data like that is an error, never served.
+//   - Every block read from the disk is held to 24 bits of its CRC-32C, and every patch to all of it; a copy that
+//     does not match, or cannot be read, is fetched again; dirty data like that is an error, never served.
 //   - When the log is full, writers wait; they can be cancelled, and nothing is lost.
 //   - A miss never blocks hits, and misses of one cell share one fetch.
 //

@@ -22,6 +22,7 @@ type patch struct {
 	pos int64 // of the bytes in the log
 	off uint16
 	n   uint16
+	sum uint32 // CRC-32C of the bytes, 0 if it is not known
 }
 
 // overlay keeps the patches of all blocks that are Patched in the index, in the order of the log. Entry and
@@ -172,7 +173,8 @@ func (v *Volume) writePart(ctx context.Context, s *scratch, p []byte, off int64)
 		case e.IsZero(), !e.IsPatched() && v.storedNothing(block):
 			clear(base)
 		default:
-			if end, err = v.putPatch(ctx, record(log.Patch, p, off, nil), still); !errors.Is(err, errChanged) {
+			s.sums[0] = log.Checksum(p)
+			if end, err = v.putPatch(ctx, record(log.Patch, p, off, s.sums[:1]), still); !errors.Is(err, errChanged) {
 				return end, err
 			}
 			continue
@@ -244,20 +246,23 @@ func (v *Volume) readPatched(ctx context.Context, p []byte, block uint64) (bool,
 		return false, nil // it was patched after the fetch had begun
 	}
 	copy(p, f.data[block%cellBlocks*blockSize:])
-	switch err := v.overlayOn(p, list); {
-	case errors.Is(err, log.ErrGone):
-		return false, nil // merged by an upload, and freed
-	case err != nil:
-		return false, err
+	err = v.overlayOn(p, list)
+	if errors.Is(err, log.ErrGone) || !slices.Equal(v.over.get(block), list) {
+		return false, nil // merged by an upload, and perhaps freed
 	}
-	return slices.Equal(v.over.get(block), list) && v.remote.Generation(block/cellBlocks) == f.generation, nil
+	return err == nil && v.remote.Generation(block/cellBlocks) == f.generation, err
 }
 
-// overlayOn lays patches over a block.
+// overlayOn lays patches over a block. The store does not have them yet: one that does not match is an error.
 func (v *Volume) overlayOn(p []byte, list []patch) error {
 	for _, q := range list {
-		if err := v.log.Read(p[q.off:q.off+q.n], q.pos); err != nil {
+		part := p[q.off : q.off+q.n]
+		if err := v.log.Read(part, q.pos); err != nil {
 			return fmt.Errorf("read patch at %d: %w", q.pos, err)
+		}
+		if q.sum != 0 && log.Checksum(part) != q.sum {
+			v.count.lost.Add(1)
+			return fmt.Errorf("patch at %d of the log: %w", q.pos, ErrRotten)
 		}
 	}
 	return nil

@@ -3,6 +3,7 @@ package volume
 import (
 	"bytes"
 	"context"
+	"errors"
 	"sync"
 	"testing"
 
@@ -77,6 +78,73 @@ func TestPatchLimit(t *testing.T) {
 	all.Wait() // those who had room have used it
 	if n := v.patches(); n != limit {
 		t.Errorf("%d patches, want %d", n, limit)
+	}
+}
+
+// TestRottenPatch damages a patch on the disk. Nobody is served its bytes, and nothing is made of them; a scrub tells of it, and
+// a start from a checkpoint knows it still.
+func TestRottenPatch(t *testing.T) {
+	disk := simdisk.New(testDisk)
+	o := testOptions(disk, newStore())
+	o.Window = memory(blockSize + 2*testSegment)
+	o.ReadAhead = -1
+	v := openEvicted(t, o)
+	mustWrite(t, v, pattern(3, 512), 3*blockSize+512)
+	mustWrite(t, v, pattern(3, 512), 5*blockSize+512)
+	rotten := v.over.get(3)[0].pos
+	mustWrite(t, v, pattern(2, 512<<10), 2<<20) // the window holds no more than that
+	if err := v.Flush(limited(t)); err != nil {
+		t.Fatal(err)
+	}
+	sb := v.log.Superblock()
+	disk.Corrupt(sb.Log.Off + rotten%sb.Log.Len)
+	if err := v.Scrub(limited(t), -1); err != nil {
+		t.Fatal(err)
+	}
+	if s := v.Status(); s.Scrub.Lost != 1 || s.Lost != 1 {
+		t.Errorf("scrub: %d lost, in all %d", s.Scrub.Lost, s.Lost)
+	}
+	mustCheckpoint(t, v)
+	o.Hold = true
+	for range 2 {
+		if err := v.ReadAt(limited(t), make([]byte, blockSize), 3*blockSize); !errors.Is(err, ErrRotten) {
+			t.Errorf("read of a damaged patch: %v", err)
+		}
+		want := pattern(1, 1<<20)[5*blockSize : 6*blockSize]
+		copy(want[512:], pattern(3, 512))
+		if !bytes.Equal(mustRead(t, v, 5*blockSize, blockSize), want) {
+			t.Error("the other patch's block differs")
+		}
+		if err := v.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if e := v.index.Get(3); !e.IsPatched() {
+			t.Errorf("block with a damaged patch: %#x", e)
+		}
+		v = mustOpen(t, o)
+	}
+}
+
+// TestPatchSums takes checksums through a checkpoint, and through one of a release that did not write them.
+func TestPatchSums(t *testing.T) {
+	s := sampleState()
+	for i := range s.patches {
+		s.patches[i].sum = uint32(i) + 7
+	}
+	var b bytes.Buffer
+	if err := s.writeSums(&b); err != nil {
+		t.Fatal(err)
+	}
+	p := b.Bytes()
+	for n := range len(p) + 1 {
+		got := sampleState()
+		want := got.patches[0].sum
+		if n == len(p) {
+			want = 7
+		}
+		if got.readSums(bytes.NewReader(p[:n])); got.patches[0].sum != want {
+			t.Errorf("of %d of %d bytes: %+v", n, len(p), got.patches)
+		}
 	}
 }
 

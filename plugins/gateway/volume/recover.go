@@ -63,6 +63,7 @@ func (r *recovery) load(in io.Reader, from log.Cursor) error {
 		return err
 	}
 	v.blank = readBlanks(br, chunksOf(s.size))
+	s.readSums(br)
 	for _, p := range s.patches {
 		if err := v.index.Prepare(p.block, 1); err != nil {
 			return err

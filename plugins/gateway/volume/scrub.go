@@ -3,10 +3,10 @@ package volume
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
-	"github.com/ratchetos/ratchet/plugins/gateway/volume/index"
 	"github.com/ratchetos/ratchet/plugins/internal/log"
 )
 
@@ -89,18 +89,29 @@ func (v *Volume) bad(d log.Damage) {
 		poke(v.tidy)
 		return
 	}
+	if d.Kind == log.Patch {
+		v.badPatch(uint64(d.Off)/blockSize, d.Pos)
+		return
+	}
 	for i := range d.Len / blockSize {
 		block := uint64(d.Off+i*blockSize) / blockSize
 		e := v.index.Get(block)
 		if !e.IsData() || v.pos(e) != d.Pos+i*blockSize {
 			continue // nobody refers to it any more
 		}
-		err := v.discard(block, e)
-		v.note(block, e, err)
+		v.note(block, v.pos(e), v.discard(block, e))
 	}
 }
 
-func (v *Volume) note(block uint64, e index.Entry, err error) {
+// badPatch tells of a damaged patch, unless it has been merged: the store does not have it.
+func (v *Volume) badPatch(block uint64, pos int64) {
+	if slices.ContainsFunc(v.over.get(block), func(q patch) bool { return q.pos == pos }) {
+		v.count.lost.Add(1)
+		v.note(block, pos, ErrRotten)
+	}
+}
+
+func (v *Volume) note(block uint64, pos int64, err error) {
 	v.scrubs.mu.Lock()
 	defer v.scrubs.mu.Unlock()
 	if err == nil {
@@ -111,5 +122,5 @@ func (v *Volume) note(block uint64, e index.Entry, err error) {
 		return
 	}
 	v.scrubs.s.Lost++
-	v.o.Log.Error("data on the disk is damaged and not in the store yet", "volume", v.o.Name, "block", block, "pos", v.pos(e), "error", err)
+	v.o.Log.Error("data on the disk is damaged and not in the store yet", "volume", v.o.Name, "block", block, "pos", pos, "error", err)
 }

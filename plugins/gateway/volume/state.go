@@ -11,7 +11,8 @@ import (
 	"github.com/ratchetos/ratchet/plugins/internal/log"
 )
 
-// A checkpoint's state: a header, known places between groups, patches, the index's dump, and the blank chunks.
+// A checkpoint's state: a header, known places between groups, patches, the index's dump, the blank chunks, and the patches'
+// checksums.
 //
 //	0 version (2)  4 features (4)  8 size of the volume  16 tail  24 time of the oldest dirty write
 //	32 places (4)  36 patches (4)
@@ -21,7 +22,11 @@ const (
 	stateHeader   = 40
 	placeBytes    = 20
 	patchBytes    = 20
+	sumBytes      = 4
 	maxPlaces     = 1024
+
+	// sumsTag begins the checksums, one for each patch. Older releases do not write them and do not read so far.
+	sumsTag = "psum"
 )
 
 var errState = errors.New("invalid checkpoint state")
@@ -30,7 +35,7 @@ var errState = errors.New("invalid checkpoint state")
 // block of the log in a cell of its own. That is half a percent of the disk for each of the two.
 func checkpointSize(n int64) int64 {
 	blocks := n / blockSize
-	return stateHeader + maxPlaces*placeBytes + min(maxPatches, blocks)*patchBytes + index.DumpMax(blocks)
+	return stateHeader + maxPlaces*placeBytes + min(maxPatches, blocks)*(patchBytes+sumBytes) + index.DumpMax(blocks)
 }
 
 // state is what stands before the index's dump.
@@ -111,6 +116,28 @@ func readState(r io.Reader) (*state, error) {
 	return s, nil
 }
 
+func (s *state) writeSums(w io.Writer) error {
+	p := append(make([]byte, 0, len(sumsTag)+len(s.patches)*sumBytes), sumsTag...)
+	for _, q := range s.patches {
+		p = binary.LittleEndian.AppendUint32(p, q.sum)
+	}
+	if _, err := w.Write(p); err != nil {
+		return fmt.Errorf("write state: %w", err)
+	}
+	return nil
+}
+
+// readSums gives the patches their checksums, if they are there.
+func (s *state) readSums(r io.Reader) {
+	p := make([]byte, len(sumsTag)+len(s.patches)*sumBytes)
+	if _, err := io.ReadFull(r, p); err != nil || string(p[:len(sumsTag)]) != sumsTag {
+		return
+	}
+	for i := range s.patches {
+		s.patches[i].sum = binary.LittleEndian.Uint32(p[len(sumsTag)+i*sumBytes:])
+	}
+}
+
 // writeEmptyState is for a new disk; blank tells of which chunks the store has nothing.
 func writeEmptyState(w io.Writer, size int64, blank func(chunk uint64) bool) error {
 	x, err := index.New(uint64(size) / blockSize)
@@ -150,6 +177,9 @@ func (v *Volume) checkpoint() error {
 		err := v.index.Dump(c, blocks)
 		if err == nil {
 			err = v.blanksNow(s.size).write(c)
+		}
+		if err == nil {
+			err = s.writeSums(c)
 		}
 		size = c.n
 		return err

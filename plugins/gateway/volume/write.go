@@ -245,7 +245,7 @@ func (v *Volume) publishAs(kind log.Kind, off, n, pos int64, sums []uint32, entr
 		v.over.forget(first, uint64(n)/blockSize)
 		v.index.Run(first, uint32(pos%size/blockSize), sums[:n/blockSize], entry)
 	case log.Patch:
-		v.over.add(v.index, first, patch{pos: pos, off: uint16(off % blockSize), n: uint16(n)})
+		v.over.add(v.index, first, patch{pos: pos, off: uint16(off % blockSize), n: uint16(n), sum: sums[0]})
 	case log.Zero:
 		v.over.forget(first, uint64(n)/blockSize)
 		// A record without payload lies at the end of what its group has so far: the block before belongs to
