@@ -21,6 +21,9 @@ const (
 	lowStrides  = 2  // freeing begins when less is free
 	// keepShare bounds the second chances: of what a stride held at most one in so many is appended again.
 	keepShare = 2
+	// maxLook is the most that is appended between two looks of the cleaner: a quarter of what a replay may have to read, so that a
+	// checkpoint is not much later than it is due.
+	maxLook = 64 << 20
 	// sweepBudget is the number of index words looked at under one hold of the lock.
 	sweepBudget = 4 * index.BlocksPerChunk
 )
@@ -29,6 +32,7 @@ const (
 type cleaner struct {
 	waiting atomic.Int64 // writers that wait for room
 	stride  int64        // in bytes
+	look    int64        // after so many bytes there may be something to do
 	least   int64        // free space below which nothing fetched is kept
 	dump    int64        // size of the last checkpoint's state
 	redo    atomic.Bool  // a checkpoint is wanted now
@@ -38,6 +42,7 @@ type cleaner struct {
 
 func (c *cleaner) init(size int64) {
 	c.stride = max(size/strideShare, blockSize)
+	c.look = min(c.stride, maxLook)
 	c.least = c.stride / 2
 }
 

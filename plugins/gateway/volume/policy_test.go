@@ -73,6 +73,16 @@ func TestTail(t *testing.T) {
 	}
 }
 
+// TestCleanerLook looks as often as a stride is full, and on large disks as often as a replay gets long.
+func TestCleanerLook(t *testing.T) {
+	for _, tc := range []struct{ size, want int64 }{{32 << 20, 1 << 20}, {2 << 30, 64 << 20}, {1 << 40, 64 << 20}} {
+		var c cleaner
+		if c.init(tc.size); c.look != tc.want {
+			t.Errorf("log of %d MiB: looks every %d KiB, should every %d", tc.size>>20, c.look>>10, tc.want>>10)
+		}
+	}
+}
+
 // TestCleanerPlan frees before the log is full, and enough for a while.
 func TestCleanerPlan(t *testing.T) {
 	var c cleaner

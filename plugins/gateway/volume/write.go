@@ -211,7 +211,7 @@ func (v *Volume) appended(end int64) {
 		v.cutAt.Store(math.MaxInt64) // once
 		poke(v.cut)
 	}
-	if end-v.poked >= v.clean.stride {
+	if end-v.poked >= v.clean.look {
 		v.poked = end
 		poke(v.tidy)
 	}
