@@ -127,7 +127,7 @@ func (v *Volume) confirmedPos() int64 {
 func (v *Volume) free(n int64, second bool) (int64, error) {
 	tail := v.log.Tail()
 	limit := min(v.confirmedPos(), v.log.Durable().Pos)
-	next := v.up.tail(tail.Pos+n, limit)
+	next := v.up.tail(tail.Pos+min(n, limit-tail.Pos), limit) // n may be all there is, and more
 	if v.o.mutant == mutantEvictEarly {
 		next = v.log.Durable()
 	}

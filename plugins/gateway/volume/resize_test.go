@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"testing"
 
 	"github.com/ratchetos/ratchet/plugins/internal/log/simdisk"
@@ -206,6 +207,15 @@ func TestStates(t *testing.T) {
 	}
 	if got := states(); got[0] != Remote || got[1] != Zero {
 		t.Errorf("evicted: %v", got)
+	}
+	// The tail has moved: all that there is, once more.
+	mustWrite(t, v, pattern(1, 256<<10), 0)
+	mustUpload(t, v)
+	if n, err := v.Evict(limited(t), math.MaxInt64); n == 0 || err != nil {
+		t.Errorf("%d bytes evicted, %v", n, err)
+	}
+	if got := states(); got[0] != Remote {
+		t.Errorf("evicted again: %v", got)
 	}
 	if !bytes.Equal(mustRead(t, v, 0, 256<<10), pattern(1, 256<<10)) {
 		t.Error("evicted data differs")
