@@ -9,7 +9,8 @@ import (
 
 var zeroes [blockSize]byte
 
-// zeroStep bounds what one record makes zero, so that the lock is held for microseconds.
+// zeroStep bounds what one record makes zero, and so for how long the lock is held: for microseconds where the log holds
+// little of it, and for some 3 ms a GiB where it holds all.
 const zeroStep = 64 << 30
 
 // Zero makes a range read as zeroes. It costs a record, however long the range is.

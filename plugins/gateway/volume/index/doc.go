@@ -13,7 +13,7 @@
 //
 // # Concurrency
 //
-// One goroutine at a time changes an index; the owner's lock sees to it. Get, Lookup, Snapshot
+// One goroutine at a time changes an index; the owner's lock sees to it. Get, Lookup, Snapshot, Blocks
 // and Touch take no lock and may run at any time. A node that a reader may still stand on can be freed
 // and used for another cell, so every free raises a counter, after the node has been unlinked
 // and before it is touched: a lookup during which the counter stood still has seen only linked nodes,

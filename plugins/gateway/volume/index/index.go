@@ -21,7 +21,7 @@ type Index struct {
 	root   atomic.Pointer[[]atomic.Uint64]
 	frees  atomic.Uint64
 	arena  arena
-	blocks uint64
+	blocks atomic.Uint64
 	held   atomic.Int64
 }
 
@@ -58,12 +58,12 @@ func (x *Index) Grow(blocks uint64) error {
 		x.root.Store(&root)
 		x.frees.Add(1) // whoever walks from the old root starts again
 	}
-	x.blocks = max(x.blocks, blocks)
+	x.blocks.Store(max(x.blocks.Load(), blocks))
 	return nil
 }
 
 // Blocks is the index's size in blocks, no less than the volume's.
-func (x *Index) Blocks() uint64 { return x.blocks }
+func (x *Index) Blocks() uint64 { return x.blocks.Load() }
 
 // Held is the number of blocks whose data is in the log.
 func (x *Index) Held() int64 { return x.held.Load() }

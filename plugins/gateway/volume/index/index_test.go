@@ -125,7 +125,7 @@ func reload(t *testing.T, x *Index, model []Entry) *Index {
 	return next
 }
 
-// TestReaders looks while one goroutine changes: a reader may see an older or a newer entry of its block, but never
+// TestReaders looks while one goroutine changes, and makes the index larger: a reader may see an older or a newer entry of its block, but never
 // another block's, though nodes are freed and reused all the time.
 func TestReaders(t *testing.T) {
 	const blocks = 64 * BlocksPerChunk
@@ -141,7 +141,7 @@ func TestReaders(t *testing.T) {
 					return
 				default:
 				}
-				b := r.Uint64N(blocks)
+				b := r.Uint64N(x.Blocks())
 				e := x.Get(b)
 				// The writer's places are block numbers.
 				if e.Placed() && uint64(e.Place()) != b && uint64(e.Place()) != 1<<31 {
@@ -153,7 +153,10 @@ func TestReaders(t *testing.T) {
 		})
 	}
 	r := rand.New(rand.NewPCG(9, 9))
-	for range 10000 {
+	for i := range 10000 {
+		if i%500 == 0 {
+			must(t, x.Grow(x.Blocks()+BlocksPerChunk/2))
+		}
 		b := r.Uint64N(blocks - BlocksPerChunk)
 		switch r.IntN(4) {
 		case 0, 1:

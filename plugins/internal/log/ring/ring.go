@@ -40,8 +40,7 @@ func Create(name string, n int64) (*os.File, error) {
 // Ring is mapped memory.
 type Ring struct{ mem []byte }
 
-// Map maps all of f, which may be closed afterwards. The memory is touched now, so that what is
-// short is missed here and not under a client's write.
+// Map maps all of f, which may be closed afterwards. The memory is taken page by page as the log fills it for the first time.
 func Map(f *os.File) (*Ring, error) {
 	st, err := f.Stat()
 	if err != nil {
