@@ -8,8 +8,9 @@ import "context"
 // empty, and lengths of ReadAt and WriteAt do not exceed the maximum block size. All methods
 // may be called from many goroutines at once, also for overlapping ranges, and may block:
 // the server calls them outside the connection's reader, so one that waits never delays
-// the others. Only the Flush of a client that sends nothing before it has its reply is called there. ctx ends when the connection is gone or the server stops hard; a method should
-// then return soon, and what it did not finish was never acknowledged.
+// the others. Only the Flush of a client that sends nothing before it has its reply is called there. ctx ends when the
+// connection is gone or the server stops hard; a method should then return soon. What it did not finish was never
+// acknowledged, and must not be written any more: the client may have come again and written something newer there.
 //
 // An error that wraps one of this package's sentinels reaches the client as that errno;
 // any other error is EIO.

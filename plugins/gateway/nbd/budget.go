@@ -1,6 +1,9 @@
 package nbd
 
-import "sync"
+import (
+	"context"
+	"sync"
+)
 
 // budget bounds the parked requests of one connection. Only the reader acquires.
 type budget struct {
@@ -31,18 +34,30 @@ func (b *budget) tryAcquire(bytes int) bool {
 	return true
 }
 
-// acquire is tryAcquire that waits.
-func (b *budget) acquire(bytes int) {
+// acquire is tryAcquire that waits. When ctx has ended nothing has been taken, and it says why.
+func (b *budget) acquire(ctx context.Context, bytes int) error {
+	defer context.AfterFunc(ctx, b.wake)()
 	b.mu.Lock()
-	for !b.fits(bytes) {
+	for !b.fits(bytes) && ctx.Err() == nil {
 		b.changed.Wait()
 	}
 	b.mu.Unlock()
 	// Nobody else takes of this budget, so what fits now fits after the wait for what is shared.
-	b.shared.wait(bytes)
+	if !b.shared.wait(ctx, bytes) {
+		return context.Cause(ctx)
+	}
 	b.mu.Lock()
 	b.take(bytes)
 	b.mu.Unlock()
+	return nil
+}
+
+// wake has those who wait look again.
+func (b *budget) wake() {
+	b.mu.Lock()
+	b.changed.Broadcast()
+	b.mu.Unlock()
+	b.shared.wake()
 }
 
 func (b *budget) fits(bytes int) bool {
@@ -120,24 +135,37 @@ func (m *memory) take(n int) bool {
 	return true
 }
 
-// wait is try that waits.
-func (m *memory) wait(n int) {
+// wait is try that waits, for ctx at most.
+func (m *memory) wait(ctx context.Context, n int) bool {
+	if ctx.Err() != nil {
+		return false
+	}
 	if m.try(n) {
-		return
+		return true
 	}
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.waiting++
 	if m.waiting == 1 {
 		m.press(true)
 	}
-	for !m.take(n) {
-		m.changed.Wait()
+	taken := false
+	for ctx.Err() == nil && !taken {
+		if taken = m.take(n); !taken {
+			m.changed.Wait()
+		}
 	}
 	m.waiting--
 	if m.waiting == 0 {
 		m.press(false)
 	}
-	m.mu.Unlock()
+	return taken
+}
+
+func (m *memory) wake() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.changed.Broadcast()
 }
 
 func (m *memory) release(n int) {

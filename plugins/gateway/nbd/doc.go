@@ -22,7 +22,8 @@
 // buffered. Everything that may wait is parked in a goroutine of its own and answered out of
 // order. The FLUSH of a client that has one request under way at a time is carried out by the reader (lone.go), for nobody
 // waits behind it; when that was a mistake, the client is parked again for long. Parked requests are limited per connection in number and bytes, and a request counts
-// until its reply has left, so a client that does not read its replies stops only itself.
+// until its reply has left, so a client that does not read its replies stops only itself. While the reader waits for room
+// it does not see the client leave, so the socket is watched then: what waits for a client that has gone is given up.
 //
 // # Bounds
 //
@@ -55,8 +56,9 @@
 // wire.go names the numbers; handshake.go and request.go are the pure parsers and reply
 // encoders, contexts.go what BLOCK_STATUS answers; negotiate.go, server.go, transmit.go, write.go and park.go drive them over
 // a connection; lone.go knows clients that wait for each reply, and crew.go serves those that commit, by way of poll.go, which
-// is epoll(7), and link.go, which lends it their sockets; outbox.go batches what is sent, budget.go and pressure.go
-// keep memory in bounds; admission.go asks whether a connection may write, handon.go gives connections to the next process.
+// is epoll(7), and link.go, which lends it their sockets; hangup.go sees a client leave that is not read from; outbox.go
+// batches what is sent, budget.go and pressure.go keep memory in bounds; admission.go asks whether a connection may write,
+// handon.go gives connections to the next process.
 //
 // # Source
 //

@@ -5,19 +5,23 @@ import (
 )
 
 // acquire takes room for one parked request. Before it waits, finished replies are sent: the
-// client may need them to go on.
-func (s *session) acquire(bytes int) {
+// client may need them to go on. While it waits nobody reads, so it is looked whether the client hangs up.
+func (s *session) acquire(ctx context.Context, bytes int) error {
 	if s.parked.tryAcquire(bytes) {
-		return
+		return nil
 	}
 	s.flush()
-	s.parked.acquire(bytes)
+	defer s.watchHangUp()()
+	return s.parked.acquire(ctx, bytes)
 }
 
 // park hands a request to a goroutine that may wait, when there is room for one more.
-func (s *session) park(ctx context.Context, t task) {
-	s.acquire(t.cost)
+func (s *session) park(ctx context.Context, t task) error {
+	if err := s.acquire(ctx, t.cost); err != nil {
+		return err
+	}
 	s.start(ctx, t)
+	return nil
 }
 
 // start runs a task whose room is taken. Goroutines stay for the next task, because under load
@@ -81,6 +85,9 @@ func (s *session) perform(ctx context.Context, t task) {
 
 // change does one operation that changes data, if the connection is admitted to.
 func (s *session) change(ctx context.Context, t task) error {
+	if err := ctx.Err(); err != nil {
+		return err // others may have written there since
+	}
 	if err := s.begin(); err != nil {
 		return err
 	}

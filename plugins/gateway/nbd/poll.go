@@ -75,3 +75,11 @@ func unread(fd int) bool {
 	n, err := unix.IoctlGetInt(fd, unix.SIOCINQ)
 	return err != nil || n > 0
 }
+
+// hungUp reports whether the other side of a socket sends no more.
+func hungUp(fd int) bool {
+	const left = unix.POLLHUP | unix.POLLERR | unix.POLLRDHUP
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+	n, err := unix.Poll(p, 0)
+	return err == nil && n > 0 && p[0].Revents&left != 0
+}

@@ -25,7 +25,9 @@ func (s *session) readData(ctx context.Context, req request, start time.Time) er
 	s.stats.commands[req.cmd].bytes.Add(uint64(whole - req.n)) // the operation is counted with the rest
 	head := readHeaderLen(s.lim.structured)
 	cost := head + int(req.n)
-	s.acquire(cost)
+	if err := s.acquire(ctx, cost); err != nil {
+		return err
+	}
 	buf := getBuffer(cost)
 	if try && s.fastRead.TryReadAt(buf.b[head:], req.off) {
 		s.flush() // keeps replies to one client roughly in order

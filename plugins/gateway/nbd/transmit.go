@@ -44,6 +44,7 @@ type session struct {
 	loneWrite LoneWriter
 	lim       limits
 	stopping  *atomic.Bool
+	giveUp    context.CancelCauseFunc // ends what waits
 
 	// The reader's own.
 	rd       *reader
@@ -83,21 +84,24 @@ func newSession(l *link, nc net.Conn, rd *reader, h *handshake, stopping *atomic
 	s.lone.init(nc)
 	s.parked.init(maxParked, maxParkedBytes, shared)
 	// A connection that cannot be written to is of no use to read from: closing it wakes the reader.
-	s.out.init(nc, &s.parked, func(error) { l.end() })
+	s.out.init(nc, &s.parked, func(error) { l.drop() })
 	return s
 }
 
 // run serves until the client leaves, breaks the protocol, or the server stops. When it
 // returns nothing of the connection is in flight. The error says why it ended.
 func (s *session) run(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	s.giveUp = giveUp
+	s.link.onEnd(giveUp)
 	err := s.read(ctx)
-	s.flush()
 	if !errors.Is(err, errDisconnect) && !errors.Is(err, errStopping) && !errors.Is(err, errTorn) {
-		// The client is gone and cannot learn the outcome: let what waits give up.
-		cancel()
+		// The client is gone and cannot learn the outcome: let what waits give up, before the client comes again and
+		// writes something newer.
+		giveUp(err)
 	}
+	s.flush()
 	s.parked.waitIdle()
 	close(s.tasks)
 	s.wg.Wait()
@@ -215,8 +219,7 @@ func (s *session) serve(ctx context.Context, req request) error {
 	case req.cmd == CmdFlush && s.lone.is() && s.rd.buffered() == 0:
 		return s.flushLone(ctx, req, start)
 	}
-	s.park(ctx, task{req: req, start: start})
-	return nil
+	return s.park(ctx, task{req: req, start: start})
 }
 
 // skip drops the data of a refused WRITE.

@@ -22,7 +22,9 @@ func (s *session) write(ctx context.Context, req request, start time.Time) error
 		} else if done {
 			return s.written(req)
 		}
-		s.acquire(int(req.n))
+		if err := s.acquire(ctx, int(req.n)); err != nil {
+			return err
+		}
 		buf := getBuffer(int(req.n))
 		copy(buf.b, data)
 		s.start(ctx, task{req: req, buf: buf, cost: int(req.n), start: start})
@@ -35,7 +37,9 @@ func (s *session) write(ctx context.Context, req request, start time.Time) error
 		return s.writeLong(ctx, req, start)
 	}
 	// Room first: the data of a client that is over its budget stays in its socket.
-	s.acquire(int(req.n))
+	if err := s.acquire(ctx, int(req.n)); err != nil {
+		return err
+	}
 	buf := getBuffer(int(req.n))
 	if err := s.rd.readFull(buf.b); err != nil {
 		buf.free()
@@ -54,7 +58,9 @@ const writePiece = 64 << 10
 // that it does not take at once, the rest is parked.
 func (s *session) writeLong(ctx context.Context, req request, start time.Time) error {
 	size := int(req.n)
-	s.acquire(size)
+	if err := s.acquire(ctx, size); err != nil {
+		return err
+	}
 	buf := getBuffer(min(size, writePiece))
 	for done := 0; done < size; {
 		p := buf.b[:min(size-done, writePiece)]

@@ -149,7 +149,7 @@ func (v *Volume) replacePart(s *scratch, block uint64, e index.Entry, p []byte, 
 	base := s.block()
 	copy(base[in:], p)
 	r := record(log.Write, base, int64(block)*blockSize, s.sums.of(base))
-	_, err := v.append(&r, func() bool { return v.index.Get(block).Same(e) })
+	_, err := v.append(context.Background(), &r, func() bool { return v.index.Get(block).Same(e) })
 	return err
 }
 
@@ -281,7 +281,7 @@ func (v *Volume) merge(f *flight, block uint64, s *scratch) error {
 		return err
 	}
 	r := record(log.Write, base, int64(block)*blockSize, s.sums.of(base))
-	_, err := v.append(&r, func() bool {
+	_, err := v.append(context.Background(), &r, func() bool {
 		return slices.Equal(v.over.get(block), list) && v.remote.Generation(block/cellBlocks) == f.generation
 	})
 	return err

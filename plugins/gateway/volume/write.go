@@ -58,7 +58,7 @@ func (v *Volume) tryWrite(p []byte, off int64, alone bool) bool {
 	s := v.scrap.Get().(*scratch)
 	r := record(log.Write, p, off, s.sums.of(p))
 	r.Alone = alone
-	_, err := v.append(&r, nil)
+	_, err := v.append(context.Background(), &r, nil)
 	v.scrap.Put(s)
 	if err != nil {
 		return false
@@ -69,7 +69,7 @@ func (v *Volume) tryWrite(p []byte, off int64, alone bool) bool {
 
 // WriteAt returns when p is acknowledged: in the ring and visible to every reader, or, if durable is set,
 // on the disk. While the log is full it waits. After an error or the end of ctx any part may have
-// been written.
+// been written; after the end of ctx nothing is written any more.
 func (v *Volume) WriteAt(ctx context.Context, p []byte, off int64, durable bool) error {
 	if err := v.enter(ctx, off, int64(len(p))); err != nil {
 		return fmt.Errorf("write %d+%d: %w", off, len(p), err)
@@ -111,7 +111,7 @@ func record(kind log.Kind, p []byte, off int64, sums []uint32) log.Record {
 // put is append that waits for room.
 func (v *Volume) put(ctx context.Context, r log.Record, still func() bool) (end int64, err error) {
 	for {
-		end, err = v.append(&r, still)
+		end, err = v.append(ctx, &r, still)
 		if err == nil || !errors.Is(err, log.ErrLogFull) && !errors.Is(err, log.ErrWindowFull) {
 			return end, err
 		}
@@ -147,10 +147,13 @@ var errChanged = errors.New("block has changed meanwhile")
 
 // append puts one record into the log and the index, in one step for everybody else. A Write that does not
 // fit whole is taken in parts; after an error r is what was not taken. still is asked first whether
-// the record is still true.
-func (v *Volume) append(r *log.Record, still func() bool) (end int64, err error) {
+// the record is still true. Once ctx has ended nothing is appended: others may have written there and been told so.
+func (v *Volume) append(ctx context.Context, r *log.Record, still func() bool) (end int64, err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
 	if still != nil && !still() {
 		return 0, errChanged
 	}
