@@ -122,6 +122,58 @@ func TestMemoryIsSharedAndReclaimed(t *testing.T) {
 	check(t, good.Close())
 }
 
+// TestHalfWrites: clients that announce long writes and send nothing of them fill the memory of the server; they lose their
+// connection, and one that goes on is served all the time.
+func TestHalfWrites(t *testing.T) {
+	srv := serve(t, nbdtest.Slow{Backend: nbdtest.NewMemory(4 * mib)}, func(s *nbd.Server, _ *nbd.Export) {
+		s.MaxMemory, s.TakeReplies = 2*mib, 500*time.Millisecond
+	})
+	var left sync.WaitGroup
+	for range 4 {
+		c := srv.dial(t, nbdtest.Options{Timeout: 30 * time.Second})
+		must[uint64](t)(c.Send(nbdtest.Request{Cmd: 1, Len: mib}))
+		left.Go(func() {
+			if _, err := c.Recv(); !errors.Is(err, io.EOF) {
+				t.Errorf("a client that sends nothing of its write: %v, want the end of the connection", err)
+			}
+		})
+	}
+	gone := make(chan struct{})
+	go func() {
+		left.Wait()
+		close(gone)
+	}()
+	good := srv.dial(t, nbdtest.Options{})
+	for served := false; !served; {
+		check(t, good.Write(0, make([]byte, mib), true))
+		select {
+		case <-gone:
+			served = true
+		default:
+		}
+	}
+}
+
+// TestHalfWritesTakePieces: a long write that the backend takes as it comes holds no more than a piece of it.
+func TestHalfWritesTakePieces(t *testing.T) {
+	m := nbdtest.NewMemory(64 * mib)
+	srv := serve(t, m, func(s *nbd.Server, _ *nbd.Export) { s.MaxMemory = 2 * mib })
+	for i := range uint64(4) {
+		conn := must[net.Conn](t)(net.Dial("unix", srv.addr))
+		defer conn.Close()
+		must[*nbdtest.Client](t)(nbdtest.New(conn, "vol", nbdtest.Options{}))
+		header := nbdtest.Header(nbdtest.Request{Cmd: 1, Off: i * mib, Len: 32 * mib})
+		_, err := conn.Write(append(header, bytes.Repeat([]byte{1}, 65<<10)...))
+		check(t, err)
+		eventually(t, "a piece is written", func() bool {
+			var p [1]byte
+			return m.TryReadAt(p[:], i*mib) && p[0] == 1
+		})
+	}
+	good := srv.dial(t, nbdtest.Options{})
+	check(t, good.Write(40*mib, make([]byte, mib), true))
+}
+
 // TestOversizeAndUnaligned: what does not fit gets an error, and the connection goes on.
 func TestOversizeAndUnaligned(t *testing.T) {
 	m := nbdtest.NewMemory(64 * mib)

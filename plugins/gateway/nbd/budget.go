@@ -97,9 +97,9 @@ func (b *budget) waitIdle() {
 	}
 }
 
-// memory bounds the data of the parked requests of all connections. What a write holds it gives back by itself; what
-// a read holds it gives back when the client takes the reply, and some clients never do. So while somebody waits,
-// press is in force.
+// memory bounds the data of the parked requests of all connections of a listener. What a write holds it gives back by
+// itself when its data have come; what a read holds it gives back when the client takes the reply. Some clients never send
+// the one or take the other. So while somebody waits, press is in force.
 type memory struct {
 	max   int
 	press func(on bool)

@@ -4,7 +4,6 @@ import (
 	"io"
 	"net"
 	"sync"
-	"sync/atomic"
 )
 
 // outboxSoft is how many bytes may wait to be sent before the reader of a connection stops
@@ -30,8 +29,7 @@ type outbox struct {
 	sending bool
 	err     error
 
-	busy  atomic.Bool   // a send is under way
-	sends atomic.Uint64 // that have ended
+	moved motion // sends, and those that have ended
 
 	vec net.Buffers // the sender's
 	iov net.Buffers
@@ -113,11 +111,8 @@ func (q *outbox) send() {
 }
 
 func (q *outbox) write(batch []segment) error {
-	q.busy.Store(true)
-	defer func() {
-		q.sends.Add(1)
-		q.busy.Store(false)
-	}()
+	q.moved.begin()
+	defer q.moved.end()
 	if len(batch) == 1 {
 		return q.writeLong(batch[0].buf.b)
 	}
@@ -136,7 +131,7 @@ func (q *outbox) writeLong(b []byte) error {
 		if _, err := q.dst.Write(b[:sendPiece]); err != nil {
 			return err
 		}
-		q.sends.Add(1)
+		q.moved.step()
 		b = b[sendPiece:]
 	}
 	_, err := q.dst.Write(b)

@@ -1,25 +1,63 @@
 package nbd
 
-import "time"
+import (
+	"sync/atomic"
+	"time"
+)
 
-// pressure finds the clients that do not take their replies while requests wait for memory.
+// pressure finds the clients that hold memory and do nothing about it while requests wait for some: that do not take
+// their replies, or do not send the data of a WRITE.
 type pressure struct {
-	// sessions holds each connection's sending at the last look. It is under the mutex of run.
-	sessions map[*session]sending
+	// sessions holds how far each connection was at the last look. It is under the mutex of run.
+	sessions map[*session]progress
 	timer    *time.Timer // nil while there is memory
 	spell    int         // of want, counted, so that a late timer knows that its own is over
 }
 
-// sending is how many sends of a connection have ended, and whether one more is under way.
-type sending struct {
-	ended uint64
+// motion counts the steps of something that takes a while, again and again.
+type motion struct {
+	busy  atomic.Bool   // it is under way
+	steps atomic.Uint64 // that have ended
+}
+
+func (m *motion) begin() { m.busy.Store(true) }
+func (m *motion) step()  { m.steps.Add(1) }
+
+func (m *motion) end() {
+	m.step()
+	m.busy.Store(false)
+}
+
+// moment is a motion at one time.
+type moment struct {
+	steps uint64
 	busy  bool
 }
 
-// look takes the count first: two equal answers with busy then speak of one and the same send.
-func (s *session) look() sending {
-	n := s.out.sends.Load()
-	return sending{n, s.out.busy.Load()}
+// look takes the count first: two equal answers with busy then speak of one and the same step.
+func (m *motion) look() moment {
+	n := m.steps.Load()
+	return moment{n, m.busy.Load()}
+}
+
+// stuck reports whether nothing has moved from m to now. One that is busy only now may have got its memory from the one
+// that has just been closed.
+func (m moment) stuck(now moment) bool { return m.busy && now == m }
+
+// progress is how far a client is with taking replies and with sending data.
+type progress struct{ replies, payload moment }
+
+func (s *session) look() progress { return progress{s.out.moved.look(), s.payload.look()} }
+
+// idle says what a client does not do since the last look that others wait for, or nothing.
+func (p progress) idle(now progress) string {
+	switch {
+	case p.replies.stuck(now.replies):
+		return "does not take its replies"
+	case p.payload.stuck(now.payload):
+		return "does not send the data of its write"
+	}
+	return ""
 }
 
 // watch and unwatch bring a connection in and out.
@@ -45,7 +83,7 @@ func (r *run) press(on bool) {
 		return
 	}
 	every := orDefault(r.server.TakeReplies, 30*time.Second)
-	r.log.Warn("NBD requests wait for memory", "limit", r.memory.max, "clients_may_take", every)
+	r.log.Warn("NBD requests wait for memory", "limit", r.memory.max, "clients_may_rest", every)
 	for s := range r.sessions {
 		r.sessions[s] = s.look()
 	}
@@ -54,8 +92,8 @@ func (r *run) press(on bool) {
 	r.timer = time.AfterFunc(every, func() { r.reap(spell, every) })
 }
 
-// reap drops the connections that have been sending one and the same thing since the last look, and with them what is
-// kept for their clients.
+// reap drops the connections that have been sending or receiving one and the same thing since the last look, and with
+// them what is kept for their clients.
 func (r *run) reap(spell int, every time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -64,9 +102,8 @@ func (r *run) reap(spell int, every time.Duration) {
 	}
 	for s, last := range r.sessions {
 		now := s.look()
-		// One that is busy only now may have got its memory from the one that has just been closed.
-		if last.busy && now == last {
-			r.log.Warn("NBD client does not take its replies while others wait for memory, closing", "remote", s.link.remote)
+		if what := last.idle(now); what != "" {
+			r.log.Warn("NBD client holds memory that others wait for, closing", "remote", s.link.remote, "client", what)
 			s.link.end()
 		}
 		r.sessions[s] = now

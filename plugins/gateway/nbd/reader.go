@@ -24,6 +24,8 @@ type reader struct {
 	burst bool
 	// late is asked when the time for reading is over; it may give some more.
 	late func() bool
+	// moved is told of each read of a large payload.
+	moved *motion
 }
 
 // read is that of the source.
@@ -31,6 +33,14 @@ func (rd *reader) read(p []byte) (int, error) {
 	n, err := rd.src.Read(p)
 	if err != nil && rd.late != nil && errors.Is(err, os.ErrDeadlineExceeded) && rd.late() {
 		err = nil
+	}
+	return n, err
+}
+
+func (rd *reader) readPayload(p []byte) (int, error) {
+	n, err := rd.read(p)
+	if n > 0 && rd.moved != nil {
+		rd.moved.step()
 	}
 	return n, err
 }
@@ -87,7 +97,7 @@ func (rd *reader) readFull(p []byte) error {
 	if k == len(p) {
 		return nil
 	}
-	_, err := io.ReadFull(readFunc(rd.read), p[k:])
+	_, err := io.ReadFull(readFunc(rd.readPayload), p[k:])
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
 	}

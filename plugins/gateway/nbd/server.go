@@ -28,10 +28,10 @@ type Server struct {
 	// all that was asked is answered. True means that the connection is the callee's now; others are closed. It is
 	// called from many goroutines.
 	HandOn func(Handed) bool
-	// MaxMemory bounds the data of requests that wait, in bytes over all connections, 0 means 256 MiB. While there is too
-	// little, clients that do not take their replies lose their connection.
+	// MaxMemory bounds the data of requests that wait, in bytes over all connections of one Serve, 0 means 256 MiB. While
+	// there is too little, clients that do not take their replies, or do not send the data of a WRITE, lose their connection.
 	MaxMemory int
-	// TakeReplies is the time that they have, 0 means 30 s.
+	// TakeReplies is the time in which they must take or send something, 0 means 30 s.
 	TakeReplies time.Duration
 	// MaxConns bounds the connections of one Serve, 0 means 1,024. More are closed at once.
 	MaxConns int
@@ -49,7 +49,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	defer cancel()
 	r := &run{server: s, conns: make(map[*link]struct{}), crews: make(map[*Stats]*crew), log: s.Log}
 	r.memory = newMemory(orDefault(s.MaxMemory, allParkedBytes), r.press)
-	r.sessions = make(map[*session]sending)
+	r.sessions = make(map[*session]progress)
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}

@@ -45,6 +45,7 @@ type session struct {
 	lim       limits
 	stopping  *atomic.Bool
 	giveUp    context.CancelCauseFunc // ends what waits
+	payload   motion                  // of the data of WRITEs for which room was taken
 
 	// The reader's own.
 	rd       *reader
@@ -80,7 +81,7 @@ func newSession(l *link, nc net.Conn, rd *reader, h *handshake, stopping *atomic
 	s.fastWrite, _ = s.backend.(FastWriter)
 	s.loneWrite, _ = s.backend.(LoneWriter)
 	rd.grow(readerFirst)
-	rd.late = s.late
+	rd.late, rd.moved = s.late, &s.payload
 	s.lone.init(nc)
 	s.parked.init(maxParked, maxParkedBytes, shared)
 	// A connection that cannot be written to is of no use to read from: closing it wakes the reader.

@@ -40,14 +40,26 @@ func (s *session) write(ctx context.Context, req request, start time.Time) error
 	if err := s.acquire(ctx, int(req.n)); err != nil {
 		return err
 	}
-	buf := getBuffer(int(req.n))
-	if err := s.rd.readFull(buf.b); err != nil {
-		buf.free()
-		s.parked.release(1, int(req.n))
+	return s.parkWrite(ctx, task{req: req, cost: int(req.n), start: start}, nil)
+}
+
+// parkWrite parks a WRITE whose room is taken, when its data have come. head are the first of those that remain.
+func (s *session) parkWrite(ctx context.Context, t task, head []byte) error {
+	t.buf = getBuffer(int(t.req.n) - t.done)
+	if err := s.takePayload(t.buf.b[copy(t.buf.b, head):]); err != nil {
+		t.buf.free()
+		s.parked.release(1, t.cost)
 		return err
 	}
-	s.start(ctx, task{req: req, buf: buf, cost: int(req.n), start: start})
+	s.start(ctx, t)
 	return nil
+}
+
+// takePayload reads data of a WRITE for which room was taken. Others may wait for that, so the client must go on sending.
+func (s *session) takePayload(p []byte) error {
+	s.payload.begin()
+	defer s.payload.end()
+	return s.rd.readFull(p)
 }
 
 // writePiece is how much of a long write is taken off the connection at once, in bytes: what was just copied out of the
@@ -55,18 +67,19 @@ func (s *session) write(ctx context.Context, req request, start time.Time) error
 const writePiece = 64 << 10
 
 // writeLong is write for what does not fit the reader's buffer. The backend is given a piece at a time; from the first on
-// that it does not take at once, the rest is parked.
+// that it does not take at once, the rest is parked. Until then the room is that of a piece.
 func (s *session) writeLong(ctx context.Context, req request, start time.Time) error {
 	size := int(req.n)
-	if err := s.acquire(ctx, size); err != nil {
+	room := min(size, writePiece)
+	if err := s.acquire(ctx, room); err != nil {
 		return err
 	}
-	buf := getBuffer(min(size, writePiece))
+	buf := getBuffer(room)
+	defer buf.free()
 	for done := 0; done < size; {
 		p := buf.b[:min(size-done, writePiece)]
-		if err := s.rd.readFull(p); err != nil {
-			buf.free()
-			s.parked.release(1, size)
+		if err := s.takePayload(p); err != nil {
+			s.parked.release(1, room)
 			return err
 		}
 		taken, err := s.tryWrite(p, req.off+uint64(done))
@@ -74,22 +87,21 @@ func (s *session) writeLong(ctx context.Context, req request, start time.Time) e
 			done += len(p)
 			continue
 		}
-		rest := getBuffer(size - done)
-		n := copy(rest.b, p)
-		buf.free()
-		if err2 := s.rd.readFull(rest.b[n:]); err2 != nil || err != nil {
-			rest.free()
-			s.parked.release(1, size)
-			if err2 != nil {
-				return err2
+		// What is held is given back first: those who wait for more while they hold some could wait for each other.
+		s.parked.release(1, room)
+		if err != nil {
+			if err := s.skip(uint32(size - done - len(p))); err != nil {
+				return err
 			}
 			return s.refuse(req, errno(err), err.Error())
 		}
-		s.start(ctx, task{req: req, done: done, buf: rest, cost: size, start: start})
-		return nil
+		t := task{req: req, done: done, cost: size - done, start: start}
+		if err := s.acquire(ctx, t.cost); err != nil {
+			return err
+		}
+		return s.parkWrite(ctx, t, p)
 	}
-	buf.free()
-	s.parked.release(1, size)
+	s.parked.release(1, room)
 	return s.written(req)
 }
 
