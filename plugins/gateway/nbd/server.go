@@ -43,7 +43,7 @@ type Server struct {
 
 // Serve accepts connections from l until ctx ends or l fails. Then it closes l, lets the
 // requests in flight finish, sends their replies, and returns when the last connection is
-// gone; what is not finished after Grace is cancelled. It returns nil when ctx ended.
+// gone; what is not finished after Grace is cancelled and not answered. It returns nil when ctx ended.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	hard, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
@@ -66,8 +66,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	r.stopping.Store(true)
 	r.wake()
 	grace := time.AfterFunc(orDefault(s.Grace, 10*time.Second), func() {
+		r.closeAll() // first: what is cancelled would be answered with an error, and no client repeats that
 		cancel()
-		r.closeAll()
 	})
 	defer grace.Stop()
 	r.wg.Wait()
