@@ -92,17 +92,37 @@ func TestSlowHandshakeTimesOut(t *testing.T) {
 // TestMemoryIsSharedAndReclaimed: clients that ask for much and take nothing fill the memory of the server; they lose
 // their connection, and one that takes its replies is served.
 func TestMemoryIsSharedAndReclaimed(t *testing.T) {
-	srv := serve(t, nbdtest.Slow{Backend: nbdtest.NewMemory(4 * mib)}, func(s *nbd.Server, _ *nbd.Export) {
+	m := nbdtest.NewMemory(32 * mib)
+	for off := uint64(4 * mib); off < m.Size(); off += 8192 { // every other page is a hole
+		m.TryWriteAt([]byte{1}, off)
+	}
+	for name, tc := range map[string]struct {
+		mode nbdtest.Options
+		req  nbdtest.Request
+	}{
+		"data":    {nbdtest.Options{}, nbdtest.Request{Cmd: 0, Len: mib}},
+		"extents": {nbdtest.Options{Meta: true}, nbdtest.Request{Cmd: 7, Len: 32 * mib}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			reclaimed(t, m, tc.mode, tc.req)
+		})
+	}
+}
+
+func reclaimed(t *testing.T, m *nbdtest.Memory, mode nbdtest.Options, req nbdtest.Request) {
+	srv := serve(t, nbdtest.Slow{Backend: m}, func(s *nbd.Server, _ *nbd.Export) {
 		s.MaxMemory, s.TakeReplies = 2*mib, 500*time.Millisecond
 	})
 	const greedy = 4
+	mode.Timeout = 30 * time.Second
 	var wg sync.WaitGroup
 	for range greedy {
-		c := srv.dial(t, nbdtest.Options{Timeout: 30 * time.Second})
+		c := srv.dial(t, mode)
 		wg.Go(func() {
 			var err error
 			for i := 0; i < 1<<12 && err == nil; i++ {
-				_, err = c.Send(nbdtest.Request{Cmd: 0, Len: mib})
+				_, err = c.Send(req)
 			}
 			var ne net.Error
 			if err == nil || errors.As(err, &ne) && ne.Timeout() {

@@ -28,7 +28,7 @@
 // # Bounds
 //
 // 1,024 connections; a handshake has ten seconds in all, however its bytes are spread; 128 parked requests and 64 MiB
-// of their data a connection, 256 MiB over all of a listener. A WRITE that does not fit the reader's buffer, or has FUA,
+// of their data, read, written or extents, a connection, 256 MiB over all of a listener. A WRITE that does not fit the reader's buffer, or has FUA,
 // takes its memory when its header has come; that of a piece as long as the backend takes one after the other. While
 // requests wait for memory, a client that takes nothing of its replies for half a minute, or sends nothing of such a WRITE,
 // loses its connection. An idle connection has a buffer of 8 KiB, which grows when bursts fill it.

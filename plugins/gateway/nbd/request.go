@@ -3,6 +3,7 @@ package nbd
 import (
 	"encoding/binary"
 	"errors"
+	"math/bits"
 )
 
 var be = binary.BigEndian
@@ -106,6 +107,18 @@ func (l *limits) check(r request) uint32 {
 		return nbdEINVAL
 	}
 	return 0
+}
+
+// status returns how many bytes the reply to a BLOCK_STATUS may have, 0 for other commands.
+func (l *limits) status(r request) int {
+	if r.cmd != CmdBlockStatus {
+		return 0
+	}
+	extents := int(min(maxExtents, r.n))
+	if r.flags&cmdReqOne != 0 {
+		extents = 1
+	}
+	return bits.OnesCount8(uint8(l.selected)) * (structuredLen + 4 + extents*extentDescriptor)
 }
 
 // payload returns how many bytes of data follow the header on the wire. A length that no

@@ -11,7 +11,8 @@ import (
 )
 
 const (
-	// maxParked and maxParkedBytes bound what one connection can have waiting, allParkedBytes what all can together.
+	// maxParked and maxParkedBytes bound what one connection can have waiting, allParkedBytes what all of a listener
+	// can together.
 	maxParked      = 128
 	maxParkedBytes = 64 << 20
 	allParkedBytes = 256 << 20
@@ -220,7 +221,7 @@ func (s *session) serve(ctx context.Context, req request) error {
 	case req.cmd == CmdFlush && s.lone.is() && s.rd.buffered() == 0:
 		return s.flushLone(ctx, req, start)
 	}
-	return s.park(ctx, task{req: req, start: start})
+	return s.park(ctx, task{req: req, cost: s.lim.status(req), start: start})
 }
 
 // skip drops the data of a refused WRITE.
