@@ -50,8 +50,13 @@ func duplicate(c net.Conn) (*os.File, error) {
 	return d.File()
 }
 
-// adopt goes on with a connection of another process.
+// adopt goes on with a connection of another process, unless it would not be let in now: those handed on are in the clear.
 func (r *run) adopt(hard context.Context, g Handed) {
+	if r.server.TLS != nil && !r.server.TLSOptional {
+		r.log.Info("NBD client without TLS, which is demanded now, closing", "export", g.Export)
+		g.Socket.Close()
+		return
+	}
 	c, err := net.FileConn(g.Socket)
 	g.Socket.Close()
 	if err != nil {

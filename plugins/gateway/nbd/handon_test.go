@@ -207,7 +207,8 @@ func TestHandOnInTheMiddle(t *testing.T) {
 	}
 }
 
-// TestHandOnRefused: an export that is gone, and a connection whose keys are in this process, end with the server.
+// TestHandOnRefused: an export that is gone, a connection whose keys are in this process, and one in the clear when the next
+// server demands TLS, end with the server.
 func TestHandOnRefused(t *testing.T) {
 	r := newRelay(t, nbdtest.NewMemory(8*mib))
 	path := filepath.Join(t.TempDir(), "0")
@@ -233,4 +234,17 @@ func TestHandOnRefused(t *testing.T) {
 	if len(r.left) != 0 {
 		t.Error("a TLS connection was handed on")
 	}
+
+	r = newRelay(t, nbdtest.NewMemory(8*mib))
+	path = filepath.Join(t.TempDir(), "3")
+	stop = r.next(t, listen(t, path))
+	c = must[*nbdtest.Client](t)(nbdtest.Dial(t.Context(), "unix", path, "vol", nbdtest.Options{}))
+	t.Cleanup(c.Abandon)
+	stop()
+	r.tls = &tls.Config{Certificates: []tls.Certificate{cert}}
+	stop = r.next(t, listen(t, filepath.Join(t.TempDir(), "4")))
+	if err := c.Write(0, []byte("in the clear"), true); err == nil {
+		t.Error("a server that demands TLS takes a write in the clear")
+	}
+	stop()
 }
