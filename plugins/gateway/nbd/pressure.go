@@ -12,6 +12,7 @@ type pressure struct {
 	sessions map[*session]progress
 	timer    *time.Timer // nil while there is memory
 	spell    int         // of want, counted, so that a late timer knows that its own is over
+	hurried  *time.Timer // nil unless Serve has been stopped and waits
 }
 
 // motion counts the steps of something that takes a while, again and again.
@@ -109,4 +110,45 @@ func (r *run) reap(spell int, every time.Duration) {
 		r.sessions[s] = now
 	}
 	r.timer.Reset(every)
+}
+
+// hurry begins to drop the connections that keep a server that is stopped waiting, because their client does not take its
+// replies or a request takes long.
+func (r *run) hurry(every time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for s := range r.sessions {
+		r.sessions[s] = s.look()
+	}
+	r.hurried = time.AfterFunc(every, func() { r.dropIdle(every) })
+}
+
+// relax ends that. No connection is left.
+func (r *run) relax() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.hurried.Stop()
+	r.hurried = nil
+}
+
+// dropIdle closes connections on which nothing has moved since the last look, and those in their handshake.
+func (r *run) dropIdle(every time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.hurried == nil {
+		return // all are gone
+	}
+	serving := make(map[*link]bool)
+	for s, last := range r.sessions {
+		now := s.look()
+		serving[s.link] = now != last
+		r.sessions[s] = now
+	}
+	for k := range r.conns {
+		if !serving[k] {
+			r.log.Info("NBD client keeps a server waiting that stops, closing", "remote", k.remote)
+			k.end()
+		}
+	}
+	r.hurried.Reset(every)
 }

@@ -39,11 +39,15 @@ type Server struct {
 	HandshakeTimeout time.Duration
 	// Grace is how long Serve waits for requests in flight when it is stopped, 0 means 10 s.
 	Grace time.Duration
+	// Patience is how long it then waits for a connection on which nothing moves, 0 means 2 s: while it waits nobody is
+	// served, and the client can repeat what was not answered.
+	Patience time.Duration
 }
 
 // Serve accepts connections from l until ctx ends or l fails. Then it closes l, lets the
 // requests in flight finish, sends their replies, and returns when the last connection is
-// gone; what is not finished after Grace is cancelled and not answered. It returns nil when ctx ended.
+// gone; what is not finished after Grace, or does not move for Patience, is cancelled and not answered. It returns nil when
+// ctx ended.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	hard, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
@@ -70,7 +74,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		cancel()
 	})
 	defer grace.Stop()
+	r.hurry(orDefault(s.Patience, 2*time.Second))
 	r.wg.Wait()
+	r.relax()
 	return err
 }
 
@@ -195,7 +201,7 @@ func (r *run) transmit(hard context.Context, k *link, nc net.Conn, rd *reader, h
 	}
 	r.watch(s)
 	err := s.run(hard)
-	r.unwatch(s)
+	defer r.unwatch(s)
 	if r.handOn(k, s, h, err) {
 		log.Info("NBD client handed on")
 		return

@@ -228,6 +228,40 @@ func stopAfterGrace(t *testing.T, clients int) {
 	}
 }
 
+// TestStopDoesNotWaitForOne: neither a client that does not take its replies nor a request that waits keeps a server that
+// is stopped from ending, and with it all that are to go on with the next.
+func TestStopDoesNotWaitForOne(t *testing.T) {
+	for name, hold := range map[string]func(*testing.T, *nbdtest.Gate, net.Conn, *nbdtest.Client){
+		"replies": func(t *testing.T, _ *nbdtest.Gate, conn net.Conn, c *nbdtest.Client) {
+			must[uint64](t)(c.Send(nbdtest.Request{Cmd: 0, Len: 4 * mib}))
+			_, err := conn.Read(make([]byte, 1)) // the rest does not fit the socket
+			check(t, err)
+		},
+		"request": func(t *testing.T, gate *nbdtest.Gate, _ net.Conn, c *nbdtest.Client) {
+			must[uint64](t)(c.Send(nbdtest.Request{Cmd: 0, Off: 4 * mib, Len: 512}))
+			<-gate.Arrived
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			gate := nbdtest.NewGate(8*mib, 4*mib)
+			defer close(gate.Open)
+			srv := serve(t, gate, func(s *nbd.Server, _ *nbd.Export) { s.Patience = 20 * time.Millisecond })
+			conn := must[net.Conn](t)(net.Dial("unix", srv.addr))
+			defer conn.Close()
+			hold(t, gate, conn, must[*nbdtest.Client](t)(nbdtest.New(conn, "vol", nbdtest.Options{})))
+			stopped := make(chan error, 1)
+			go func() { stopped <- srv.stop() }()
+			select {
+			case err := <-stopped:
+				check(t, err)
+			case <-time.After(5 * time.Second):
+				t.Error("the server waits for it")
+				<-stopped
+			}
+		})
+	}
+}
+
 func TestClientThatVanishesReleasesItsRequests(t *testing.T) {
 	gate := nbdtest.NewGate(mib, 0)
 	srv := serve(t, gate)
