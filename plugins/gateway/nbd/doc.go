@@ -10,10 +10,10 @@
 //
 // A Server is a value with options. Serve runs on one listener until its context ends; then it
 // takes no new requests, finishes those in flight, sends their replies and closes. It does not wait for long where nothing
-// moves: such a connection is closed. It does not answer ESHUTDOWN by itself: clients that reconnect (nbd.ko, QEMU) repeat an unanswered
-// request on the next connection, but hand an ESHUTDOWN to the application as an I/O error.
-// With HandOn and Adopt the other connections themselves go from one server to the next, at a boundary between two requests:
-// what had been asked is answered by the first, what has been received and not looked at goes along.
+// moves: such a connection is closed. It does not answer ESHUTDOWN by itself: clients that reconnect (nbd.ko, QEMU) repeat
+// an unanswered request on the next connection, but hand an ESHUTDOWN to the application as an I/O error.
+// With HandOn and Adopt the other connections themselves go from one server to the next, at a boundary between two
+// requests: what had been asked is answered by the first, what has been received and not looked at goes along.
 //
 // # Concurrency
 //
