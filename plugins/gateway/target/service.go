@@ -180,11 +180,11 @@ func (s *service) keep() []exports.Export {
 
 // backed are the exports whose volume has a device and may be exported.
 func (s *service) backed(list []exports.Export) (out []tree.Backed) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	clear(s.refused)
+	refused := map[string]error{}
 	for _, e := range list {
+		s.mu.Lock()
 		k := s.keepers[e.Volume]
+		s.mu.Unlock()
 		if k == nil {
 			continue
 		}
@@ -194,30 +194,49 @@ func (s *service) backed(list []exports.Export) (out []tree.Backed) {
 		}
 		reservations, err := s.kept(e)
 		if err != nil {
-			s.refused[e.Volume] = err
+			refused[e.Volume] = err
 			continue
 		}
 		out = append(out, tree.Backed{Export: e, Device: device, Reservations: reservations})
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refused = refused
 	return out
 }
 
+// LIO may be writing the file while it is read: it is complete soon, or it was torn when the power went away.
+const (
+	looks    = 10
+	lookWait = 100 * time.Millisecond
+)
+
 // kept are the reservations of a disk that LIO has written down. Without those that initiators rely on it must not be
-// exported: two of them could write.
-func (s *service) kept(e exports.Export) ([]tree.Reservation, error) {
+// exported: two of them could write. No file means that there have never been any.
+func (s *service) kept(e exports.Export) (list []tree.Reservation, err error) {
 	if e.Protocol != exports.ProtocolISCSI {
 		return nil, nil
 	}
 	path := filepath.Join(s.reservations, "aptpl_"+e.UUID.String())
-	text, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
+	for range looks {
+		var text []byte
+		text, err = os.ReadFile(path)
+		if errors.Is(err, os.ErrNotExist) {
+			return nil, nil
+		}
+		if err == nil {
+			list, err = tree.ParseReservations(string(text))
+		}
+		if !errors.Is(err, tree.ErrTorn) {
+			break
+		}
+		sleep(s.ctx, lookWait)
 	}
-	var list []tree.Reservation
-	if err == nil {
-		list, err = tree.ParseReservations(string(text))
-	}
-	if err != nil {
+	switch {
+	case errors.Is(err, tree.ErrTorn):
+		return nil, fmt.Errorf("the disk is not exported without its persistent reservations: %w; "+
+			"when all its initiators are stopped, remove %s: they reserve anew", err, path)
+	case err != nil:
 		return nil, fmt.Errorf("the disk is not exported without its persistent reservations (%s): %w", path, err)
 	}
 	return list, nil

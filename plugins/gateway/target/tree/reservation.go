@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -22,13 +23,21 @@ const (
 	maxMetadata = 4096
 )
 
+// ErrTorn means that LIO had not written all of the file: it is writing now, or the power went away meanwhile.
+var ErrTorn = errors.New("read reservations: the file is not complete")
+
 // ParseReservations reads the file in which LIO keeps the registrations that initiators asked it to keep through loss of
-// power (APTPL, SPC-4 5.12.5). LIO writes it and does not read it back: that is left to whoever makes the backstore.
+// power (APTPL, SPC-4 5.12.5). LIO writes it and does not read it back: that is left to whoever makes the backstore. It
+// empties the file and writes all of it, with a NUL at the end; without registrations it says so. Anything less is ErrTorn.
 func ParseReservations(text string) ([]Reservation, error) {
+	text, complete := strings.CutSuffix(text, "\x00")
+	if !complete || text == "" || strings.Contains(text, "\x00") {
+		return nil, ErrTorn
+	}
 	var out []Reservation
 	var current *Reservation
 	for line := range strings.Lines(text) {
-		line = strings.TrimSpace(strings.TrimRight(line, "\x00"))
+		line = strings.TrimSpace(line)
 		switch name, value, ok := strings.Cut(line, "="); {
 		case line == "" || line == "No Registrations or Reservations":
 		case strings.HasPrefix(line, "PR_REG_START: "):

@@ -2,6 +2,7 @@ package tree
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -139,7 +140,7 @@ PR_REG_END: 0
 `
 
 func TestReservations(t *testing.T) {
-	list, err := ParseReservations(registrations + strings.ReplaceAll(registrations, ": 0", ": 1"))
+	list, err := ParseReservations(registrations + strings.ReplaceAll(registrations, ": 0", ": 1") + "\x00")
 	if err != nil || len(list) != 2 {
 		t.Fatalf("%v, %v", list, err)
 	}
@@ -171,19 +172,37 @@ func TestReservations(t *testing.T) {
 		"no end":  "PR_REG_END: 0\n",
 		"long":    strings.Replace(registrations, "iqn.x:host", strings.Repeat("x", 5000), 1),
 	} {
-		if list, err := ParseReservations(text); err == nil {
-			t.Errorf("%s: %v", name, list)
+		if list, err := ParseReservations(text + "\x00"); err == nil || errors.Is(err, ErrTorn) {
+			t.Errorf("%s: %v, %v", name, list, err)
 		}
 	}
-	if list, err := ParseReservations("No Registrations or Reservations"); err != nil || len(list) > 0 {
+	if list, err := ParseReservations("No Registrations or Reservations\x00"); err != nil || len(list) > 0 {
 		t.Errorf("none: %v, %v", list, err)
+	}
+}
+
+// TestTornReservations: what is left of a file when the power went away while LIO wrote it is not taken for less reservations.
+func TestTornReservations(t *testing.T) {
+	for name, text := range map[string]string{
+		"emptied":                    "",
+		"cut after the first":        registrations,
+		"cut inside of one":          registrations[:40],
+		"none, cut":                  "No Registrations or Reservations",
+		"length but no data":         strings.Repeat("\x00", len(registrations)+1),
+		"length and a part of it":    registrations + strings.Repeat("\x00", len(registrations)),
+		"a part that is not written": strings.Repeat("\x00", len(registrations)) + registrations + "\x00",
+	} {
+		if list, err := ParseReservations(text); !errors.Is(err, ErrTorn) {
+			t.Errorf("%s: %v, %v", name, list, err)
+		}
 	}
 }
 
 // FuzzReservations: what is given to the kernel never holds more than the fields of one registration.
 func FuzzReservations(f *testing.F) {
+	f.Add(registrations + "\x00")
 	f.Add(registrations)
-	f.Add("No Registrations or Reservations\n")
+	f.Add("No Registrations or Reservations\x00")
 	f.Fuzz(func(t *testing.T, text string) {
 		list, err := ParseReservations(text)
 		if err != nil {
