@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -15,9 +16,10 @@ import (
 
 // legacy are connections on their way from one process to the next. The zero value takes none.
 type legacy struct {
-	mu    sync.Mutex
-	open  bool // takes some
-	conns []inheritance
+	mu     sync.Mutex
+	open   bool // takes some
+	conns  []inheritance
+	closed int // for which there was no place
 }
 
 // inheritance is one connection, and which listener it came in at: that decides what it may see.
@@ -34,11 +36,22 @@ type luggage struct {
 
 const luggageVersion = 1
 
+// add takes a connection along if there is a place. One of the kernel's targets gets that of another: it stands for all
+// initiators of a disk, and what it has under way would wait for 10 s.
 func (g *legacy) add(listen string, c nbd.Handed) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if !g.open || len(g.conns) == plugin.MaxSockets {
+	if !g.open {
 		return false
+	}
+	if len(g.conns) == plugin.MaxSockets {
+		g.closed++
+		other := slices.IndexFunc(g.conns, func(i inheritance) bool { return i.Listen != wantTargets })
+		if listen != wantTargets || other < 0 {
+			return false
+		}
+		g.conns[other].Socket.Close()
+		g.conns = slices.Delete(g.conns, other, other+1)
 	}
 	g.conns = append(g.conns, inheritance{listen, c})
 	return true
@@ -79,7 +92,7 @@ func (f *Feature) Export(ctx context.Context) (plugin.Luggage, error) {
 		return plugin.Luggage{}, errors.New("not serving")
 	}
 	f.legacy.mu.Lock()
-	f.legacy.open = true
+	f.legacy.open, f.legacy.closed = true, 0
 	f.legacy.mu.Unlock()
 	f.unserve()
 	f.servers.Wait()
@@ -95,6 +108,9 @@ func (f *Feature) Export(ctx context.Context) (plugin.Luggage, error) {
 	}
 	f.legacy.mu.Lock()
 	defer f.legacy.mu.Unlock()
+	if n := f.legacy.closed; n > 0 {
+		f.session.Log.Warn("not all NBD connections can be handed on, the others are closed", "closed", n, "limit", plugin.MaxSockets)
+	}
 	l := plugin.Luggage{Sockets: map[string]*os.File{}}
 	state, err := json.Marshal(luggage{luggageVersion, f.legacy.conns})
 	if err != nil {

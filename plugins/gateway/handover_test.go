@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/ratchetos/ratchet/core/plugin"
+	"github.com/ratchetos/ratchet/plugins/gateway/nbd"
 )
 
 // TestHandover: clients keep their connection over a planned change of the process, and find what they wrote.
@@ -41,6 +42,49 @@ func TestHandover(t *testing.T) {
 		if err := idle.Flush(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestHandoverOfMany: where there are more connections than can be handed on, those of the targets go along.
+func TestHandoverOfMany(t *testing.T) {
+	g := legacy{open: true}
+	defer g.close()
+	socket := func() nbd.Handed {
+		f, err := os.Open(os.DevNull)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { f.Close() })
+		return nbd.Handed{Socket: f}
+	}
+	first := socket()
+	for i := range plugin.MaxSockets - 1 {
+		c := socket()
+		if i == 0 {
+			c = first
+		}
+		if !g.add("tcp::10809", c) {
+			t.Fatalf("connection %d is not handed on", i)
+		}
+	}
+	for i, tc := range []struct {
+		listen string
+		taken  bool
+		closed int
+	}{
+		{wantTargets, true, 0}, // the last place
+		{"tcp::10809", false, 1},
+		{wantTargets, true, 2},
+	} {
+		if taken := g.add(tc.listen, socket()); taken != tc.taken || g.closed != tc.closed || len(g.conns) != plugin.MaxSockets {
+			t.Errorf("%d: taken %v, %d are handed on and %d closed", i, taken, len(g.conns), g.closed)
+		}
+	}
+	if _, err := first.Socket.Stat(); err == nil {
+		t.Error("the one whose place was taken is not closed")
+	}
+	if n := len(g.at(wantTargets)); n != 2 {
+		t.Errorf("%d connections of targets, want 2", n)
 	}
 }
 
