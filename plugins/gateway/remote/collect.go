@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -15,8 +16,10 @@ import (
 const (
 	// maxErase bounds the objects deleted after one look at the head.
 	maxErase = 256
-	// maxOrphans bounds what one sweep finds of each kind.
-	maxOrphans = 4096
+	// pageKeys is how much of a list is read at once, and sweepPages how many such pages for one piece of housekeeping,
+	// behind which a commit may wait. A volume can have a million objects.
+	pageKeys   = 1000
+	sweepPages = 8
 	// enoughDead objects are worth a step of their own.
 	enoughDead = 32
 	// enoughUntidy bounds the leaves mended in one step.
@@ -206,57 +209,73 @@ func (r *Remote) named() map[manifest.ID]bool {
 
 var errEnough = errors.New("enough")
 
-// sweep finds, once in a session, what earlier epochs have put and never committed. Nobody can commit it any
-// more: that takes the head of its epoch. What a list leaves out stays for another session.
+// place is how far a sweep has come: through all kinds before this one, and the keys of this one up to after.
+type place struct {
+	kind  int // of manifest.Kinds
+	after string
+}
+
+// sweep finds, once in a session and a few pages at a time, what earlier epochs have put and never committed. Nobody can
+// commit it any more: that takes the head of its epoch. What a list leaves out stays for another session.
 func (r *Remote) sweep(ctx context.Context) (bool, error) {
-	if r.swept {
+	kinds := manifest.Kinds()
+	if r.swept.kind == len(kinds) {
 		return false, nil
 	}
-	known := r.named()
-	for _, id := range r.blocks.Graves() {
-		known[id] = true
-	}
-	var orphans []manifest.ID
-	for _, kind := range manifest.Kinds() {
-		var some []manifest.ID
-		err := r.breaker.retry(ctx, 0, func(ctx context.Context) error {
-			some = some[:0]
-			return optional(r.earlier(ctx, kind, func(id manifest.ID) bool {
-				if !r.blocks.Refers(id) && !known[id] {
-					some = append(some, id)
-				}
-				return len(some) < maxOrphans
-			}))
-		})
+	at := r.swept
+	var found []manifest.ID
+	for n := 0; n < sweepPages && at.kind < len(kinds); n++ {
+		page, more, err := r.page(ctx, kinds[at.kind], &at.after)
 		if err != nil {
 			return false, err
 		}
-		orphans = append(orphans, some...)
+		found = append(found, page...)
+		if !more {
+			at = place{kind: at.kind + 1}
+		}
 	}
+	orphans := r.orphans(found)
 	if len(orphans) > 0 {
 		if err := r.compact(ctx, job{dead: orphans}); err != nil {
 			return false, err
 		}
 	}
-	r.swept = len(orphans) < maxOrphans
-	return len(orphans) > 0, nil
+	r.swept = at
+	return len(orphans) > 0 || at.kind < len(kinds), nil
 }
 
-// earlier lists the objects of a kind that epochs before ours have put, until fn returns false.
-func (r *Remote) earlier(ctx context.Context, kind manifest.Kind, fn func(manifest.ID) bool) error {
+// orphans are those of earlier epochs' objects that nothing refers to and that await no deletion.
+func (r *Remote) orphans(ids []manifest.ID) []manifest.ID {
+	known := r.named()
+	for _, id := range r.blocks.Graves() {
+		known[id] = true
+	}
+	return slices.DeleteFunc(ids, func(id manifest.ID) bool { return known[id] || r.blocks.Refers(id) })
+}
+
+// page lists the next objects of a kind that epochs before ours have put, behind the key after, which it moves. more says
+// that there may be others. A list that breaks off goes on where it was.
+func (r *Remote) page(ctx context.Context, kind manifest.Kind, after *string) (ids []manifest.ID, more bool, err error) {
 	prefix := r.prefix + kind.String() + "/"
-	err := r.o.Store.List(ctx, prefix, "", func(i objstore.Info) error {
-		id, err := manifest.ParseID(i.Key[len(r.prefix):])
-		if err != nil {
-			return nil // not ours
-		}
-		if id.Epoch >= r.head.Epoch || !fn(id) { // keys are in the order of epochs
-			return errEnough
-		}
-		return nil
+	left := pageKeys
+	err = r.breaker.retry(ctx, 0, func(ctx context.Context) error {
+		return optional(r.o.Store.List(ctx, prefix, *after, func(i objstore.Info) error {
+			*after = max(*after, i.Key)
+			if id, err := manifest.ParseID(i.Key[len(r.prefix):]); err == nil { // or it is not ours
+				if id.Epoch >= r.head.Epoch { // keys are in the order of epochs
+					return errEnough
+				}
+				ids = append(ids, id)
+			}
+			if left--; left == 0 {
+				more = true
+				return errEnough
+			}
+			return nil
+		}))
 	})
 	if err != nil && !errors.Is(err, errEnough) {
-		return fmt.Errorf("list %s: %w", prefix, err)
+		return nil, false, fmt.Errorf("list %s: %w", prefix, err)
 	}
-	return nil
+	return ids, more, nil
 }

@@ -24,7 +24,7 @@
 // becomes a grave in a committed root; after a grace that is longer than any upload and any read, counted
 // from when this session saw that commit with its own clock that nobody sets, the head is read once more; if it is
 // still ours and the object still a grave, it is deleted. What an earlier epoch put and never
-// committed cannot be committed any more and goes the same way.
+// committed cannot be committed any more and goes the same way; a new session looks for it, a few pages of a list at a time.
 //
 // # Memory
 //

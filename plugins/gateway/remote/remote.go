@@ -79,7 +79,7 @@ type Remote struct {
 
 	etag       string // of the head; this and what follows only the committing goroutine uses
 	yards      []yard
-	swept      bool // orphans of earlier epochs have been looked for
+	swept      place // how far orphans of earlier epochs have been looked for
 	lastTidied time.Time
 	tidyAt     string // the head at which there was nothing to tidy up
 	turn       int    // of the pieces of tidying
