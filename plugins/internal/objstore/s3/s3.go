@@ -2,7 +2,8 @@
 //
 // It uses path-style addresses, single-request puts and If-None-Match and If-Match, which not
 // every service honours: call Probe before trusting one. It never retries, but Load
-// reads again what may have been replaced meanwhile; every request ends within Options.Timeout.
+// reads again what may have been replaced meanwhile; every request ends within Options.Timeout. An error that is not in the
+// service's own words does not count as its: a proxy's 404 is ErrUnavailable, not ErrNotFound.
 package s3
 
 import (
@@ -75,7 +76,7 @@ func Open(o Options) (*Store, error) {
 	creds := credentials.NewStaticV4(o.AccessKey, o.SecretKey, "")
 	core, err := minio.NewCore(u.Host, &minio.Options{
 		Creds: creds, Secure: u.Scheme == "https", Region: orDefault(o.Region, "us-east-1"),
-		BucketLookup: minio.BucketLookupPath, Transport: rt,
+		BucketLookup: minio.BucketLookupPath, Transport: answers{rt},
 		MaxRetries: 1, // attempts, not repetitions
 	})
 	if err != nil {
@@ -279,6 +280,9 @@ func (s *Store) put(ctx context.Context, key string, data []byte, opts minio.Put
 	info, err := s.api.PutObject(ctx, s.bucket, s.prefix+key, bytes.NewReader(data), int64(len(data)), "", hex.EncodeToString(sum[:]), opts)
 	if err != nil {
 		return "", err
+	}
+	if info.ETag == "" { // a page of something in front of the service
+		return "", fmt.Errorf("%w: the answer has no ETag", objstore.ErrUnavailable)
 	}
 	return info.ETag, nil
 }

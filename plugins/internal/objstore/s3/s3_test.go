@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ratchetos/ratchet/plugins/internal/objstore"
@@ -108,6 +110,82 @@ func TestServiceThatFails(t *testing.T) {
 				t.Errorf("put: %v; it should say %q", err, tc.hint)
 			}
 		})
+	}
+}
+
+// service answers requests in the place of one.
+type service func(*http.Request) (status int, body string)
+
+func (f service) RoundTrip(r *http.Request) (*http.Response, error) {
+	w := httptest.NewRecorder()
+	status, body := f(r)
+	w.WriteHeader(status)
+	if r.Method != http.MethodHead {
+		fmt.Fprint(w, body)
+	}
+	return w.Result(), nil
+}
+
+// TestProxyInFront: what a proxy answers in the place of the service says nothing about objects.
+func TestProxyInFront(t *testing.T) {
+	put := map[string]func(context.Context, objstore.Store) error{
+		"put if absent": func(ctx context.Context, s objstore.Store) error {
+			_, err := s.PutIfAbsent(ctx, "k", []byte("x"))
+			return err
+		},
+		"put if match": func(ctx context.Context, s objstore.Store) error {
+			_, err := s.PutIfMatch(ctx, "k", []byte("x"), "e")
+			return err
+		},
+	}
+	all := map[string]func(context.Context, objstore.Store) error{
+		"get":    func(ctx context.Context, s objstore.Store) error { _, err := s.Get(ctx, "k", 0, 1); return err },
+		"load":   func(ctx context.Context, s objstore.Store) error { _, _, err := s.Load(ctx, "k"); return err },
+		"delete": func(ctx context.Context, s objstore.Store) error { return s.Delete(ctx, "k") },
+		"list":   func(ctx context.Context, s objstore.Store) error { return s.List(ctx, "", "", nil) },
+	}
+	maps.Copy(all, put)
+	for _, tc := range []struct {
+		name   string
+		status int
+		body   string
+		calls  map[string]func(context.Context, objstore.Store) error
+	}{
+		{"ingress-nginx", 404, "default backend - 404", all},
+		{"Traefik", 404, "404 page not found\n", all},
+		{"a page that is XML", 404, "<html><body><h1>Not Found</h1></body></html>", all},
+		{"nothing", 404, "", all},
+		{"XML without a code", 404, "<Error/>", all},
+		{"a wall", 403, "blocked", all},
+		{"a page of maintenance", 200, "<html>Back soon.</html>", put},
+	} {
+		synctest.Test(t, func(t *testing.T) { // for the client library's pauses
+			s := open(t, s3.Options{Endpoint: "http://host", Bucket: "bucket", Transport: service(func(*http.Request) (int, string) { return tc.status, tc.body })})
+			for name, call := range tc.calls {
+				if err := call(t.Context(), s); !errors.Is(err, objstore.ErrUnavailable) {
+					t.Errorf("%s, %s: %v, want ErrUnavailable", tc.name, name, err)
+				}
+			}
+		})
+	}
+}
+
+// TestAnswersWithoutReason are those that no proxy gives of its own, and that of HEAD, which has no body.
+func TestAnswersWithoutReason(t *testing.T) {
+	s := open(t, s3.Options{Endpoint: "http://host", Bucket: "bucket", Transport: service(func(r *http.Request) (int, string) {
+		return map[string]int{http.MethodHead: 404, http.MethodPut: 412, http.MethodGet: 416}[r.Method], ""
+	})})
+	if _, err := s.Head(t.Context(), "k"); !errors.Is(err, objstore.ErrNotFound) {
+		t.Errorf("head: %v", err)
+	}
+	if _, err := s.PutIfAbsent(t.Context(), "k", nil); !errors.Is(err, objstore.ErrExists) {
+		t.Errorf("put if absent: %v", err)
+	}
+	if _, err := s.PutIfMatch(t.Context(), "k", nil, "e"); !errors.Is(err, objstore.ErrPrecondition) {
+		t.Errorf("put if match: %v", err)
+	}
+	if p, err := s.Get(t.Context(), "k", 1, 1); len(p) != 0 || err != nil {
+		t.Errorf("get behind the end: %q, %v", p, err)
 	}
 }
 
