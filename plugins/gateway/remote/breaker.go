@@ -11,11 +11,9 @@ import (
 )
 
 const (
-	longPause   = 5 * time.Second
-	callTimeout = 30 * time.Second
-	// slowest is the rate in bytes per second below which a transfer counts as failed. A fixed
-	// timeout would keep a large batch from ever getting through a thin line.
-	slowest = 32 << 10
+	longPause = 5 * time.Second
+	// longProbe is how long the others wait for the outcome of one call that tries the store.
+	longProbe = 30 * time.Second
 )
 
 // breaker holds calls back while the store does not answer.
@@ -29,7 +27,7 @@ type breaker struct {
 	since    time.Time     // first failure in a row
 	last     error         // the latest
 	up       chan struct{} // closed when the store answers again
-	answered time.Time     // when it last did
+	answered time.Time     // when it last did, or some of an answer came
 }
 
 // Health of the store as last seen.
@@ -55,7 +53,7 @@ func (b *breaker) wait(ctx context.Context) error {
 		}
 		pause := time.Until(b.until)
 		if pause <= 0 {
-			b.probing, b.until = true, time.Now().Add(callTimeout)
+			b.probing, b.until = true, time.Now().Add(longProbe)
 			b.mu.Unlock()
 			return nil
 		}
@@ -112,11 +110,16 @@ func (b *breaker) pass() {
 	}
 }
 
-// try calls fn, which moves about n bytes, once.
-func (b *breaker) try(ctx context.Context, n int64, fn func(context.Context) error) error {
-	call, cancel := context.WithTimeout(ctx, callTimeout+time.Duration(n)*time.Second/slowest)
-	defer cancel()
-	err := fn(call)
+// moved notes that a call that has not returned yet is getting on.
+func (b *breaker) moved() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.answered = time.Now()
+}
+
+// try calls fn once. The store itself ends a call of which nothing moves.
+func (b *breaker) try(ctx context.Context, fn func(context.Context) error) error {
+	err := fn(objstore.WithProgress(ctx, b.moved))
 	if ctx.Err() != nil {
 		b.pass() // says nothing about the store
 		return err
@@ -130,13 +133,13 @@ func (b *breaker) try(ctx context.Context, n int64, fn func(context.Context) err
 }
 
 // retry calls fn until it succeeds, fails for good, or ctx ends; then it returns the last failure.
-func (b *breaker) retry(ctx context.Context, n int64, fn func(context.Context) error) error {
+func (b *breaker) retry(ctx context.Context, fn func(context.Context) error) error {
 	var last error
 	for {
 		if err := b.wait(ctx); err != nil {
 			return errors.Join(err, last)
 		}
-		if last = b.try(ctx, n, fn); !transient(last) {
+		if last = b.try(ctx, fn); !transient(last) {
 			return last
 		}
 		if ctx.Err() != nil {

@@ -164,7 +164,7 @@ func (r *Remote) collect(ctx context.Context) (bool, error) {
 
 // recheck makes sure that the head is still the one that we have put there.
 func (r *Remote) recheck(ctx context.Context) error {
-	return r.breaker.retry(ctx, 0, func(ctx context.Context) error {
+	return r.breaker.retry(ctx, func(ctx context.Context) error {
 		found, etag, err := r.loadHead(ctx)
 		switch {
 		case errors.Is(err, objstore.ErrNotFound):
@@ -189,7 +189,7 @@ func (r *Remote) erase(ctx context.Context, ids []manifest.ID) error {
 			continue
 		}
 		g.Go(func() error {
-			return r.breaker.retry(ctx, 0, func(ctx context.Context) error { return optional(r.o.Store.Delete(ctx, r.key(id))) })
+			return r.breaker.retry(ctx, func(ctx context.Context) error { return optional(r.o.Store.Delete(ctx, r.key(id))) })
 		})
 	}
 	if err := g.Wait(); err != nil {
@@ -258,7 +258,7 @@ func (r *Remote) orphans(ids []manifest.ID) []manifest.ID {
 func (r *Remote) page(ctx context.Context, kind manifest.Kind, after *string) (ids []manifest.ID, more bool, err error) {
 	prefix := r.prefix + kind.String() + "/"
 	left := pageKeys
-	err = r.breaker.retry(ctx, 0, func(ctx context.Context) error {
+	err = r.breaker.retry(ctx, func(ctx context.Context) error {
 		return optional(r.o.Store.List(ctx, prefix, *after, func(i objstore.Info) error {
 			*after = max(*after, i.Key)
 			if id, err := manifest.ParseID(i.Key[len(r.prefix):]); err == nil { // or it is not ours

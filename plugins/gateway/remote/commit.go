@@ -157,7 +157,7 @@ func (r *Remote) nextNumber() uint32 {
 
 // publish moves the head and then, under the lock, the map.
 func (r *Remote) publish(ctx context.Context, next *manifest.Head, apply func() error) error {
-	err := r.breaker.retry(ctx, 0, func(ctx context.Context) error { return r.moveHead(ctx, next) })
+	err := r.breaker.retry(ctx, func(ctx context.Context) error { return r.moveHead(ctx, next) })
 	if err != nil {
 		return fmt.Errorf("move head to %d: %w", next.Seq, err)
 	}
@@ -174,7 +174,7 @@ func (r *Remote) put(ctx context.Context, id manifest.ID, p []byte) error {
 			return fmt.Errorf("put %v: %w", id, err)
 		}
 	}
-	err := r.breaker.retry(ctx, int64(len(p)), func(ctx context.Context) error {
+	err := r.breaker.retry(ctx, func(ctx context.Context) error {
 		_, err := r.o.Store.PutIfAbsent(ctx, r.key(id), p)
 		return err
 	})

@@ -18,11 +18,7 @@ type piece struct {
 // get fetches a range of an object, all of it with n < 0. It keeps trying until ctx ends.
 func (r *Remote) get(ctx context.Context, key string, off, n int64) ([]byte, error) {
 	var p []byte
-	size := n
-	if n < 0 {
-		size = objstore.MaxObject // a manifest, of unknown size
-	}
-	err := r.breaker.retry(ctx, size, func(ctx context.Context) (err error) {
+	err := r.breaker.retry(ctx, func(ctx context.Context) (err error) {
 		// The slot is held per try: one that waits for the store to come back must not keep it.
 		select {
 		case r.gets <- struct{}{}:

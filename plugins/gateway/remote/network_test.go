@@ -6,11 +6,16 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/Shopify/toxiproxy/v2"
 	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
 
+	"github.com/ratchetos/ratchet/plugins/internal/objstore"
+	"github.com/ratchetos/ratchet/plugins/internal/objstore/faults"
+	"github.com/ratchetos/ratchet/plugins/internal/objstore/objstoretest"
 	"github.com/ratchetos/ratchet/plugins/internal/objstore/s3"
 	"github.com/ratchetos/ratchet/plugins/internal/objstore/s3/s3test"
 )
@@ -119,4 +124,65 @@ func TestOutage(t *testing.T) {
 	if s := h.r.Health(); s.Down {
 		t.Errorf("health: %+v", s)
 	}
+}
+
+// TestSlowCalls: a thin line that many calls share may take however long for each; none is given up and done again. While
+// anything comes the store counts as one that answers.
+func TestSlowCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := faults.New(objstoretest.NewMemory(), faults.Options{})
+		r := attach(t, creeping{s}, "us", Local{})
+		const cells = 16
+		for seq := uint64(1); seq <= cells; seq++ {
+			if err := r.Commit(t.Context(), batch(t, r, seq, 1, seq-1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.Latency(time.Hour)
+		gets, puts := s.Calls(faults.Get), s.Calls(faults.PutIfAbsent)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Hour)
+		defer cancel()
+		begun := time.Now()
+		var g errgroup.Group
+		for cell := range uint64(cells) {
+			g.Go(func() error { _, _, _, err := r.Cell(ctx, cell); return err })
+		}
+		for range 4 {
+			b := batch(t, r, cells+1, 1, 1)
+			g.Go(func() error { return r.Put(ctx, b) })
+		}
+		synctest.Wait()
+		time.Sleep(30 * time.Minute)
+		if silent := time.Since(r.Answered()); silent > time.Minute {
+			t.Errorf("in the middle of many calls the store counts as silent for %s", silent)
+		}
+		if err := g.Wait(); err != nil {
+			t.Error(err)
+		}
+		gets, puts = s.Calls(faults.Get)-gets, s.Calls(faults.PutIfAbsent)-puts
+		if took := time.Since(begun); took != time.Hour || gets != cells || puts != 4 {
+			t.Errorf("%d cells and 4 objects took %s, %d gets and %d puts", cells, took, gets, puts)
+		}
+	})
+}
+
+// creeping is a store that gets a little of an answer every minute.
+type creeping struct{ objstore.Store }
+
+func (s creeping) Get(ctx context.Context, key string, off, n int64) ([]byte, error) {
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	done := make(chan struct{})
+	defer close(done)
+	go func() {
+		for {
+			select {
+			case <-tick.C:
+				objstore.Moved(ctx)
+			case <-done:
+				return
+			}
+		}
+	}()
+	return s.Store.Get(ctx, key, off, n)
 }

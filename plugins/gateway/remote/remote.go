@@ -122,7 +122,7 @@ func New(o Options) *Remote {
 // Health of the store as last seen.
 func (r *Remote) Health() Health { return r.breaker.health() }
 
-// Answered is when the store last did what it was asked, or said why not; zero if never.
+// Answered is when the store last did what it was asked, some of it, or said why not; zero if never.
 func (r *Remote) Answered() time.Time {
 	r.breaker.mu.Lock()
 	defer r.breaker.mu.Unlock()
@@ -138,7 +138,7 @@ func (r *Remote) Head() manifest.Head {
 
 // Probe checks that the store honours conditional writes. It tries once.
 func (r *Remote) Probe(ctx context.Context) error {
-	return r.breaker.try(ctx, 0, r.o.Store.Probe)
+	return r.breaker.try(ctx, r.o.Store.Probe)
 }
 
 // Loaded reports whether the manifest is here.

@@ -173,7 +173,7 @@ func TestBreaker(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if err := b.retry(ctx, 0, fn); !errors.Is(err, objstore.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
+	if err := b.retry(ctx, fn); !errors.Is(err, objstore.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("end of ctx with the store down: %v", err)
 	}
 	if h := b.health(); !h.Down || h.Since.IsZero() || h.Err == nil {
@@ -184,14 +184,14 @@ func TestBreaker(t *testing.T) {
 		t.Errorf("%d tries in 50 ms", tries)
 	}
 	down = false
-	if err := b.retry(t.Context(), 0, fn); err != nil {
+	if err := b.retry(t.Context(), fn); err != nil {
 		t.Error(err)
 	}
 	if h := b.health(); h.Down {
 		t.Errorf("health after recovery: %+v", h)
 	}
 	fatal := errors.New("access denied")
-	if err := b.retry(t.Context(), 0, func(context.Context) error { return fatal }); !errors.Is(err, fatal) {
+	if err := b.retry(t.Context(), func(context.Context) error { return fatal }); !errors.Is(err, fatal) {
 		t.Errorf("an error that retrying does not help: %v", err)
 	}
 }

@@ -62,7 +62,7 @@ func decide(l Local, owner string, size int64, head *manifest.Head) error {
 func (r *Remote) Takeover(ctx context.Context, l Local) (manifest.Head, error) {
 	var head manifest.Head
 	var sealer *manifest.Sealer
-	err := r.breaker.try(ctx, 0, func(ctx context.Context) error {
+	err := r.breaker.try(ctx, func(ctx context.Context) error {
 		old, etag, err := r.loadHead(ctx)
 		if err != nil && !errors.Is(err, objstore.ErrNotFound) {
 			return err

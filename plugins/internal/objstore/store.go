@@ -23,6 +23,10 @@ const (
 // outcome (ErrUnavailable, the end of ctx) the same call may be repeated. A repeated
 // conditional put can find its own earlier success; the caller re-reads and compares.
 //
+// A call ends with ErrUnavailable when nothing of it has moved for half a minute or, of a large put, a few. As long as bytes
+// move it goes on, however long it takes: many calls may share a thin line, and only ctx knows how long they may. See
+// WithProgress.
+//
 // Errors wrap exactly one of the sentinels below, or none when retrying will not help
 // (bad key, access denied).
 type Store interface {

@@ -227,15 +227,22 @@ func (s *Store) Delete(ctx context.Context, key string) error {
 	return nil
 }
 
+// maxLock bounds the wait for the lock file.
+const maxLock = 30 * time.Second
+
+var errLocked = fmt.Errorf("%w: another process keeps the lock", objstore.ErrUnavailable)
+
 // lock takes the directory's lock file. An end of ctx gives up waiting.
 func (s *Store) lock(ctx context.Context) (unlock func(), err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, maxLock, errLocked)
+	defer cancel()
 	select {
 	case s.turn <- struct{}{}:
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, context.Cause(ctx)
 	}
 	defer func() {
 		if err != nil {
@@ -261,7 +268,7 @@ func (s *Store) lock(ctx context.Context) (unlock func(), err error) {
 		case <-time.After(wait):
 		case <-ctx.Done():
 			f.Close()
-			return nil, ctx.Err()
+			return nil, context.Cause(ctx)
 		}
 	}
 }

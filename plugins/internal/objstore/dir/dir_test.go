@@ -1,10 +1,14 @@
 package dir_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/ratchetos/ratchet/plugins/internal/objstore"
 	"github.com/ratchetos/ratchet/plugins/internal/objstore/dir"
@@ -107,4 +111,28 @@ func TestForeignFiles(t *testing.T) {
 	if err := s.List(t.Context(), "", "", func(i objstore.Info) error { t.Errorf("list shows %s", i.Key); return nil }); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestLockThatIsKept: a call does not wait without end for a process that stands still with the lock.
+func TestLockThatIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := t.TempDir()
+		s, err := dir.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		f, err := os.Create(filepath.Join(path, ".lock"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		if err := s.Delete(t.Context(), "k"); !errors.Is(err, objstore.ErrUnavailable) || time.Since(start) > time.Minute {
+			t.Errorf("%v after %s", err, time.Since(start))
+		}
+	})
 }

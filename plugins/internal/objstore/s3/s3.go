@@ -2,7 +2,7 @@
 //
 // It uses path-style addresses, single-request puts and If-None-Match and If-Match, which not
 // every service honours: call Probe before trusting one. It never retries, but Load
-// reads again what may have been replaced meanwhile; every request ends within Options.Timeout. An error that is not in the
+// reads again what may have been replaced meanwhile; a request ends when nothing of it has moved for Options.Timeout. An error that is not in the
 // service's own words does not count as its: a proxy's 404 is ErrUnavailable, not ErrNotFound.
 package s3
 
@@ -35,7 +35,7 @@ type Options struct {
 	Prefix    string // put before every key, with a slash between
 	AccessKey string // "" for anonymous access
 	SecretKey string
-	Timeout   time.Duration // of one call, 0 means 60 s
+	Timeout   time.Duration // of a call of which nothing moves, 0 means 30 s
 	MaxConns  int           // connections to the service, 0 means 64
 	// Transport replaces the default one; MaxConns is then not used.
 	Transport http.RoundTripper
@@ -70,32 +70,31 @@ func Open(o Options) (*Store, error) {
 	}
 	rt, idle := o.Transport, func() {}
 	if rt == nil {
-		t := transport(orDefault(o.MaxConns, 64), orDefault(o.Timeout, 60*time.Second))
+		t := transport(orDefault(o.MaxConns, 64))
 		rt, idle = t, t.CloseIdleConnections
 	}
 	creds := credentials.NewStaticV4(o.AccessKey, o.SecretKey, "")
 	core, err := minio.NewCore(u.Host, &minio.Options{
 		Creds: creds, Secure: u.Scheme == "https", Region: orDefault(o.Region, "us-east-1"),
-		BucketLookup: minio.BucketLookupPath, Transport: answers{rt},
+		BucketLookup: minio.BucketLookupPath, Transport: answers{watched{rt}},
 		MaxRetries: 1, // attempts, not repetitions
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open s3 store: %w", err)
 	}
-	return &Store{api: *core, bucket: o.Bucket, prefix: prefix, timeout: orDefault(o.Timeout, 60*time.Second), idle: idle}, nil
+	return &Store{api: *core, bucket: o.Bucket, prefix: prefix, timeout: orDefault(o.Timeout, 30*time.Second), idle: idle}, nil
 }
 
-// transport bounds what one store can hold open and how late a dead service is noticed.
-func transport(conns int, timeout time.Duration) *http.Transport {
+// transport bounds what one store can hold open.
+func transport(conns int) *http.Transport {
 	return &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
-		MaxConnsPerHost:       conns,
-		MaxIdleConnsPerHost:   conns,
-		IdleConnTimeout:       60 * time.Second,
-		TLSHandshakeTimeout:   10 * time.Second,
-		ResponseHeaderTimeout: min(30*time.Second, timeout), // counted from the end of the request
-		DisableCompression:    true,                         // objects are compressed already, and ranges must stay ranges
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
+		MaxConnsPerHost:     conns,
+		MaxIdleConnsPerHost: conns,
+		IdleConnTimeout:     60 * time.Second,
+		TLSHandshakeTimeout: 10 * time.Second,
+		DisableCompression:  true, // objects are compressed already, and ranges must stay ranges
 	}
 }
 
@@ -116,16 +115,13 @@ func (s *Store) Probe(ctx context.Context) error { return objstore.ProbeConditio
 // refusal is an error found before the service was asked. Retrying does not help.
 type refusal struct{ error }
 
-// slowest is the rate in bytes per second below which a transfer counts as failed.
-const slowest = 32 << 10
-
-// call bounds one call that moves n bytes in time, and checks its key.
-func (s *Store) call(ctx context.Context, key string, n int64) (context.Context, context.CancelFunc, error) {
+// call checks the key of a call that sends n bytes, and bounds its silence.
+func (s *Store) call(ctx context.Context, key string, n int64) (context.Context, func(*error), error) {
 	if err := objstore.CheckKey(key); err != nil {
 		return nil, nil, refusal{err}
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.timeout+time.Duration(n)*time.Second/slowest)
-	return ctx, cancel, nil
+	ctx, end := s.watch(ctx, n)
+	return ctx, end, nil
 }
 
 func tooBig(n int64) error {
@@ -152,7 +148,7 @@ func (s *Store) Get(ctx context.Context, key string, off, n int64) ([]byte, erro
 	if err != nil {
 		return nil, fmt.Errorf("get %s: %w", key, err)
 	}
-	data, _, err := s.get(ctx, key, opts, n)
+	data, _, err := s.get(ctx, key, opts)
 	if code(err) == http.StatusRequestedRangeNotSatisfiable {
 		return nil, nil
 	}
@@ -167,7 +163,7 @@ func (s *Store) Load(ctx context.Context, key string) ([]byte, string, error) {
 	var last []byte
 	var lastETag string
 	for range loads {
-		data, etag, err := s.get(ctx, key, minio.GetObjectOptions{}, -1)
+		data, etag, err := s.get(ctx, key, minio.GetObjectOptions{})
 		if err != nil {
 			return nil, "", fmt.Errorf("load %s: %w", key, classify(err))
 		}
@@ -191,16 +187,13 @@ func isMD5(etag string, data []byte) bool {
 	return etag == hex.EncodeToString(sum[:])
 }
 
-// get fetches what opts say, about n bytes; n < 0 means that this is not known.
-func (s *Store) get(ctx context.Context, key string, opts minio.GetObjectOptions, n int64) ([]byte, string, error) {
-	if n < 0 || n > objstore.MaxObject {
-		n = objstore.MaxObject
-	}
-	ctx, cancel, err := s.call(ctx, key, n)
+// get fetches what opts say.
+func (s *Store) get(ctx context.Context, key string, opts minio.GetObjectOptions) (data []byte, etag string, err error) {
+	ctx, end, err := s.call(ctx, key, 0)
 	if err != nil {
 		return nil, "", err
 	}
-	defer cancel()
+	defer end(&err)
 	body, info, _, err := s.api.GetObject(ctx, s.bucket, s.prefix+key, opts)
 	if err != nil {
 		return nil, "", err
@@ -210,7 +203,7 @@ func (s *Store) get(ctx context.Context, key string, opts minio.GetObjectOptions
 		return nil, "", tooBig(info.Size)
 	}
 	// The size is what the service said; a body that ends early is an error of the network.
-	data := make([]byte, max(info.Size, 0))
+	data = make([]byte, max(info.Size, 0))
 	if _, err := io.ReadFull(body, data); err != nil {
 		return nil, "", fmt.Errorf("%w: %w", objstore.ErrUnavailable, err)
 	}
@@ -219,12 +212,12 @@ func (s *Store) get(ctx context.Context, key string, opts minio.GetObjectOptions
 
 // Head implements objstore.Store.
 func (s *Store) Head(ctx context.Context, key string) (objstore.Info, error) {
-	ctx, cancel, err := s.call(ctx, key, 0)
+	ctx, end, err := s.call(ctx, key, 0)
 	if err != nil {
 		return objstore.Info{}, fmt.Errorf("head: %w", err)
 	}
-	defer cancel()
 	info, err := s.api.StatObject(ctx, s.bucket, s.prefix+key, minio.StatObjectOptions{})
+	end(&err)
 	if err != nil {
 		return objstore.Info{}, fmt.Errorf("head %s: %w", key, classify(err))
 	}
@@ -263,15 +256,15 @@ func (s *Store) PutIfMatch(ctx context.Context, key string, data []byte, etag st
 	return next, nil
 }
 
-func (s *Store) put(ctx context.Context, key string, data []byte, opts minio.PutObjectOptions) (string, error) {
+func (s *Store) put(ctx context.Context, key string, data []byte, opts minio.PutObjectOptions) (etag string, err error) {
 	if len(data) > objstore.MaxObject {
 		return "", tooBig(int64(len(data)))
 	}
-	ctx, cancel, err := s.call(ctx, key, int64(len(data)))
+	ctx, end, err := s.call(ctx, key, int64(len(data)))
 	if err != nil {
 		return "", err
 	}
-	defer cancel()
+	defer end(&err)
 	// The signed hash lets the service refuse what was damaged on the way. Without the option the
 	// client would sign the body piece by piece instead when the service is not behind TLS, and send
 	// an empty one in two layers of chunks, of which services have left the outer one's end on the connection.
@@ -289,7 +282,7 @@ func (s *Store) put(ctx context.Context, key string, data []byte, opts minio.Put
 
 // List implements objstore.Store. Objects under the prefix whose names are no valid keys are
 // not ours and are passed over.
-func (s *Store) List(ctx context.Context, prefix, after string, fn func(objstore.Info) error) error {
+func (s *Store) List(ctx context.Context, prefix, after string, fn func(objstore.Info) error) (err error) {
 	if err := objstore.CheckPrefix(prefix); err != nil {
 		return fmt.Errorf("list: %w", err)
 	}
@@ -297,8 +290,8 @@ func (s *Store) List(ctx context.Context, prefix, after string, fn func(objstore
 	if after != "" {
 		opts.StartAfter = s.prefix + after
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // ends the paging when fn fails
+	ctx, end := s.watch(ctx, 0)
+	defer end(&err) // and with it the paging when fn fails
 	for o := range s.api.ListObjectsIter(ctx, s.bucket, opts) {
 		if o.Err != nil {
 			return fmt.Errorf("list %s: %w", prefix, classify(o.Err))
@@ -319,12 +312,12 @@ func (s *Store) List(ctx context.Context, prefix, after string, fn func(objstore
 
 // Delete implements objstore.Store.
 func (s *Store) Delete(ctx context.Context, key string) error {
-	ctx, cancel, err := s.call(ctx, key, 0)
+	ctx, end, err := s.call(ctx, key, 0)
 	if err != nil {
 		return fmt.Errorf("delete: %w", err)
 	}
-	defer cancel()
 	err = s.api.RemoveObject(ctx, s.bucket, s.prefix+key, minio.RemoveObjectOptions{})
+	end(&err)
 	if err == nil || minio.ToErrorResponse(err).Code == minio.NoSuchKey {
 		return nil
 	}
