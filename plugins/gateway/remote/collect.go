@@ -96,30 +96,55 @@ func (r *Remote) fold(ctx context.Context) (bool, error) {
 	return true, r.compact(ctx, job{leaves: leaves, gather: true})
 }
 
-// evacuate moves what lives out of objects that are mostly dead, when these are much of what is stored.
+// evacuate moves what lives out of objects that are mostly dead, when these are much of what is stored. What is damaged is
+// passed over; it is an error when there is nothing else, and then a while passes before the next look.
 func (r *Remote) evacuate(ctx context.Context) (bool, error) {
 	s := r.blocks.Stats()
 	if garbage := s.Bytes - s.Live; garbage < minGarbage || garbage < s.Bytes/garbagePart {
 		return false, nil
 	}
+	if r.o.Now().Sub(r.damaged) < tidyEvery {
+		return false, nil
+	}
+	var damage error
 	for _, kind := range []manifest.Kind{manifest.KindLeaf, manifest.KindData} {
-		j, err := r.sparse(ctx, kind)
+		done, err := r.empty(ctx, r.blocks.Sparsest(kind, leaveAtOnce))
 		if err != nil {
-			return false, err
+			err = fmt.Errorf("move what lives in objects that are mostly dead: %w", err)
 		}
-		if j == nil {
-			continue
-		}
-		step := r.blocks.Begin()
-		objects, n, err := r.rewrite(ctx, step, j)
-		if err != nil {
-			return false, fmt.Errorf("move what lives in objects that are mostly dead: %w", err)
-		}
-		if n > 0 {
-			return true, r.settle(ctx, step, objects, nil)
+		switch {
+		case errors.Is(err, ErrCorrupt):
+			damage = err
+		case done || err != nil:
+			return done, err
 		}
 	}
-	return false, nil
+	if damage != nil {
+		r.damaged = r.o.Now()
+	}
+	return false, damage
+}
+
+// empty moves what lives out of objects, as much as fits in a step, and reports whether that was something. The first one
+// says where to look; if all of that is damaged, the next one.
+func (r *Remote) empty(ctx context.Context, objects []manifest.Object) (bool, error) {
+	var damage error
+	for ; len(objects) > 0; objects = objects[1:] {
+		j, err := r.leaving(ctx, objects)
+		if err == nil {
+			step := r.blocks.Begin()
+			packs, n, e := r.rewrite(ctx, step, j)
+			if n > 0 {
+				return true, r.settle(ctx, step, packs, nil)
+			}
+			err = e
+		}
+		if !errors.Is(err, ErrCorrupt) {
+			return false, err
+		}
+		damage = err
+	}
+	return false, damage
 }
 
 // relieve does of Tidy what makes room in the store, and nothing else: a commit waits for it.

@@ -2,8 +2,10 @@ package remote
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -50,7 +52,8 @@ func (r *Remote) compact(ctx context.Context, j job) error {
 }
 
 // rewrite writes the leaves of a job anew, as many as fit in a step, but for those out of which nothing has to be moved
-// when that is the job. It returns the objects to publish, and how many leaves are in them.
+// when that is the job. It returns the objects to publish, and how many leaves are in them. What is damaged is passed over; it
+// is an error when nothing else is left.
 func (r *Remote) rewrite(ctx context.Context, step *manifest.Step, j *job) (objects []manifest.Published, n int, err error) {
 	r.mu.Lock()
 	pack, data := r.reserve(manifest.KindLeaf), r.reserve(manifest.KindData)
@@ -61,27 +64,27 @@ func (r *Remote) rewrite(ctx context.Context, step *manifest.Step, j *job) (obje
 		r.equip(data)
 	}
 	r.mu.Unlock()
+	var damage error
 waves:
 	for wave := range slices.Chunk(j.leaves, tidyGets) {
-		olds, err := r.fetchLeaves(ctx, wave)
-		if err != nil {
-			return nil, 0, err
-		}
+		olds := r.fetchLeaves(ctx, wave)
 		for i, no := range wave {
 			if pack.Len() >= maxStep || data.Len() >= maxStep {
 				break waves
 			}
-			written, err := r.rewriteLeaf(ctx, step, no, olds[i], pack, data, j)
-			if err != nil && j.leave != nil && n > 0 {
-				break waves // with what could be moved; the error comes again when nothing else is left
-			}
-			if err != nil {
+			written, err := r.rewriteLeaf(ctx, step, no, &olds[i], pack, data, j)
+			switch {
+			case errors.Is(err, ErrCorrupt):
+				damage = fmt.Errorf("leaf %d: %w", no, err)
+			case err != nil:
 				return nil, 0, fmt.Errorf("leaf %d: %w", no, err)
-			}
-			if written {
+			case written:
 				n++
 			}
 		}
+	}
+	if n == 0 && damage != nil {
+		return nil, 0, damage
 	}
 	for _, w := range []*manifest.Writer{pack, data} {
 		if w.Len() > 0 {
@@ -93,15 +96,18 @@ waves:
 	return objects, n, nil
 }
 
-// rewriteLeaf writes one leaf anew, encoded before or nil, and reports whether it did.
-func (r *Remote) rewriteLeaf(ctx context.Context, step *manifest.Step, no uint64, encoded []byte, pack, data *manifest.Writer, j *job) (bool, error) {
+// rewriteLeaf writes one leaf anew and reports whether it did.
+func (r *Remote) rewriteLeaf(ctx context.Context, step *manifest.Step, no uint64, fetched *fetchedLeaf, pack, data *manifest.Writer, j *job) (bool, error) {
 	if j.leave != nil {
 		r.left = no // also when it fails: it must not keep the others from being looked at
 	}
+	if fetched.err != nil {
+		return false, fetched.err
+	}
 	var old *manifest.Leaf
-	if encoded != nil {
+	if fetched.encoded != nil {
 		var err error
-		if old, err = manifest.DecodeLeaf(encoded); err != nil {
+		if old, err = manifest.DecodeLeaf(fetched.encoded); err != nil {
 			return false, err
 		}
 	}
@@ -155,25 +161,31 @@ func (r *Remote) settle(ctx context.Context, step *manifest.Step, objects []mani
 	return nil
 }
 
-// fetchLeaves returns the leaves of the given numbers as they are encoded, nil where there is none.
-func (r *Remote) fetchLeaves(ctx context.Context, numbers []uint64) ([][]byte, error) {
-	list := make([][]byte, len(numbers))
-	g, ctx := errgroup.WithContext(ctx)
+// fetchedLeaf is a leaf as it is encoded, nil where there is none, or why it cannot be had.
+type fetchedLeaf struct {
+	encoded []byte
+	err     error
+}
+
+// fetchLeaves fetches the leaves of the given numbers.
+func (r *Remote) fetchLeaves(ctx context.Context, numbers []uint64) []fetchedLeaf {
+	list := make([]fetchedLeaf, len(numbers))
+	var g sync.WaitGroup
 	for i, no := range numbers {
 		ref, ok := r.blocks.Ref(no)
 		if !ok {
 			continue
 		}
+		l := &list[i]
 		home, err := r.entry(ref.Object)
 		if err != nil {
-			return nil, err
+			l.err = err
+			continue
 		}
-		g.Go(func() (err error) {
-			list[i], err = r.leaf(ctx, &ref, home)
-			return err
-		})
+		g.Go(func() { l.encoded, l.err = r.leaf(ctx, &ref, home) })
 	}
-	return list, g.Wait()
+	g.Wait()
+	return list
 }
 
 // Compact folds all deltas into leaves and gathers every cell that lies in too many frames. Afterwards a

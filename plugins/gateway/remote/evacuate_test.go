@@ -103,57 +103,125 @@ func TestEvacuationMovesFrames(t *testing.T) {
 	}
 }
 
-// TestEvacuationPassesDamage: a frame that cannot be read is reported, and does not keep those of other leaves where they are.
+// replace changes an object in the store, behind the head's back; nil removes it.
+func (h *history) replace(o manifest.Object, change func([]byte)) {
+	h.t.Helper()
+	key := h.r.key(o.ID())
+	p, err := h.store.Get(h.t.Context(), key, 0, -1)
+	h.must(err, h.store.Delete(h.t.Context(), key))
+	if change != nil {
+		change(p)
+		_, err = h.store.PutIfAbsent(h.t.Context(), key, p)
+		h.must(err)
+	}
+}
+
+// damageLeaf changes a leaf in the store.
+func (h *history) damageLeaf(no uint64) {
+	h.t.Helper()
+	ref, ok := h.r.blocks.Ref(no)
+	if !ok {
+		h.t.Fatalf("no leaf %d in the store", no)
+	}
+	h.replace(*h.r.blocks.Object(ref.Object), func(p []byte) { p[ref.Offset+ref.Length/2] ^= 1 })
+	h.open() // without it in memory
+}
+
+// TestEvacuationPassesDamage: what cannot be read is reported unless there is something else to move, and does not keep the
+// frames of other leaves where they are.
 func TestEvacuationPassesDamage(t *testing.T) {
-	h := newHistory(t, 13, Options{})
-	noise := make([]byte, manifest.CellSize)
 	const bad, good = manifest.CellsPerLeaf, 2 * manifest.CellsPerLeaf
-	for i := range uint64(20) {
-		b := &Batch{Seq: h.seq + 1, Object: h.r.NewObject()}
-		cells := []uint64{bad + i, good + i}
-		for k := range uint64(30) {
-			cells = append(cells, k) // which the next batch replaces
-		}
-		for k := range uint64(400) {
-			if i == 0 { // lives, so that a commit moves nothing yet
-				cells = append(cells, 100+k)
-			}
-		}
-		for _, cell := range cells {
-			random(noise, byte(i), byte(cell), byte(cell>>8))
-			f, err := b.Object.Add(cell, 0xffff, noise)
+	for name, tc := range map[string]struct {
+		damage   func(h *history)
+		pinned   bool // a frame of the leaf, which stays
+		reported bool
+	}{
+		"a frame": {func(h *history) {
+			list, _, err := h.r.look(t.Context(), bad+1)
 			h.must(err)
-			b.Frames = append(b.Frames, f)
-		}
-		h.must(h.r.Commit(t.Context(), b))
+			h.replace(list[0].object, func(p []byte) { p[list[0].Offset+100] ^= 1 })
+		}, true, false},
+		"a leaf": {func(h *history) {
+			h.must(h.r.Compact(t.Context()))
+			h.damageLeaf(1)
+		}, false, true},
+		"the sparsest object, which is gone": {func(h *history) {
+			h.replace(h.r.blocks.Sparsest(manifest.KindData, 1)[0], nil)
+		}, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHistory(t, 13, Options{})
+			noise := make([]byte, manifest.CellSize)
+			for i := range uint64(20) {
+				b := &Batch{Seq: h.seq + 1, Object: h.r.NewObject()}
+				cells := []uint64{bad + i}
+				if i != 7 { // whose object is the sparsest
+					cells = append(cells, good+i)
+				}
+				for k := range uint64(30) {
+					cells = append(cells, k) // which the next batch replaces
+				}
+				for k := range uint64(400) {
+					if i == 0 { // lives, so that a commit moves nothing yet
+						cells = append(cells, 100+k)
+					}
+				}
+				for _, cell := range cells {
+					random(noise, byte(i), byte(cell), byte(cell>>8))
+					f, err := b.Object.Add(cell, 0xffff, noise)
+					h.must(err)
+					b.Frames = append(b.Frames, f)
+				}
+				h.must(h.r.Commit(t.Context(), b))
+				h.seq++
+			}
+			where := func(cell uint64) uint32 {
+				list, _, err := h.r.look(t.Context(), cell)
+				h.must(err)
+				return list[0].Object
+			}
+			damaged, moves := where(bad+1), where(good+1)
+			tc.damage(h)
+			reported := false
+			for range 10 {
+				_, err := h.r.evacuate(t.Context())
+				if err != nil && !errors.Is(err, ErrCorrupt) {
+					t.Fatal(err)
+				}
+				reported = reported || err != nil
+			}
+			if reported != tc.reported {
+				t.Errorf("damage reported: %v", reported)
+			}
+			if where(good+1) == moves {
+				t.Error("the frame of another leaf is where it was")
+			}
+			if tc.pinned && where(bad+1) != damaged {
+				t.Error("the damaged frame was moved")
+			}
+		})
+	}
+}
+
+// TestDamagedLeafStopsNoUploads: of a leaf that cannot be read what lies over it stays there; the others are folded, and
+// batches are committed.
+func TestDamagedLeafStopsNoUploads(t *testing.T) {
+	h := newHistory(t, 3, Options{})
+	put := func(cells ...uint64) {
+		t.Helper()
+		h.must(h.r.Commit(t.Context(), batch(t, h.r, h.seq+1, byte(h.seq+1), cells...)))
 		h.seq++
 	}
-	list, _, err := h.r.look(t.Context(), bad+1)
-	h.must(err)
-	damaged := list[0]
-	key := h.r.key(damaged.object.ID())
-	p, err := h.store.Get(t.Context(), key, 0, -1)
-	h.must(err)
-	p[damaged.Offset+100] ^= 1
-	h.must(h.store.Delete(t.Context(), key))
-	_, err = h.store.PutIfAbsent(t.Context(), key, p)
-	h.must(err)
-
-	reported := false
-	for range 10 {
-		_, err := h.r.evacuate(t.Context())
-		if err != nil && !errors.Is(err, ErrCorrupt) {
-			t.Fatal(err)
-		}
-		reported = reported || err != nil
+	const bad, good = manifest.CellsPerLeaf, 2 * manifest.CellsPerLeaf
+	put(bad, good)
+	h.must(h.r.Compact(t.Context()))
+	h.damageLeaf(1)
+	h.r.maxPending = 8
+	put(bad + 1)
+	for i := range uint64(40) {
+		put(good + i)
 	}
-	if !reported {
-		t.Error("the damage was not reported")
-	}
-	if list, _, err = h.r.look(t.Context(), good+1); err != nil || list[0].Object == damaged.Object {
-		t.Errorf("the frame of another leaf is where it was: %v", err)
-	}
-	if list, _, err = h.r.look(t.Context(), bad+1); err != nil || list[0].Object != damaged.Object {
-		t.Errorf("the damaged frame was moved: %v", err)
+	if n := h.r.blocks.Pending(); n > h.r.maxPending {
+		t.Errorf("%d cells over the leaves", n)
 	}
 }

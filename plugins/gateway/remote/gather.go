@@ -161,21 +161,16 @@ func squeeze(cell []byte, mask uint16) []byte {
 // leaveAtOnce is how many objects a step moves frames out of: to write a leaf anew costs the same for one frame as for many.
 const leaveAtOnce = 16
 
-// sparse is the job of moving what still lives out of objects that are mostly dead, of the kind given; nil when there is
-// none that is worth it. It goes through the leaves that the sparsest one was written for, beginning behind the one where the
-// last job ended.
-func (r *Remote) sparse(ctx context.Context, kind manifest.Kind) (*job, error) {
-	list := r.blocks.Sparsest(kind, leaveAtOnce)
-	if len(list) == 0 {
-		return nil, nil
-	}
-	first := list[0]
-	if kind == manifest.KindLeaf {
+// leaving is the job of moving what still lives out of objects of one kind. It goes through the leaves that the first one was
+// written for, beginning behind the one where the last job ended, or that are in it.
+func (r *Remote) leaving(ctx context.Context, objects []manifest.Object) (*job, error) {
+	first := objects[0]
+	if first.Kind == manifest.KindLeaf {
 		return &job{leaves: r.blocks.LeavesIn(first.Number)}, nil
 	}
 	j := &job{leave: make(map[uint32]bool)}
-	for i := range list {
-		j.leave[list[i].Number] = true
+	for i := range objects {
+		j.leave[objects[i].Number] = true
 	}
 	cells, err := r.directory(ctx, first)
 	if err != nil {

@@ -81,9 +81,10 @@ type Remote struct {
 	yards      []yard
 	swept      place // how far orphans of earlier epochs have been looked for
 	lastTidied time.Time
-	tidyAt     string // the head at which there was nothing to tidy up
-	turn       int    // of the pieces of tidying
-	left       uint64 // the leaf that frames were last moved out of, or looked for
+	tidyAt     string    // the head at which there was nothing to tidy up
+	turn       int       // of the pieces of tidying
+	left       uint64    // the leaf that frames were last moved out of, or looked for
+	damaged    time.Time // when all that was there to move could not be read
 
 	mu     sync.RWMutex
 	head   manifest.Head
