@@ -26,7 +26,7 @@ type breaker struct {
 	until    time.Time     // nobody tries before
 	since    time.Time     // first failure in a row
 	last     error         // the latest
-	up       chan struct{} // closed when the store answers again
+	woken    chan struct{} // closed when those who wait must look again
 	answered time.Time     // when it last did, or some of an answer came
 }
 
@@ -57,15 +57,15 @@ func (b *breaker) wait(ctx context.Context) error {
 			b.mu.Unlock()
 			return nil
 		}
-		if b.up == nil {
-			b.up = make(chan struct{})
+		if b.woken == nil {
+			b.woken = make(chan struct{})
 		}
-		up := b.up
+		woken := b.woken
 		b.mu.Unlock()
 		t := time.NewTimer(pause)
 		select {
 		case <-t.C:
-		case <-up:
+		case <-woken:
 		case <-ctx.Done():
 			t.Stop()
 			return ctx.Err()
@@ -79,10 +79,7 @@ func (b *breaker) report(err error) {
 	defer b.mu.Unlock()
 	if err == nil {
 		b.failures, b.probing, b.last, b.answered = 0, false, nil, time.Now()
-		if b.up != nil {
-			close(b.up)
-			b.up = nil
-		}
+		b.wake()
 		return
 	}
 	b.last = err
@@ -97,6 +94,15 @@ func (b *breaker) report(err error) {
 	pause := min(longPause, b.first<<min(b.failures-1, 10))
 	// Half of the pause is random, so that many gateways do not come back in step.
 	b.until = time.Now().Add(pause/2 + rand.N(pause/2))
+	b.wake() // the pause may be over sooner than they would look again
+}
+
+// wake lets those who wait look again. The caller holds mu.
+func (b *breaker) wake() {
+	if b.woken != nil {
+		close(b.woken)
+		b.woken = nil
+	}
 }
 
 // pass lets another caller try at once in the place of one that gave up.
@@ -104,10 +110,7 @@ func (b *breaker) pass() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.probing, b.until = false, time.Now()
-	if b.up != nil {
-		close(b.up)
-		b.up = nil
-	}
+	b.wake()
 }
 
 // moved notes that a call that has not returned yet is getting on.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ratchetos/ratchet/plugins/internal/manifest"
@@ -194,4 +195,29 @@ func TestBreaker(t *testing.T) {
 	if err := b.retry(t.Context(), func(context.Context) error { return fatal }); !errors.Is(err, fatal) {
 		t.Errorf("an error that retrying does not help: %v", err)
 	}
+}
+
+// TestBreakerAfterProbe: who waits for the outcome of a probe goes on after the pause that its failure brings, also when the
+// one who tried has gone.
+func TestBreakerAfterProbe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := breaker{first: 100 * time.Millisecond}
+		fail := func(d time.Duration) func(context.Context) error {
+			return func(context.Context) error { time.Sleep(d); return objstore.ErrUnavailable }
+		}
+		_ = b.try(t.Context(), fail(0))
+		go func() {
+			if b.wait(t.Context()) == nil {
+				_ = b.try(t.Context(), fail(time.Second)) // the probe, once
+			}
+		}()
+		time.Sleep(500 * time.Millisecond)
+		start := time.Now()
+		if err := b.retry(t.Context(), func(context.Context) error { return nil }); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(start); took > 2*time.Second {
+			t.Errorf("the next try came after %s", took)
+		}
+	})
 }
