@@ -3,20 +3,24 @@ package upload
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
 )
 
 // Limiter holds uploads to a schedule. An upload goes out whole and those after it wait until the schedule
 // would have let it through, so the rate holds over the time of a few objects. A nil Limiter does not limit.
 //
+// The time of day only says which rate holds; how much has got through is counted by the monotonic clock. A clock that is set
+// neither holds uploads up nor lets them through.
+//
 // It may be used from many goroutines.
 type Limiter struct {
 	schedule Schedule
 	now      func() time.Time
+	turn     chan struct{} // holds one who waits for the schedule; the others wait for it
 
-	mu   sync.Mutex
-	free time.Time // when what has gone out so far is through
+	// These belong to who has the turn.
+	owed   float64   // bytes that have gone out and that the schedule has not let through yet
+	looked time.Time // when that was so
 }
 
 // NewLimiter returns a limiter by the clock given, time.Now when nil.
@@ -24,40 +28,27 @@ func NewLimiter(s Schedule, now func() time.Time) *Limiter {
 	if now == nil {
 		now = time.Now
 	}
-	return &Limiter{schedule: s, now: now}
+	return &Limiter{schedule: s, now: now, turn: make(chan struct{}, 1)}
 }
 
-// reserve books n bytes and returns when they may go.
-func (l *Limiter) reserve(n int64) (start time.Time) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	now := l.now()
-	if l.free.Before(now) {
-		l.free = now
-	}
-	start = l.schedule.Open(l.free)
-	l.free = l.schedule.Done(start, n)
-	return start
-}
-
-// Wait returns when n bytes may be uploaded, or with the end of ctx. Nobody gets back what a
-// cancelled caller has booked; it is no more than one object's time.
+// Wait returns when n bytes may be uploaded, or with the end of ctx.
 func (l *Limiter) Wait(ctx context.Context, n int64) error {
 	if l == nil {
 		return nil
 	}
-	start := l.reserve(n)
+	select {
+	case l.turn <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the upload schedule: %w", ctx.Err())
+	}
+	defer func() { <-l.turn }()
 	for {
-		now := l.now()
-		// In steps, since a clock that was set does not wake a timer.
-		pause := min(start.Sub(now), time.Minute)
+		pause := l.look()
 		if pause <= 0 {
-			if rate, limited := l.schedule.Rate(now); !limited || rate > 0 {
-				return nil
-			}
-			pause = time.Minute
+			l.owed += float64(n)
+			return nil
 		}
-		t := time.NewTimer(pause)
+		t := time.NewTimer(min(pause, time.Minute)) // a clock that was set does not wake it
 		select {
 		case <-t.C:
 		case <-ctx.Done():
@@ -65,4 +56,14 @@ func (l *Limiter) Wait(ctx context.Context, n int64) error {
 			return fmt.Errorf("wait for the upload schedule: %w", ctx.Err())
 		}
 	}
+}
+
+// look counts what the schedule has let through since the last time, and returns how long nothing may go yet.
+func (l *Limiter) look() time.Duration {
+	now, looked := l.now(), time.Now()
+	if l.owed > 0 {
+		l.owed = max(0, l.owed-l.schedule.Through(now.Add(-looked.Sub(l.looked)), now))
+	}
+	l.looked = looked
+	return l.schedule.Open(l.schedule.Done(now, int64(l.owed))).Sub(now)
 }

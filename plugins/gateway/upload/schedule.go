@@ -2,6 +2,7 @@ package upload
 
 import (
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -84,6 +85,28 @@ func (s Schedule) Done(t time.Time, n int64) time.Time {
 		t = next
 	}
 	return t
+}
+
+// Through is how many bytes get through between two instants, no more than a day apart or so; +Inf when some of that
+// time has no limit.
+func (s Schedule) Through(from, to time.Time) float64 {
+	n := 0.0
+	for range horizon {
+		if !from.Before(to) {
+			break
+		}
+		rate, limited := s.Rate(from)
+		if !limited {
+			return math.Inf(1)
+		}
+		next := nextMinute(from)
+		if next.After(to) {
+			next = to
+		}
+		n += float64(rate) * next.Sub(from).Seconds()
+		from = next
+	}
+	return n
 }
 
 func nextMinute(t time.Time) time.Time { return t.Truncate(time.Minute).Add(time.Minute) }

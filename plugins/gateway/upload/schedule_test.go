@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,7 +15,7 @@ import (
 )
 
 // TestSchedule runs testdata/schedule.txt. `schedule` sets the windows, a line each: FROM TO RATE. The other
-// commands take an instant in the zone given: `rate`, `open`, and `done bytes=N`.
+// commands take an instant in the zone given: `rate`, `open`, `done bytes=N` and `through seconds=N`.
 func TestSchedule(t *testing.T) {
 	var s Schedule
 	datadriven.RunTest(t, "testdata/schedule.txt", func(t *testing.T, d *datadriven.TestData) string {
@@ -62,6 +63,10 @@ func TestSchedule(t *testing.T) {
 			var n int64
 			d.ScanArgs(t, "bytes", &n)
 			return s.Done(now, n).Format("2006-01-02 15:04:05.999 MST")
+		case "through":
+			var seconds int
+			d.ScanArgs(t, "seconds", &seconds)
+			return fmt.Sprintf("%.0f", s.Through(now, now.Add(time.Duration(seconds)*time.Second)))
 		}
 		t.Fatalf("%s: command %q", d.Pos, d.Cmd)
 		return ""
@@ -134,4 +139,45 @@ func TestLimiterThroughADay(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestClockThatIsSet: a box comes up with a clock that is wrong, and time synchronisation puts it right while an upload waits.
+// That goes when it would have gone by the right time.
+func TestClockThatIsSet(t *testing.T) {
+	const rate = 1 << 20
+	for _, tc := range []struct {
+		name     string
+		schedule Schedule
+		wrong    time.Duration // added to noon
+		before   int           // uploads of 8 s each
+		want     time.Duration // at most a minute later
+	}{
+		{"set back", Schedule{{Rate: rate}}, 8 * time.Hour, 2, 16 * time.Second},
+		{"set ahead", Schedule{{Rate: rate}}, -8 * time.Hour, 2, 16 * time.Second},
+		{"out of a window", Schedule{{From: 19 * 60, To: 6 * 60}}, 8 * time.Hour, 0, 0},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			start := time.Now()
+			var wrong atomic.Int64
+			wrong.Store(int64(tc.wrong))
+			l := NewLimiter(tc.schedule, func() time.Time {
+				return time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC).Add(time.Since(start) + time.Duration(wrong.Load()))
+			})
+			for range tc.before {
+				if err := l.Wait(t.Context(), 8*rate); err != nil {
+					t.Fatal(err)
+				}
+			}
+			done := make(chan error)
+			go func() { done <- l.Wait(t.Context(), 8*rate) }()
+			synctest.Wait()
+			wrong.Store(0)
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+			if late := time.Since(start) - tc.want; late < 0 || late > time.Minute {
+				t.Errorf("%s: %s after it should have gone", tc.name, late)
+			}
+		})
+	}
 }
