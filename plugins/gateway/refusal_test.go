@@ -56,6 +56,8 @@ func TestStoreRefuses(t *testing.T) {
 		{refusal{403, "SignatureDoesNotMatch"}, "correct it", "refuses"},
 		{refusal{403, "RequestTimeTooSkewed"}, "check time synchronisation", "refuses"},
 		{refusal{404, "NoSuchBucket"}, "create it", "refuses"},
+		{refusal{403, "QuotaExceeded"}, "raise it", "refuses"},
+		{refusal{400, "Something"}, "no", "refuses"},
 		{refusal{503, "SlowDown"}, "store unavailable", "does not answer"},
 		{refusal{500, "InternalError"}, "store unavailable", "does not answer"},
 	} {

@@ -80,7 +80,7 @@ func (v *Volume) takeover() error {
 		if err == nil {
 			return nil
 		}
-		if !errors.Is(err, objstore.ErrUnavailable) && !errors.Is(err, objstore.ErrRefused) && !errors.Is(err, context.DeadlineExceeded) {
+		if v.hopeless(err) || errors.Is(err, remote.ErrSize) || errors.Is(err, remote.ErrKey) || errors.Is(err, manifest.ErrTooNew) || errors.Is(err, objstore.ErrNoConditional) {
 			return err
 		}
 		v.admit()

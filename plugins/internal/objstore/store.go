@@ -28,7 +28,7 @@ const (
 // WithProgress.
 //
 // Errors wrap exactly one of the sentinels below, or none when retrying will not help
-// (bad key, access denied).
+// (bad key).
 type Store interface {
 	// Get returns up to n bytes from off; with n < 0 all of them. The result is shorter
 	// than n when the object ends sooner and empty when off is at or past its end.
@@ -79,7 +79,8 @@ var (
 	// put or delete is unknown. Retry with back-off.
 	ErrUnavailable = errors.New("store unavailable")
 	// ErrRefused means that the store did nothing, for a reason outside of the call that a person or time can put right:
-	// credentials, rights, a clock, a bucket that is not there. Its text says what. Any method may return it.
+	// credentials, rights, a clock, a bucket that is not there or full, whatever a service has against it. Its text says
+	// what. Any method may return it.
 	ErrRefused = errors.New("store refuses")
 	// ErrNoConditional means that the store accepts conditional puts but does not honour
 	// them. It must not be used for a volume.

@@ -13,7 +13,8 @@ import (
 )
 
 // classify gives an error of the service or of the way to it its place in the contract of
-// objstore. What is not known to be permanent is taken for transient.
+// objstore. What is not known to be permanent is taken for transient; what the service has against a request, for what a person
+// or time can put right.
 func classify(err error) error {
 	r := minio.ToErrorResponse(err)
 	var cert x509.UnknownAuthorityError
@@ -31,11 +32,13 @@ func classify(err error) error {
 		return fmt.Errorf("%w: %w", objstore.ErrUnavailable, err)
 	case damaged[r.Code]:
 		return fmt.Errorf("%w: %w", objstore.ErrUnavailable, err)
+	case r.StatusCode == http.StatusPreconditionFailed: // of a call without a condition
+		return err
 	case r.StatusCode >= 400:
 		if hint := hints[r.Code]; hint != "" {
 			return fmt.Errorf("%w: %s: %w", objstore.ErrRefused, hint, err)
 		}
-		return err
+		return fmt.Errorf("%w: %w", objstore.ErrRefused, err)
 	case errors.As(err, &cert):
 		return fmt.Errorf("%w: its certificate is not trusted, check the endpoint and the box's clock: %w", objstore.ErrRefused, err)
 	default:
@@ -56,4 +59,7 @@ var hints = map[string]string{
 	"SignatureDoesNotMatch": "secret_key is not the one of access_key, correct it",
 	"RequestTimeTooSkewed":  "the box's clock differs too much from the service's, check time synchronisation",
 	"NoSuchBucket":          "the bucket is not there, create it or correct the name",
+	"QuotaExceeded":         "the quota of the bucket or of its owner is used up, raise it", // Ceph
+
+	"XMinioAdminBucketQuotaExceeded": "the quota of the bucket is used up, raise it",
 }

@@ -70,7 +70,7 @@ func TestServiceThatFails(t *testing.T) {
 		status    int
 		code      string
 		transient bool
-		hint      string // of what to do, in the message
+		hint      string // of what to do, in the message, or the service's own words
 	}{
 		{500, "InternalError", true, ""},
 		{503, "SlowDown", true, ""},
@@ -83,7 +83,9 @@ func TestServiceThatFails(t *testing.T) {
 		{404, "NoSuchBucket", false, "create it"},
 		{400, "RequestTimeout", true, ""},
 		{400, "BadDigest", true, ""},
-		{400, "MalformedPolicy", false, ""},
+		{403, "QuotaExceeded", false, "raise it"},
+		{400, "XMinioAdminBucketQuotaExceeded", false, "raise it"},
+		{400, "MalformedPolicy", false, "because"},
 		{501, "NotImplemented", false, ""},
 	} {
 		t.Run(fmt.Sprint(tc.status, tc.code), func(t *testing.T) {
@@ -91,7 +93,7 @@ func TestServiceThatFails(t *testing.T) {
 			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				calls.Add(1)
 				w.WriteHeader(tc.status)
-				fmt.Fprintf(w, "<Error><Code>%s</Code><Message>no</Message></Error>", tc.code)
+				fmt.Fprintf(w, "<Error><Code>%s</Code><Message>because</Message></Error>", tc.code)
 			}))
 			defer srv.Close()
 			s := open(t, s3.Options{Endpoint: srv.URL, Bucket: "bucket"})
