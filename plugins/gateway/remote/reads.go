@@ -41,8 +41,7 @@ func runs(list []*portion) [][]*portion {
 	var out [][]*portion
 	from := 0
 	for i, p := range sorted {
-		first := sorted[from]
-		if i > 0 && (p.Object != first.Object || int64(p.Offset) > sorted[i-1].end()+maxGap || p.end() > int64(first.Offset)+maxRun) {
+		if i > 0 && !joins(p, sorted[from], sorted[i-1].end()) {
 			out = append(out, sorted[from:i])
 			from = i
 		}
@@ -51,6 +50,13 @@ func runs(list []*portion) [][]*portion {
 		out = append(out, sorted[from:])
 	}
 	return out
+}
+
+// joins says whether p comes with the get that begins with first and ends at end so far. Frames that overlap, as no upload
+// makes them, come one by one, and what is wrong with them is found then.
+func joins(p, first *portion, end int64) bool {
+	at := int64(p.Offset)
+	return p.Object == first.Object && end <= at && at <= end+maxGap && p.end() <= int64(first.Offset)+maxRun
 }
 
 // open fetches portions, with so many gets at once.

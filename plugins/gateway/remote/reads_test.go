@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"errors"
 	"slices"
 	"testing"
 
@@ -24,6 +25,9 @@ func TestRuns(t *testing.T) {
 		{"two objects", []*portion{at(2, 0, 100), at(1, 100, 100), at(2, 100, 100)}, [][3]uint32{{1, 100, 1}, {2, 0, 2}}},
 		{"the longest", []*portion{at(1, 0, maxRun/2), at(1, maxRun/2, maxRun/2), at(1, maxRun, 1)}, [][3]uint32{{1, 0, 2}, {1, maxRun, 1}}},
 		{"at the end of what an object can hold", []*portion{at(1, 1<<32-200, 100), at(1, 1<<32-100, 99)}, [][3]uint32{{1, 1<<32 - 200, 2}}},
+		{"one within another", []*portion{at(1, 0, 100), at(1, 10, 20), at(1, 40, 10)}, [][3]uint32{{1, 0, 1}, {1, 10, 2}}},
+		{"one over another's end", []*portion{at(1, 0, 100), at(1, 99, 100)}, [][3]uint32{{1, 0, 1}, {1, 99, 1}}},
+		{"twice the same", []*portion{at(1, 0, 100), at(1, 0, 100)}, [][3]uint32{{1, 0, 1}, {1, 0, 1}}},
 	} {
 		before := slices.Clone(c.list)
 		var got [][3]uint32
@@ -36,5 +40,23 @@ func TestRuns(t *testing.T) {
 		if !slices.Equal(c.list, before) {
 			t.Errorf("%s: the list has changed", c.name)
 		}
+	}
+}
+
+// TestOverlap: a manifest that says that one frame lies within another is damage, and nothing else.
+func TestOverlap(t *testing.T) {
+	s := testStore(t)
+	r := attach(t, s, "us", Local{})
+	b := batch(t, r, 1, 1, 1)
+	within := b.Frames[0]
+	within.Offset, within.Length = within.Offset+1, within.Length-10
+	within.Blocks, within.Live = 2, 2
+	b.Frames = append(b.Frames, within)
+	if err := r.Commit(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	again := attach(t, s, "us", Local{Attached: true, Epoch: r.Head().Epoch, Confirmed: 1, Durable: 1})
+	if _, _, _, err := again.Cell(t.Context(), 1); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("got %v, want ErrCorrupt", err)
 	}
 }
