@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -102,5 +104,31 @@ func TestStoreRefuses(t *testing.T) {
 				t.Fatalf("when the reason is gone: %v, %+v", err, v)
 			}
 		})
+	}
+}
+
+// TestStoreThatCannotBeOpened: a volume waits for it, ends without it, and serves when it is there.
+func TestStoreThatCannotBeOpened(t *testing.T) {
+	b := newBox(t, t.TempDir())
+	b.section = section(t, map[string]any{"volumes": []any{map[string]any{
+		"name": boxName, "size": boxVolume, "disk": "serial:test", "store": map[string]any{"driver": "dir", "path": b.store, "prefix": "sub"},
+	}}})
+	in := filepath.Join(b.store, "sub")
+	if err := os.WriteFile(in, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f := b.start()
+	until(t, f, "waiting")
+	if err := f.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	f = b.start()
+	until(t, f, "waiting")
+	if err := os.Remove(in); err != nil {
+		t.Fatal(err)
+	}
+	until(t, f, "attached")
+	if err := b.mustDial().Write(0, marker(), true); err != nil {
+		t.Error(err)
 	}
 }

@@ -140,9 +140,11 @@ func (r *runner) bringUp(ctx context.Context) (*volume.Volume, error) {
 	if r.store == nil {
 		c := c.Store
 		c.Root = r.dir.File
-		if r.store, err = driver.Open(ctx, c); err != nil {
+		s, err := driver.Open(ctx, c)
+		if err != nil {
 			return nil, err
 		}
+		r.store = s
 	}
 	window, err := r.mapRing()
 	if err != nil {

@@ -5,7 +5,6 @@ package driver
 import (
 	"context"
 	"fmt"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -43,17 +42,26 @@ func Open(_ context.Context, cfg Config) (objstore.Store, error) {
 	if ps := Check(cfg); len(ps) > 0 {
 		return nil, fmt.Errorf("open store: %s: %s", ps[0].Field, ps[0].Message)
 	}
-	if cfg.Driver == "s3" {
-		return s3.Open(s3.Options{
+	sub := strings.Trim(cfg.Prefix, "/")
+	switch {
+	case cfg.Driver == "s3":
+		return opened(s3.Open(s3.Options{
 			Endpoint: cfg.Endpoint, Region: cfg.Region, Bucket: cfg.Bucket, Prefix: cfg.Prefix,
 			AccessKey: cfg.AccessKey, SecretKey: cfg.SecretKey,
-		})
+		}))
+	case cfg.Root != nil:
+		return opened(dir.OpenFile(cfg.Root, sub))
+	default:
+		return opened(dir.Open(filepath.Join(cfg.Path, sub)))
 	}
-	sub := strings.Trim(cfg.Prefix, "/")
-	if cfg.Root != nil {
-		return dir.OpenFile(cfg.Root, sub)
+}
+
+// opened keeps a driver's nil out of the interface, where it would not be nil.
+func opened[S objstore.Store](s S, err error) (objstore.Store, error) {
+	if err != nil {
+		return nil, err
 	}
-	return dir.Open(filepath.Join(cfg.Path, sub))
+	return s, nil
 }
 
 // Check reports everything that is wrong with cfg as it stands, without I/O.
@@ -93,8 +101,15 @@ func Check(cfg Config) []Problem {
 		if (cfg.AccessKey == "") != (cfg.SecretKey == "") {
 			add("access_key", "access_key and secret_key go together")
 		}
-		if u, err := url.Parse(cfg.Endpoint); cfg.Endpoint != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
-			add("endpoint", "%q is not a URL like https://host:port", cfg.Endpoint)
+		if cfg.Endpoint != "" {
+			if err := s3.CheckEndpoint(cfg.Endpoint); err != nil {
+				add("endpoint", "%v", err)
+			}
+		}
+		if cfg.Bucket != "" {
+			if err := s3.CheckBucket(cfg.Bucket); err != nil {
+				add("bucket", "%v", err)
+			}
 		}
 		refuse("path", cfg.Path, "dir")
 	case "":

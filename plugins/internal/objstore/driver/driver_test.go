@@ -2,6 +2,7 @@ package driver_test
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -15,7 +16,13 @@ func TestCheck(t *testing.T) {
 	}{
 		{driver.Config{Driver: "dir", Path: "/srv/objects"}, ""},
 		{driver.Config{Driver: "dir", Root: os.Stdin, Prefix: "a/b"}, ""},
-		{driver.Config{Driver: "s3", Endpoint: "http://h:1", Bucket: "b"}, ""},
+		{driver.Config{Driver: "s3", Endpoint: "http://h:1", Bucket: "bucket"}, ""},
+		{driver.Config{Driver: "s3", Endpoint: "http://h:1", Bucket: "b"}, "bucket"},
+		{driver.Config{Driver: "s3", Endpoint: "http://h:1", Bucket: "backups/site1"}, "bucket"},
+		{driver.Config{Driver: "s3", Endpoint: "http://h:1/bucket", Bucket: "bucket"}, "endpoint"},
+		{driver.Config{Driver: "s3", Endpoint: "http://user@h:1", Bucket: "bucket"}, "endpoint"},
+		{driver.Config{Driver: "s3", Endpoint: "http://h h:1", Bucket: "bucket"}, "endpoint"},
+		{driver.Config{Driver: "s3", Endpoint: "http://-h-:1", Bucket: "bucket"}, "endpoint"},
 		{driver.Config{}, "driver"},
 		{driver.Config{Driver: "tape"}, "driver"},
 		{driver.Config{Driver: "dir"}, "path"},
@@ -36,8 +43,20 @@ func TestCheck(t *testing.T) {
 }
 
 func TestOpen(t *testing.T) {
-	if _, err := driver.Open(t.Context(), driver.Config{Driver: "dir"}); err == nil {
-		t.Error("a directory without a path was opened")
+	file, err := os.Create(filepath.Join(t.TempDir(), "file"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	for _, cfg := range []driver.Config{
+		{Driver: "dir"},
+		{Driver: "dir", Path: file.Name()},
+		{Driver: "dir", Root: file},
+		{Driver: "s3", Endpoint: "http://h:1", Bucket: "b"},
+	} {
+		if s, err := driver.Open(t.Context(), cfg); err == nil || s != nil {
+			t.Errorf("%+v: %v, %v; want an error and no store", cfg, s, err)
+		}
 	}
 	s, err := driver.Open(t.Context(), driver.Config{Driver: "dir", Path: t.TempDir(), Prefix: "volumes/x/"})
 	if err != nil {

@@ -54,12 +54,12 @@ var _ objstore.Store = (*Store)(nil)
 
 // Open returns the store. It does not touch the network.
 func Open(o Options) (*Store, error) {
-	u, err := url.Parse(o.Endpoint)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || strings.Trim(u.Path, "/") != "" || u.User != nil {
-		return nil, fmt.Errorf("open s3 store: endpoint %q is not a URL like https://host:port", o.Endpoint)
+	u, err := parseEndpoint(o.Endpoint)
+	if err != nil {
+		return nil, fmt.Errorf("open s3 store: endpoint %w", err)
 	}
-	if err := s3utils.CheckValidBucketName(o.Bucket); err != nil {
-		return nil, fmt.Errorf("open s3 store: bucket %q: %w", o.Bucket, err)
+	if err := CheckBucket(o.Bucket); err != nil {
+		return nil, fmt.Errorf("open s3 store: bucket %w", err)
 	}
 	prefix := strings.Trim(o.Prefix, "/")
 	if prefix != "" {
@@ -83,6 +83,31 @@ func Open(o Options) (*Store, error) {
 		return nil, fmt.Errorf("open s3 store: %w", err)
 	}
 	return &Store{api: *core, bucket: o.Bucket, prefix: prefix, timeout: orDefault(o.Timeout, 30*time.Second), idle: idle}, nil
+}
+
+// CheckEndpoint says what keeps Open from taking an endpoint.
+func CheckEndpoint(endpoint string) error {
+	u, err := parseEndpoint(endpoint)
+	if err == nil {
+		_, err = minio.New(u.Host, &minio.Options{Secure: u.Scheme == "https"})
+	}
+	return err
+}
+
+func parseEndpoint(endpoint string) (*url.URL, error) {
+	u, err := url.Parse(endpoint)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || strings.Trim(u.Path, "/") != "" || u.User != nil {
+		return nil, fmt.Errorf("%q is not a URL like https://host:port", endpoint)
+	}
+	return u, nil
+}
+
+// CheckBucket says what keeps Open from taking a bucket's name.
+func CheckBucket(name string) error {
+	if err := s3utils.CheckValidBucketName(name); err != nil {
+		return fmt.Errorf("%q: %w; a path in a bucket goes into prefix", name, err)
+	}
+	return nil
 }
 
 // transport bounds what one store can hold open.
