@@ -9,10 +9,9 @@
 // Package driver opens either from one configuration. Package objstoretest holds the
 // conformance suite all of them run, and a store in memory for tests of callers.
 //
-// # Decorators
+// # Faults
 //
-// Package faults injects errors, timeouts after success, latency and outages. Package limit
-// bounds the calls and bytes under way.
+// Package faults injects errors, timeouts after success, latency and outages.
 //
 // # Guarantees
 //
