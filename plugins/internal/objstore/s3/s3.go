@@ -224,16 +224,29 @@ func (s *Store) get(ctx context.Context, key string, opts minio.GetObjectOptions
 		return nil, "", err
 	}
 	defer body.Close()
+	if info.ETag == "" {
+		return nil, "", errNoETag
+	}
 	if info.Size > objstore.MaxObject {
 		return nil, "", tooBig(info.Size)
 	}
-	// The size is what the service said; a body that ends early is an error of the network.
-	data = make([]byte, max(info.Size, 0))
-	if _, err := io.ReadFull(body, data); err != nil {
+	if info.Size < 0 { // in chunks, by a proxy on the way
+		data, err = io.ReadAll(io.LimitReader(body, objstore.MaxObject+1))
+		if len(data) > objstore.MaxObject {
+			return nil, "", tooBig(int64(len(data)))
+		}
+	} else {
+		data = make([]byte, info.Size)
+		_, err = io.ReadFull(body, data)
+	}
+	if err != nil { // a body that ends early is an error of the network
 		return nil, "", fmt.Errorf("%w: %w", objstore.ErrUnavailable, err)
 	}
 	return data, info.ETag, nil
 }
+
+// errNoETag is about the page of something in front of the service.
+var errNoETag = fmt.Errorf("%w: the answer has no ETag", objstore.ErrUnavailable)
 
 // Head implements objstore.Store.
 func (s *Store) Head(ctx context.Context, key string) (objstore.Info, error) {
@@ -299,8 +312,8 @@ func (s *Store) put(ctx context.Context, key string, data []byte, opts minio.Put
 	if err != nil {
 		return "", err
 	}
-	if info.ETag == "" { // a page of something in front of the service
-		return "", fmt.Errorf("%w: the answer has no ETag", objstore.ErrUnavailable)
+	if info.ETag == "" {
+		return "", errNoETag
 	}
 	return info.ETag, nil
 }

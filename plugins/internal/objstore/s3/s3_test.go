@@ -1,6 +1,7 @@
 package s3_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -130,7 +131,7 @@ func (f service) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // TestProxyInFront: what a proxy answers in the place of the service says nothing about objects.
 func TestProxyInFront(t *testing.T) {
-	put := map[string]func(context.Context, objstore.Store) error{
+	data := map[string]func(context.Context, objstore.Store) error{
 		"put if absent": func(ctx context.Context, s objstore.Store) error {
 			_, err := s.PutIfAbsent(ctx, "k", []byte("x"))
 			return err
@@ -140,13 +141,13 @@ func TestProxyInFront(t *testing.T) {
 			return err
 		},
 	}
+	data["get"] = func(ctx context.Context, s objstore.Store) error { _, err := s.Get(ctx, "k", 0, 1); return err }
+	data["load"] = func(ctx context.Context, s objstore.Store) error { _, _, err := s.Load(ctx, "k"); return err }
 	all := map[string]func(context.Context, objstore.Store) error{
-		"get":    func(ctx context.Context, s objstore.Store) error { _, err := s.Get(ctx, "k", 0, 1); return err },
-		"load":   func(ctx context.Context, s objstore.Store) error { _, _, err := s.Load(ctx, "k"); return err },
 		"delete": func(ctx context.Context, s objstore.Store) error { return s.Delete(ctx, "k") },
 		"list":   func(ctx context.Context, s objstore.Store) error { return s.List(ctx, "", "", nil) },
 	}
-	maps.Copy(all, put)
+	maps.Copy(all, data)
 	for _, tc := range []struct {
 		name   string
 		status int
@@ -159,7 +160,7 @@ func TestProxyInFront(t *testing.T) {
 		{"nothing", 404, "", all},
 		{"XML without a code", 404, "<Error/>", all},
 		{"a wall", 403, "blocked", all},
-		{"a page of maintenance", 200, "<html>Back soon.</html>", put},
+		{"a page of maintenance", 200, "<html>Back soon.</html>", data},
 	} {
 		synctest.Test(t, func(t *testing.T) { // for the client library's pauses
 			s := open(t, s3.Options{Endpoint: "http://host", Bucket: "bucket", Transport: service(func(*http.Request) (int, string) { return tc.status, tc.body })})
@@ -169,6 +170,24 @@ func TestProxyInFront(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestAnswerInChunks: a proxy may pass an object on without saying how long it is.
+func TestAnswerInChunks(t *testing.T) {
+	for _, size := range []int{0, 1, 100_000} {
+		want := bytes.Repeat([]byte{7}, size)
+		served := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("ETag", `"1"`)
+			w.Header().Set("Last-Modified", "Mon, 23 Nov 2026 00:00:00 GMT")
+			_ = http.NewResponseController(w).Flush() // before the length is known
+			_, _ = w.Write(want)
+		}))
+		s := open(t, s3.Options{Endpoint: served.URL, Bucket: "bucket"})
+		if got, err := s.Get(t.Context(), "k", 0, -1); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%d bytes of %d, %v", len(got), size, err)
+		}
+		served.Close()
 	}
 }
 
