@@ -76,12 +76,7 @@ func (a *App) configCheck() *cobra.Command {
 
 // findings prints the report and makes the exit code of it.
 func (a *App) findings(reply any, ds []*apipb.ConfigDiagnostic, good string) error {
-	failed := 0
-	for _, d := range ds {
-		if d.GetSeverity() == string(config.Error) {
-			failed++
-		}
-	}
+	refused := refusal(ds)
 	if a.output != "table" {
 		if err := a.show(reply, nil); err != nil {
 			return err
@@ -90,18 +85,29 @@ func (a *App) findings(reply any, ds []*apipb.ConfigDiagnostic, good string) err
 		for _, d := range ds {
 			fmt.Fprint(a.Err, d.GetText())
 		}
-		if failed == 0 {
+		if refused == nil {
 			fmt.Fprintln(a.Out, good)
 		}
 	}
-	if failed > 0 {
-		noun := "error"
-		if failed > 1 {
-			noun = "errors"
+	return refused
+}
+
+// refusal is nil when there is no error among the findings.
+func refusal(ds []*apipb.ConfigDiagnostic) error {
+	failed := 0
+	for _, d := range ds {
+		if d.GetSeverity() == string(config.Error) {
+			failed++
 		}
-		return &exit{ExitConfig, fmt.Errorf("the configuration has %d %s", failed, noun)}
 	}
-	return nil
+	if failed == 0 {
+		return nil
+	}
+	noun := "error"
+	if failed > 1 {
+		noun = "errors"
+	}
+	return &exit{ExitConfig, fmt.Errorf("the configuration has %d %s", failed, noun)}
 }
 
 func (a *App) configShow() *cobra.Command {

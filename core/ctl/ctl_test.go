@@ -39,7 +39,20 @@ func (feature) Validate(_ context.Context, s plugin.Section) plugin.Validation {
 // volumes is what a plugin adds; it only knows a small interface.
 func volumes(a *App) *cobra.Command {
 	return &cobra.Command{Use: "volume", Short: "List volumes", Example: "  ratchetctl volume", RunE: func(cmd *cobra.Command, args []string) error {
-		if len(args) == 3 { // OP PATH VALUE; PATH? only shows it
+		if len(args) == 4 { // OP PATH VALUE OTHER tries it after somebody else has set OTHER
+			if err := a.Section(cmd.Context(), "gateway", &featureConfig{}); err != nil {
+				return err
+			}
+			other := &App{In: a.In, Out: a.Err, Err: a.Err, socket: a.socket, output: a.output}
+			if err := other.Edit(cmd.Context(), "gateway", "set", args[1], args[3], false); err != nil {
+				return err
+			}
+			return a.Try(cmd.Context(), "gateway", args[0], args[1], args[2])
+		}
+		if len(args) == 3 { // OP PATH VALUE; PATH? only shows it, PATH! only tries it
+			if path, try := strings.CutSuffix(args[1], "!"); try {
+				return a.Try(cmd.Context(), "gateway", args[0], path, args[2])
+			}
 			path, preview := strings.CutSuffix(args[1], "?")
 			return a.Edit(cmd.Context(), "gateway", args[0], path, args[2], preview)
 		}

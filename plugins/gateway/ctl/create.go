@@ -149,7 +149,7 @@ func create(app App) *cobra.Command {
 }
 
 func dryRun(c *cobra.Command, preview *bool) {
-	c.Flags().BoolVar(preview, "dry-run", false, "print the configuration as it would be and change nothing")
+	c.Flags().BoolVar(preview, "dry-run", false, "print the configuration as it would be, with what the box has against it, and change nothing")
 }
 
 // raw is the store of the new volume.
@@ -233,14 +233,19 @@ func resize(app App) *cobra.Command {
 			if size < old && !shrink {
 				return fmt.Errorf("%s is smaller than %s: shrink the filesystem on it first, then say --shrink; what is behind is lost", size, old)
 			}
+			at := fmt.Sprintf("volumes[%d].size", i)
 			if size < old && !preview {
+				// What the box would refuse costs no data.
+				if err := app.Try(cmd.Context(), plugin, "set", at, size.String()); err != nil {
+					return err
+				}
 				// The volume first: what the configuration says afterwards is then true whatever happens in between.
 				request := api.ShrinkRequest{Name: args[0], Size: uint64(size)}
 				if err := app.Invoke(cmd.Context(), plugin, api.MethodShrink, request, &api.Volume{}); err != nil {
 					return err
 				}
 			}
-			return app.Edit(cmd.Context(), plugin, "set", fmt.Sprintf("volumes[%d].size", i), size.String(), preview)
+			return app.Edit(cmd.Context(), plugin, "set", at, size.String(), preview)
 		},
 	}
 	c.Flags().BoolVar(&shrink, "shrink", false, "give up what is behind the new size")
@@ -272,15 +277,20 @@ func remove(app App) *cobra.Command {
 					return err
 				}
 			}
-			// The space first: without the volume in its configuration the gateway may not have the disk any more. If
-			// nothing comes of the rest, the volume is there again at the next start, from the store.
+			at := fmt.Sprintf("volumes[%d]", i)
+			// The space first: without the volume in its configuration the gateway may not have the disk any more. But
+			// nothing is given back for a change that the box would refuse. If nothing comes of the rest all the same,
+			// the volume is there again at the next start, from the store.
 			if !preview {
+				if err := app.Try(cmd.Context(), plugin, "remove", at, nil); err != nil {
+					return err
+				}
 				request := api.ReleaseRequest{Name: args[0], Configured: true, Force: force}
 				if err := app.Invoke(cmd.Context(), plugin, api.MethodRelease, request, &api.ReleaseReply{}); err != nil {
 					return fmt.Errorf("give the disk space of volume %s back: %w", args[0], err)
 				}
 			}
-			return app.Edit(cmd.Context(), plugin, "remove", fmt.Sprintf("volumes[%d]", i), nil, preview)
+			return app.Edit(cmd.Context(), plugin, "remove", at, nil, preview)
 		},
 	}
 	c.Flags().BoolVar(&force, "force", false, "also with clients connected or data that is not uploaded")

@@ -20,6 +20,8 @@ type App interface {
 	// Edit changes one thing in a plugin's section and has the box apply it, or only shows the result. op is add
 	// (to the list at path), set or remove.
 	Edit(ctx context.Context, plugin, op, path string, value any, preview bool) error
+	// Try asks the box whether it would take the same Edit now, and changes nothing.
+	Try(ctx context.Context, plugin, op, path string, value any) error
 	// Usage makes an error one of the command line.
 	Usage(format string, args ...any) error
 	// Host is where the box is reached; "" on the box itself.

@@ -16,6 +16,7 @@ import (
 type fakeApp struct {
 	reply   string // to every call
 	section string // plugins.gateway of the configuration
+	refused string // what the box has against every change of it
 	asked   string
 	out     strings.Builder
 }
@@ -27,6 +28,15 @@ func (a *fakeApp) Section(_ context.Context, _ string, into any) error {
 func (a *fakeApp) Edit(_ context.Context, plugin, op, path string, value any, preview bool) error {
 	p, err := json.Marshal(value)
 	fmt.Fprintf(&a.out, "edit: %s %s %s %s preview=%t\n", plugin, op, path, p, preview)
+	return err
+}
+
+func (a *fakeApp) Try(_ context.Context, plugin, op, path string, value any) error {
+	p, err := json.Marshal(value)
+	a.asked += fmt.Sprintf("would: %s %s %s %s\n", plugin, op, path, p)
+	if a.refused != "" {
+		return errors.New(strings.TrimSpace(a.refused))
+	}
 	return err
 }
 
@@ -56,12 +66,13 @@ func (a *fakeApp) Print(_ any, columns []string, rows [][]string) error {
 	return w.Flush()
 }
 
-// TestCommands runs testdata/ctl.txt: a command, the plugin's reply and, after "=", the section of the configuration;
-// what is asked and shown.
+// TestCommands runs testdata/ctl.txt: a command, the plugin's reply and, after "=", the section of the configuration,
+// after another, what the box has against a change of it; what is asked and shown.
 func TestCommands(t *testing.T) {
 	datadriven.RunTest(t, "testdata/ctl.txt", func(t *testing.T, d *datadriven.TestData) string {
 		app := new(fakeApp)
 		app.reply, app.section, _ = strings.Cut(d.Input, "=\n")
+		app.section, app.refused, _ = strings.Cut(app.section, "=\n")
 		c := Command(app)
 		var args []string
 		for _, a := range d.CmdArgs {
