@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 
 	"github.com/ratchetos/ratchet/core/plugin"
 	"github.com/ratchetos/ratchet/plugins/gateway/api"
@@ -13,12 +14,14 @@ import (
 const (
 	// tokensKey is where core keeps the tokens of all volumes for us. What is kept of a token does not open anything.
 	tokensKey = "tokens"
+	// writersKey is where it keeps what their writers are called.
+	writersKey = "writers"
 	// asTarget is the identity of this box's own targets, which need no token: who reaches their socket is core's.
 	asTarget = "target"
 )
 
 // keeperOf takes up the tokens that were made before.
-func keeperOf(ctx context.Context, host plugin.Host) (*attach.Keeper, error) {
+func keeperOf(ctx context.Context, host plugin.Host, log *slog.Logger) (*attach.Keeper, error) {
 	var registry attach.Registry
 	if host == nil {
 		return attach.NewKeeper(registry, nil), nil
@@ -30,13 +33,28 @@ func keeperOf(ctx context.Context, host plugin.Host) (*attach.Keeper, error) {
 	if err != nil {
 		return nil, err // to go on without would open every volume to everyone
 	}
-	return attach.NewKeeper(registry, func(r attach.Registry) error {
-		text, err := json.Marshal(r)
-		if err != nil {
-			return err
+	keeper := attach.NewKeeper(registry, func(r attach.Registry) error { return put(host, tokensKey, r) })
+	var names map[string]string
+	if kept, err = host.Get(ctx, writersKey); err == nil && kept != nil {
+		err = json.Unmarshal(kept, &names)
+	}
+	if err != nil {
+		log.Warn("what the writers of volumes are called is not known", "error", err)
+	}
+	keeper.Remember(names, func(names map[string]string) {
+		if err := put(host, writersKey, names); err != nil {
+			log.Warn("what the writers of volumes are called is not kept", "error", err)
 		}
-		return host.Put(context.Background(), tokensKey, text)
-	}), nil
+	})
+	return keeper, nil
+}
+
+func put(host plugin.Host, key string, value any) error {
+	text, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	return host.Put(context.Background(), key, text)
 }
 
 func (f *Feature) handover(ctx context.Context, request []byte) (any, error) {
@@ -59,11 +77,11 @@ func (f *Feature) writers(_ context.Context, request []byte) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	g, err := f.keeper.Gate(r.config.Name)
+	g, err := f.keeper.Gate(r.name)
 	if err != nil {
 		return nil, err
 	}
-	reply := api.WritersReply{Connections: g.Connections()}
+	reply := api.WritersReply{Connections: g.Connections(), Writer: f.keeper.Writer(r.name, asTarget)}
 	for _, t := range g.Terms() {
 		reply.Terms = append(reply.Terms, api.Term{Epoch: t.Epoch, Writes: t.Writes, Refused: t.Refused})
 	}
@@ -102,17 +120,17 @@ func (f *Feature) listTokens(_ context.Context, request []byte) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	reply := api.TokensReply{Tokens: []api.Token{}, Closed: f.keeper.Closed(r.config.Name)}
-	for _, k := range f.keeper.List(r.config.Name) {
+	reply := api.TokensReply{Tokens: []api.Token{}, Closed: f.keeper.Closed(r.name), Writer: f.keeper.Writer(r.name, asTarget)}
+	for _, k := range f.keeper.List(r.name) {
 		reply.Tokens = append(reply.Tokens, api.Token{Identity: k.Identity, ReadOnly: k.Rights == attach.ReadOnly, Made: k.Made})
 	}
 	return reply, nil
 }
 
-func (f *Feature) openToAll(_ context.Context, request []byte) (any, error) {
+func (f *Feature) openToAll(ctx context.Context, request []byte) (any, error) {
 	r, err := f.named(request)
 	if err != nil {
 		return nil, err
 	}
-	return struct{}{}, f.keeper.Open(r.config.Name)
+	return struct{}{}, f.keeper.Open(ctx, r.name)
 }

@@ -109,7 +109,7 @@ func (f *Feature) Start(start context.Context, s *plugin.Session) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	serving, unserve := context.WithCancel(ctx)
 	f.unserve = unserve
-	keeper, err := keeperOf(start, s.Host)
+	keeper, err := keeperOf(start, s.Host, s.Log)
 	if err != nil {
 		cancel()
 		return fmt.Errorf("read the tokens of the volumes: %w", err)

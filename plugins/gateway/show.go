@@ -55,7 +55,7 @@ func (r *runner) show() api.Volume {
 	if v == nil {
 		return out
 	}
-	out.Connections = r.requests().Connections
+	out.Connections, out.Writer = r.requests().Connections, r.keeper.Writer(r.name, asTarget)
 	s := v.Status()
 	out.State, out.Remote = string(s.State), "ok"
 	if s.Remote.Down {

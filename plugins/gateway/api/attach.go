@@ -9,7 +9,7 @@ const (
 	MethodMake     = "tokens.make"      // request TokenRequest, reply MadeToken
 	MethodRevoke   = "tokens.revoke"    // request TokenRequest, reply empty
 	MethodTokens   = "tokens.list"      // request VolumeRequest, reply TokensReply
-	MethodOpen     = "tokens.open"      // request VolumeRequest, reply empty: lets everyone in again
+	MethodOpen     = "tokens.open"      // request VolumeRequest, reply empty: lets everyone in and write again
 )
 
 // HandoverRequest takes the right to write from one identity and gives it to another. It may be repeated.
@@ -28,7 +28,8 @@ type HandoverReply struct {
 // WritersReply is the log of writes by epoch since the gateway's start, the current one last.
 type WritersReply struct {
 	Terms       []Term         `json:"terms"`
-	Connections map[string]int `json:"connections"` // by identity; "" is without a token
+	Connections map[string]int `json:"connections"`      // by identity; "" is without a token
+	Writer      string         `json:"writer,omitempty"` // who alone may write now, after a handover
 }
 
 // Term is one epoch: requests that changed data and those that were refused, by identity.
@@ -54,7 +55,8 @@ type MadeToken struct {
 // TokensReply lists who has a token.
 type TokensReply struct {
 	Tokens []Token `json:"tokens"`
-	Closed bool    `json:"closed"` // a token is needed, even if there is none any more
+	Closed bool    `json:"closed"`           // a token is needed, even if there is none any more
+	Writer string  `json:"writer,omitempty"` // who alone may write, after a handover
 }
 
 // Token is what is known of one.

@@ -8,7 +8,7 @@
 //
 // # States of a volume's writer
 //
-//	open      nobody has been chosen: every identity with the right writes
+//	open      nobody has been chosen, or everyone has again: every identity with the right writes
 //	serving   one identity writes, under an epoch that the volume keeps on its disk
 //	stopping  a handover is under way: nobody new is admitted, writes in flight are waited for, then flushed
 //	in doubt  the new epoch may have been kept or not: nobody writes until the handover is repeated or turned round
@@ -17,7 +17,7 @@
 //
 // When a handover has returned, every write that FROM was told had succeeded is durable, and no write of FROM succeeds any more;
 // none of TO has succeeded before. Repeating a handover that has happened changes nothing. A crash leaves the
-// volume with the writer of the last epoch on its disk.
+// volume with the writer of the last epoch on its disk. Opening a volume to everyone again is an epoch, too; it stops nobody.
 // The secret of a token is kept only as its SHA-256 and compared in constant time. A volume that ever had a token
 // stays closed to clients without one, also when the last token has been revoked.
 //

@@ -48,7 +48,8 @@ type rule struct {
 // Term is what was written under one epoch.
 type Term struct {
 	Epoch uint64
-	// Writes counts those that were admitted and have ended, by identity. In an epoch above zero there is one identity at most.
+	// Writes counts those that were admitted and have ended, by identity. There is one identity at most in an epoch above
+	// zero that is not Everyone's.
 	Writes map[string]uint64
 	// Refused counts those that were not.
 	Refused map[string]uint64
@@ -78,11 +79,8 @@ func (g *Gate) publish() {
 	m := *g.machine
 	m.former = maps.Clone(m.former)
 	r := &rule{other: m.Admits}
-	if m.step == StepDone && !m.doubt {
-		r.open, r.writer = m.epoch == 0, m.writer
-	} else {
-		// No identity hashes to this: nobody is let in.
-		r.writer = Writer{}
+	if !m.stopped() { // else nobody is let in: no identity hashes to zeroes
+		r.open, r.writer = m.open(), m.writer
 	}
 	g.rule.Store(r)
 }
@@ -170,13 +168,24 @@ func (g *Gate) wake() {
 // Handover gives the volume from one identity to another and returns the epoch under which TO writes. It may be
 // repeated at any time. Only one runs at once; others wait for it.
 func (g *Gate) Handover(ctx context.Context, from, to string) (epoch uint64, err error) {
+	return g.run(ctx, func(m *Machine) (Step, error) { return m.Ask(from, to) })
+}
+
+// Open lets everyone with the right write, under an epoch of its own. Who writes now is not stopped. It may be repeated.
+func (g *Gate) Open(ctx context.Context) error {
+	_, err := g.run(ctx, (*Machine).Open)
+	return err
+}
+
+// run carries out what the machine asks for, after whatever else is carried out.
+func (g *Gate) run(ctx context.Context, ask func(*Machine) (Step, error)) (epoch uint64, err error) {
 	select {
 	case <-g.turn:
 		defer func() { g.turn <- struct{}{} }()
 	case <-ctx.Done():
 		return 0, fmt.Errorf("wait for another handover: %w", ctx.Err())
 	}
-	step, err := g.step(func(m *Machine) (Step, error) { return m.Ask(from, to) })
+	step, err := g.step(ask)
 	for err == nil && step != StepDone {
 		switch step {
 		case StepDrain:
@@ -270,7 +279,7 @@ func (g *Gate) Connections() map[string]int {
 	return n
 }
 
-// Serving returns the writer and its epoch; zero means that everyone with the right writes.
+// Serving returns the writer and its epoch; an epoch of zero, or the writer Everyone, means that all with the right write.
 func (g *Gate) Serving() (epoch uint64, writer Writer) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -43,7 +43,7 @@ func (d *disk) SetWriter(_ context.Context, epoch uint64, w [16]byte) error {
 	if epoch < d.epoch {
 		return fmt.Errorf("epoch %d after %d", epoch, d.epoch)
 	}
-	if d.durable.Load() != d.dirty.Load() {
+	if w != Everyone && d.durable.Load() != d.dirty.Load() {
 		d.strangers.Add(1) // what FROM wrote is not all durable, and FROM can no longer ask for it
 	}
 	d.epoch, d.writer = epoch, w
@@ -64,7 +64,7 @@ func (d *disk) write(by Writer) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.epoch > 0 && d.writer != by {
+	if d.epoch > 0 && d.writer != Everyone && d.writer != by {
 		d.strangers.Add(1)
 	}
 	d.dirty.Add(1)
@@ -238,6 +238,50 @@ func TestRestart(t *testing.T) {
 			s.End()
 		}
 		s.Close()
+	}
+}
+
+// TestOpen lets everyone write again, without a pause for the writer and over a restart.
+func TestOpen(t *testing.T) {
+	d := new(disk)
+	g := NewGate(d)
+	if _, err := g.Handover(t.Context(), "x", "a"); err != nil {
+		t.Fatal(err)
+	}
+	a, b := g.Enter("a", func() {}), g.Enter("b", func() {})
+	defer a.Close()
+	defer b.Close()
+	must(t, a.Begin()) // is not waited for
+	if err := b.Begin(); !errors.Is(err, ErrNotWriter) {
+		t.Errorf("before: %v", err)
+	}
+	d.keepErr = errors.New("disk gone")
+	if err := g.Open(t.Context()); !errors.Is(err, d.keepErr) || errors.Is(err, ErrInDoubt) {
+		t.Errorf("open: %v", err)
+	}
+	must(t, a.Begin())
+	a.End()
+	if err := b.Begin(); !errors.Is(err, ErrNotWriter) {
+		t.Errorf("after it failed: %v", err)
+	}
+	d.keepErr = nil
+	for range 2 { // may be repeated
+		must(t, g.Open(t.Context()))
+		if epoch, writer := d.Writer(); epoch != 2 || writer != Everyone {
+			t.Errorf("kept: epoch %d of %x", epoch, writer)
+		}
+	}
+	a.End()
+	for _, gate := range []*Gate{g, NewGate(d)} {
+		for _, id := range []string{"a", "b", ""} {
+			s := gate.Enter(id, func() {})
+			must(t, s.Begin())
+			s.End()
+			s.Close()
+		}
+	}
+	if epoch, err := g.Handover(t.Context(), "b", "a"); err != nil || epoch != 3 {
+		t.Errorf("handed over again: epoch %d, %v", epoch, err)
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 )
@@ -17,6 +19,8 @@ type Keeper struct {
 	mu       sync.RWMutex
 	registry Registry
 	gates    map[string]*Gate
+	names    map[string]string // of the writers, by volume; see Remember
+	keep     func(map[string]string)
 }
 
 // ErrNotServed is returned for a volume that is not up.
@@ -75,9 +79,47 @@ func (k *Keeper) Revoke(volume, identity string) error {
 	return nil
 }
 
-// Open lets everyone in to a volume again.
-func (k *Keeper) Open(volume string) error {
+// Open lets everyone in to a volume again, and everyone write. The volume has to be up: who writes is on its disk.
+func (k *Keeper) Open(ctx context.Context, volume string) error {
+	g, err := k.Gate(volume)
+	if err != nil {
+		return err
+	}
+	if err := g.Open(ctx); err != nil {
+		return fmt.Errorf("let everyone write to %s: %w", volume, err)
+	}
 	return k.change(func(r *Registry) error { r.Open(volume); return nil })
+}
+
+// Remember tells what the writers of volumes are called, of which the disks have only hashes, and has new names kept.
+// It is called before the first volume is served.
+func (k *Keeper) Remember(names map[string]string, keep func(map[string]string)) {
+	k.names, k.keep = names, keep
+}
+
+// Writer names who alone may write to a volume that is served, "" if there is nobody like that. Among are those that need no
+// token.
+func (k *Keeper) Writer(volume string, among ...string) string {
+	g, err := k.Gate(volume)
+	if err != nil {
+		return ""
+	}
+	epoch, writer := g.Serving()
+	if epoch == 0 || writer == Everyone {
+		return ""
+	}
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	known := append(slices.Clone(among), k.names[volume])
+	for _, t := range k.registry.List(volume) {
+		known = append(known, t.Identity)
+	}
+	for _, name := range known {
+		if WriterOf(name) == writer {
+			return name
+		}
+	}
+	return fmt.Sprintf("unknown-%x", writer[:4]) // it had a token once
 }
 
 // List returns the tokens of a volume.
@@ -133,7 +175,25 @@ func (k *Keeper) Handover(ctx context.Context, volume, from, to string, among ..
 	if epoch, err = g.Handover(ctx, from, to); err != nil {
 		return 0, fmt.Errorf("hand over %s from %s to %s: %w", volume, from, to, err)
 	}
+	k.name(volume, to)
 	return epoch, nil
+}
+
+// name remembers what a writer is called, for when it has no token any more.
+func (k *Keeper) name(volume, writer string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.names[volume] == writer {
+		return
+	}
+	next := maps.Clone(k.names)
+	if next == nil {
+		next = make(map[string]string)
+	}
+	next[volume], k.names = writer, next
+	if k.keep != nil {
+		k.keep(next)
+	}
 }
 
 // known refuses a TO that nobody could be: the volume would be without a writer.

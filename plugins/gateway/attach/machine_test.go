@@ -9,7 +9,7 @@ import (
 	"github.com/cockroachdb/datadriven"
 )
 
-// TestMachine runs scripts: `new [epoch=N writer=ID]` takes up a disk, `ask FROM TO`, `drained [ERROR]`,
+// TestMachine runs scripts: `new [epoch=N writer=ID]` takes up a disk, `ask FROM TO`, `open`, `drained [ERROR]`,
 // `flushed [ERROR]` and `persisted [ERROR]` move the machine. Every answer ends with whom it admits.
 func TestMachine(t *testing.T) {
 	datadriven.Walk(t, "testdata/machine", func(t *testing.T, path string) {
@@ -38,6 +38,8 @@ func TestMachine(t *testing.T) {
 				m = NewMachine(epoch, WriterOf(writer))
 			case "ask":
 				step, err = m.Ask(arg(0), arg(1))
+			case "open":
+				step, err = m.Open()
 			case "drained":
 				step, err = m.Drained(went)
 			case "flushed":

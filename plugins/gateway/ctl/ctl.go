@@ -104,6 +104,9 @@ func fields(v api.Volume) [][]string {
 		{"store", remote(v)},
 		{"clients", fmt.Sprint(v.Connections)},
 	}
+	if v.Writer != "" {
+		rows = append(rows, []string{"writer", v.Writer})
+	}
 	if text := scrubText(v.Scrub); text != "" {
 		rows = append(rows, []string{"scrub", text})
 	}

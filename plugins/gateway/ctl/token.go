@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -51,20 +52,35 @@ func tokenList(app App) *cobra.Command {
 			if err := app.Invoke(cmd.Context(), plugin, api.MethodTokens, api.VolumeRequest{Name: args[0]}, &reply); err != nil {
 				return err
 			}
-			var rows [][]string
-			for _, k := range reply.Tokens {
-				rights := "read and write"
-				if k.ReadOnly {
-					rights = "read"
-				}
-				rows = append(rows, []string{k.Identity, rights, k.Made.Format(time.RFC3339)})
-			}
-			if !reply.Closed {
-				rows = append(rows, []string{"everyone", "read and write", ""})
-			}
-			return app.Print(reply, []string{"IDENTITY", "MAY", "SINCE"}, rows)
+			return app.Print(reply, []string{"IDENTITY", "MAY", "SINCE"}, tokenRows(reply))
 		},
 	}
+}
+
+func tokenRows(r api.TokensReply) (rows [][]string) {
+	listed := r.Writer == ""
+	for _, k := range r.Tokens {
+		rights := "read and write"
+		switch {
+		case k.ReadOnly:
+			rights = "read"
+		case r.Writer != "" && r.Writer != k.Identity:
+			rights = "read, and write after a handover"
+		}
+		listed = listed || k.Identity == r.Writer
+		rows = append(rows, []string{k.Identity, rights, k.Made.Format(time.RFC3339)})
+	}
+	if !listed {
+		rows = append(rows, []string{r.Writer, "write (has no token)", ""})
+	}
+	switch {
+	case r.Closed:
+	case r.Writer == "":
+		rows = append(rows, []string{"everyone", "read and write", ""})
+	default:
+		rows = append(rows, []string{"everyone", "read", ""})
+	}
+	return rows
 }
 
 func tokenRevoke(app App) *cobra.Command {
@@ -80,6 +96,8 @@ func tokenRevoke(app App) *cobra.Command {
 func tokenOpen(app App) *cobra.Command {
 	return &cobra.Command{
 		Use: "open VOLUME", Short: "Forget all tokens and let everyone in", Args: cobra.ExactArgs(1),
+		Long: "Forget all tokens, and let everyone who reaches the gateway in and write, also when the volume was handed over.\n" +
+			"Who writes now is not interrupted. The volume has to be up.",
 		Example: "  ratchetctl volume token open demo",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return app.Invoke(cmd.Context(), plugin, api.MethodOpen, api.VolumeRequest{Name: args[0]}, &struct{}{})
@@ -107,7 +125,7 @@ func handover(app App) *cobra.Command {
 
 func writers(app App) *cobra.Command {
 	return &cobra.Command{
-		Use: "writers VOLUME", Short: "Show who wrote under which epoch, and who is connected", Args: cobra.ExactArgs(1),
+		Use: "writers VOLUME", Short: "Show who wrote under which epoch, who is connected and who may write", Args: cobra.ExactArgs(1),
 		Example: "  ratchetctl volume writers vm-17",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var reply api.WritersReply
@@ -116,16 +134,16 @@ func writers(app App) *cobra.Command {
 			}
 			var rows [][]string
 			for _, t := range reply.Terms {
-				rows = append(rows, []string{fmt.Sprint(t.Epoch), counts(t.Writes), counts(t.Refused), ""})
+				rows = append(rows, []string{fmt.Sprint(t.Epoch), counts(t.Writes), counts(t.Refused), "", ""})
 			}
 			connected := map[string]uint64{}
 			for who, n := range reply.Connections {
 				connected[who] = uint64(n)
 			}
 			if len(rows) > 0 {
-				rows[len(rows)-1][3] = counts(connected)
+				rows[len(rows)-1][3], rows[len(rows)-1][4] = counts(connected), cmp.Or(reply.Writer, "everyone")
 			}
-			return app.Print(reply, []string{"EPOCH", "WRITES", "REFUSED", "CONNECTED"}, rows)
+			return app.Print(reply, []string{"EPOCH", "WRITES", "REFUSED", "CONNECTED", "WRITER"}, rows)
 		},
 	}
 }
