@@ -102,6 +102,8 @@ func checkKey(v *plugin.Validation, at string, c EncryptionConfig) {
 		}
 	case c.KeyFile != "" && !filepath.IsAbs(c.KeyFile):
 		v.Errorf(at+".key_file", "%q is not absolute", c.KeyFile)
+	case c.given && c.KeyFile == "":
+		v.Errorf(at, "neither key nor key_file is given: give one, or remove the section to have nothing encrypted")
 	}
 }
 
@@ -124,7 +126,7 @@ func checkNBD(v *plugin.Validation, c NBDConfig) {
 		seen[listen] = true
 		tcp = tcp || !strings.HasPrefix(listen, "unix:")
 	}
-	if c.TLS == (TLSConfig{}) {
+	if !c.TLS.given {
 		return
 	}
 	if !tcp {

@@ -176,7 +176,7 @@ func (f *Feature) attach(_ context.Context, request []byte) (any, error) {
 		if l.Ack == "" {
 			l.Ack = ackDefault(listen)
 		}
-		if network == "tcp" && c.NBD.TLS != (TLSConfig{}) {
+		if network == "tcp" && c.NBD.TLS.given {
 			l.TLS, l.ClientCertificate = true, c.NBD.TLS.ClientCA != ""
 		}
 		reply.Listeners = append(reply.Listeners, l)

@@ -42,7 +42,12 @@ type VolumeConfig struct {
 type EncryptionConfig struct {
 	Key     string `json:"key,omitempty" config:"secret" jsonschema:"description=the key itself: 32 bytes as 64 hexadecimal digits, as openssl rand -hex 32 makes them"`
 	KeyFile string `json:"key_file,omitempty" jsonschema:"description=absolute path of a file that holds the key in that form"`
+
+	given bool // the section is there: an empty one must not mean that nothing is encrypted
 }
+
+// SetDefaults implements strict.Defaulter, which is asked of sections that are there.
+func (c *EncryptionConfig) SetDefaults() { c.given = true }
 
 // UploadConfig bounds the batches.
 type UploadConfig struct {
@@ -70,7 +75,12 @@ type TLSConfig struct {
 	Certificate string `json:"certificate,omitempty" jsonschema:"description=certificate chain as PEM text or file:/path"`
 	Key         string `json:"key,omitempty" config:"secret" jsonschema:"description=private key as PEM text or file:/path"`
 	ClientCA    string `json:"client_ca,omitempty" jsonschema:"description=certificates that clients' certificates must come from; without it any client is let in"`
+
+	given bool // see EncryptionConfig
 }
+
+// SetDefaults implements strict.Defaulter.
+func (c *TLSConfig) SetDefaults() { c.given = true }
 
 // ScrubConfig paces the background check.
 type ScrubConfig struct {

@@ -133,7 +133,10 @@ func TestKeyOfOneVolume(t *testing.T) {
 		t.Error(err)
 	}
 	v, err := invoke[api.Volume](t, f, api.MethodShow, api.VolumeRequest{Name: "locked"})
-	if err != nil || v.State != "failed" || !strings.Contains(v.Message, "no encryption key") {
+	if err != nil || v.State != "failed" || !v.Encrypted || !strings.Contains(v.Message, "no encryption key") {
+		t.Errorf("%v, %+v", err, v)
+	}
+	if v, err = invoke[api.Volume](t, f, api.MethodShow, api.VolumeRequest{Name: "open"}); err != nil || v.Encrypted {
 		t.Errorf("%v, %+v", err, v)
 	}
 }

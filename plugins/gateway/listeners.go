@@ -119,7 +119,7 @@ func (f *Feature) serve(ctx context.Context, listen string, h plugin.Handle, ser
 
 // open is the configured TLS, nil for none.
 func (c TLSConfig) open(handles map[string]plugin.Handle) (*tls.Config, error) {
-	if c == (TLSConfig{}) {
+	if !c.given {
 		return nil, nil
 	}
 	conf, err := c.load(func(field string) ([]byte, error) { return secret(handles[wantTLS(field)]) })
@@ -142,7 +142,7 @@ func (c EncryptionConfig) open(h plugin.Handle) ([]byte, error) {
 		}
 		text = string(p)
 	}
-	if c == (EncryptionConfig{}) {
+	if !c.given {
 		return nil, nil
 	}
 	key, err := parseKey(text) // of an empty file, too: it must not mean that nothing is encrypted

@@ -42,7 +42,7 @@ func (r *runner) show() api.Volume {
 	v := r.volume
 	out := api.Volume{
 		Name: r.name, State: r.state, Disk: r.config.Disk, Size: uint64(r.config.Size), Remote: "unknown",
-		WarnAt: r.config.WarnAt, Held: r.config.Upload.Hold,
+		WarnAt: r.config.WarnAt, Held: r.config.Upload.Hold, Encrypted: r.config.Encryption.given,
 		OpenDurationUS: r.took.Microseconds(),
 	}
 	if r.err != nil {

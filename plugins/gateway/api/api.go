@@ -116,6 +116,7 @@ type Volume struct {
 	RemoteDownMS   int64  `json:"remote_down_ms,omitempty"`   // for how long
 	RemoteProblem  string `json:"remote_problem,omitempty"`   // the latest failure
 	Connections    int64  `json:"connections"`                // NBD clients
+	Encrypted      bool   `json:"encrypted"`                  // what goes to the store is; it serves with no other key than it was made with
 	Writer         string `json:"writer,omitempty"`           // who alone may write, after a handover
 	WarnAt         int    `json:"warn_at"`                    // percentage of local space taken by dirty data at which it warns
 	Held           bool   `json:"held,omitempty"`             // uploads are held back by configuration

@@ -95,6 +95,7 @@ func fields(v api.Volume) [][]string {
 		{"message", v.Message},
 		{"disk", v.Disk},
 		{"size", size(v.Size)},
+		{"encrypted", yesNo(v.Encrypted)},
 		{"dirty", fmt.Sprintf("%s, oldest %s", size(v.DirtyBytes), age(v.OldestDirtyMS))},
 		{"log", fmt.Sprintf("%s of %s", size(v.LogBytes), size(v.LogSize))},
 		{"cache", fmt.Sprintf("%s of %s", size(v.CachedBytes), size(v.CacheSize))},
@@ -117,6 +118,13 @@ func fields(v api.Volume) [][]string {
 		rows = append(rows, []string{"corrupt", fmt.Sprintf("%d cached blocks did not match and were fetched again", v.CorruptBlocks)})
 	}
 	return rows
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
 }
 
 func remote(v api.Volume) string {
