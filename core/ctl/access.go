@@ -27,7 +27,7 @@ func (a *App) loginCommand() *cobra.Command {
 			"development image at its start, any image for \"ratchetctl token\" on its console.\n\n" +
 			"The private key is made here and stays here.",
 		Example: "  ratchetctl login 192.0.2.10:8443 --token 2c4k… --ca-sha256 9f86…\n  ratchetctl login localhost --token 2c4k… --ca-sha256 9f86… --name lab",
-		Args:    Args(cobra.ExactArgs(1)),
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if name != filepath.Base(name) || strings.HasPrefix(name, ".") {
 				return usage(fmt.Errorf("--name %q is not a plain name", name))
@@ -72,7 +72,7 @@ func (a *App) tokenCommand() *cobra.Command {
 		Use: "token", Short: "Make a one-time token for another workstation",
 		Long:    "Make a one-time token with which another workstation can log in, and print the command to\ntype there. The token is good once and for a limited time.",
 		Example: "  ratchetctl token --role viewer --ttl 10m",
-		Args:    Args(cobra.NoArgs),
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if _, err := pki.ParseRole(role); err != nil {
 				return usage(err)

@@ -48,7 +48,7 @@ func (a *App) configCheck() *cobra.Command {
 			"Without --box the check is made here and knows nothing about hardware; with it the box\n" +
 			"checks against its own NICs and disks. The exit code is 3 when there are errors.",
 		Example: "  ratchetctl config check appliance.yaml\n  ratchetctl config check --box appliance.yaml",
-		Args:    Args(cobra.ExactArgs(1)),
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			data, err := a.readFile(args[0])
 			if err != nil {
@@ -115,7 +115,7 @@ func (a *App) configShow() *cobra.Command {
 		Use: "show", Short: "Show the configuration the box runs",
 		Long:    "Show the configuration the box runs, as it was written. It may hold keys of object stores:\nthe role operator is needed.",
 		Example: "  ratchetctl config show > appliance.yaml",
-		Args:    Args(cobra.NoArgs),
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.Client()
 			if err != nil {
@@ -140,7 +140,7 @@ func (a *App) configSchema() *cobra.Command {
 	return &cobra.Command{
 		Use: "schema", Short: "Print the JSON Schema of a configuration, for editors",
 		Example: "  ratchetctl config schema > appliance.schema.json",
-		Args:    Args(cobra.NoArgs),
+		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			schema, err := Schema(a)
 			if err != nil {
@@ -174,7 +174,7 @@ func (a *App) configApply() *cobra.Command {
 			"With --confirm the box goes back to the old configuration unless \"ratchetctl config confirm\"\n" +
 			"arrives in time: use it when the management network changes.",
 		Example: "  ratchetctl config apply appliance.yaml\n  ratchetctl config apply --confirm 5m appliance.yaml && ratchetctl config confirm",
-		Args:    Args(cobra.ExactArgs(1)),
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if confirm < 0 {
 				return usage(fmt.Errorf("--confirm %s is negative", confirm))
@@ -220,7 +220,7 @@ func (a *App) configConfirm() *cobra.Command {
 	return &cobra.Command{
 		Use: "confirm", Short: "Keep a configuration that was applied with --confirm",
 		Example: "  ratchetctl config confirm",
-		Args:    Args(cobra.NoArgs),
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.Client()
 			if err != nil {

@@ -16,7 +16,7 @@ func (a *App) counterCommand() *cobra.Command {
 			Long: "Show the counter, the verdict and the open attempts. Every update attempt moves the counter;\n" +
 				"attempts stay open until the next boot has read back what they did.\n\nThe exit code is 4 when the hardware is not released.",
 			Example: "  ratchetctl counter show\n  ratchetctl counter show -o json",
-			Args:    Args(cobra.NoArgs),
+			Args:    cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {
 				c, err := a.Client()
 				if err != nil {

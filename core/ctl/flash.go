@@ -34,7 +34,7 @@ func FlashCommand() *cobra.Command {
 			"for this disk alone and DATA grows to its end. If writing is cut off, the disk does not boot.",
 		Example: "  ratchetctl image flash build/image/full/disk.img /dev/sdb\n" +
 			"  ratchetctl image flash ratchet-v1.0.0-full.img.zst /dev/disk/by-id/nvme-X --yes",
-		Args: Args(cobra.ExactArgs(2)),
+		Args: cobra.ExactArgs(2),
 		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 			return nil, cobra.ShellCompDirectiveDefault // both are files
 		},

@@ -18,7 +18,7 @@ func (a *App) hwList() *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Short: "List NICs and disks, who has them, and why not",
 		Example: "  ratchetctl hw list\n  ratchetctl hw list -o json",
-		Args:    Args(cobra.NoArgs),
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.Client()
 			if err != nil {
@@ -66,7 +66,7 @@ func (a *App) hwAdmit() *cobra.Command {
 			"The device is read back in quarantine and admitted with the firmware it has now, in an attempt\n" +
 			"of the counter. The next boot reads it back once more and releases it.",
 		Example: "  ratchetctl hw admit mac:52:54:00:72:61:02\n  ratchetctl power reboot",
-		Args:    Args(cobra.ExactArgs(1)),
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.Client()
 			if err != nil {
@@ -92,7 +92,7 @@ func (a *App) hwClaim() *cobra.Command {
 			"A disk with somebody's partition table, filesystem or volume on it is never written unless\n" +
 			"--erase says that its content may be destroyed.",
 		Example: "  ratchetctl hw claim mac:52:54:00:72:61:02\n  ratchetctl hw claim serial:ratchet-data --erase",
-		Args:    Args(cobra.ExactArgs(1)),
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.Client()
 			if err != nil {
@@ -113,7 +113,7 @@ func (a *App) hwRelease() *cobra.Command {
 	return &cobra.Command{
 		Use: "release DEVICE", Short: "Take a device out of use",
 		Example: "  ratchetctl hw release serial:ratchet-data",
-		Args:    Args(cobra.ExactArgs(1)),
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.Client()
 			if err != nil {

@@ -25,7 +25,7 @@ func (a *App) pipelineShow() *cobra.Command {
 			"may be, QUEUE how many items stand before the stage. BUSY is the mean time of a call, WAITED that of an item\n" +
 			"in the queue.",
 		Example: "  ratchetctl pipeline show\n  ratchetctl pipeline show gateway -o json",
-		Args:    Args(cobra.MaximumNArgs(1)), ValidArgsFunction: a.completePlugin,
+		Args:    cobra.MaximumNArgs(1), ValidArgsFunction: a.completePlugin,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			reply, err := a.plugins(cmd.Context())
 			if err != nil {

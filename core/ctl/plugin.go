@@ -20,7 +20,7 @@ func (a *App) pluginCommand() *cobra.Command {
 func (a *App) pluginList() *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Short: "List the plugins and how they are", Example: "  ratchetctl plugin list\n  ratchetctl plugin list -o yaml",
-		Args: Args(cobra.NoArgs),
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			reply, err := a.plugins(cmd.Context())
 			if err != nil {
@@ -59,7 +59,7 @@ func (a *App) pluginShow() *cobra.Command {
 	return &cobra.Command{
 		Use: "show PLUGIN", Short: "Show what a plugin reports: tables, gauges, jobs and methods",
 		Example: "  ratchetctl plugin show gateway",
-		Args:    Args(cobra.ExactArgs(1)), ValidArgsFunction: a.completePlugin,
+		Args:    cobra.ExactArgs(1), ValidArgsFunction: a.completePlugin,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			reply, err := a.plugins(cmd.Context())
 			if err != nil {
@@ -118,7 +118,7 @@ func (a *App) pluginRestart() *cobra.Command {
 		Use: "restart PLUGIN", Short: "Drain a plugin and start it again", Example: "  ratchetctl plugin restart gateway",
 		Long: "Drain a plugin and start it again. With --kill its process is ended at once, as a crash would end it:\n" +
 			"for one that does not answer. What the plugin has promised its clients holds either way.",
-		Args: Args(cobra.ExactArgs(1)), ValidArgsFunction: a.completePlugin,
+		Args: cobra.ExactArgs(1), ValidArgsFunction: a.completePlugin,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.Client()
 			if err != nil {
@@ -141,7 +141,7 @@ func (a *App) pluginLogs() *cobra.Command {
 		Use: "logs PLUGIN", Short: "Show a plugin's log",
 		Long:    "Show a plugin's log. With -o json the lines are shown as the plugin wrote them.",
 		Example: "  ratchetctl plugin logs gateway --tail 20\n  ratchetctl plugin logs gateway -f",
-		Args:    Args(cobra.ExactArgs(1)), ValidArgsFunction: a.completePlugin,
+		Args:    cobra.ExactArgs(1), ValidArgsFunction: a.completePlugin,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.Client()
 			if err != nil {

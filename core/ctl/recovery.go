@@ -30,7 +30,7 @@ func (a *App) recoveryShow() *cobra.Command {
 	return &cobra.Command{
 		Use: "show", Short: "Show what the next boot is asked to do, and what became of the last request",
 		Example: "  ratchetctl recovery show\n  ratchetctl recovery show -o json",
-		Args:    Args(cobra.NoArgs),
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			reply, err := a.recovery(cmd.Context())
 			if err != nil {
@@ -83,7 +83,7 @@ func (a *App) recoveryEnter() *cobra.Command {
 		Long: "Make the next boot stop in the recovery console, once. The console is on the serial port; when nobody\n" +
 			"types for ten minutes the boot goes on.",
 		Example: "  ratchetctl recovery enter --reboot",
-		Args:    Args(cobra.NoArgs),
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.Client()
 			if err != nil {
@@ -113,7 +113,7 @@ func (a *App) recoveryRequest() *cobra.Command {
 		Long: "Leave a signed request for the next boot, which carries it out before the hardware is released and\n" +
 			"records the outcome. FILE is what \"recovery sign\" printed, - for standard input.",
 		Example: "  ratchetctl recovery request validate.request\n  ratchetctl power reboot",
-		Args:    Args(cobra.ExactArgs(1)),
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			text, err := a.readRequest(args[0])
 			if err != nil {
@@ -166,7 +166,7 @@ func (a *App) recoverySign() *cobra.Command {
 			"the box. The private key stays where it is: only the request goes to the box.",
 		Example: "  ratchetctl recovery sign validate --key owner.key > validate.request\n" +
 			"  ratchetctl recovery sign provision --box 000b… --counter 1 --key owner.key",
-		Args:      Args(cobra.RangeArgs(1, 2)),
+		Args:      cobra.RangeArgs(1, 2),
 		ValidArgs: []string{"validate", "recover", "accept", "factory-reset", "provision"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if key == "" {

@@ -56,7 +56,10 @@ func (a *App) Command(extra ...func(*App) *cobra.Command) *cobra.Command {
 	flags.Lookup("config-dir").DefValue = "~/.config/ratchet" // the generated pages do not depend on who makes them
 	flags.StringVarP(&a.output, "output", "o", "table", "output format: "+strings.Join(formats, ", "))
 	must(root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp)))
-	root.PersistentPreRunE = func(*cobra.Command, []string) error {
+	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error {
+		if err := c.ValidateRequiredFlags(); err != nil {
+			return usage(fmt.Errorf("%w; usage: %s", err, c.UseLine()))
+		}
 		if !slices.Contains(formats, a.output) {
 			return usage(fmt.Errorf("output format %q is not one of %s", a.output, strings.Join(formats, ", ")))
 		}
@@ -66,6 +69,8 @@ func (a *App) Command(extra ...func(*App) *cobra.Command) *cobra.Command {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usage(fmt.Errorf("%w; see: %s --help", err, c.CommandPath()))
 	})
+	root.InitDefaultCompletionCmd()
+	uniform(root)
 	root.SetIn(a.In)
 	root.SetOut(a.Out)
 	root.SetErr(a.Err)
@@ -97,31 +102,38 @@ func must(err error) {
 
 // group is a command that only holds others.
 func group(use, short, long, example string, commands ...*cobra.Command) *cobra.Command {
-	c := &cobra.Command{
-		Use: use, Short: short, Long: long, Example: example,
-		Args: cobra.ArbitraryArgs,
-		RunE: func(c *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return c.Help()
-			}
-			message := fmt.Sprintf("unknown command %q for %q", args[0], c.CommandPath())
-			if s := c.SuggestionsFor(args[0]); len(s) > 0 {
-				message += fmt.Sprintf(" (did you mean %q?)", s[0])
-			}
-			return usage(errors.New(message + "; see: " + c.CommandPath() + " --help"))
-		},
-		SuggestionsMinimumDistance: 2,
-	}
+	c := &cobra.Command{Use: use, Short: short, Long: long, Example: example}
 	c.AddCommand(commands...)
 	return c
 }
 
-// Args makes a wrong number of arguments a usage error.
-func Args(check cobra.PositionalArgs) cobra.PositionalArgs {
-	return func(c *cobra.Command, args []string) error {
-		if err := check(c, args); err != nil {
-			return usage(fmt.Errorf("%w; usage: %s", err, c.UseLine()))
-		}
-		return nil
+// uniform makes all commands answer mistakes in one way, also those of plugins, which know nothing of exit codes: one that
+// only holds others does not know any but those, and wrong arguments are an error of usage.
+func uniform(c *cobra.Command) {
+	if !c.Runnable() {
+		c.Args, c.RunE, c.SuggestionsMinimumDistance = cobra.ArbitraryArgs, unknown, 2
 	}
+	if check := c.Args; check != nil {
+		c.Args = func(c *cobra.Command, args []string) error {
+			if err := check(c, args); err != nil {
+				return usage(fmt.Errorf("%w; usage: %s", err, c.UseLine()))
+			}
+			return nil
+		}
+	}
+	for _, sub := range c.Commands() {
+		uniform(sub)
+	}
+}
+
+// unknown is what a command does that only holds others.
+func unknown(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return c.Help()
+	}
+	message := fmt.Sprintf("unknown command %q for %q", args[0], c.CommandPath())
+	if s := c.SuggestionsFor(args[0]); len(s) > 0 {
+		message += fmt.Sprintf(" (did you mean %q?)", s[0])
+	}
+	return usage(errors.New(message + "; see: " + c.CommandPath() + " --help"))
 }

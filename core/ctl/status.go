@@ -18,7 +18,7 @@ func (a *App) statusCommand() *cobra.Command {
 		Short:   "Show the verdict, the plugins and the network of the box",
 		Long:    "Show the verdict, the plugins and the network of the box.\n\nThe exit code is 4 when the hardware is not released.",
 		Example: "  ratchetctl status\n  ratchetctl status -o json",
-		Args:    Args(cobra.NoArgs),
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.Client()
 			if err != nil {

@@ -15,7 +15,7 @@ func (a *App) powerCommand() *cobra.Command {
 	action := func(use, short string, what apipb.PowerAction) *cobra.Command {
 		return &cobra.Command{
 			Use: use, Short: short, Example: "  ratchetctl power " + use,
-			Args: Args(cobra.NoArgs),
+			Args: cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {
 				c, err := a.Client()
 				if err != nil {
@@ -39,7 +39,7 @@ func (a *App) versionCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "version", Short: "Show the version of ratchetctl, or of the box",
 		Example: "  ratchetctl version\n  ratchetctl version --box -o json",
-		Args:    Args(cobra.NoArgs),
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			own := version.Get()
 			reply := &apipb.VersionReply{Version: own.Version, Commit: own.Commit, Go: own.Go}

@@ -32,7 +32,7 @@ func (a *App) updateApply() *cobra.Command {
 			"is downloaded by the box itself, which goes on where it was cut off. A bundle that is damaged, for\n" +
 			"another box, signed by somebody else or too old is refused before anything is changed or counted.",
 		Example: "  ratchetctl update apply ratchet-1.2.bundle --reboot\n  ratchetctl update apply https://updates.example.net/ratchet-1.2.bundle",
-		Args:    Args(cobra.ExactArgs(1)),
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
 			c, err := a.Client()
@@ -151,7 +151,7 @@ func (a *App) updateStatus() *cobra.Command {
 	return &cobra.Command{
 		Use: "status", Short: "Show the slots, what boots next and what still has to prove itself",
 		Example: "  ratchetctl update status\n  ratchetctl update status -o json",
-		Args:    Args(cobra.NoArgs),
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.Client()
 			if err != nil {
@@ -233,7 +233,7 @@ func (a *App) updateRollback() *cobra.Command {
 		Long: "Have the next boot try the image in the other slot; it stays when it proves healthy. There is no way\n" +
 			"back to an image that is older than the security version of the box.",
 		Example: "  ratchetctl update rollback --reboot",
-		Args:    Args(cobra.NoArgs),
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.Client()
 			if err != nil {
@@ -263,7 +263,7 @@ func (a *App) updateSettle() *cobra.Command {
 			"older image runs here after that. It happens by itself once an update has run for a day, and at once for\n" +
 			"one that revokes the release before.",
 		Example: "  ratchetctl update settle",
-		Args:    Args(cobra.NoArgs),
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.Client()
 			if err != nil {
