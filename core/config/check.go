@@ -3,6 +3,7 @@ package config
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -120,7 +121,25 @@ func (k *check) plugin(ctx context.Context, name string, p Plugin) {
 		k.found = append(k.found, k.relay(at, d))
 	}
 	for _, w := range v.Wants {
+		k.form(strict.Concat(at, w.GetPath()), w)
 		k.claim(claim{by: "plugin " + name, kind: w.GetKind(), selector: w.GetSelector(), path: strict.Concat(at, w.GetPath())})
+	}
+}
+
+// form looks at a want of which no inventory tells.
+func (k *check) form(path string, w plugin.Want) {
+	switch w.GetKind() {
+	case pluginpb.Kind_LISTENER:
+		if _, _, err := ListenAddress(w.GetSelector()); err != nil {
+			k.errorf(path, "%v", err)
+		}
+	case pluginpb.Kind_FILE:
+		// The file can come later, and what needs it says so until then.
+		if file, ok := strings.CutPrefix(w.GetSelector(), "file:"); ok && k.checker.Devices != nil {
+			if _, err := os.Stat(file); err != nil {
+				k.found = append(k.found, k.src.at(path, Warning, "%v", err))
+			}
+		}
 	}
 }
 

@@ -27,7 +27,8 @@ type gatewayConfig struct {
 		Ack  string      `json:"ack" config:"enum=log|ring"`
 	} `json:"volumes" config:"required"`
 	NBD struct {
-		Listen string `json:"listen"`
+		Listen  string `json:"listen"`
+		KeyFile string `json:"key_file"`
 	} `json:"nbd"`
 	Cache plugin.Size `json:"cache"`
 }
@@ -50,6 +51,9 @@ func (gateway) Validate(_ context.Context, s plugin.Section) plugin.Validation {
 	}
 	if c.NBD.Listen != "" {
 		v.Wants = append(v.Wants, &pluginpb.Want{Name: "nbd", Kind: pluginpb.Kind_LISTENER, Selector: c.NBD.Listen, Path: "nbd.listen"})
+	}
+	if c.NBD.KeyFile != "" {
+		v.Wants = append(v.Wants, &pluginpb.Want{Name: "key", Kind: pluginpb.Kind_FILE, Selector: "file:" + c.NBD.KeyFile, Path: "nbd.key_file"})
 	}
 	return v
 }

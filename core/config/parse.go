@@ -2,10 +2,7 @@ package config
 
 import (
 	"encoding/json"
-	"fmt"
-	"net"
 	"net/netip"
-	"strconv"
 	"strings"
 
 	"github.com/ratchetos/ratchet/core/config/strict"
@@ -165,29 +162,4 @@ func hostName(s string) bool {
 		}
 	}
 	return true
-}
-
-// splitListen reads "tcp:HOST:PORT"; the host may be empty for all addresses.
-func splitListen(s string) (netip.Addr, uint16, error) {
-	malformed := fmt.Errorf("%q is no place to listen; write tcp::PORT or tcp:ADDRESS:PORT", s)
-	rest, ok := strings.CutPrefix(s, "tcp:")
-	if !ok {
-		return netip.Addr{}, 0, malformed
-	}
-	host, port, err := net.SplitHostPort(rest)
-	if err != nil {
-		return netip.Addr{}, 0, malformed
-	}
-	n, err := strconv.ParseUint(port, 10, 16)
-	if err != nil || n == 0 {
-		return netip.Addr{}, 0, fmt.Errorf("%q has no port from 1 to 65535", s)
-	}
-	if host == "" {
-		return netip.Addr{}, uint16(n), nil
-	}
-	a, err := netip.ParseAddr(host)
-	if err != nil {
-		return netip.Addr{}, 0, malformed
-	}
-	return a, uint16(n), nil
 }

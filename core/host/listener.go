@@ -12,30 +12,16 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	document "github.com/ratchetos/ratchet/core/config"
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
 )
-
-// listenAddress splits "tcp::10809" or "unix:/run/x.sock".
-func listenAddress(selector string) (network, addr string, err error) {
-	network, addr, ok := strings.Cut(selector, ":")
-	switch {
-	case ok && network == "unix" && strings.HasPrefix(addr, "/"):
-		return network, addr, nil
-	case ok && network == "tcp":
-		if _, _, err := net.SplitHostPort(addr); err != nil {
-			return "", "", fmt.Errorf("listen on %q: %w", selector, err)
-		}
-		return network, addr, nil
-	}
-	return "", "", fmt.Errorf("listen on %q: write tcp:<host>:<port> or unix:/<path>", selector)
-}
 
 // openListener makes a listening socket. Core keeps it over restarts of the plugin: in
 // between, clients wait in its backlog and are not refused.
 func openListener(req Request) (Opened, error) {
-	network, addr, err := listenAddress(req.Want.GetSelector())
+	network, addr, err := document.ListenAddress(req.Want.GetSelector())
 	if err != nil {
-		return Opened{}, err
+		return Opened{}, fmt.Errorf("listen: %w", err)
 	}
 	var l net.Listener
 	if network == "unix" {

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	document "github.com/ratchetos/ratchet/core/config"
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
 )
 
@@ -47,7 +48,7 @@ func isLocal(w *pluginpb.Want) bool {
 func (l Local) Identify(_ context.Context, _ string, w *pluginpb.Want) (string, error) {
 	switch w.GetKind() {
 	case pluginpb.Kind_LISTENER:
-		network, addr, err := listenAddress(w.GetSelector())
+		network, addr, err := document.ListenAddress(w.GetSelector())
 		if err != nil || strings.HasSuffix(addr, ":0") {
 			return "", err // port 0 is another one for everybody
 		}
