@@ -48,7 +48,10 @@ func alertsOf(v api.Volume) (list []alert) {
 	if v.LogSize > 0 && v.WarnAt > 0 && v.DirtyBytes*100 >= v.LogSize*uint64(v.WarnAt) {
 		what := fmt.Sprintf("has %d %% of its local space full of data that is not uploaded", v.DirtyBytes*100/v.LogSize)
 		do := "give it upload bandwidth, or a larger cache_size on a larger disk; when it is full, writes wait for the store"
-		if v.Remote == "down" {
+		switch {
+		case v.Held:
+			do = "take upload.hold out of its configuration, which keeps everything local; when it is full, writes wait"
+		case v.Remote == "down":
 			do = "bring its store back; when it is full, writes wait"
 		}
 		add(warning, what, do)

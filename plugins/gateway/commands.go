@@ -154,10 +154,31 @@ func (f *Feature) flush(ctx context.Context, request []byte) (any, error) {
 		ctx, cancel = context.WithTimeout(ctx, time.Duration(q.TimeoutMS)*time.Millisecond)
 		defer cancel()
 	}
-	if err := v.WaitUploaded(ctx); err != nil {
-		return nil, fmt.Errorf("wait for the upload of volume %s: %w", q.Name, err)
+	if err := r.uploaded(ctx, v); err != nil {
+		return nil, err
 	}
 	return r.show(), nil
+}
+
+// errHeld is a volume of which something is to be uploaded, and nothing may be.
+var errHeld = errors.New("upload.hold is set in its configuration: nothing is uploaded before that is taken away")
+
+// uploaded waits until everything that was written so far is in the store.
+func (r *runner) uploaded(ctx context.Context, v *volume.Volume) error {
+	held := r.settings().Upload.Hold
+	err := errHeld
+	if !held || v.Status().DirtyBytes == 0 {
+		err = v.WaitUploaded(ctx)
+	}
+	switch {
+	case err == nil:
+		return nil
+	case held && !errors.Is(err, errHeld):
+		err = fmt.Errorf("%w; %w", err, errHeld)
+	case errors.Is(err, context.DeadlineExceeded):
+		err = fmt.Errorf("it goes on, and is not over in the time that was given: %w", err)
+	}
+	return fmt.Errorf("wait for the upload of volume %s: %w", r.name, err)
 }
 
 func (f *Feature) attach(_ context.Context, request []byte) (any, error) {

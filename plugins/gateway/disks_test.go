@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -236,8 +237,8 @@ func TestLive(t *testing.T) {
 	if err := c.Write(0, make([]byte, 4096), true); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := invoke[api.Volume](t, f, api.MethodFlush, api.FlushRequest{Name: "demo", TimeoutMS: 200}); err == nil {
-		t.Error("uploaded while uploads are held")
+	if _, err := invoke[api.Volume](t, f, api.MethodFlush, api.FlushRequest{Name: "demo"}); !errors.Is(err, errHeld) {
+		t.Errorf("flush while uploads are held: %v", err)
 	}
 	if err := change(func(v map[string]any) { v["upload"].(map[string]any)["hold"] = false }); err != nil {
 		t.Fatal(err)

@@ -88,6 +88,7 @@ func gauges(v api.Volume, requests nbd.Snapshot) []*pluginpb.Gauge {
 	for _, g := range list {
 		out = append(out, g.of(labels))
 	}
+	out = append(out, gauge{"volume_state", "1 for the state the volume is in", 1, false}.of(map[string]string{"volume": v.Name, "state": v.State}))
 	for _, c := range byCommand(requests) {
 		if c.count.Ops == 0 {
 			continue

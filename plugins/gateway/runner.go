@@ -48,6 +48,7 @@ type runner struct {
 	keeper    *attach.Keeper
 	log       *slog.Logger
 	pace      pace
+	traffic   traffic
 	changed   func() // something worth reporting happened
 	scrubs    *scrubs
 	scrubNow  chan scrubOrder // has room for one
@@ -140,11 +141,11 @@ func (r *runner) bringUp(ctx context.Context) (*volume.Volume, error) {
 	if r.store == nil {
 		c := c.Store
 		c.Root = r.dir.File
-		s, err := driver.Open(ctx, c)
+		store, err := driver.Open(ctx, c)
 		if err != nil {
 			return nil, err
 		}
-		r.store = s
+		r.store = counted{store, &r.traffic}
 	}
 	window, err := r.mapRing()
 	if err != nil {

@@ -121,6 +121,7 @@ func event(runners []*runner, disks []*localDisk) *pluginpb.Event {
 		}})
 		all = append(all, alertsOf(v)...)
 		e.Gauges = append(e.Gauges, gauges(v, requests)...)
+		e.Gauges = append(e.Gauges, r.traffic.gauges(v.Name)...)
 		e.Histograms = append(e.Histograms, histograms(v.Name, requests)...)
 		if v.DirtyBytes > 0 {
 			e.Jobs = append(e.Jobs, &pluginpb.Job{Name: "upload " + v.Name, Done: v.UploadedBytes, Total: v.UploadedBytes + v.DirtyBytes, Unit: "bytes"})

@@ -129,8 +129,8 @@ func (r *runner) drain(ctx context.Context, v *volume.Volume) error {
 	if err == nil {
 		ctx, cancel := context.WithTimeout(ctx, lastUpload)
 		defer cancel()
-		if err = v.WaitUploaded(ctx); err != nil {
-			err = fmt.Errorf("wait for the upload of volume %s: %w; --force gives up what is not uploaded", r.name, err)
+		if err = r.uploaded(ctx, v); err != nil {
+			err = fmt.Errorf("%w; --force gives up what is not uploaded", err)
 		}
 	}
 	if err == nil {
