@@ -11,7 +11,6 @@ import (
 
 	"github.com/ratchetos/ratchet/core/api"
 	"github.com/ratchetos/ratchet/core/api/apipb"
-	"github.com/ratchetos/ratchet/core/config"
 	"github.com/ratchetos/ratchet/core/memory"
 	"github.com/ratchetos/ratchet/core/pid1"
 	"github.com/ratchetos/ratchet/core/version"
@@ -93,7 +92,7 @@ func (b backend) ShowConfig(context.Context) (*apipb.ShowConfigReply, error) {
 
 // CheckConfig implements api.Backend.
 func (b backend) CheckConfig(ctx context.Context, name string, yaml []byte) ([]*apipb.ConfigDiagnostic, error) {
-	_, _, found := config.Load(ctx, name, yaml, b.a.checker())
+	_, found := b.a.check(ctx, name, yaml)
 	return api.Diagnostics(found), nil
 }
 

@@ -140,6 +140,20 @@ func (a *appliance) claimedNICs(ctx context.Context, c *config.Config) []string 
 	return out
 }
 
+// check holds a document against this machine, and what is wrong with its hardware against what was before.
+func (a *appliance) check(ctx context.Context, name string, yaml []byte) (*config.Config, config.Diagnostics) {
+	k := a.checker()
+	c, _, found := config.Load(ctx, name, yaml, k)
+	if !found.Failed() {
+		return c, found
+	}
+	a.mu.Lock()
+	runs := a.yaml
+	a.mu.Unlock()
+	_, _, before := config.Load(ctx, a.name, runs, k)
+	return c, found.Known(before)
+}
+
 // apply checks a configuration, counts the attempt, and brings the box to it.
 func (a *appliance) apply(ctx context.Context, req *apipb.ApplyConfigRequest) (*apipb.ApplyConfigReply, error) {
 	a.applying.Lock()
@@ -148,7 +162,7 @@ func (a *appliance) apply(ctx context.Context, req *apipb.ApplyConfigRequest) (*
 	if name == "" {
 		name = "appliance.yaml"
 	}
-	next, _, found := config.Load(ctx, name, req.GetYaml(), a.checker())
+	next, found := a.check(ctx, name, req.GetYaml())
 	reply := &apipb.ApplyConfigReply{Diagnostics: api.Diagnostics(found)}
 	if found.Failed() || next == nil {
 		return reply, nil

@@ -49,10 +49,10 @@ func (k *check) resolve() {
 		var missing *hw.NotFoundError
 		switch {
 		case errors.As(err, &missing):
-			k.errorf(c.path, "no %s %s on this box; %s", kind, c.selector, k.candidates(kind))
+			k.absent(c.path, "no %s %s on this box; %s", kind, c.selector, k.candidates(kind))
 			continue
 		case err != nil:
-			k.errorf(c.path, "%v", err)
+			k.absent(c.path, "%v", err)
 			continue
 		case d.Kind != kind:
 			k.errorf(c.path, "%s is a %s, not a %s; %s", c.selector, d.Kind, kind, k.candidates(kind))
@@ -63,6 +63,13 @@ func (k *check) resolve() {
 		}
 		c.id = d.ID
 	}
+}
+
+// absent is errorf for hardware that cannot be had.
+func (k *check) absent(path, format string, args ...any) {
+	d := k.src.at(path, Error, format, args...)
+	d.absent = true
+	k.found = append(k.found, d)
 }
 
 // candidates names what could have been meant.

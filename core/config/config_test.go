@@ -291,3 +291,36 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestKnown: a disk that is gone keeps nobody from changing something else, and a new mistake of the same kind does.
+func TestKnown(t *testing.T) {
+	document := func(disks ...string) Diagnostics {
+		var b strings.Builder
+		b.WriteString("version: 1\nnetwork: {management: {nic: mac:52:54:00:72:61:01}}\nplugins:\n  gateway:\n    volumes:\n")
+		for i, d := range disks {
+			fmt.Fprintf(&b, "      - {name: v%d, size: 1MiB, disk: %q}\n", i, d)
+		}
+		_, _, found := Load(t.Context(), "appliance.yaml", []byte(b.String()), checker(true))
+		return found
+	}
+	before := document("serial:gone", "serial:ratchet-data", "file:/nonexist")
+	for name, tc := range map[string]struct {
+		after  Diagnostics
+		errors int
+	}{
+		"the same":            {document("serial:gone", "serial:ratchet-data", "file:/nonexist"), 0},
+		"one taken out":       {document("serial:ratchet-data", "file:/nonexist"), 0},
+		"all in other places": {document("serial:ratchet-data", "file:/nonexist", "serial:gone"), 0},
+		"another gone":        {document("serial:gone", "serial:typo"), 1},
+		"another mistake":     {document("serial:gone", "sda"), 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if found := tc.after.Known(before); found.count(Error) != tc.errors {
+				t.Error(found.Detail())
+			}
+		})
+	}
+	if !before.Failed() {
+		t.Error("what is gone is no error by itself")
+	}
+}

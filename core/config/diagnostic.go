@@ -27,6 +27,7 @@ type Diagnostic struct {
 	Hint     string   `json:"hint,omitempty"` // what to do, when the message does not say it
 
 	excerpt string // source lines with a caret
+	absent  bool   // it is about hardware that cannot be had, which may change while the document does not
 }
 
 // String is one line, in the form that editors jump to.
@@ -93,6 +94,17 @@ func (ds Diagnostics) Err() error {
 		}
 	}
 	return nil
+}
+
+// Known makes warnings of errors about hardware that cannot be had, where those of the document before have them, too: a
+// change is not refused for what it leaves as it is, or what is pulled could not even be taken out.
+func (ds Diagnostics) Known(before Diagnostics) Diagnostics {
+	for i, d := range ds {
+		if d.absent && slices.ContainsFunc(before, func(b Diagnostic) bool { return b.absent && b.Message == d.Message }) {
+			ds[i].Severity = Warning
+		}
+	}
+	return ds
 }
 
 // sorted orders by position; findings at one place keep the order in which they were made.

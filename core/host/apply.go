@@ -238,6 +238,9 @@ func (h *Host) startAll(ctx context.Context, units []*unit, sections map[string]
 		}
 		for _, w := range wants {
 			id, err := h.identify(ctx, u, w)
+			if err != nil && w.GetOptional() {
+				continue
+			}
 			if err != nil {
 				failed[i] = errors.Join(failed[i], fmt.Errorf("%s: %w", w.GetPath(), err))
 				continue

@@ -187,7 +187,12 @@ func (a *attempt) start(p *process, wants []*pluginpb.Want) error {
 	if err != nil {
 		return err
 	}
-	if err := u.handles.reconcile(a.ctx, h.resources, req, wants); err != nil {
+	missing, err := u.handles.reconcile(a.ctx, h.resources, req, wants)
+	for name, why := range missing {
+		u.log.Warn("the plugin starts without something that it wants", "want", name, "why", why)
+		u.unclaim(name) // it may claim it later
+	}
+	if err != nil {
 		return err
 	}
 	epoch, err := u.nextEpoch(a.ctx)

@@ -21,11 +21,14 @@ func (h *Host) identify(ctx context.Context, u *unit, w *pluginpb.Want) (string,
 	return id, nil
 }
 
-// identifyAll gives the identity behind each want, by the want's name.
+// identifyAll gives the identity behind each want, by the want's name. What is optional and not there has none.
 func (h *Host) identifyAll(ctx context.Context, u *unit, wants []*pluginpb.Want) (map[string]string, error) {
 	ids := make(map[string]string, len(wants))
 	for _, w := range wants {
 		id, err := h.identify(ctx, u, w)
+		if err != nil && w.GetOptional() {
+			continue
+		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", w.GetPath(), err)
 		}

@@ -45,6 +45,7 @@ type probe struct {
 type probeConfig struct {
 	Listen   string `json:"listen,omitempty"`
 	Disk     string `json:"disk,omitempty"`
+	Optional bool   `json:"optional,omitempty"` // serves without the disk
 	Memory   uint64 `json:"memory,omitempty"`
 	State    bool   `json:"state,omitempty"`
 	Bad      string `json:"bad,omitempty"`       // what Validate complains about
@@ -81,7 +82,7 @@ func (p *probe) Validate(_ context.Context, s plugin.Section) (v plugin.Validati
 		v.Wants = append(v.Wants, &pluginpb.Want{Name: "listen", Kind: pluginpb.Kind_LISTENER, Selector: c.Listen, Path: "listen"})
 	}
 	if c.Disk != "" {
-		v.Wants = append(v.Wants, &pluginpb.Want{Name: "disk", Kind: pluginpb.Kind_DISK, Selector: c.Disk, Path: "disk"})
+		v.Wants = append(v.Wants, c.disk())
 	}
 	if c.Memory > 0 {
 		v.Wants = append(v.Wants, &pluginpb.Want{Name: "memory", Kind: pluginpb.Kind_MEMORY, Size: c.Memory, Path: "memory"})
@@ -93,6 +94,10 @@ func (p *probe) Validate(_ context.Context, s plugin.Section) (v plugin.Validati
 		v.Wants = append(v.Wants, &pluginpb.Want{Name: "calls", Kind: pluginpb.Kind_METHOD, Selector: c.Calls, Path: "calls"})
 	}
 	return v
+}
+
+func (c probeConfig) disk() plugin.Want {
+	return &pluginpb.Want{Name: "disk", Kind: pluginpb.Kind_DISK, Selector: c.Disk, Path: "disk", Optional: c.Optional}
 }
 
 func (p *probe) Configure(_ context.Context, s plugin.Section) error {
@@ -208,6 +213,12 @@ func (p *probe) Invoke(ctx context.Context, method string, req []byte) ([]byte, 
 			return nil, err
 		}
 		return json.Marshal(h.ID)
+	case "claim disk":
+		h, err := p.s.Host.Claim(ctx, p.cfg.disk())
+		if err == nil {
+			p.s.Handles["disk"] = h
+		}
+		return nil, err
 	case "call": // request: "plugin/method"
 		name, method, _ := strings.Cut(string(req), "/")
 		reply, err := p.s.Host.Call(ctx, name, method, []byte(p.name+"/wait"))

@@ -31,15 +31,15 @@ type handleSet struct {
 }
 
 // reconcile closes what is not wanted any more and opens what is missing. Things that are
-// wanted as before stay open throughout.
-func (s *handleSet) reconcile(ctx context.Context, res Resources, req Request, wants []*pluginpb.Want) error {
+// wanted as before stay open throughout. What is optional and cannot be opened is in missing, by its name.
+func (s *handleSet) reconcile(ctx context.Context, res Resources, req Request, wants []*pluginpb.Want) (missing map[string]error, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.open == nil {
 		s.open = make(map[string]*held)
 	}
 	if len(wants) > maxClaims {
-		return fmt.Errorf("open handles: %d wanted, at most %d", len(wants), maxClaims)
+		return nil, fmt.Errorf("open handles: %d wanted, at most %d", len(wants), maxClaims)
 	}
 	keep := make(map[string]bool, len(wants))
 	for _, w := range wants {
@@ -53,18 +53,23 @@ func (s *handleSet) reconcile(ctx context.Context, res Resources, req Request, w
 			errs = append(errs, s.close(name))
 		}
 	}
+	missing = make(map[string]error)
 	for _, w := range wants {
 		if keep[w.GetName()] {
 			continue
 		}
 		req.Want = w
 		h, err := openOne(ctx, res, req)
-		if err != nil {
-			return errors.Join(append(errs, err)...)
+		switch {
+		case err == nil:
+			s.open[w.GetName()] = h
+		case w.GetOptional() && w.GetName() != "":
+			missing[w.GetName()] = err
+		default:
+			return missing, errors.Join(append(errs, err)...)
 		}
-		s.open[w.GetName()] = h
 	}
-	return errors.Join(errs...)
+	return missing, errors.Join(errs...)
 }
 
 // precious says that memory of another size stays for now: it may hold what the last process could not finish, and

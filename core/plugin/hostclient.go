@@ -100,7 +100,7 @@ func (h *hostClient) Claim(ctx context.Context, w Want) (Handle, error) {
 	}
 	r, err := c.Claim(ctx, &pluginpb.ClaimRequest{Want: w})
 	if err != nil {
-		return Handle{}, fmt.Errorf("claim %s: %w", w.GetName(), err)
+		return Handle{}, fmt.Errorf("claim %s: %s", w.GetName(), status.Convert(err).Message()) // "rpc error: …" is nobody's concern
 	}
 	if r.GetHandle() == nil {
 		return Handle{}, errors.New("claim: core answered without a handle")

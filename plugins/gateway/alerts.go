@@ -41,7 +41,7 @@ func alertsOf(v api.Volume) (list []alert) {
 	case string(volume.Detached):
 		add(degraded, fmt.Sprintf("has no store for %s", age(v.RemoteDownMS)), "see why: "+v.RemoteProblem)
 	case stateWaiting:
-		add(down, "waits for its store", v.Message)
+		add(down, "cannot come up yet", v.Message)
 	default:
 		add(down, "is "+v.State, v.Message)
 	}

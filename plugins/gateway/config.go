@@ -145,17 +145,22 @@ func (c *Config) diskOf(i int) int {
 	return slices.IndexFunc(c.Volumes, func(v VolumeConfig) bool { return v.Disk == c.Volumes[i].Disk })
 }
 
-// wants is the hardware, the sockets, the memory and the files that the configuration needs.
+// wants is the hardware, the sockets, the memory and the files that the configuration needs. What one volume alone needs
+// is optional: the others serve without it.
 func (c *Config) wants() (list []plugin.Want) {
 	add := func(name string, kind pluginpb.Kind, selector, path string) {
 		list = append(list, &pluginpb.Want{Name: name, Kind: kind, Selector: selector, Path: path})
+	}
+	optional := func(name string, kind pluginpb.Kind, selector, path string) {
+		add(name, kind, selector, path)
+		list[len(list)-1].Optional = true
 	}
 	rings := map[string]bool{}
 	for i, vc := range c.Volumes {
 		at := fmt.Sprintf("volumes[%d]", i)
 		if vc.Disk != "" && c.diskOf(i) == i {
-			add(wantDisk(i), pluginpb.Kind_DISK, vc.Disk, at+".disk")
-			add(wantCached(i), pluginpb.Kind_DISK_CACHED, vc.Disk, at+".disk")
+			optional(wantDisk(i), pluginpb.Kind_DISK, vc.Disk, at+".disk")
+			optional(wantCached(i), pluginpb.Kind_DISK_CACHED, vc.Disk, at+".disk")
 		}
 		if vc.Name != "" && !rings[vc.Name] {
 			rings[vc.Name] = true
@@ -163,10 +168,10 @@ func (c *Config) wants() (list []plugin.Want) {
 			list[len(list)-1].Size = uint64(vc.Ring) + ringHeader
 		}
 		if vc.Store.Driver == "dir" && vc.Store.Path != "" {
-			add(wantStore(i), pluginpb.Kind_DIRECTORY, "dir:"+vc.Store.Path, at+".store.path")
+			optional(wantStore(i), pluginpb.Kind_DIRECTORY, "dir:"+vc.Store.Path, at+".store.path")
 		}
 		if vc.Encryption.KeyFile != "" {
-			add(wantKey(i), pluginpb.Kind_FILE, "file:"+vc.Encryption.KeyFile, at+".encryption.key_file")
+			optional(wantKey(i), pluginpb.Kind_FILE, "file:"+vc.Encryption.KeyFile, at+".encryption.key_file")
 		}
 	}
 	if len(c.Volumes) == 0 {

@@ -20,7 +20,11 @@ func TestConfig(t *testing.T) {
 			fmt.Fprintf(&out, "%s %s: %s\n", strings.ToLower(d.Severity.String()), d.Path, d.Message)
 		}
 		for _, w := range v.Wants {
-			fmt.Fprintf(&out, "want %s %s for %s\n", w.Kind, w.Selector, w.Path)
+			fmt.Fprintf(&out, "want %s %s for %s", w.Kind, w.Selector, w.Path)
+			if w.Optional {
+				out.WriteString(", optional")
+			}
+			out.WriteString("\n")
 		}
 		return out.String()
 	})

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 
 // localDisk is one disk and the parts of it that volumes have.
 type localDisk struct {
+	at             int // the volume that names it first
 	handle, cached plugin.Handle
 	tenants        []VolumeConfig // volumes that are configured to be here, in the order of the configuration
 	scrubbing      sync.Mutex     // one volume at a time
@@ -30,6 +32,27 @@ type errForeign struct{ kind, id string }
 
 func (e *errForeign) Error() string {
 	return fmt.Sprintf("disk holds %s and is left alone: to erase it run  ratchetctl hw claim %s --erase", e.kind, e.id)
+}
+
+// errAbsent is a disk that core could not open.
+var errAbsent = errors.New("the disk is not there")
+
+// have claims the disk if core could not open it at the start.
+func (d *localDisk) have(ctx context.Context, c *claims) (err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.handle.File != nil {
+		return nil
+	}
+	h, err := c.get(ctx, wantDisk(d.at))
+	if err != nil {
+		return fmt.Errorf("%w: %w", errAbsent, err)
+	}
+	if d.cached, err = c.get(ctx, wantCached(d.at)); err != nil {
+		return fmt.Errorf("%w: %w", errAbsent, err)
+	}
+	d.handle = h
+	return nil
 }
 
 // slice returns a volume's part of the disk. A blank disk is divided among its tenants.
@@ -65,6 +88,9 @@ func (d *localDisk) holds(volume string) bool {
 func (d *localDisk) open(format bool) (err error) {
 	if d.set != nil {
 		return nil
+	}
+	if d.handle.File == nil {
+		return errAbsent
 	}
 	if d.file == nil {
 		if d.file, err = filedisk.New(d.handle.File, filedisk.Options{Cached: d.cached.File}); err != nil {

@@ -8,7 +8,7 @@
 //
 //	starting     the disk is being read
 //	needs-claim  the disk holds something foreign; nothing is written to it
-//	waiting      a blank disk waits for its store
+//	waiting      a blank disk waits for its store, or the disk, the store's directory or the key's file is not there
 //	then those of package volume: opening, attached, detached, fenced, failed
 //
 // # Lifetime

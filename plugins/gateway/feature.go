@@ -22,6 +22,7 @@ type Feature struct {
 	runners   []*runner           // in the order of the configuration
 	pipelines *pipeline.Scheduler // of all volumes; nil before the first start
 	disks     []*localDisk
+	claims    *claims
 	faces     *faces
 	keeper    *attach.Keeper // who may attach, and who writes
 	scrubs    *scrubs
@@ -115,22 +116,22 @@ func (f *Feature) Start(start context.Context, s *plugin.Session) error {
 		return fmt.Errorf("read the tokens of the volumes: %w", err)
 	}
 	f.keeper = keeper
-	if f.scrubs, err = scrubsOf(start, s.Host, c.Volumes); err != nil {
-		s.Log.Warn("when volumes were scrubbed last is not known", "error", err)
+	scrubs, unknown := scrubsOf(start, s.Host, c.Volumes)
+	if unknown != nil {
+		s.Log.Warn("when volumes were scrubbed last is not known", "error", unknown)
 	}
+	f.scrubs = scrubs
 	f.session, f.stop, f.changed, f.faces = s, cancel, make(chan struct{}, 1), &faces{exported: c.Target.Exports}
-	err = f.runnersOf(c)
-	if err == nil {
-		f.openAll(ctx)
-		if len(f.runners) > 0 {
-			plugin.KeepGarbage(garbage, leastGarbage)
-			err = f.serveNBD(serving, c.NBD, s.Handles)
-		}
-		if err == nil && c.Target.Enabled() {
-			err = f.serveTargets(serving, s.Handles)
-		} else if kept := loopback.GiveUp(); kept != nil {
-			s.Log.Debug("keep capabilities that are not needed", "error", kept)
-		}
+	f.runnersOf(c)
+	f.openAll(ctx)
+	if len(f.runners) > 0 {
+		plugin.KeepGarbage(garbage, leastGarbage)
+		err = f.serveNBD(serving, c.NBD, s.Handles)
+	}
+	if err == nil && c.Target.Enabled() {
+		err = f.serveTargets(serving, s.Handles)
+	} else if kept := loopback.GiveUp(); kept != nil {
+		s.Log.Debug("keep capabilities that are not needed", "error", kept)
 	}
 	f.inherited.close() // of listeners that are gone
 	if err != nil {
@@ -144,35 +145,33 @@ func (f *Feature) Start(start context.Context, s *plugin.Session) error {
 }
 
 // runnersOf makes a runner for every volume, with what core handed out for it.
-func (f *Feature) runnersOf(c Config) error {
+func (f *Feature) runnersOf(c Config) {
 	handles := f.session.Handles
+	f.claims = &claims{host: f.session.Host, wants: c.wants(), handed: handles}
 	f.pipelines = newPipelines()
 	disks := map[int]*localDisk{}
 	for i, vc := range c.Volumes {
 		at := c.diskOf(i)
 		if disks[at] == nil {
-			disks[at] = &localDisk{handle: handles[wantDisk(at)], cached: handles[wantCached(at)]}
+			disks[at] = &localDisk{at: at, handle: handles[wantDisk(at)], cached: handles[wantCached(at)]}
 			f.disks = append(f.disks, disks[at])
 		}
 		disks[at].tenants = append(disks[at].tenants, vc)
 		r := &runner{
-			name: vc.Name, config: vc, disk: disks[at], ring: handles[wantRing(vc.Name)],
-			dir: handles[wantStore(i)], pipelines: f.pipelines, faces: f.faces, keeper: f.keeper, log: f.session.Log, state: stateStarting, changed: f.poke,
+			name: vc.Name, at: i, config: vc, disk: disks[at], ring: handles[wantRing(vc.Name)],
+			claims: f.claims, ended: make(chan struct{}), pipelines: f.pipelines, faces: f.faces, keeper: f.keeper, log: f.session.Log, state: stateStarting, changed: f.poke,
 			scrubs: f.scrubs, scrubNow: make(chan scrubOrder, 1),
 		}
-		if r.disk.handle.File == nil {
-			return fmt.Errorf("core handed out no disk for volume %s", vc.Name)
-		}
-		r.key, r.keyErr = vc.Encryption.open(handles[wantKey(i)])
 		f.runners = append(f.runners, r)
 	}
-	return nil
 }
 
 // openAll opens what is formatted now, all at once, and leaves the rest to the background.
 func (f *Feature) openAll(ctx context.Context) {
 	var now sync.WaitGroup
 	for _, r := range f.runners {
+		ctx, quit := context.WithCancel(ctx)
+		r.quit = quit
 		if !r.disk.holds(r.name) {
 			f.work.Go(func() { r.run(ctx) })
 			continue
@@ -180,6 +179,8 @@ func (f *Feature) openAll(ctx context.Context) {
 		now.Go(func() {
 			if err := r.open(ctx); err != nil && !hopeless(err) {
 				f.work.Go(func() { r.run(ctx) })
+			} else {
+				close(r.ended)
 			}
 		})
 	}
@@ -214,7 +215,10 @@ func (f *Feature) end() error {
 			h.File.Close() // listeners have been closed already
 		}
 	}
-	f.session, f.runners, f.disks = nil, nil, nil
+	if f.claims != nil {
+		f.claims.close()
+	}
+	f.session, f.runners, f.disks, f.claims = nil, nil, nil, nil
 	return errors.Join(errs...)
 }
 

@@ -72,6 +72,7 @@ type box struct {
 	tenants  int               // volumes on the disk; 0 is one
 	host     *fakeHost         // nil for none
 	secrets  map[string]string // files that core hands out: path by want
+	missing  []string          // wants that core cannot open at the start
 }
 
 // fakeHost is core's key-value space.
@@ -79,6 +80,32 @@ type fakeHost struct {
 	plugin.Host
 	mu   sync.Mutex
 	keys map[string][]byte
+	late map[string]string // files that can be claimed, by want
+}
+
+func (h *fakeHost) Claim(_ context.Context, w plugin.Want) (plugin.Handle, error) {
+	h.mu.Lock()
+	path := h.late[w.GetName()]
+	h.mu.Unlock()
+	if path == "" {
+		return plugin.Handle{}, fmt.Errorf("open %s: there is none", w.GetSelector())
+	}
+	mode := os.O_RDWR | unix.O_DIRECT
+	if w.GetKind() != pluginpb.Kind_DISK {
+		mode = os.O_RDONLY
+	}
+	f, err := os.OpenFile(path, mode, 0)
+	return plugin.Handle{Name: w.GetName(), ID: path, File: f}, err
+}
+
+// appear lets a file be claimed.
+func (h *fakeHost) appear(want, path string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.late == nil {
+		h.late = map[string]string{}
+	}
+	h.late[want] = path
 }
 
 func newHost() *fakeHost { return &fakeHost{keys: map[string][]byte{}} }
@@ -238,6 +265,12 @@ func (b *box) startWith(f *Feature) *Feature {
 			b.t.Fatal(err)
 		}
 		handles[want] = plugin.Handle{File: file, ID: path}
+	}
+	for _, want := range b.missing {
+		if f := handles[want].File; f != nil {
+			f.Close()
+		}
+		delete(handles, want)
 	}
 	session := &plugin.Session{
 		Handles: handles,

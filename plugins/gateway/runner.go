@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -37,12 +38,11 @@ const (
 // runner brings one volume up and keeps it exported.
 type runner struct {
 	name      string
+	at        int          // in the configuration that core handed things out for
 	config    VolumeConfig // under mu; changes with Configure
 	disk      *localDisk
 	ring      plugin.Handle // memory that outlives the process
-	dir       plugin.Handle // of a dir store
-	key       []byte        // of encryption, nil for none
-	keyErr    error         // why there is none though one is configured; only this volume is without
+	claims    *claims
 	pipelines *pipeline.Scheduler
 	faces     *faces
 	keeper    *attach.Keeper
@@ -51,7 +51,9 @@ type runner struct {
 	traffic   traffic
 	changed   func() // something worth reporting happened
 	scrubs    *scrubs
-	scrubNow  chan scrubOrder // has room for one
+	scrubNow  chan scrubOrder    // has room for one
+	quit      context.CancelFunc // ends trying
+	ended     chan struct{}      // closed when nobody tries any more
 	// scrubAsked counts the orders that are not carried out yet.
 	scrubAsked atomic.Int32
 
@@ -68,6 +70,7 @@ type runner struct {
 
 // run tries until the volume is up, ctx ends, or trying again cannot help.
 func (r *runner) run(ctx context.Context) {
+	defer close(r.ended)
 	for pause := firstRetry; ; pause = min(2*pause, lastRetry) {
 		err := r.open(ctx)
 		if err == nil || ctx.Err() != nil || hopeless(err) {
@@ -129,23 +132,23 @@ func (r *runner) open(ctx context.Context) error {
 }
 
 func (r *runner) bringUp(ctx context.Context) (*volume.Volume, error) {
-	if r.keyErr != nil {
-		return nil, r.keyErr
-	}
 	c := r.settings()
+	key, err := r.key(ctx, c.Encryption)
+	if err != nil {
+		return nil, err
+	}
 	r.pace.set(c.Upload.Bandwidth)
+	if err := r.disk.have(ctx, r.claims); err != nil {
+		return nil, err
+	}
 	d, err := r.disk.slice(r.name)
 	if err != nil {
 		return nil, err
 	}
 	if r.store == nil {
-		c := c.Store
-		c.Root = r.dir.File
-		store, err := driver.Open(ctx, c)
-		if err != nil {
+		if r.store, err = r.openStore(ctx, c.Store); err != nil {
 			return nil, err
 		}
-		r.store = counted{store, &r.traffic}
 	}
 	window, err := r.mapRing()
 	if err != nil {
@@ -153,10 +156,37 @@ func (r *runner) bringUp(ctx context.Context) (*volume.Volume, error) {
 	}
 	return volume.Open(ctx, volume.Options{
 		Name: r.name, Size: int64(c.Size), Disk: d, Store: r.store, Log: r.log,
-		Window: window, Secret: r.key, ReadAhead: c.readAhead(), MaxAge: time.Duration(c.Upload.MaxAge),
+		Window: window, Secret: key, ReadAhead: c.readAhead(), MaxAge: time.Duration(c.Upload.MaxAge),
 		MaxBatch: int64(c.Upload.MaxBatch), ReadTimeout: time.Duration(c.ReadTimeout), Hold: c.Upload.Hold, Pace: r.pace.wait,
 		Pipelines: r.pipelines,
 	})
+}
+
+// key is that of encryption, nil for none.
+func (r *runner) key(ctx context.Context, c EncryptionConfig) ([]byte, error) {
+	var h plugin.Handle
+	if c.KeyFile != "" {
+		var err error
+		if h, err = r.claims.get(ctx, wantKey(r.at)); err != nil {
+			return nil, fmt.Errorf("the encryption key cannot be had: %w", err)
+		}
+	}
+	return c.open(h)
+}
+
+func (r *runner) openStore(ctx context.Context, c driver.Config) (objstore.Store, error) {
+	if c.Driver == "dir" {
+		h, err := r.claims.get(ctx, wantStore(r.at))
+		if err != nil {
+			return nil, fmt.Errorf("the directory of the store cannot be had: %w", err)
+		}
+		c.Root = h.File
+	}
+	s, err := driver.Open(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	return counted{s, &r.traffic}, nil
 }
 
 // mapRing returns the memory that core holds for the volume, nil if there is none. Its size may be that of an

@@ -97,13 +97,20 @@ func (r *runner) retire(ctx context.Context, force bool) error {
 	switch {
 	case errors.Is(err, errRetired):
 		return nil
-	case v == nil && !hopeless(err) && state != stateNeedsClaim:
-		return fmt.Errorf("volume %s is %s and may come up at any moment: try again when it has, or when it has failed", r.name, state)
+	case v == nil && !force && !hopeless(err) && state != stateNeedsClaim:
+		return fmt.Errorf("volume %s is %s and may come up at any moment: try again when it has, or when it has failed; --force gives up what is not uploaded", r.name, state)
 	case v == nil && !force && hopeless(err):
 		return fmt.Errorf("volume %s is %s, so that nobody knows what it has not uploaded: %w; --force gives that up", r.name, state, err)
 	case v != nil && !force:
 		if err := r.drain(ctx, v); err != nil {
 			return err
+		}
+	case v == nil:
+		if err := r.giveUp(ctx); err != nil {
+			return err
+		}
+		if v, _, _ = r.current(); v != nil && !force {
+			return fmt.Errorf("volume %s has just come up: try again", r.name)
 		}
 	}
 	r.mu.Lock()
@@ -120,6 +127,17 @@ func (r *runner) retire(ctx context.Context, force bool) error {
 	r.volume, r.store, r.exports = nil, nil, nil
 	r.state, r.err = string(volume.Failed), errRetired
 	return nil
+}
+
+// giveUp ends trying to bring the volume up, and returns when nobody tries any more.
+func (r *runner) giveUp(ctx context.Context) error {
+	r.quit()
+	select {
+	case <-r.ended:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("volume %s is on its way up: %w", r.name, ctx.Err())
+	}
 }
 
 // drain closes the volume to clients and waits until everything is in the store. After an error it is open again.

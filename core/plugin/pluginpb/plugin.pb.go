@@ -627,12 +627,15 @@ func (x *Diagnostic) GetKey() bool {
 }
 
 type Want struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // the plugin's own name for it, unique in the plugin
-	Kind          Kind                   `protobuf:"varint,2,opt,name=kind,proto3,enum=ratchet.plugin.v1.Kind" json:"kind,omitempty"`
-	Selector      string                 `protobuf:"bytes,3,opt,name=selector,proto3" json:"selector,omitempty"` // which one; see package hw and docs/reference/selectors.md
-	Path          string                 `protobuf:"bytes,4,opt,name=path,proto3" json:"path,omitempty"`         // where the configuration asks for it
-	Size          uint64                 `protobuf:"varint,5,opt,name=size,proto3" json:"size,omitempty"`        // MEMORY only, bytes
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Name     string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // the plugin's own name for it, unique in the plugin
+	Kind     Kind                   `protobuf:"varint,2,opt,name=kind,proto3,enum=ratchet.plugin.v1.Kind" json:"kind,omitempty"`
+	Selector string                 `protobuf:"bytes,3,opt,name=selector,proto3" json:"selector,omitempty"` // which one; see package hw and docs/reference/selectors.md
+	Path     string                 `protobuf:"bytes,4,opt,name=path,proto3" json:"path,omitempty"`         // where the configuration asks for it
+	Size     uint64                 `protobuf:"varint,5,opt,name=size,proto3" json:"size,omitempty"`        // MEMORY only, bytes
+	// The plugin serves without it: when it cannot be opened there is no handle of this name at Start, and the plugin may
+	// Claim it later by the same name, which says why it cannot be had.
+	Optional      bool `protobuf:"varint,6,opt,name=optional,proto3" json:"optional,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -700,6 +703,13 @@ func (x *Want) GetSize() uint64 {
 		return x.Size
 	}
 	return 0
+}
+
+func (x *Want) GetOptional() bool {
+	if x != nil {
+		return x.Optional
+	}
+	return false
 }
 
 type ConfigureReply struct {
@@ -2455,13 +2465,14 @@ const file_plugin_proto_rawDesc = "" +
 	"\x03key\x18\x04 \x01(\bR\x03key\"\"\n" +
 	"\bSeverity\x12\t\n" +
 	"\x05ERROR\x10\x00\x12\v\n" +
-	"\aWARNING\x10\x01\"\x8b\x01\n" +
+	"\aWARNING\x10\x01\"\xa7\x01\n" +
 	"\x04Want\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12+\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x17.ratchet.plugin.v1.KindR\x04kind\x12\x1a\n" +
 	"\bselector\x18\x03 \x01(\tR\bselector\x12\x12\n" +
 	"\x04path\x18\x04 \x01(\tR\x04path\x12\x12\n" +
-	"\x04size\x18\x05 \x01(\x04R\x04size\"\xcf\x01\n" +
+	"\x04size\x18\x05 \x01(\x04R\x04size\x12\x1a\n" +
+	"\boptional\x18\x06 \x01(\bR\boptional\"\xcf\x01\n" +
 	"\x0eConfigureReply\x12C\n" +
 	"\aoutcome\x18\x01 \x01(\x0e2).ratchet.plugin.v1.ConfigureReply.OutcomeR\aoutcome\x12?\n" +
 	"\vdiagnostics\x18\x02 \x03(\v2\x1d.ratchet.plugin.v1.DiagnosticR\vdiagnostics\"7\n" +
