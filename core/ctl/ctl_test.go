@@ -3,6 +3,8 @@ package ctl
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -10,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"connectrpc.com/connect"
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
 
@@ -212,6 +215,14 @@ func TestReleased(t *testing.T) {
 		if got, _ := outcome(released(&apipb.Verdict{Decision: d})); got != code {
 			t.Errorf("verdict %q gives exit code %d, want %d", d, got, code)
 		}
+	}
+}
+
+// TestOutcome: what a command adds to the box's words is shown, and the code in front of them is not.
+func TestOutcome(t *testing.T) {
+	err := fmt.Errorf("give the space back: %w; --force gives it up", connect.NewError(connect.CodeAborted, errors.New("2 clients are connected")))
+	if code, text := outcome(err); code != ExitFailed || text != "give the space back: 2 clients are connected; --force gives it up" {
+		t.Errorf("%d: %s", code, text)
 	}
 }
 

@@ -3,6 +3,7 @@ package ctl
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"connectrpc.com/connect"
 
@@ -47,7 +48,7 @@ func outcome(err error) (int, string) {
 	text := err.Error()
 	// The code in front of a connect error is for programs; the text says it to people.
 	if e := (*connect.Error)(nil); errors.As(err, &e) {
-		text = e.Message()
+		text = strings.Replace(text, e.Error(), e.Message(), 1)
 	}
 	switch client.ReasonOf(err) {
 	case client.Unreachable:
