@@ -2,6 +2,7 @@ package s3
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -36,7 +37,7 @@ func (s *Store) watch(parent context.Context, n int64) (ctx context.Context, end
 	w.timer = time.AfterFunc(w.limit, func() { cancel(errSilent) })
 	return context.WithValue(ctx, watchKey{}, w), func(err *error) {
 		w.timer.Stop()
-		if *err != nil && context.Cause(ctx) == errSilent {
+		if *err != nil && errors.Is(context.Cause(ctx), errSilent) {
 			*err = errSilent
 		}
 		cancel(nil)
