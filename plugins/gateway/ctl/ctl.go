@@ -33,7 +33,7 @@ const plugin = "gateway"
 // Command is `ratchetctl volume`.
 func Command(app App) *cobra.Command {
 	c := &cobra.Command{Use: "volume", Short: "Cached volumes: create, attach, resize, look after"}
-	c.AddCommand(list(app), show(app), stats(app), create(app), resize(app), remove(app), attachInfo(app), flush(app), evict(app), scrub(app), token(app), handover(app), writers(app), release(app))
+	c.AddCommand(list(app), show(app), stats(app), create(app), resize(app), remove(app), attachInfo(app), flush(app), evict(app), scrub(app), token(app), handover(app), writers(app), release(app), reservations(app))
 	return c
 }
 

@@ -31,7 +31,7 @@
 //     on the socket of targets a write is answered when it is durable, and the kernel repeats what was not answered.
 //   - Identities – WWN, serial number, NGUID, UUID – come from the volume ([exports.VolumeUUID]) and never change.
 //   - Persistent reservations that initiators want kept (APTPL) are kept on STATE and given back to the kernel before
-//     the disk is exported again.
+//     the disk is exported again. If they cannot be read it is not, until somebody clears them.
 //   - What is in the kernel when the process starts is kept if it is as configured. After a stop that nobody takes over
 //     from, nothing is left.
 //

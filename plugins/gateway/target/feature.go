@@ -1,6 +1,7 @@
 package target
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/ratchetos/ratchet/core/plugin"
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
+	"github.com/ratchetos/ratchet/plugins/gateway/api"
 	"github.com/ratchetos/ratchet/plugins/gateway/target/configfs"
 	"github.com/ratchetos/ratchet/plugins/gateway/target/exports"
 	"github.com/ratchetos/ratchet/plugins/gateway/target/loopback"
@@ -36,6 +38,7 @@ type Feature struct {
 
 var (
 	_ plugin.Feature  = (*Feature)(nil)
+	_ plugin.Invoker  = (*Feature)(nil)
 	_ plugin.Handover = (*Feature)(nil)
 )
 
@@ -48,6 +51,7 @@ func (f *Feature) Describe() plugin.Descriptor {
 		Name: "target", Version: "1", Summary: "the gateway's volumes over iSCSI and NVMe/TCP, through the kernel's targets",
 		CompanionOf: "gateway", Handover: true,
 		Capabilities: []string{"CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE", "CAP_SYS_RESOURCE", "CAP_IPC_LOCK"},
+		Methods:      []*pluginpb.Method{{Name: api.MethodClear, Summary: "give up the persistent reservations that are kept of one disk"}},
 	}
 }
 
@@ -152,6 +156,34 @@ func (f *Feature) Start(_ context.Context, s *plugin.Session) error {
 	f.service.want(f.list)
 	f.service.start()
 	return nil
+}
+
+// Invoke implements plugin.Invoker.
+func (f *Feature) Invoke(ctx context.Context, method string, request []byte) ([]byte, error) {
+	if method != api.MethodClear {
+		return nil, fmt.Errorf("method %q is not known", method)
+	}
+	var q api.ClearRequest
+	d := json.NewDecoder(bytes.NewReader(request))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&q); err != nil {
+		return nil, fmt.Errorf("read request: %w", err)
+	}
+	f.mu.Lock()
+	s := f.service
+	f.mu.Unlock()
+	if s == nil {
+		return nil, errors.New("the targets have not started")
+	}
+	var gone api.ClearedReservations
+	var err error
+	if e := s.between(ctx, func() { gone, err = s.forget(q.Name, q.Force) }); e != nil {
+		return nil, e
+	}
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(gone)
 }
 
 // Export implements plugin.Handover: the exports live in the kernel, so all there is to hand over is that they stay.

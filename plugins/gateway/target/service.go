@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -47,6 +46,7 @@ type service struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup
 	wake   chan struct{} // has room for one
+	orders chan func()   // what run does between two reconciliations
 
 	netlink sync.Mutex // one command at a time
 
@@ -61,7 +61,7 @@ type service struct {
 
 func newService(o options) *service {
 	s := &service{
-		options: o, wake: make(chan struct{}, 1), idle: make(chan struct{}),
+		options: o, wake: make(chan struct{}, 1), orders: make(chan func()), idle: make(chan struct{}),
 		keepers: map[string]*keeper{}, refused: map[string]error{}, done: map[string]bool{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -129,9 +129,25 @@ func (s *service) run() {
 		select {
 		case <-s.wake:
 		case <-again:
+		case do := <-s.orders:
+			do()
 		case <-s.ctx.Done():
 			return
 		}
+	}
+}
+
+// between has run do something while nothing is changed in configfs, and reconcile after it.
+func (s *service) between(ctx context.Context, do func()) error {
+	done := make(chan struct{})
+	select {
+	case s.orders <- func() { do(); close(done) }:
+		<-done
+		return nil
+	case <-s.idle:
+		return errors.New("the targets are stopping")
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the kernel's targets: %w", ctx.Err())
 	}
 }
 
@@ -203,43 +219,6 @@ func (s *service) backed(list []exports.Export) (out []tree.Backed) {
 	defer s.mu.Unlock()
 	s.refused = refused
 	return out
-}
-
-// LIO may be writing the file while it is read: it is complete soon, or it was torn when the power went away.
-const (
-	looks    = 10
-	lookWait = 100 * time.Millisecond
-)
-
-// kept are the reservations of a disk that LIO has written down. Without those that initiators rely on it must not be
-// exported: two of them could write. No file means that there have never been any.
-func (s *service) kept(e exports.Export) (list []tree.Reservation, err error) {
-	if e.Protocol != exports.ProtocolISCSI {
-		return nil, nil
-	}
-	path := filepath.Join(s.reservations, "aptpl_"+e.UUID.String())
-	for range looks {
-		var text []byte
-		text, err = os.ReadFile(path)
-		if errors.Is(err, os.ErrNotExist) {
-			return nil, nil
-		}
-		if err == nil {
-			list, err = tree.ParseReservations(string(text))
-		}
-		if !errors.Is(err, tree.ErrTorn) {
-			break
-		}
-		sleep(s.ctx, lookWait)
-	}
-	switch {
-	case errors.Is(err, tree.ErrTorn):
-		return nil, fmt.Errorf("the disk is not exported without its persistent reservations: %w; "+
-			"when all its initiators are stopped, remove %s: they reserve anew", err, path)
-	case err != nil:
-		return nil, fmt.Errorf("the disk is not exported without its persistent reservations (%s): %w", path, err)
-	}
-	return list, nil
 }
 
 func (s *service) apply(backed []tree.Backed) error {

@@ -10,6 +10,9 @@ import (
 	"github.com/ratchetos/ratchet/plugins/gateway/target/exports"
 )
 
+// clearIt is what an operator is told to type.
+const clearIt = "ratchetctl volume reservations clear a --yes"
+
 // TestKeptReservations: a disk that never had reservations has no file; one whose file is torn is refused, with what to do.
 func TestKeptReservations(t *testing.T) {
 	const none = "No Registrations or Reservations\x00"
@@ -22,9 +25,9 @@ func TestKeptReservations(t *testing.T) {
 	}{
 		"no file":       {exports.ProtocolISCSI, "-", nil},
 		"none any more": {exports.ProtocolISCSI, none, nil},
-		"emptied":       {exports.ProtocolISCSI, "", []string{"not complete", "remove", "aptpl_"}},
-		"no NUL":        {exports.ProtocolISCSI, none[:20], []string{"not complete", "remove", "aptpl_"}},
-		"noise":         {exports.ProtocolISCSI, "noise\x00", []string{"aptpl_", "no line of LIO"}},
+		"emptied":       {exports.ProtocolISCSI, "", []string{"not complete", clearIt, "aptpl_"}},
+		"no NUL":        {exports.ProtocolISCSI, none[:20], []string{"not complete", clearIt, "aptpl_"}},
+		"noise":         {exports.ProtocolISCSI, "noise\x00", []string{"aptpl_", "no line of LIO", clearIt}},
 		"NVMe":          {exports.ProtocolNVMe, "", nil},
 	} {
 		e := exports.Export{Protocol: tc.protocol, Volume: "a", UUID: exports.UUID{1}}

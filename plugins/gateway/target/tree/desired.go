@@ -74,11 +74,14 @@ func (b *builder) secret(value string, p ...string) {
 
 const hba = "target/core/iblock_0"
 
+// Store is the directory of an iSCSI export's backstore. While it is there, LIO has the disk's reservations in memory.
+func Store(e exports.Export) string { return path.Join(hba, e.Volume) }
+
 // iscsi makes a backstore and a target of its own, with one portal group and the volume as LUN 0.
 func (b *builder) iscsi(e Backed) {
 	b.shared(hba, "target/iscsi")
 	b.group = "iscsi/" + e.Volume
-	store := b.dir(hba, e.Volume)
+	store := b.dir(Store(e.Export))
 	b.attr(OnMake, "udev_path="+e.Device, store, "control")
 	b.attr(Fixed, e.Device, store, "udev_path")
 	b.attr(OnMake, "RATCHET", store, "wwn/vendor_id")
