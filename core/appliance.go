@@ -33,8 +33,12 @@ import (
 	"github.com/ratchetos/ratchet/hw"
 )
 
-// stopGrace bounds the ordered end: plugins drain, connections finish.
-const stopGrace = 20 * time.Second
+const (
+	// apiGrace is what calls have to end by themselves. Whoever can open a connection can hold one longer.
+	apiGrace = 2 * time.Second
+	// stopGrace bounds the ordered end of the plugins: they drain and stop.
+	stopGrace = 20 * time.Second
+)
 
 // appliance is one run of core.
 type appliance struct {
@@ -70,13 +74,16 @@ type appliance struct {
 	applying sync.Mutex // one change of the configuration at a time
 }
 
-// run starts everything, waits for the end and stops everything. The result says what the machine does next.
+// run starts everything, waits for the end and stops everything. The result says what the machine does next; the error
+// says that the start failed.
 func run(ctx context.Context, o options) (pid1.Action, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	a := &appliance{
 		options: o, watchdog: takeWatchdog(), report: o.handoff.report, started: time.Now(), tokens: &pki.Tokens{}, end: make(chan pid1.Action, 1),
 	}
+	// The end has its own limits, and what comes after may take its time.
+	defer a.watchdog.stop()
 	if a.boxed() {
 		if err := pid1.Setup(); err != nil {
 			a.complain("set up process 1", err)
@@ -94,12 +101,48 @@ func run(ctx context.Context, o options) (pid1.Action, error) {
 		go (&pid1.Reaper{Known: a.host.Owns, Log: a.log}).Run(ctx)
 	}
 	a.start(ctx)
+	return a.until(signals), nil
+}
+
+// until waits for the end and stops everything. What cannot be stopped in order is complained about: nothing of that
+// keeps the machine from what was asked of it.
+func (a *appliance) until(signals <-chan pid1.Action) pid1.Action {
 	end := a.live(signals)
 	a.say("stopping: %s", end)
 	notifyStopping()
-	// The end has its own limits, and what comes after may take its time.
-	defer a.watchdog.stop()
-	return end, a.close()
+	a.awaitFirmware()
+	if err := a.close(); err != nil {
+		a.complain("stop", err)
+	}
+	return end
+}
+
+// awaitFirmware waits for the update of a device's firmware that runs, if any: one that is cut off can cost the device.
+// Updates have a limit; the wait has one as well, for a driver that does not come back.
+func (a *appliance) awaitFirmware() {
+	if a.firmware == nil {
+		return
+	}
+	ended := make(chan struct{})
+	go func() {
+		a.firmware.End()
+		close(ended)
+	}()
+	limit := time.After(a.firmware.Limit + 2*time.Minute)
+	t := time.NewTicker(watchdogPing)
+	defer t.Stop()
+	for {
+		a.watchdog.ping()
+		select {
+		case <-ended:
+			return
+		case <-t.C:
+			a.say("stopping: waiting for the end of a firmware update")
+		case <-limit:
+			a.say("stopping: a firmware update does not end; going on without it")
+			return
+		}
+	}
 }
 
 // live is the main loop: it waits for the end, and tells the watchdog that it does.
@@ -327,14 +370,17 @@ func (a *appliance) ownListeners() []net.Listener {
 
 // close stops what was opened, in the order that loses nothing: callers first, then plugins, then the state.
 func (a *appliance) close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), stopGrace)
-	defer cancel()
 	var errs []error
+	within := func(limit time.Duration, shutdown func(context.Context) error) {
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
+		defer cancel()
+		errs = append(errs, shutdown(ctx))
+	}
 	if a.api != nil {
-		errs = append(errs, a.api.Shutdown(ctx))
+		within(apiGrace, a.api.Shutdown)
 	}
 	if a.host != nil {
-		errs = append(errs, a.host.Shutdown(ctx))
+		within(stopGrace, a.host.Shutdown)
 	}
 	a.mu.Lock()
 	if a.network != nil {

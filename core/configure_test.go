@@ -13,6 +13,7 @@ import (
 	"github.com/ratchetos/ratchet/core/api/apipb"
 	"github.com/ratchetos/ratchet/core/api/pki"
 	"github.com/ratchetos/ratchet/core/pid1"
+	"github.com/ratchetos/ratchet/core/plugin"
 )
 
 const (
@@ -20,15 +21,15 @@ const (
 	after  = "version: 1\ntpm: none\napi: {listen: none}\nhostname: after\n"
 )
 
-// workstation is core as it runs under a shell, without plugins, in folders of the test.
-func workstation(t *testing.T, dir string) *appliance {
+// workstation is core as it runs under a shell, with these plugins, in folders of the test.
+func workstation(t *testing.T, dir string, features ...plugin.Feature) *appliance {
 	t.Helper()
 	a := &appliance{
 		options: options{
 			file: filepath.Join(dir, "appliance.yaml"), stateDir: filepath.Join(dir, "state"), runDir: t.TempDir(),
-			log: slog.New(slog.DiscardHandler),
+			log: slog.New(slog.DiscardHandler), features: features, noSandbox: true,
 		},
-		started: time.Now(), tokens: &pki.Tokens{}, end: make(chan pid1.Action, 1),
+		watchdog: &watchdog{}, started: time.Now(), tokens: &pki.Tokens{}, end: make(chan pid1.Action, 1),
 	}
 	if err := a.open(); err != nil {
 		t.Fatal(err)

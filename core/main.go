@@ -9,7 +9,9 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
+	"github.com/ratchetos/ratchet/boot/slot"
 	"github.com/ratchetos/ratchet/boot/verdict"
 	"github.com/ratchetos/ratchet/core/pid1"
 	"github.com/ratchetos/ratchet/core/plugin"
@@ -56,16 +58,25 @@ func Main(args []string, features []plugin.Feature) int {
 		}
 		return 0
 	}
-	return pid1.Guard(o.log, func() int {
+	return pid1.Guard(o.log, h.restartAfter(slot.OpenFirmware().There()), func() int {
 		end, err := run(context.Background(), o)
 		if err != nil {
-			// The box has no other program to fall back to: the operator reads why and restarts it.
+			// The box has no other program to fall back to: an operator reads why, or another boot does better.
 			fmt.Fprintln(os.Stderr, "ratchet: core:", err)
 			return 1
 		}
 		pid1.Finish(end, o.log)
 		return 0
 	})
+}
+
+// restartAfter is how long a box without core waits for somebody who reads why. Where boots are counted the next ones
+// lead to the other slot and then to the recovery console, which waits. Elsewhere it would restart for ever: it stays.
+func (h handoff) restartAfter(variables bool) time.Duration {
+	if h.report == nil || h.report.Slot == "" || !variables {
+		return 0
+	}
+	return time.Minute
 }
 
 // isolatedHandoff is the report for a box whose own cannot be read: nothing is used.

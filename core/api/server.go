@@ -105,7 +105,8 @@ func (s *Server) Serve(ln net.Listener) error {
 	return fmt.Errorf("serve API on %s: %w", ln.Addr(), err)
 }
 
-// Shutdown stops listening, ends streams, and waits for calls until ctx ends.
+// Shutdown stops listening, ends streams that follow, and waits for calls until ctx ends; then it cuts them off, and
+// the error says so.
 func (s *Server) Shutdown(ctx context.Context) error {
 	err := s.http.Shutdown(ctx)
 	if err == nil {

@@ -15,7 +15,7 @@
 // update: each gets an attempt, because each reads back differently afterwards.
 //
 // Guarantees. One update at a time. An update does not end with the caller that asked for it, but with
-// Options.Limit. A package is never flashed to a device it does not name. Two updates of one device need
+// Options.Limit; End lets it, before the machine ends. A package is never flashed to a device it does not name. Two updates of one device need
 // a boot in between if the first takes effect at a reset.
 //
 // Concurrency. All methods may be called from any goroutine.

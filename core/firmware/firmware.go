@@ -68,7 +68,7 @@ type Options struct {
 // Manager updates devices.
 type Manager struct {
 	Options
-	running sync.Mutex // held during an update
+	running sync.Mutex // held during an update, and for good after End
 }
 
 // New does no I/O.
@@ -78,6 +78,9 @@ func New(o Options) *Manager {
 	}
 	return &Manager{Options: o}
 }
+
+// End waits for the update that runs, if any. All later ones are refused with ErrBusy.
+func (m *Manager) End() { m.running.Lock() }
 
 // Result is how an update ended.
 type Result struct {

@@ -13,7 +13,8 @@
 // SIGTERM and SIGPWR mean power off, SIGINT (which is what ctrl-alt-del becomes) means
 // reboot. Core stops its plugins in order and calls [Finish], which does not return.
 // Process 1 must never exit, or the kernel panics: [Guard] catches a panic of core and
-// keeps the box alive, with its message on the console, until somebody turns it off.
+// keeps the box alive, with its message on the console, until somebody turns it off or it
+// restarts by itself.
 //
 // Nothing here is tied to being process 1 but Setup, Reaper and Finish; on a workstation
 // core uses [Signals] alone.

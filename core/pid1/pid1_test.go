@@ -21,7 +21,8 @@ import (
 // TestMain lets the test binary be process 1 of a pid namespace of its own.
 func TestMain(m *testing.M) {
 	roles := map[string]func() error{
-		"reap": reapRole, "finish": finishRole, "guard": guardRole, "setup": setupRole,
+		"reap": reapRole, "finish": finishRole, "setup": setupRole,
+		"guard": guardRole(0), "guard alone": guardRole(time.Millisecond),
 		"child": func() error { os.Exit(7); return nil },
 		// orphan leaves a child behind that outlives it.
 		"orphan": func() error { return role("sleeper").Start() },
@@ -189,9 +190,16 @@ func finishRole() error {
 	return errors.New("finish returned")
 }
 
-// TestGuard: core panics, and the box lives on until ctrl-alt-del.
+// TestGuard: core panics, and the box lives on until ctrl-alt-del, or until it restarts by itself.
 func TestGuard(t *testing.T) {
-	c, out := asPID1(t, "guard")
+	t.Run("asked", func(t *testing.T) { guard(t, "guard", "the box stays up") })
+	t.Run("alone", func(t *testing.T) { guard(t, "guard alone", "nobody is waited for") })
+}
+
+// guard runs a role that panics, asks for a restart at a line, and expects the restart.
+func guard(t *testing.T, name, line string) {
+	t.Helper()
+	c, out := asPID1(t, name)
 	c.Stderr = nil
 	stderr, err := c.StderrPipe()
 	if err != nil {
@@ -202,7 +210,7 @@ func TestGuard(t *testing.T) {
 	}
 	for s := bufio.NewScanner(stderr); s.Scan(); {
 		out.WriteString(s.Text() + "\n")
-		if strings.Contains(s.Text(), "the box stays up") {
+		if strings.Contains(s.Text(), line) {
 			if err := c.Process.Signal(unix.SIGINT); err != nil {
 				t.Error(err)
 			}
@@ -221,12 +229,14 @@ func TestGuard(t *testing.T) {
 	}
 }
 
-func guardRole() error {
-	if err := private(); err != nil {
-		return err
+func guardRole(restart time.Duration) func() error {
+	return func() error {
+		if err := private(); err != nil {
+			return err
+		}
+		Guard(slog.New(slog.DiscardHandler), restart, func() int { panic("told to") })
+		return errors.New("guard returned")
 	}
-	Guard(slog.New(slog.DiscardHandler), func() int { panic("told to") })
-	return errors.New("guard returned")
 }
 
 func TestSetup(t *testing.T) {
