@@ -2,11 +2,14 @@ package boot
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
 
+	"github.com/ratchetos/ratchet/boot/internal/tpmtest"
+	"github.com/ratchetos/ratchet/boot/ledger"
 	"github.com/ratchetos/ratchet/boot/verdict"
 )
 
@@ -53,6 +56,65 @@ func cleared(t *testing.T, w *world) {
 	}
 	if _, err := (tpm2.Clear{AuthHandle: platform}).Execute(w.tpm); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestAcceptRolledBackTPM takes a virtual machine whose TPM went back to an earlier state. Once is enough; a power cut
+// before the intents of the later life are gone leaves it isolated.
+func TestAcceptRolledBackTPM(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		life func(w *world)
+	}{
+		{"closed attempts", func(w *world) { w.live(3) }},
+		{"open attempts", func(w *world) {
+			for n := range 3 {
+				w.apply(fmt.Sprintf("host: n%d\n", n))
+			}
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := vaulted(t, "swtpm")
+			w.want(w.boot(), verdict.Released, "provisioned")
+			chip, ok := w.tpm.(*tpmtest.SWTPM)
+			if !ok {
+				t.Fatalf("a %T cannot be saved", w.tpm)
+			}
+			saved, err := chip.Save()
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.life(w)
+			if err := chip.Restore(saved); err != nil {
+				t.Fatal(err)
+			}
+			w.want(w.boot(), verdict.Isolated, "tpm-rolled-back")
+			later, err := ledger.OpenFile(w.path, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer later.Close()
+			const at = 0x100000 // of the ring; see package ledger
+			ring := make([]byte, 1<<20)
+			if _, err := later.ReadAt(ring, at); err != nil {
+				t.Fatal(err)
+			}
+			w.types("accept", "DEV-KEY")
+			w.want(w.boot(), verdict.Released, "accepted")
+
+			// As power would have left it: E is written, the ring is not.
+			if _, err := later.WriteAt(ring, at); err != nil {
+				t.Fatal(err)
+			}
+			w.console = nil
+			w.want(w.boot(), verdict.Isolated, "tpm-rolled-back")
+			w.types("accept", "DEV-KEY")
+			w.want(w.boot(), verdict.Released, "accepted")
+			w.console = nil
+			w.want(w.boot(), verdict.Released, "clean")
+			w.live(2)
+			w.want(w.boot(), verdict.Released, "clean")
+		})
 	}
 }
 

@@ -59,7 +59,21 @@ func (c *check) write(next *ledger.Ledger) error {
 	}
 	fault(c.Policy, faultAfterE, c.Say)
 	c.facts.TPM.Expected = next.Counter
+	if c.j.Adopt {
+		return c.dropIntents(next.Counter)
+	}
 	return nil
+}
+
+// dropIntents clears the intents of a life that the TPM does not know: another TPM's, or what came after the state
+// that this one is in. Each boot would take them for a sign of a TPM that was rolled back. They go after E was written:
+// if power fails in between, the box is isolated as before.
+func (c *check) dropIntents(after uint64) error {
+	m, err := c.Open(c.disk.Ledger, false)
+	if err != nil {
+		return err
+	}
+	return errors.Join(ledger.Open(m).DropIntents(after), m.Close())
 }
 
 // cap ends what this image may do to E, whatever the verdict. A cap that fails isolates: what comes

@@ -190,6 +190,15 @@ func TestIsolatedVault(t *testing.T) {
 	w.shut(r)
 }
 
+// live applies some configurations, each closed by a boot.
+func (w *world) live(attempts int) {
+	w.t.Helper()
+	for n := range attempts {
+		w.apply(fmt.Sprintf("host: n%d\n", n))
+		w.want(w.boot(), verdict.Released, "closing")
+	}
+}
+
 // spoil overwrites a part of a file.
 func (w *world) spoil(path string, at int64, n int) {
 	w.t.Helper()
@@ -203,7 +212,7 @@ func (w *world) spoil(path string, at int64, n int) {
 	}
 }
 
-// TestVaultMoves is an RMA: the disk of a box with the TPM of another.
+// TestVaultMoves is an RMA: the disk of a box that has counted some attempts, with the TPM of another.
 func TestVaultMoves(t *testing.T) {
 	w := vaulted(t, "swtpm")
 	w.policy.Development, w.policy.RecoveryKey = false, ""
@@ -216,6 +225,7 @@ func TestVaultMoves(t *testing.T) {
 		t.Fatalf("no recovery key in\n%s", w.said.String())
 	}
 	w.console = nil
+	w.live(4)
 	w.tpm = tpmtest.New(t, "swtpm")
 	r := w.boot()
 	w.want(r, verdict.Isolated, "tpm-cleared")
@@ -233,6 +243,8 @@ func TestVaultMoves(t *testing.T) {
 	r = w.boot()
 	w.want(r, verdict.Released, "clean")
 	w.holds(r)
+	w.live(3) // over the numbers of the old life
+	w.want(w.boot(), verdict.Released, "clean")
 }
 
 // TestVaultAccepted: a STATE that is lost is made anew when its owner says so, and DATA stays what it is.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 )
 
 // Medium is the partition, or a file that stands in for it. Sync makes earlier writes durable, and
@@ -187,6 +189,23 @@ func (s *Store) WriteIntent(i Intent) (Digest, error) {
 		return d, err
 	}
 	return d, s.write(b, ringOffset+int64(i.Number%RingSize)*entrySize)
+}
+
+// DropIntents clears the readable intents with higher numbers than after, in their order.
+func (s *Store) DropIntents(after uint64) error {
+	r, err := s.readRing()
+	if err != nil {
+		return err
+	}
+	for _, n := range slices.Sorted(maps.Keys(r.Intents)) {
+		if n <= after {
+			continue
+		}
+		if err := s.write(make([]byte, entrySize), ringOffset+int64(n%RingSize)*entrySize); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ReadConfig reads a configuration. Errors: ErrEmpty, ErrCorrupt, ErrNewer, or the medium's.

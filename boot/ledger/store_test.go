@@ -93,6 +93,27 @@ func TestRingWraps(t *testing.T) {
 	}
 }
 
+// TestDropIntents: what is above the number is gone, what is below it and what cannot be read stays.
+func TestDropIntents(t *testing.T) {
+	m, s := format(t, "")
+	for n := uint64(1000); n <= 1030; n++ { // around the end of the ring
+		if _, err := s.WriteIntent(sampleIntent(n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m[ringOffset+(1029%RingSize)*entrySize+headerSize] ^= 1
+	if err := s.DropIntents(1010); err != nil {
+		t.Fatal(err)
+	}
+	r := load(t, s).Ring
+	if len(r.Intents) != 11 || r.Intents[1010] != sampleIntent(1010) || r.Damaged != 1 {
+		t.Errorf("%d intents, %d damaged", len(r.Intents), r.Damaged)
+	}
+	if err := Open(broken{m, nil, true}).DropIntents(1009); err == nil {
+		t.Error("a medium that keeps an intent was believed")
+	}
+}
+
 func TestMovedIntentIsDamage(t *testing.T) {
 	m, s := format(t, "")
 	if _, err := s.WriteIntent(sampleIntent(1)); err != nil {
