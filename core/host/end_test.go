@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -45,6 +47,26 @@ func TestStopTakesTooLong(t *testing.T) {
 	if d := time.Since(start); d > 5*time.Second {
 		t.Errorf("it took %s", d)
 	}
+}
+
+// TestDisableFailed: a plugin that waits for its next try and is disabled gives back what its last process held.
+func TestDisableFailed(t *testing.T) {
+	disk := filepath.Join(t.TempDir(), "disk")
+	must(t, os.WriteFile(disk, make([]byte, 1<<20), 0o600))
+	h := newHost(t, Options{}, "one", "two")
+	must(t, apply(t, h, map[string]probeConfig{"one": {Disk: "file:" + disk, Listen: "tcp:127.0.0.1:0"}}))
+	if err := apply(t, h, map[string]probeConfig{"one": {Disk: "file:" + disk, Listen: "tcp:127.0.0.1:0", Restarts: "x", FailAt: "exit"}}); err == nil {
+		t.Error("a plugin that exits was applied")
+	}
+	until(t, h, "one", func(s PluginStatus) bool { return s.State == "failed" })
+	must(t, apply(t, h, nil))
+	if s := statusOf(t, h, "one"); s.State != "stopped" {
+		t.Fatalf("%+v", s)
+	}
+	if had, err := h.Revoke("file:" + disk); err != nil || len(had) > 0 {
+		t.Errorf("%v had the disk still: %v", had, err)
+	}
+	must(t, apply(t, h, map[string]probeConfig{"two": {Disk: "file:" + disk}}))
 }
 
 // TestShutdownDuringApply: the box can be turned off while a plugin takes its time to start.

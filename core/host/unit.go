@@ -36,6 +36,7 @@ type unit struct {
 	machine *supervise.Machine
 	active  *attempt
 	spare   *attempt
+	idle    bool // stopped or isolated, and no process is left: nothing is held
 
 	mu      sync.Mutex
 	config  config
@@ -162,6 +163,13 @@ func (u *unit) step(now time.Time, in supervise.Input) {
 			u.spare.cancel()
 		}
 	}
+	// Whoever sees that it is stopped may give away what it held.
+	s := u.machine.State()
+	was := u.idle
+	u.idle = u.active == nil && (s == supervise.Stopped || s == supervise.Isolated)
+	if u.idle && !was {
+		u.releaseAll()
+	}
 	u.publish()
 }
 
@@ -187,10 +195,6 @@ func (u *unit) ended(now time.Time, a *attempt, err error) {
 			level = slog.LevelInfo
 		}
 		u.log.Log(context.Background(), level, "process ended", "why", why, "state", u.machine.State().String(), "restarts", u.machine.Restarts())
-		if s := u.machine.State(); s == supervise.Stopped || s == supervise.Isolated {
-			u.releaseAll()
-			u.publish()
-		}
 	case u.spare:
 		u.spare = nil
 		u.step(now, supervise.Input{Kind: supervise.SpareDown, Why: why})
