@@ -52,7 +52,7 @@ func (a *appliance) readConfig(ctx context.Context) {
 			a.complain("go back to the configuration before", err)
 		} else {
 			a.yaml = kept
-			a.forgetUnconfirmed(ctx)
+			a.mustForgetUnconfirmed(ctx)
 		}
 	}
 	c, _, _ := config.Parse(a.name, a.yaml)
@@ -184,7 +184,7 @@ func (a *appliance) apply(ctx context.Context, req *apipb.ApplyConfigRequest) (*
 	counter, err := a.record(ctx, req.GetYaml(), api.Caller(ctx).Name)
 	if err != nil {
 		if !a.waiting() { // the way back behind an earlier document stays
-			a.forgetUnconfirmed(ctx)
+			a.mustForgetUnconfirmed(ctx)
 		}
 		return nil, err
 	}
@@ -192,8 +192,8 @@ func (a *appliance) apply(ctx context.Context, req *apipb.ApplyConfigRequest) (*
 	reply.RebootNeeded, err = a.bringTo(ctx, next, req.GetYaml(), reply.Changed)
 	if confirm > 0 {
 		a.await(old, confirm) // also when only part of it could be applied
-	} else {
-		a.settle(ctx) // without confirm it is meant to stay, whatever waited before
+	} else if settleErr := a.settle(ctx); settleErr != nil { // without confirm it is meant to stay, whatever waited before
+		err = errors.Join(err, fmt.Errorf("it goes back to the one before at the latest with the next start: %w", settleErr))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("the configuration is stored and partly applied: %w", err)
@@ -209,18 +209,18 @@ func (a *appliance) waiting() bool {
 	return a.pending != nil
 }
 
-// settle takes the way back away and says whether there was one.
-func (a *appliance) settle(ctx context.Context) bool {
-	a.mu.Lock()
-	p := a.pending
-	a.pending = nil
-	a.mu.Unlock()
-	if p == nil {
-		return false
+// settle takes the way back away, also one that an earlier run left. When it cannot, everything stays as it is.
+func (a *appliance) settle(ctx context.Context) error {
+	if err := a.forgetUnconfirmed(ctx); err != nil {
+		return err
 	}
-	p.timer.Stop()
-	a.forgetUnconfirmed(ctx)
-	return true
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.pending != nil {
+		a.pending.timer.Stop()
+		a.pending = nil
+	}
+	return nil
 }
 
 // record makes yaml the configuration of the next start: an attempt on a box with a counter, the file on a workstation.
@@ -287,7 +287,7 @@ func (a *appliance) revert() {
 	}
 	_, err := a.record(ctx, p.revertTo, "confirm timeout")
 	if err == nil {
-		a.forgetUnconfirmed(ctx)
+		a.mustForgetUnconfirmed(ctx)
 		_, err = a.bringTo(ctx, c, p.revertTo, config.Diff(before, c))
 	}
 	if err != nil {
@@ -297,8 +297,13 @@ func (a *appliance) revert() {
 
 // confirm keeps what was applied.
 func (a *appliance) confirm(ctx context.Context) error {
-	if !a.settle(ctx) {
+	a.applying.Lock()
+	defer a.applying.Unlock()
+	if !a.waiting() {
 		return fmt.Errorf("%w: no configuration waits for a confirmation", api.ErrPrecondition)
+	}
+	if err := a.settle(ctx); err != nil {
+		return fmt.Errorf("the configuration still goes back to the one before: %w", err)
 	}
 	return nil
 }
@@ -327,12 +332,20 @@ func (a *appliance) unconfirmed(ctx context.Context) []byte {
 	return kept
 }
 
-func (a *appliance) forgetUnconfirmed(ctx context.Context) {
+func (a *appliance) forgetUnconfirmed(ctx context.Context) error {
 	if a.store == nil {
-		return
+		return nil
 	}
 	if err := a.store.Delete(ctx, confirmSpace, confirmKey); err != nil {
-		a.complain("note the confirmation", errors.Join(err))
+		return fmt.Errorf("note that nothing is to be confirmed: %w", err)
+	}
+	return nil
+}
+
+// mustForgetUnconfirmed is for a way back that leads to what is in force anyway.
+func (a *appliance) mustForgetUnconfirmed(ctx context.Context) {
+	if err := a.forgetUnconfirmed(ctx); err != nil {
+		a.complain("configuration", err)
 	}
 }
 

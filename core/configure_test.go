@@ -1,6 +1,7 @@
 package core
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"github.com/ratchetos/ratchet/core/api/pki"
 	"github.com/ratchetos/ratchet/core/pid1"
 	"github.com/ratchetos/ratchet/core/plugin"
+	"github.com/ratchetos/ratchet/core/state"
 )
 
 const (
@@ -132,6 +134,56 @@ func TestConfirmInTime(t *testing.T) {
 		t.Error("a second confirmation is accepted")
 	}
 	holds(t, a, after)
+}
+
+// full is a state that has no room left.
+type full struct{ state.Store }
+
+func (full) Delete(context.Context, string, string) error {
+	return errors.New("no space left on device")
+}
+
+// TestSettleWithoutRoom: nobody is told that a document stays when that could not be stored; the way back stays, over a restart too.
+func TestSettleWithoutRoom(t *testing.T) {
+	for name, settle := range map[string]func(a *appliance) error{
+		"confirm": func(a *appliance) error { return a.confirm(t.Context()) },
+		"apply": func(a *appliance) error {
+			_, err := a.apply(t.Context(), &apipb.ApplyConfigRequest{Yaml: []byte(after)})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := newDir(t)
+			a := workstation(t, dir)
+			apply(t, a, after, time.Hour)
+			a.store = full{a.store}
+			if err := settle(a); err == nil || !a.waiting() {
+				t.Errorf("%v, waiting %v", err, a.waiting())
+			}
+			a.mustClose(t)
+			b := workstation(t, dir)
+			defer b.mustClose(t)
+			holds(t, b, before)
+		})
+	}
+}
+
+// TestApplySettlesWhatWasLeft: a way back that could not be taken away when it was used does not undo a later document.
+func TestApplySettlesWhatWasLeft(t *testing.T) {
+	dir := newDir(t)
+	a := workstation(t, dir)
+	store := a.store
+	a.store = full{store}
+	apply(t, a, strings.Replace(after, "after", "between", 1), time.Millisecond)
+	holds(t, a, before)
+	a.applying.Lock() // the way back is done
+	a.store = store
+	a.applying.Unlock()
+	apply(t, a, after, 0)
+	a.mustClose(t)
+	b := workstation(t, dir)
+	defer b.mustClose(t)
+	holds(t, b, after)
 }
 
 func TestRevertUnlessConfirmed(t *testing.T) {
