@@ -72,6 +72,8 @@ type appliance struct {
 	applied  uint64 // how often a configuration was applied in this run
 	pending  *pendingConfirm
 	applying sync.Mutex // one change of the configuration at a time
+
+	connecting sync.Mutex // one change of the management network at a time
 }
 
 // run starts everything, waits for the end and stops everything. The result says what the machine does next; the error
@@ -273,8 +275,10 @@ func (a *appliance) released() bool {
 	return a.report != nil && a.report.Box.Decision == verdict.Released
 }
 
-// bringUpNetwork starts the management network and, when that is there, the clock.
+// bringUpNetwork starts the management network, in place of the one before, and, when that is there, the clock.
 func (a *appliance) bringUpNetwork(ctx context.Context, c *config.Config) {
+	a.connecting.Lock()
+	defer a.connecting.Unlock()
 	m := c.Network.Management
 	nc := network.Config{
 		NIC: m.NIC, NoDHCP: !m.DHCP, Addresses: m.Addresses, Gateway: m.Gateway, DNS: m.DNS, Search: m.Search,
@@ -285,13 +289,19 @@ func (a *appliance) bringUpNetwork(ctx context.Context, c *config.Config) {
 		a.complain("list hardware", err)
 		return
 	}
-	up, err := network.Up(ctx, nc, releasedOnly(devices))
+	a.mu.Lock()
+	old := a.network
+	a.mu.Unlock()
+	up, err := network.Replace(ctx, old, nc, releasedOnly(devices))
 	if err != nil {
 		a.complain("management network", err)
 	}
 	a.mu.Lock()
 	a.network = up
 	a.mu.Unlock()
+	if old != nil && old.Status().NIC != up.Status().NIC {
+		a.devices.Unreserve(old.Status().NIC, inventory.Management)
+	}
 	for _, d := range devices {
 		if d.ID == up.Status().NIC {
 			if err := a.devices.Reserve(d.Device, inventory.Management); err != nil {

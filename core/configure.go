@@ -243,12 +243,8 @@ func (a *appliance) bringTo(ctx context.Context, c *config.Config, yaml []byte, 
 	a.mu.Lock()
 	a.config, a.yaml = c, yaml
 	a.applied++
-	old := a.network
 	a.mu.Unlock()
 	if a.released() && (slices.Contains(changed, "network") || slices.Contains(changed, "hostname") || slices.Contains(changed, "time")) {
-		if old != nil {
-			old.Close()
-		}
 		a.bringUpNetwork(context.WithoutCancel(ctx), c)
 	}
 	// The listener that this very call came over stays as it is.

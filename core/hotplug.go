@@ -126,11 +126,8 @@ func (h *hotplug) giveBack(ctx context.Context, id string) {
 	for _, name := range owners {
 		if name == inventory.Management {
 			h.mu.Lock()
-			c, old := h.config, h.network
+			c := h.config
 			h.mu.Unlock()
-			if old != nil {
-				old.Close()
-			}
 			h.bringUpNetwork(context.WithoutCancel(ctx), c)
 			continue
 		}

@@ -208,6 +208,15 @@ func (inv *Inventory) Reserve(d hw.Device, owner string) error {
 	return nil
 }
 
+// Unreserve gives back what Reserve kept; a device that somebody else has stays with them.
+func (inv *Inventory) Unreserve(id, owner string) {
+	inv.mu.Lock()
+	defer inv.mu.Unlock()
+	if l := inv.leases[id]; l != nil && l.owner == owner {
+		delete(inv.leases, id)
+	}
+}
+
 // allowed says why a device may not be used, nil when it may.
 func (inv *Inventory) allowed(d Device) error {
 	if d.Bus == "file" {

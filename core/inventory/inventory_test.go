@@ -43,3 +43,20 @@ func TestDataPartitionInUseIsOneDevice(t *testing.T) {
 		t.Errorf("resolve: %v", err)
 	}
 }
+
+// TestUnreserve: a device that core had for itself can be a plugin's afterwards; nobody gives back what is somebody else's.
+func TestUnreserve(t *testing.T) {
+	nic := hw.Device{ID: "mac:1", Kind: hw.NIC}
+	inv := New(bare{}, nil)
+	if err := inv.Reserve(nic, Management); err != nil {
+		t.Fatal(err)
+	}
+	inv.Unreserve(nic.ID, "dataplane")
+	if err := inv.Reserve(nic, "dataplane"); err == nil {
+		t.Error("the management network's NIC is given to a plugin")
+	}
+	inv.Unreserve(nic.ID, Management)
+	if err := inv.Reserve(nic, "dataplane"); err != nil {
+		t.Errorf("a NIC that was left: %v", err)
+	}
+}

@@ -5,7 +5,8 @@
 // in one goroutine, which also keeps the lease, follows link changes and puts back what somebody
 // else removed. Ready is closed when the first usable address is there; Status says at any time
 // what is there and why not. Close ends the goroutine and leaves addresses and routes in place,
-// so that core can be replaced without losing its connections.
+// so that core can be replaced without losing its connections; a lease that nobody renews then ends in the kernel.
+// Replace goes over to another configuration and takes back what that does not name.
 //
 // # Parts
 //

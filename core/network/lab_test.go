@@ -33,14 +33,17 @@ func (l *lab) devices() []hw.Device {
 }
 
 // up starts the management network on c0.
-func (l *lab) up(c Config) *Management {
+func (l *lab) up(c Config) *Management { return l.replace(nil, c) }
+
+// replace starts it in place of another.
+func (l *lab) replace(old *Management, c Config) *Management {
 	l.t.Helper()
 	c.Claimed = []string{"mac:02:00:00:00:00:09"}
 	if c.ResolvConf == "" {
 		c.ResolvConf = filepath.Join(l.t.TempDir(), "resolv.conf")
 	}
 	c.Log = slog.New(slog.NewTextHandler(l.t.Output(), nil))
-	m, err := Up(l.t.Context(), c, l.devices())
+	m, err := Replace(l.t.Context(), old, c, l.devices())
 	if err != nil {
 		l.t.Fatal(err)
 	}

@@ -46,6 +46,8 @@ type Management struct {
 	cancel context.CancelFunc
 	done   chan struct{}
 	ready  chan struct{}
+	// session is what run has applied; nil without a link. Others read it once done is closed.
+	session *session
 
 	mu     sync.Mutex
 	status Status
@@ -56,6 +58,16 @@ type Management struct {
 // error and a Management that never becomes ready but has the reason in its Status: a boot
 // goes on with it.
 func Up(ctx context.Context, c Config, devices []hw.Device) (*Management, error) {
+	return Replace(ctx, nil, c, devices)
+}
+
+// linger is how long an address that is not wanted any more answers: the call that changed it may have come over it.
+const linger = 10 * time.Second
+
+// Replace is Up in place of old, which it closes. What old has put into the kernel and c does not name is taken back: static
+// routes at once, and addresses after linger; a lease too, unless DHCP goes on with it. A NIC that is not used any more is
+// set down at once.
+func Replace(ctx context.Context, old *Management, c Config, devices []hw.Device) (*Management, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -66,6 +78,12 @@ func Up(ctx context.Context, c Config, devices []hw.Device) (*Management, error)
 	m := &Management{config: c, log: c.Log, cancel: cancel, done: make(chan struct{}), ready: make(chan struct{})}
 	err := errors.Join(netif.LoopbackUp(), m.setHostname(), c.Check())
 	nic, chooseErr := c.choose(devices)
+	var kept applied
+	if old != nil {
+		var withdrawErr error
+		kept, withdrawErr = old.withdraw(c, nic.Node)
+		err = errors.Join(err, withdrawErr)
+	}
 	if err = errors.Join(err, chooseErr); chooseErr != nil {
 		m.status.Problem = err.Error()
 		cancel()
@@ -76,8 +94,57 @@ func Up(ctx context.Context, c Config, devices []hw.Device) (*Management, error)
 		m.status.Problem = err.Error()
 	}
 	m.status.NIC, m.status.Link = nic.ID, nic.Node
-	go m.run(ctx, nic.Node)
+	go m.run(ctx, nic.Node, kept)
 	return m, err
+}
+
+// withdraw closes m and takes back what c, on the link named next, does not want. A lease that it may want is kept.
+func (m *Management) withdraw(c Config, next string) (kept applied, err error) {
+	m.Close()
+	name := m.Status().Link
+	if m.session == nil {
+		return applied{}, nil
+	}
+	l, err := netif.Open(name)
+	if err != nil {
+		return applied{}, nil // a link that is gone took everything with it
+	}
+	defer l.Close()
+	if next != name {
+		c = Config{NoDHCP: true}
+	}
+	var errs []error
+	for _, g := range m.config.Gateway {
+		if !slices.Contains(c.Gateway, g) {
+			errs = append(errs, l.DeleteRoute(defaultRoute(g), netif.ProtocolStatic))
+		}
+	}
+	gone := slices.Clone(m.config.Addresses)
+	had := m.session.applied
+	if c.NoDHCP {
+		for _, r := range had.routes {
+			errs = append(errs, l.DeleteRoute(r, netif.ProtocolDHCP))
+		}
+		if had.lease.IsValid() {
+			gone = append(gone, had.lease)
+		}
+		had = applied{}
+	}
+	now, err := l.Observe()
+	errs = append(errs, err)
+	for _, a := range gone {
+		switch {
+		case slices.Contains(c.Addresses, a) || !slices.Contains(now.Addresses, a):
+		case next != name:
+			errs = append(errs, l.DeleteAddress(a))
+		default:
+			errs = append(errs, l.SetAddress(a, linger))
+		}
+	}
+	if next != name {
+		errs = append(errs, l.Down())
+	}
+	return had, errors.Join(errs...)
 }
 
 func (m *Management) setHostname() error {
@@ -103,14 +170,14 @@ func (m *Management) Status() Status {
 	return s
 }
 
-// Close ends the care for the network and waits for that; the network stays as it is.
+// Close ends the care for the network and waits for that; the network stays as it is. See Replace for a change of it.
 func (m *Management) Close() {
 	m.cancel()
 	<-m.done
 }
 
 // run is the one goroutine that changes the network.
-func (m *Management) run(ctx context.Context, name string) {
+func (m *Management) run(ctx context.Context, name string, kept applied) {
 	defer close(m.done)
 	changes := make(chan struct{}, 1)
 	if err := netif.Follow(ctx, func() {
@@ -127,7 +194,8 @@ func (m *Management) run(ctx context.Context, name string) {
 		return
 	}
 	defer l.Close()
-	s := &session{Management: m, link: l, client: &dhcp{link: name, hostname: m.config.Hostname, timeout: m.config.firstWait}}
+	s := &session{Management: m, link: l, client: &dhcp{link: name, hostname: m.config.Hostname, timeout: m.config.firstWait}, applied: kept}
+	m.session = s
 	s.machine.jitter = func(d time.Duration) time.Duration { return d + rand.N(d/4) - d/8 }
 	for ctx.Err() == nil {
 		wait := s.turn(ctx)

@@ -75,12 +75,12 @@ func (s *session) turn(ctx context.Context) time.Duration {
 }
 
 // static applies what the configuration names; it runs on every turn, so that what somebody
-// removes comes back.
+// removes comes back. The first turn takes over what may have been leased before.
 func (s *session) static(now netif.State) error {
 	var errs []error
 	for _, a := range s.config.Addresses {
-		if !slices.Contains(now.Addresses, a) {
-			errs = append(errs, s.link.AddAddress(a))
+		if !s.was.Exists || !slices.Contains(now.Addresses, a) {
+			errs = append(errs, s.link.SetAddress(a, 0))
 		}
 	}
 	for _, g := range s.config.Gateway {
@@ -151,7 +151,12 @@ func (s *session) keep(now *netif.State) error {
 // take applies a lease; what the one before had and this one has not is removed afterwards, so
 // that a renewal never leaves the box without an address.
 func (s *session) take(l lease) error {
-	if err := s.link.AddAddress(l.address); err != nil {
+	// The kernel knows when the lease ends, should nobody be there to see to it.
+	valid := max(time.Until(s.machine.since.Add(s.machine.lease.duration)), time.Second)
+	if slices.Contains(s.config.Addresses, l.address) {
+		valid = 0
+	}
+	if err := s.link.SetAddress(l.address, valid); err != nil {
 		return err
 	}
 	var errs []error
@@ -159,11 +164,13 @@ func (s *session) take(l lease) error {
 		return r.To.Bits() == 0 && slices.ContainsFunc(s.config.Gateway, netip.Addr.Is4) // the configuration's comes first
 	})
 	// A gateway outside of the leased network (a /32, as some clouds give) needs a way of its own.
+	var ways []netif.Route
 	for _, r := range routes {
-		if r.Via.IsValid() && !l.address.Contains(r.Via) {
-			errs = append(errs, s.link.ReplaceRoute(netif.Route{To: netip.PrefixFrom(r.Via, r.Via.BitLen())}, netif.ProtocolDHCP))
+		if way := (netif.Route{To: netip.PrefixFrom(r.Via, r.Via.BitLen())}); r.Via.IsValid() && !l.address.Contains(r.Via) && !slices.Contains(ways, way) {
+			ways = append(ways, way)
 		}
 	}
+	routes = append(ways, routes...)
 	for _, r := range routes {
 		errs = append(errs, s.link.ReplaceRoute(r, netif.ProtocolDHCP))
 	}
@@ -174,7 +181,7 @@ func (s *session) take(l lease) error {
 			errs = append(errs, s.link.DeleteRoute(r, netif.ProtocolDHCP))
 		}
 	}
-	if old.lease.IsValid() && old.lease != l.address {
+	if old.lease.IsValid() && old.lease != l.address && !slices.Contains(s.config.Addresses, old.lease) {
 		errs = append(errs, s.link.DeleteAddress(old.lease))
 	}
 	return errors.Join(errs...)
@@ -208,8 +215,8 @@ func (s *session) servers() (dns []netip.Addr, search []string) {
 func (s *session) resolver() error {
 	dns, search := s.servers()
 	text := resolvConf(dns, search)
-	if len(dns) == 0 && len(search) == 0 || text == s.written {
-		return nil
+	if text == s.written || len(dns) == 0 && len(search) == 0 && !s.config.NoDHCP && !s.machine.lease.address.IsValid() {
+		return nil // nothing is known yet
 	}
 	if err := writeResolvConf(s.config.ResolvConf, dns, search); err != nil {
 		return err

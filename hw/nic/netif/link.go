@@ -6,12 +6,15 @@ package netif
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"net"
 	"net/netip"
 	"os"
+	"time"
 
 	"github.com/jsimonetti/rtnetlink/v2"
 	"github.com/mdlayher/netlink"
@@ -89,6 +92,43 @@ func (l *Link) AddAddress(p netip.Prefix) error {
 		return fmt.Errorf("add address %s to %s: %w", p, l.name, err)
 	}
 	return nil
+}
+
+// SetAddress gives the link an address of its own, or another lifetime to one that it has: the kernel takes it away
+// after valid, rounded up to seconds; 0 is for ever.
+func (l *Link) SetAddress(p netip.Prefix, valid time.Duration) error {
+	m := lifetime{l.addressMessage(p), math.MaxUint32}
+	if valid > 0 {
+		m.seconds = uint32(min((valid+time.Second-1)/time.Second, math.MaxUint32))
+	}
+	flags := netlink.Request | netlink.Acknowledge | netlink.Create | netlink.Replace
+	if _, err := l.conn.Execute(m, unix.RTM_NEWADDR, flags); err != nil {
+		return fmt.Errorf("set address %s of %s: %w", p, l.name, err)
+	}
+	return nil
+}
+
+// lifetime is an address with IFA_CACHEINFO, which the library only reads.
+type lifetime struct {
+	*rtnetlink.AddressMessage
+	seconds uint32
+}
+
+// MarshalBinary implements rtnetlink.Message.
+func (m lifetime) MarshalBinary() ([]byte, error) {
+	b, err := m.AddressMessage.MarshalBinary()
+	if err != nil {
+		return nil, err
+	}
+	// struct ifa_cacheinfo: preferred, valid, and two that only the kernel writes.
+	var info []byte
+	for _, v := range []uint32{m.seconds, m.seconds, 0, 0} {
+		info = binary.NativeEndian.AppendUint32(info, v)
+	}
+	e := netlink.NewAttributeEncoder()
+	e.Bytes(unix.IFA_CACHEINFO, info)
+	more, err := e.Encode()
+	return append(b, more...), err
 }
 
 // DeleteAddress takes one away.
