@@ -21,13 +21,16 @@ type hotplug struct {
 // watchDevices runs until ctx ends.
 func (a *appliance) watchDevices(ctx context.Context) {
 	h := &hotplug{appliance: a, had: map[string][]string{}}
-	if err := a.system.Watch(ctx, func() { h.look(ctx) }); err != nil {
+	if err := a.system.Watch(ctx, func(n hw.News) { h.look(ctx, n) }); err != nil {
 		a.complain("watch for devices", err)
 	}
 }
 
 // look compares the hardware with what it was last time.
-func (h *hotplug) look(ctx context.Context) {
+func (h *hotplug) look(ctx context.Context, news hw.News) {
+	if news.Lost {
+		h.late()
+	}
 	now, err := h.system.Inventory()
 	if err != nil {
 		h.complain("list hardware", err)
@@ -39,7 +42,7 @@ func (h *hotplug) look(ctx context.Context) {
 		h.late()
 		return
 	}
-	gone, came := hw.Changes(before, now)
+	gone, came := hw.Changes(before, now, news.Plugged)
 	for _, d := range gone {
 		h.pulled(d)
 	}
@@ -47,14 +50,19 @@ func (h *hotplug) look(ctx context.Context) {
 		h.plugged(ctx, d)
 	}
 	if len(came) > 0 { // what was bound just now is no news the next time
-		if h.seen, err = h.system.Inventory(); err != nil {
+		later, err := h.system.Inventory()
+		if err != nil {
 			h.complain("list hardware", err)
+			return
 		}
+		h.seen = hw.Refresh(now, later, came)
 	}
 }
 
-// late isolates what was plugged after init listed the hardware and before anybody listened.
+// late isolates what was plugged while nobody listened: after init listed the hardware and before Watch, or when events
+// were lost.
 func (h *hotplug) late() {
+	h.devices.Rescan()
 	devices, err := h.devices.Devices()
 	if err != nil {
 		h.complain("list hardware", err)
@@ -67,13 +75,22 @@ func (h *hotplug) late() {
 	}
 }
 
-// strangers are the devices that have a driver and that init has not judged.
+// strangers are the devices that have a driver and that nobody has judged since they came.
 func strangers(devices []inventory.Device) []inventory.Device {
+	judged := func(d inventory.Device) bool { return d.Verdict.Code != "unknown" && d.Verdict.Code != "missing" }
+	// An NVMe disk goes with its controller, unless that has another one which was judged.
+	alone := func(d inventory.Device) bool {
+		controller, _, _ := strings.Cut(d.Place, "/")
+		return d.Bus == "nvme" && !slices.ContainsFunc(devices, func(o inventory.Device) bool {
+			at, _, _ := strings.Cut(o.Place, "/")
+			return at == controller && judged(o)
+		})
+	}
 	return slices.DeleteFunc(slices.Clone(devices), func(d inventory.Device) bool {
 		switch {
-		case d.Driver == "" || d.Verdict.Code != "unknown":
+		case d.Driver == "" || judged(d):
 			return true
-		case strings.Contains(d.Place, "/"):
+		case strings.Contains(d.Place, "/") && !alone(d):
 			return true // behind a controller that is in use, it just stays unused
 		}
 		return !d.Supported // a controller without disks has no verdict; a disk is judged when it comes

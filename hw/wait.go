@@ -29,6 +29,7 @@ type waiter struct {
 	linkDown map[string]bool // ATA ports known to be empty, "ata1"
 
 	announced map[string]bool // paths of disks whose partitions have been read
+	deaf      bool            // announcements were lost
 	since     time.Time       // when the function was first seen idle, zero before
 }
 
@@ -98,6 +99,7 @@ func (w *waiter) pause(ctx context.Context, d time.Duration) error {
 			w.announced[filepath.Join("/sys", e.Path)] = true
 		}
 	}
+	w.deaf = w.events.Lost() || w.deaf
 	return ctx.Err()
 }
 
@@ -144,7 +146,7 @@ func (w *waiter) ready(c child) bool {
 	if _, err := os.Stat(filepath.Join(w.system.root, "/dev", c.name)); err != nil {
 		return false
 	}
-	return w.events == nil || w.events.Lost() || w.announced[c.path]
+	return w.events == nil || w.deaf || w.announced[c.path]
 }
 
 // quiet says that nothing has changed for as long as this bus needs.

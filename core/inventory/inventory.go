@@ -96,6 +96,13 @@ func (inv *Inventory) scan() ([]hw.Device, error) {
 	return slices.Clone(inv.found), nil
 }
 
+// Rescan has the next question answered by the hardware as it is then.
+func (inv *Inventory) Rescan() {
+	inv.mu.Lock()
+	defer inv.mu.Unlock()
+	inv.scanned = time.Time{}
+}
+
 // visible is what hw finds and what is leased. The caller holds mu.
 func (inv *Inventory) visible() ([]hw.Device, error) {
 	found, err := inv.scan()

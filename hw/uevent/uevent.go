@@ -89,8 +89,12 @@ func (l *Listener) Wait(d time.Duration) []Event {
 	}
 }
 
-// Lost says whether events were dropped because nobody fetched them in time.
-func (l *Listener) Lost() bool { return l.lost }
+// Lost says whether events were dropped since it was asked last, because nobody fetched them in time.
+func (l *Listener) Lost() bool {
+	lost := l.lost
+	l.lost = false
+	return lost
+}
 
 // Close ends listening.
 func (l *Listener) Close() error { return unix.Close(l.fd) }

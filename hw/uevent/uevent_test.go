@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestParse(t *testing.T) {
@@ -39,6 +41,30 @@ func TestListenHearsTheKernel(t *testing.T) {
 		}
 	}
 	t.Fatal("no event for /dev/null")
+}
+
+// TestLost: events that the socket could not hold are reported, once.
+func TestLost(t *testing.T) {
+	l, err := Listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if err := unix.SetsockoptInt(l.fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 1); err != nil { // the kernel takes its minimum
+		t.Fatal(err)
+	}
+	for range 100 {
+		if err := os.WriteFile("/sys/devices/virtual/mem/null/uevent", []byte("change"), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.Wait(time.Second)
+	if !l.Lost() {
+		t.Error("nobody is told")
+	}
+	if l.Lost() {
+		t.Error("it is told again")
+	}
 }
 
 func FuzzParse(f *testing.F) {
