@@ -18,6 +18,7 @@ import (
 	"github.com/ratchetos/ratchet/boot/verdict"
 	"github.com/ratchetos/ratchet/core/api"
 	"github.com/ratchetos/ratchet/core/api/pki"
+	"github.com/ratchetos/ratchet/core/audit"
 	"github.com/ratchetos/ratchet/core/clock"
 	"github.com/ratchetos/ratchet/core/config"
 	"github.com/ratchetos/ratchet/core/firmware"
@@ -46,6 +47,7 @@ type appliance struct {
 	report     *verdict.Report // nil on a workstation
 	started    time.Time
 	store      state.Store
+	audit      *audit.Trail
 	devices    *inventory.Inventory
 	system     *hw.System
 	module     func(name string) error // loads one into the kernel
@@ -186,6 +188,7 @@ func (a *appliance) open() (err error) {
 		}
 		a.store = store
 	}
+	a.openAudit()
 	system, err := hw.Open(hw.Options{Log: a.log, Simulated: a.report != nil && a.report.Development})
 	if err != nil {
 		return err
@@ -222,7 +225,7 @@ func (a *appliance) hostOptions() host.Options {
 	}
 	opts := host.Options{
 		Programs: programs, StateDir: a.stateDir, RunDir: filepath.Join(a.runDir, "host"), Store: a.store,
-		Resources: a.devices, NoSandbox: a.noSandbox, NoSpare: m.Total < memory.Scarce, Log: a.log,
+		Resources: a.devices, NoSandbox: a.noSandbox, NoSpare: m.Total < memory.Scarce, Log: a.log, Audit: a.auditLog(),
 	}
 	if a.report != nil && a.report.Box.Decision != verdict.Released {
 		opts.Isolated = a.report.Box.Reason
@@ -403,11 +406,31 @@ func (a *appliance) close() error {
 	if a.store != nil {
 		errs = append(errs, a.store.Close())
 	}
+	if a.audit != nil {
+		errs = append(errs, a.audit.Close())
+	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("stop: %w", err)
 	}
 	return nil
 }
 
-// auditLog goes where an operator looks after the fact: the log of a workstation, a file on the box.
-func (a *appliance) auditLog() *slog.Logger { return a.log }
+// openAudit goes on with the audit trail on STATE. Without STATE it is in memory.
+func (a *appliance) openAudit() {
+	failed := func(err error) { a.complain("write audit trail", err) }
+	dir := ""
+	if a.stateDir != "" {
+		dir = filepath.Join(a.stateDir, "audit")
+	}
+	trail, err := audit.Open(dir, failed)
+	if err != nil {
+		a.complain("the audit trail is in memory and ends with this run", err)
+		trail, _ = audit.Open("", failed) // memory does not fail
+	}
+	a.audit = trail
+}
+
+// auditLog writes to the audit trail, and to core's own log what that takes: on a box refusals alone.
+func (a *appliance) auditLog() *slog.Logger {
+	return slog.New(slog.NewMultiHandler(a.log.Handler(), a.audit.Handler()))
+}

@@ -62,6 +62,9 @@ func (b backend) RestartPlugin(ctx context.Context, name string, kill bool) erro
 
 // PluginLogs implements api.Backend.
 func (b backend) PluginLogs(ctx context.Context, name string, tail int, follow bool, emit func(*apipb.LogLine) error) error {
+	if name == api.AuditTrail {
+		return b.auditTrail(tail, emit)
+	}
 	if err := b.known(name); err != nil {
 		return err
 	}
@@ -90,6 +93,19 @@ func (b backend) PluginLogs(ctx context.Context, name string, tail int, follow b
 		case <-time.After(followEvery):
 		}
 	}
+}
+
+func (b backend) auditTrail(tail int, emit func(*apipb.LogLine) error) error {
+	lines, err := b.a.audit.Lines(tail)
+	if err != nil {
+		return err
+	}
+	for _, l := range lines {
+		if err := emit(&apipb.LogLine{UnixNs: l.Time.UnixNano(), Text: l.Text}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Invoke implements api.Backend.

@@ -3,6 +3,7 @@ package core
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -29,7 +30,7 @@ func workstation(t *testing.T, dir string, features ...plugin.Feature) *applianc
 	a := &appliance{
 		options: options{
 			file: filepath.Join(dir, "appliance.yaml"), stateDir: filepath.Join(dir, "state"), runDir: t.TempDir(),
-			log: slog.New(slog.DiscardHandler), features: features, noSandbox: true,
+			log: slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelWarn})), features: features, noSandbox: true,
 		},
 		watchdog: &watchdog{}, started: time.Now(), tokens: &pki.Tokens{}, end: make(chan pid1.Action, 1),
 	}

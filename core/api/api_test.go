@@ -16,6 +16,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/ratchetos/ratchet/core/api"
 	"github.com/ratchetos/ratchet/core/api/apipb"
 	"github.com/ratchetos/ratchet/core/api/apipb/apipbconnect"
 	"github.com/ratchetos/ratchet/core/api/apitest"
@@ -311,6 +312,25 @@ func TestAudit(t *testing.T) {
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("audit log:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// TestAuditTrailIsForOperators: what a viewer may not see is refused, and that is in the trail.
+func TestAuditTrailIsForOperators(t *testing.T) {
+	b := start(t)
+	for _, role := range []pki.Role{pki.Viewer, pki.Operator} {
+		c := b.client(t, client.Options{Address: b.TCP, Credentials: b.credentials(t, role)})
+		stream, err := c.Plugins.Logs(t.Context(), &apipb.LogsRequest{Plugin: api.AuditTrail})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if seen := stream.Receive(); seen != (role == pki.Operator) {
+			t.Errorf("%s sees it: %v, %v", role, seen, stream.Err())
+		}
+		stream.Close()
+	}
+	if want := "procedure=/ratchet.api.v1.Plugins/Logs caller=anna role=viewer"; !strings.Contains(b.log.String(), want) {
+		t.Errorf("no line with %q in\n%s", want, b.log.String())
 	}
 }
 

@@ -12,6 +12,9 @@ import (
 	"github.com/ratchetos/ratchet/core/api/apipb/apipbconnect"
 )
 
+// AuditTrail is what Plugins.Logs is asked for to get the audit trail; no plugin can have this name. It is not followed.
+const AuditTrail = "core/audit"
+
 const (
 	quickCall = 30 * time.Second
 	// slowCall is for what waits on disks, drains or plugins.

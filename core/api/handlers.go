@@ -62,6 +62,11 @@ func (s plugins) Restart(ctx context.Context, r *apipb.RestartRequest) (*apipb.R
 }
 
 func (s plugins) Logs(ctx context.Context, r *apipb.LogsRequest, out *connect.ServerStream[apipb.LogLine]) error {
+	if id := Caller(ctx); r.GetPlugin() == AuditTrail && id.Role < pki.Operator {
+		err := connect.NewError(connect.CodePermissionDenied, fmt.Errorf("the audit trail needs the role operator, %s is %s", id.Name, id.Role))
+		s.audit(ctx, apipbconnect.PluginsLogsProcedure, AuditTrail, 0, err)
+		return err
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.ending, cancel)()

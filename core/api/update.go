@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"net/url"
 	"time"
 
 	"connectrpc.com/connect"
@@ -42,6 +43,8 @@ func (s updates) Apply(ctx context.Context, r *apipb.ApplyUpdateRequest, out *co
 	what := r.GetUrl()
 	if what == "" {
 		what = "staged bundle"
+	} else if u, err := url.Parse(what); err == nil {
+		what = u.Redacted()
 	}
 	return s.changes(ctx, apipbconnect.UpdateApplyProcedure, what, func() error { return s.backend.ApplyUpdate(ctx, r, out.Send) })
 }

@@ -143,30 +143,35 @@ func (a *App) pluginLogs() *cobra.Command {
 		Example: "  ratchetctl plugin logs gateway --tail 20\n  ratchetctl plugin logs gateway -f",
 		Args:    cobra.ExactArgs(1), ValidArgsFunction: a.completePlugin,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := a.Client()
-			if err != nil {
-				return err
-			}
 			request.Plugin = args[0]
-			stream, err := c.Plugins.Logs(cmd.Context(), &request)
-			if err != nil {
-				return err
-			}
-			defer func() { _ = stream.Close() }() // says again what stream.Err says
-			for stream.Receive() {
-				if _, err := fmt.Fprintln(a.Out, logLine(stream.Msg(), a.output != "table")); err != nil {
-					return err
-				}
-			}
-			if cmd.Context().Err() != nil {
-				return nil // the operator has seen enough
-			}
-			return stream.Err()
+			return a.showLog(cmd.Context(), &request)
 		},
 	}
 	cmd.Flags().BoolVarP(&request.Follow, "follow", "f", false, "go on with new lines until interrupted")
 	cmd.Flags().Uint32Var(&request.Tail, "tail", 0, "how many lines from the past (default all that are kept)")
 	return cmd
+}
+
+// showLog prints the lines of a log as they come.
+func (a *App) showLog(ctx context.Context, request *apipb.LogsRequest) error {
+	c, err := a.Client()
+	if err != nil {
+		return err
+	}
+	stream, err := c.Plugins.Logs(ctx, request)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = stream.Close() }() // says again what stream.Err says
+	for stream.Receive() {
+		if _, err := fmt.Fprintln(a.Out, logLine(stream.Msg(), a.output != "table")); err != nil {
+			return err
+		}
+	}
+	if ctx.Err() != nil {
+		return nil // the operator has seen enough
+	}
+	return stream.Err()
 }
 
 // completePlugin asks the box; a shell that waits gets an answer soon or none.

@@ -44,7 +44,7 @@ func (a *App) Command(extra ...func(*App) *cobra.Command) *cobra.Command {
 			"Exit codes: 0 ok, 1 failed, 2 usage, 3 configuration invalid, 4 hardware not released, 5 box unreachable.",
 		"  ratchetctl status\n  ratchetctl plugin logs gateway -f\n  ratchetctl config check appliance.yaml\n  ratchetctl hw list -o json",
 		a.statusCommand(), a.pluginCommand(), a.pipelineCommand(), a.configCommand(), a.hwCommand(), a.firmwareCommand(), a.counterCommand(), a.updateCommand(), a.recoveryCommand(), a.imageCommand(),
-		a.loginCommand(), a.tokenCommand(), a.powerCommand(), a.versionCommand(),
+		a.loginCommand(), a.tokenCommand(), a.auditCommand(), a.powerCommand(), a.versionCommand(),
 	)
 	for _, f := range extra {
 		root.AddCommand(f(a))

@@ -79,7 +79,7 @@ func (s *service) Call(ctx context.Context, req *pluginpb.CallRequest) (*pluginp
 		level, outcome = slog.LevelWarn, status.Code(err)
 	}
 	// Never what was asked or answered: that may be secret.
-	s.host.log.Log(ctx, level, "audit", "procedure", "plugin call", "caller", s.unit.name,
+	s.host.opts.Audit.Log(ctx, level, "audit", "procedure", "plugin call", "caller", s.unit.name,
 		"target", req.GetPlugin()+"/"+req.GetMethod(), "outcome", outcome.String(), "took", time.Since(began))
 	return reply, err
 }

@@ -16,8 +16,7 @@ import (
 // TestPluginsCallEachOther: the configuration gives the right to one method, and to nothing else.
 func TestPluginsCallEachOther(t *testing.T) {
 	var log lockedBuffer
-	h := newHost(t, Options{}, "asks", "answers")
-	h.log = slog.New(slog.NewTextHandler(&log, nil))
+	h := newHost(t, Options{Audit: slog.New(slog.NewTextHandler(&log, nil))}, "asks", "answers")
 	must(t, apply(t, h, map[string]probeConfig{"asks": {Calls: "answers/pid"}, "answers": {}}))
 	if got := invoke(t, h, "asks", "call", "answers/pid"); got != fmt.Sprint(statusOf(t, h, "answers").PID) {
 		t.Errorf("the pid of answers is %q", got)

@@ -61,6 +61,9 @@ func New(opts Options) (_ *Host, err error) {
 	if h.log == nil {
 		h.log = slog.Default()
 	}
+	if h.opts.Audit == nil {
+		h.opts.Audit = h.log
+	}
 	h.ending, h.end = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {

@@ -56,6 +56,8 @@ type Options struct {
 	// LogTee gets every line that a plugin logs. It must not block.
 	LogTee func(LogLine)
 	Log    *slog.Logger
+	// Audit gets a line (message "audit") for each call of a plugin to another; Log when nil.
+	Audit *slog.Logger
 }
 
 // trusted says whether the program is the companion of a plugin and in core's own executable.

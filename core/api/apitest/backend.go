@@ -170,6 +170,9 @@ func (b *Backend) RestartPlugin(_ context.Context, plugin string, kill bool) err
 
 // PluginLogs has three lines from the past, and follows what Say says.
 func (b *Backend) PluginLogs(ctx context.Context, plugin string, tail int, follow bool, emit func(*apipb.LogLine) error) error {
+	if plugin == api.AuditTrail {
+		return emit(&apipb.LogLine{UnixNs: 1e18, Text: `{"time":"2001-09-09T01:46:40Z","level":"INFO","msg":"audit","procedure":"/ratchet.api.v1.System/Power","caller":"anna"}`})
+	}
 	if err := b.has(plugin); err != nil {
 		return err
 	}

@@ -1,0 +1,110 @@
+package audit
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func open(t *testing.T, dir string) (*Trail, *slog.Logger) {
+	t.Helper()
+	trail, err := Open(dir, func(err error) { t.Error(err) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { trail.Close() })
+	return trail, slog.New(trail.Handler())
+}
+
+func lineTexts(t *testing.T, trail *Trail, n int) []string {
+	t.Helper()
+	lines, err := trail.Lines(n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for i, l := range lines {
+		if i > 0 && l.Time.Before(lines[i-1].Time) {
+			t.Errorf("line %d is older than the one before", i)
+		}
+		out = append(out, l.Text)
+	}
+	return out
+}
+
+// TestBounds: whatever happens, the newest lines are there, the room is bounded, and strangers do not push others out.
+func TestBounds(t *testing.T) {
+	for name, dir := range map[string]string{"file": t.TempDir(), "memory": ""} {
+		t.Run(name, func(t *testing.T) {
+			trail, log := open(t, dir)
+			log.Info("audit", "caller", "anna", "role", "admin", "target", "first")
+			log.Info("audit", "caller", "", "role", "none", "target", "enrolled")
+			for i := range 10_000 {
+				log.Warn("audit", "caller", "", "role", "none", "target", fmt.Sprint("stranger ", i), "error", strings.Repeat("x", 5000))
+			}
+			got := lineTexts(t, trail, 0)
+			all := strings.Join(got, "\n")
+			for _, want := range []string{`"target":"first"`, `"target":"enrolled"`, `"target":"stranger 9999"`} {
+				if !strings.Contains(all, want) {
+					t.Errorf("no %s", want)
+				}
+			}
+			if strings.Contains(all, `"stranger 0"`) || len(all) > 2*limit+1000 {
+				t.Errorf("%d bytes are kept", len(all))
+			}
+			if last := lineTexts(t, trail, 2); len(last) != 2 || last[1] != got[len(got)-1] {
+				t.Errorf("the last two of %d: %v", len(got), last)
+			}
+		})
+	}
+}
+
+// TestGoesOn: a trail goes on behind a line that a power cut left unfinished.
+func TestGoesOn(t *testing.T) {
+	dir := t.TempDir()
+	trail, log := open(t, dir)
+	log.Info("audit", "target", "before")
+	if err := trail.Close(); err != nil {
+		t.Fatal(err)
+	}
+	log.Info("audit", "target", "after the end")
+	f, err := os.OpenFile(filepath.Join(dir, "changes.log"), os.O_WRONLY|os.O_APPEND, 0)
+	if err == nil {
+		_, err = f.WriteString(`{"time":"2026-01-01T00:00:00Z","msg":"au` + "\x00\x00")
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	trail, log = open(t, dir)
+	log.Info("audit", "target", "again")
+	if got := lineTexts(t, trail, 0); len(got) != 2 || !strings.Contains(got[0], "before") || !strings.Contains(got[1], "again") {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestFailureIsToldOnce: a full STATE is reported when it begins and not with every line.
+func TestFailureIsToldOnce(t *testing.T) {
+	told := 0
+	trail, err := Open(t.TempDir(), func(error) { told++ })
+	if err != nil {
+		t.Fatal(err)
+	}
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := trail.known.file
+	log := slog.New(trail.Handler())
+	for i, f := range []*os.File{full, full, good, full} {
+		trail.known.file = f
+		log.Info("audit")
+		if want := []int{1, 1, 1, 2}[i]; told != want {
+			t.Errorf("line %d: told %d times, want %d", i, told, want)
+		}
+	}
+	good.Close()
+}
