@@ -14,7 +14,7 @@ func (a *App) auditCommand() *cobra.Command {
 		Long: "Show who changed what on the box, and what was refused: one line for each call, the newest last. It needs the\n" +
 			"role operator. With -o json the lines are shown as the box keeps them.",
 		Example: "  ratchetctl audit\n  ratchetctl audit --tail 0 -o json",
-		Args:    Args(cobra.NoArgs),
+		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.showLog(cmd.Context(), &request) },
 	}
 	cmd.Flags().Uint32Var(&request.Tail, "tail", 100, "how many lines; 0 shows all that are kept")

@@ -88,14 +88,16 @@ func (b *builder) iscsi(e Backed) {
 	b.attr(OnMake, "volume", store, "wwn/product_id")
 	b.attr(Fixed, e.UUID.String(), store, "wwn/vpd_unit_serial")
 	b.attr(Always, "1", store, "enable")
-	b.attr(Always, "1", store, "attrib/emulate_tpu")  // UNMAP
+	for _, r := range e.Reservations {
+		b.attr(OnMake, r.metadata(), store, "pr/res_aptpl_metadata")
+	}
+	// UNMAP. It is zero until here, so a backstore that the kernel did not take to this point is made anew: the next look
+	// would not give it its reservations, and would export it.
+	b.attr(Fixed, "1", store, "attrib/emulate_tpu")
 	b.attr(Always, "1", store, "attrib/emulate_tpws") // WRITE SAME that unmaps
 	// What was unmapped reads as zeroes: the gateway promises that of TRIM.
 	b.attr(Always, "1", store, "attrib/unmap_zeroes_data")
 	b.attr(Always, "64", store, "attrib/max_unmap_block_desc_count")
-	for _, r := range e.Reservations {
-		b.attr(OnMake, r.metadata(), store, "pr/res_aptpl_metadata")
-	}
 
 	target := b.dir("target/iscsi", e.Name)
 	tpg := b.dir(target, "tpgt_1")

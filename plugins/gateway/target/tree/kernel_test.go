@@ -49,6 +49,9 @@ func (k *kernel) do(op Op) error {
 			return fmt.Errorf("it exists, or cannot")
 		}
 		k.dirs[op.Path] = true
+		if strings.HasPrefix(op.Path, hba+"/") {
+			k.attrs[op.Path+"/attrib/emulate_tpu"] = "0"
+		}
 	case Rmdir:
 		if !k.dirs[op.Path] {
 			return fmt.Errorf("it does not exist")

@@ -181,6 +181,39 @@ func TestReservations(t *testing.T) {
 	}
 }
 
+// TestReservationsAfterARefusal: whichever step the kernel refuses at first, the disk is not exported without what its
+// initiators rely on.
+func TestReservationsAfterARefusal(t *testing.T) {
+	list, err := ParseReservations(registrations + strings.ReplaceAll(registrations, ": 0", ": 1") + "\x00")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := Backed{Export: exports.Export{Protocol: exports.ProtocolISCSI, Volume: "a", Name: "iqn.x:a"}, Device: "/dev/nbd0", Reservations: list}
+	nodes := Desired([]Backed{b})
+	for refused := range len(Plan(nodes, newKernel().snapshot(nodes))) {
+		k, given := newKernel(), 0
+		for try, first := range []int{refused, -1} {
+			for i, op := range Plan(nodes, k.snapshot(nodes)) {
+				if i == first {
+					break
+				}
+				if err := k.do(op); err != nil {
+					t.Fatalf("step %d refused, try %d: %s: %v", refused, try, op, err)
+				}
+				switch {
+				case op.Do == Mkdir && op.Path == Store(b.Export):
+					given = 0
+				case strings.HasSuffix(op.Path, "res_aptpl_metadata"):
+					given++
+				}
+			}
+		}
+		if given != len(list) || len(k.exported()) != 1 {
+			t.Errorf("step %d refused: %d registrations were given back, want %d; exported %v", refused, given, len(list), k.exported())
+		}
+	}
+}
+
 // TestTornReservations: what is left of a file when the power went away while LIO wrote it is not taken for less reservations.
 func TestTornReservations(t *testing.T) {
 	for name, text := range map[string]string{
