@@ -50,6 +50,7 @@ func (o *orderly) Start(_ context.Context, s *plugin.Session) error {
 	o.session = s
 	return nil
 }
+
 func (o *orderly) Stop(context.Context) error {
 	o.session.Log.Info("stopped in order")
 	return nil
