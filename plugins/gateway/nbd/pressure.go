@@ -8,8 +8,10 @@ import (
 // pressure finds the clients that hold memory and do nothing about it while requests wait for some: that do not take
 // their replies, or do not send the data of a WRITE.
 type pressure struct {
-	// sessions holds how far each connection was at the last look. It is under the mutex of run.
+	// sessions holds how far each connection was at the last look, rests the same for a server that is stopped. They are
+	// under the mutex of run.
 	sessions map[*session]progress
+	rests    map[*session]progress
 	timer    *time.Timer // nil while there is memory
 	spell    int         // of want, counted, so that a late timer knows that its own is over
 	hurried  *time.Timer // nil unless Serve has been stopped and waits
@@ -72,6 +74,7 @@ func (r *run) unwatch(s *session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.sessions, s)
+	delete(r.rests, s)
 }
 
 // press begins to look for those clients, or ends it.
@@ -117,8 +120,9 @@ func (r *run) reap(spell int, every time.Duration) {
 func (r *run) hurry(every time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.rests = make(map[*session]progress, len(r.sessions))
 	for s := range r.sessions {
-		r.sessions[s] = s.look()
+		r.rests[s] = s.look()
 	}
 	r.hurried = time.AfterFunc(every, func() { r.dropIdle(every) })
 }
@@ -139,10 +143,11 @@ func (r *run) dropIdle(every time.Duration) {
 		return // all are gone
 	}
 	serving := make(map[*link]bool)
-	for s, last := range r.sessions {
+	for s := range r.sessions {
 		now := s.look()
-		serving[s.link] = now != last
-		r.sessions[s] = now
+		last, known := r.rests[s]
+		serving[s.link] = !known || now != last
+		r.rests[s] = now
 	}
 	for k := range r.conns {
 		if !serving[k] {

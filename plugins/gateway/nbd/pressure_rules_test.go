@@ -1,6 +1,12 @@
 package nbd
 
-import "testing"
+import (
+	"log/slog"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+)
 
 // TestPressureRules: a client is dropped when the same send, or the same data of a write, has been under way at two looks.
 func TestPressureRules(t *testing.T) {
@@ -28,5 +34,37 @@ func TestPressureRules(t *testing.T) {
 				t.Errorf("%s, %s: %q", name, side, what)
 			}
 		}
+	}
+}
+
+// TestLooksOfAStop: that requests of others wait for memory does not shorten the time in which something must move on a
+// connection of a server that is stopped.
+func TestLooksOfAStop(t *testing.T) {
+	for name, moves := range map[string]bool{"moves": true, "rests": false} {
+		synctest.Test(t, func(t *testing.T) {
+			ours, theirs := net.Pipe()
+			defer ours.Close()
+			defer theirs.Close()
+			r := &run{server: &Server{}, conns: map[*link]struct{}{}, log: slog.New(slog.DiscardHandler)}
+			r.sessions = map[*session]progress{}
+			r.memory = newMemory(1, r.press)
+			s := &session{link: newLink(ours)}
+			r.add(s.link)
+			r.watch(s)
+			r.hurry(time.Second)
+			defer r.relax()
+			time.Sleep(900 * time.Millisecond)
+			if moves {
+				s.out.moved.step()
+			}
+			r.press(true)
+			r.press(false)
+			time.Sleep(200 * time.Millisecond)
+			s.link.mu.Lock()
+			defer s.link.mu.Unlock()
+			if s.link.ended == moves {
+				t.Errorf("a connection that %s: closed %t", name, s.link.ended)
+			}
+		})
 	}
 }

@@ -37,10 +37,19 @@ func (s *service) kept(e exports.Export) (list []tree.Reservation, err error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
 	case err != nil:
-		return nil, fmt.Errorf("the disk is not exported without its persistent reservations (%s): %w; "+
-			"stop all its initiators, then: ratchetctl volume reservations clear %s --yes; they reserve anew", path, err, e.Volume)
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return list, nil
+}
+
+// withoutReservations says what to do about a disk whose reservations are not known. While it is exported the kernel has them.
+func withoutReservations(volume string, exported bool, err error) string {
+	if exported {
+		return fmt.Sprintf("only the kernel has its persistent reservations, and a restarted box would not export the disk (%v): "+
+			"any change of them by an initiator writes them down anew", err)
+	}
+	return fmt.Sprintf("the disk is not exported without its persistent reservations (%v): "+
+		"stop all its initiators, then: ratchetctl volume reservations clear %s --yes; they reserve anew", err, volume)
 }
 
 func (s *service) file(e exports.Export) string {

@@ -62,7 +62,7 @@ func TestClearReservations(t *testing.T) {
 		defer s.work.Wait()
 		defer s.cancel()
 		err := s.between(t.Context(), func() {
-			if exists(store) || s.refused["a"] == nil {
+			if exists(store) || s.unsure["a"] == nil {
 				t.Error("exported with a torn file")
 			}
 		})

@@ -54,7 +54,7 @@ type service struct {
 	list    []exports.Export
 	keepers map[string]*keeper // by volume
 	problem error              // of the last reconciliation
-	refused map[string]error   // volumes that must not be exported, and why
+	unsure  map[string]error   // volumes whose reservations are not known, and why
 	done    map[string]bool    // volumes whose export is in place
 	idle    chan struct{}      // closed when run has ended
 }
@@ -62,7 +62,7 @@ type service struct {
 func newService(o options) *service {
 	s := &service{
 		options: o, wake: make(chan struct{}, 1), orders: make(chan func()), idle: make(chan struct{}),
-		keepers: map[string]*keeper{}, refused: map[string]error{}, done: map[string]bool{},
+		keepers: map[string]*keeper{}, unsure: map[string]error{}, done: map[string]bool{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
@@ -155,8 +155,7 @@ func (s *service) between(ctx context.Context, do func()) error {
 // goes is gone before what comes is made (package tree), and a device ends after its export.
 func (s *service) reconcile() error {
 	list := s.keep()
-	backed := s.backed(list)
-	err := s.apply(backed)
+	backed, err := s.apply(s.backed(list))
 	if err == nil {
 		err = s.sweep(list)
 	}
@@ -194,9 +193,9 @@ func (s *service) keep() []exports.Export {
 	return s.list
 }
 
-// backed are the exports whose volume has a device and may be exported.
+// backed are the exports whose volume has a device.
 func (s *service) backed(list []exports.Export) (out []tree.Backed) {
-	refused := map[string]error{}
+	unsure := map[string]error{}
 	for _, e := range list {
 		s.mu.Lock()
 		k := s.keepers[e.Volume]
@@ -210,31 +209,31 @@ func (s *service) backed(list []exports.Export) (out []tree.Backed) {
 		}
 		reservations, err := s.kept(e)
 		if err != nil {
-			refused[e.Volume] = err
-			continue
+			unsure[e.Volume] = err
 		}
-		out = append(out, tree.Backed{Export: e, Device: device, Reservations: reservations})
+		out = append(out, tree.Backed{Export: e, Device: device, Reservations: reservations, Unsure: err != nil})
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.refused = refused
+	s.unsure = unsure
 	return out
 }
 
-func (s *service) apply(backed []tree.Backed) error {
-	want := tree.Desired(backed)
-	have, err := s.tree.Read(tree.Attributes(want))
+// apply brings configfs to what may be exported of list, and returns that.
+func (s *service) apply(list []tree.Backed) (backed []tree.Backed, err error) {
+	have, err := s.tree.Read(tree.Attributes(tree.Desired(list)))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	ops := tree.Plan(want, have)
+	backed = tree.Sure(list, have)
+	ops := tree.Plan(tree.Desired(backed), have)
 	for _, op := range ops {
 		s.log.Debug("configfs", "op", op.String())
 	}
 	if err := s.tree.Apply(ops); err != nil {
-		return err
+		return backed, err
 	}
-	return s.grown(backed)
+	return backed, s.grown(backed)
 }
 
 // grown has nvmet look at the size of its devices again, and tell its hosts; LIO looks at each READ CAPACITY.
@@ -300,7 +299,7 @@ func (s *service) clear(ctx context.Context) error {
 	gone := make(chan error, 1)
 	go func() {
 		<-s.idle // one at a time
-		err := s.apply(nil)
+		_, err := s.apply(nil)
 		if err == nil {
 			err = s.sweep(nil)
 		}

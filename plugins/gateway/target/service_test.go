@@ -2,6 +2,7 @@ package target
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -38,6 +39,9 @@ func TestKeptReservations(t *testing.T) {
 			}
 		}
 		_, err := s.kept(e)
+		if err != nil {
+			err = errors.New(withoutReservations("a", false, err))
+		}
 		if (err != nil) != (tc.says != nil) {
 			t.Errorf("%s: %v", name, err)
 		}

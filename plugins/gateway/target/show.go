@@ -33,10 +33,14 @@ func (s *service) show() {
 			if problem != nil {
 				message = problem.Error()
 			}
+			unsure := s.unsure[x.Volume]
+			if unsure != nil {
+				message = withoutReservations(x.Volume, s.done[x.Volume], unsure)
+			}
 			switch {
 			case index < 0:
-			case s.refused[x.Volume] != nil:
-				state, message = stateFailed, s.refused[x.Volume].Error()
+			case unsure != nil && !s.done[x.Volume]:
+				state = stateFailed
 			case !s.done[x.Volume] && s.problem != nil:
 				state, message = stateFailed, s.problem.Error()
 			case !s.done[x.Volume]:
@@ -46,7 +50,7 @@ func (s *service) show() {
 				state = stateReconnecting
 			}
 		}
-		if state != stateExported {
+		if state != stateExported || s.unsure[x.Volume] != nil {
 			e.Health, e.Message = pluginpb.Event_DEGRADED, fmt.Sprintf("volume %s is %s: %s", x.Volume, state, message)
 		}
 		var portals []string

@@ -16,6 +16,21 @@ type Backed struct {
 	Device string // as /dev/nbd0
 	// Reservations are what LIO had kept of the disk's persistent reservations, from its file.
 	Reservations []Reservation
+	// Unsure means that they are not known: the export may stay as it is, see Sure.
+	Unsure bool
+}
+
+// Sure leaves out of list what would have to be made, or made anew, without its reservations being known. While a backstore is
+// there LIO has them in memory.
+func Sure(list []Backed, have Snapshot) (sure []Backed) {
+	ops := Plan(Desired(list), have)
+	for _, b := range list {
+		made := slices.ContainsFunc(ops, func(o Op) bool { return o.Do == Mkdir && o.Path == Store(b.Export) })
+		if !b.Unsure || !made {
+			sure = append(sure, b)
+		}
+	}
+	return sure
 }
 
 // Desired are the nodes of a set of exports, in the order in which they can be made.

@@ -214,6 +214,35 @@ func TestReservationsAfterARefusal(t *testing.T) {
 	}
 }
 
+// TestSure: without its reservations being known a disk stays as it is, and is not made.
+func TestSure(t *testing.T) {
+	e := exports.Export{Protocol: exports.ProtocolISCSI, Volume: "a", Name: "iqn.x:a"}
+	made, k := Desired([]Backed{{Export: e, Device: "/dev/nbd0"}}), newKernel()
+	whole := Plan(made, k.snapshot(made))
+	for name, tc := range map[string]struct {
+		done   int // steps of making it
+		device string
+		want   bool
+	}{
+		"exported":          {len(whole), "/dev/nbd0", true},
+		"not made":          {0, "/dev/nbd0", false},
+		"made in part":      {4, "/dev/nbd0", false},
+		"of another device": {len(whole), "/dev/nbd1", false},
+	} {
+		k := newKernel()
+		for _, op := range whole[:tc.done] {
+			if err := k.do(op); err != nil {
+				t.Fatalf("%s: %s: %v", name, op, err)
+			}
+		}
+		list := []Backed{{Export: e, Device: tc.device, Unsure: true}, {Export: exports.Export{Protocol: exports.ProtocolISCSI, Volume: "b", Name: "iqn.x:b"}, Device: "/dev/nbd2"}}
+		sure := Sure(list, k.snapshot(Desired(list)))
+		if stays := sure[0].Volume == "a"; stays != tc.want || sure[len(sure)-1].Volume != "b" {
+			t.Errorf("%s: %+v", name, sure)
+		}
+	}
+}
+
 // TestTornReservations: what is left of a file when the power went away while LIO wrote it is not taken for less reservations.
 func TestTornReservations(t *testing.T) {
 	for name, text := range map[string]string{
