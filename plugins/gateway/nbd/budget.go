@@ -3,6 +3,7 @@ package nbd
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 )
 
 // budget bounds the parked requests of one connection. Only the reader acquires.
@@ -103,6 +104,7 @@ func (b *budget) waitIdle() {
 type memory struct {
 	max   int
 	press func(on bool)
+	spilt atomic.Int64 // beside it: bytes that spills hold
 
 	mu      sync.Mutex
 	changed sync.Cond // on mu

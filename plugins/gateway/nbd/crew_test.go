@@ -345,7 +345,7 @@ func TestCrewHandsOn(t *testing.T) {
 	r := newRelay(t, b)
 	first := filepath.Join(t.TempDir(), "0")
 	stop := r.next(t, listen(t, first))
-	list := hired(t, &running{addr: first}, 4, nbdtest.Options{})
+	list := hired(t, &running{network: "unix", addr: first}, 4, nbdtest.Options{})
 	done := make(chan struct{})
 	wait := steady(t, done, list[1:]...)
 	for k := range 5 {

@@ -26,7 +26,7 @@ const payloadGrace = 2 * time.Second
 
 // handOn gives the connection away if that is wanted and possible.
 func (r *run) handOn(k *link, s *session, h *handshake, ended error) bool {
-	if !errors.Is(ended, errStopping) || h.secure || r.server.HandOn == nil || s.out.failed() {
+	if !errors.Is(ended, errStopping) || h.secure || r.server.HandOn == nil || s.out.failed() || s.rd.spill.n > 0 {
 		return false
 	}
 	f, err := duplicate(k.current())

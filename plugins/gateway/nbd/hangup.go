@@ -22,6 +22,7 @@ func (s *session) watchHangUp() (stop func()) {
 		f, err := s.link.copy()
 		begun <- f
 		if errors.Is(err, net.ErrClosed) || err == nil && s.awaitHangUp(f) {
+			s.rd.spill.gone = true
 			s.giveUp(errGone)
 		}
 	})
@@ -46,8 +47,14 @@ func (s *session) awaitHangUp(f *os.File) bool {
 	return raw.Read(s.left) == nil
 }
 
-// left reports whether the client has hung up and wants nothing any more.
-func (s *session) left(fd uintptr) bool { return hungUp(int(fd)) && !s.disconnects(int(fd)) }
+// left reports whether the client has hung up and wants nothing any more. Over TCP that is seen when all that it sent has
+// come, so room is made for it. In TLS it is not: what comes must be read by who has the keys.
+func (s *session) left(fd uintptr) bool {
+	if _, ok := s.nc.(*net.TCPConn); ok && !s.stopping.Load() {
+		s.rd.spill.drain(int(fd))
+	}
+	return hungUp(int(fd)) && !s.disconnects(int(fd))
+}
 
 // disconnects reports whether what the client sent last is NBD_CMD_DISC: it wants what it asked for to be done all the
 // same. In TLS that cannot be told.
@@ -59,14 +66,14 @@ func (s *session) disconnects(fd int) bool {
 	if err != nil {
 		return false
 	}
-	rest := make([]byte, s.rd.buffered()+n)
-	k := copy(rest, s.rd.buf[s.rd.r:s.rd.w])
+	rest := append(s.rd.tail(requestLen), make([]byte, n)...)
+	k := len(rest) - n
 	if n, _, err = unix.Recvfrom(fd, rest[k:], unix.MSG_PEEK|unix.MSG_DONTWAIT); err == nil {
 		k += n
 	}
 	if k < requestLen {
 		return false
 	}
-	last, err := parseRequest(rest[k-requestLen : k])
-	return err == nil && last.cmd == CmdDisc
+	req, err := parseRequest(rest[k-requestLen : k])
+	return err == nil && req.cmd == CmdDisc
 }

@@ -17,8 +17,8 @@ func TestHangUpRules(t *testing.T) {
 	}
 	write, disc := header(CmdWrite)+"data", header(CmdDisc)
 	for name, tc := range map[string]struct {
-		buffered, unread string
-		stays, gone      bool
+		buffered, spilt, unread string
+		stays, gone             bool
 	}{
 		"alive":                       {unread: write, stays: true},
 		"nothing":                     {gone: true},
@@ -27,6 +27,9 @@ func TestHangUpRules(t *testing.T) {
 		"disconnect":                  {unread: write + disc},
 		"disconnect that was read":    {buffered: write + disc},
 		"disconnect that is read":     {buffered: write + disc[:7], unread: disc[7:]},
+		"disconnect that was spilt":   {buffered: write, spilt: write + disc},
+		"disconnect in three places":  {buffered: disc[:7], spilt: disc[7:9], unread: disc[9:]},
+		"a write that was spilt":      {buffered: disc, spilt: write, gone: true},
 		"something after disconnect":  {buffered: disc, unread: write, gone: true},
 		"disconnect of an older time": {buffered: disc + write, gone: true},
 	} {
@@ -45,6 +48,7 @@ func TestHangUpRules(t *testing.T) {
 				client.Close()
 			}
 			s := &session{nc: new(net.UnixConn), rd: &reader{buf: []byte(tc.buffered), w: len(tc.buffered)}}
+			s.rd.spill = spill{pieces: []*buffer{{b: []byte(tc.spilt)}}, n: len(tc.spilt)}
 			if gone := s.left(server.Fd()); gone != tc.gone {
 				t.Errorf("gone %v", gone)
 			}

@@ -54,6 +54,12 @@ func (l *link) close() {
 	l.conn.Close()
 }
 
+func (l *link) hasEnded() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ended
+}
+
 // onEnd has end call giveUp.
 func (l *link) onEnd(giveUp context.CancelCauseFunc) {
 	l.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,10 +27,15 @@ type reader struct {
 	late func() bool
 	// moved is told of each read of a large payload.
 	moved *motion
+	// spill comes before what the source has.
+	spill spill
 }
 
-// read is that of the source.
+// read is that of the spill, then that of the source.
 func (rd *reader) read(p []byte) (int, error) {
+	if rd.spill.n > 0 {
+		return rd.spill.read(p)
+	}
 	n, err := rd.src.Read(p)
 	if err != nil && rd.late != nil && errors.Is(err, os.ErrDeadlineExceeded) && rd.late() {
 		err = nil
@@ -46,12 +52,18 @@ func (rd *reader) readPayload(p []byte) (int, error) {
 }
 
 // buffered is how many bytes can be had without reading from the connection.
-func (rd *reader) buffered() int { return rd.w - rd.r }
+func (rd *reader) buffered() int { return rd.w - rd.r + rd.spill.n }
+
+// tail returns a copy of the last n bytes of what is buffered, or of all.
+func (rd *reader) tail(n int) []byte {
+	t := rd.spill.tail(n)
+	return slices.Concat(last(rd.buf[rd.r:rd.w], n-len(t)), t)
+}
 
 // next returns the next n bytes, n at most the size of the buffer. They are valid until the
 // next call of any method. An end of the stream before the first byte is io.EOF.
 func (rd *reader) next(n int) ([]byte, error) {
-	if rd.buffered() < n {
+	if rd.w-rd.r < n {
 		if rd.burst {
 			rd.burst = false
 			rd.grow(readerSize)

@@ -192,6 +192,7 @@ func (r *run) transmit(hard context.Context, k *link, nc net.Conn, rd *reader, h
 	defer stats.connections.Add(-1)
 	log.Info("NBD client connected", "structured", h.structured, "tls", h.secure)
 	s := newSession(k, nc, rd, h, &r.stopping, r.memory)
+	defer rd.spill.close()
 	crew := r.crew(hard, h.chosen)
 	defer r.without(crew, h.chosen)
 	s.crew = crew

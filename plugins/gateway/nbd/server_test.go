@@ -20,14 +20,21 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const mib = 1 << 20
 
-// running is a server on a unix socket.
+// running is a server.
 type running struct {
-	addr   string
+	network, addr string
+
 	export *nbd.Export
 	stop   func() error // graceful, returns what Serve did
 }
 
+// serve starts one on a unix socket.
 func serve(t *testing.T, b nbd.Backend, tune ...func(*nbd.Server, *nbd.Export)) *running {
+	t.Helper()
+	return serveOn(t, "unix", filepath.Join(t.TempDir(), "nbd.sock"), b, tune...)
+}
+
+func serveOn(t *testing.T, network, addr string, b nbd.Backend, tune ...func(*nbd.Server, *nbd.Export)) *running {
 	t.Helper()
 	e := &nbd.Export{Name: "vol", Description: "a test volume", Backend: b}
 	set := new(nbd.Set)
@@ -38,8 +45,7 @@ func serve(t *testing.T, b nbd.Backend, tune ...func(*nbd.Server, *nbd.Export)) 
 	if err := set.Add(e); err != nil {
 		t.Fatal(err)
 	}
-	addr := filepath.Join(t.TempDir(), "nbd.sock")
-	l, err := net.Listen("unix", addr)
+	l, err := net.Listen(network, addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,12 +67,12 @@ func serve(t *testing.T, b nbd.Backend, tune ...func(*nbd.Server, *nbd.Export)) 
 			t.Errorf("Serve: %v", err)
 		}
 	})
-	return &running{addr: addr, export: e, stop: stop}
+	return &running{network: network, addr: l.Addr().String(), export: e, stop: stop}
 }
 
 func (r *running) dial(t *testing.T, o nbdtest.Options) *nbdtest.Client {
 	t.Helper()
-	c, err := nbdtest.Dial(t.Context(), "unix", r.addr, "vol", o)
+	c, err := nbdtest.Dial(t.Context(), r.network, r.addr, "vol", o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -83,6 +83,7 @@ func newSession(l *link, nc net.Conn, rd *reader, h *handshake, stopping *atomic
 	s.loneWrite, _ = s.backend.(LoneWriter)
 	rd.grow(readerFirst)
 	rd.late, rd.moved = s.late, &s.payload
+	rd.spill.link, rd.spill.all = l, &shared.spilt
 	s.lone.init(nc)
 	s.parked.init(maxParked, maxParkedBytes, shared)
 	// A connection that cannot be written to is of no use to read from: closing it wakes the reader.
@@ -111,10 +112,11 @@ func (s *session) run(ctx context.Context) error {
 	return err
 }
 
-// read takes requests off the connection until it ends.
+// read takes requests off the connection until it ends. What was spilled is served also when the server stops: it is too
+// much to be handed on.
 func (s *session) read(ctx context.Context) error {
 	for {
-		if s.stopping.Load() {
+		if s.stopping.Load() && s.rd.spill.n == 0 {
 			return errStopping
 		}
 		// Replies leave as soon as the next step would have to wait for the client.
