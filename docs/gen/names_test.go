@@ -72,7 +72,7 @@ func TestNamedPagesExist(t *testing.T) {
 	for _, name := range files(t, ".go") {
 		for _, page := range regexp.MustCompile(`[\w./-]*\w\.md\b`).FindAllString(comments(t, name), -1) {
 			if !slices.Contains(elsewhere, page) && !slices.ContainsFunc(pages, func(have string) bool {
-				return have == page || have == "docs/"+page || strings.EqualFold(path.Base(have), page)
+				return have == page || have == "docs/"+page || path.Base(have) == page
 			}) {
 				t.Errorf("%s names %s, which there is not", name, page)
 			}

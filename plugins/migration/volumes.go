@@ -29,7 +29,7 @@ type caller interface {
 	Call(ctx context.Context, plugin, method string, request []byte) ([]byte, error)
 }
 
-// volumes hands volumes over by the box's own gateway (INVARIANTS S15). The gateway's requests are its own; what stands
+// volumes hands volumes over by the box's own gateway (invariant S15). The gateway's requests are its own; what stands
 // here is as much of them as is needed, since plugins share no types.
 type volumes struct {
 	core    caller

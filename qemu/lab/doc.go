@@ -10,7 +10,7 @@
 //
 // # Proofs
 //
-// [Runners] holds the event streams of all QEMUs of a VM against "never two runners" (INVARIANTS M2). Heartbeats are the
+// [Runners] holds the event streams of all QEMUs of a VM against "never two runners" (invariant M2). Heartbeats are the
 // second opinion ([Beats.Twins]) and the measure of the gap that the guest's peers see ([Beats.Gap]). A [Relay] stands in
 // the way of a memory stream and cuts or stalls it at a byte.
 //

@@ -36,7 +36,7 @@ type workstation struct {
 	dir, ratchet string
 }
 
-// pluginKilled holds the gateway to INVARIANTS S5: a client that outlives the plugin – QEMU's, which reconnects by itself
+// pluginKilled holds the gateway to invariant S5: a client that outlives the plugin – QEMU's, which reconnects by itself
 // – must not be told that a FLUSH succeeded unless all it was acknowledged before is there.
 func pluginKilled(t *testing.T) {
 	_, image := workspace(t, "plugin-killed", "full")

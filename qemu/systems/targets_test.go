@@ -281,7 +281,7 @@ func (s *targetSuite) copies(t *testing.T) {
 	}
 }
 
-// killed holds targets to INVARIANTS S5: the same session goes on when the gateway dies, and a FLUSH that succeeds was true.
+// killed holds targets to invariant S5: the same session goes on when the gateway dies, and a FLUSH that succeeds was true.
 func (s *targetSuite) killed(t *testing.T) {
 	client := openQemuIO(t, s.options("open"))
 	kills := 3

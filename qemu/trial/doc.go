@@ -10,6 +10,6 @@
 // [Meter] reads what is sent from the sources' own answers.
 //
 // After each move the guest is asked for every page and block that it has written, and nobody may have run twice: that is
-// proved from the events of both QEMUs and from the gateway's log of writes by epoch (INVARIANTS M2), and seen in the
+// proved from the events of both QEMUs and from the gateway's log of writes by epoch (invariant M2), and seen in the
 // heartbeats.
 package trial

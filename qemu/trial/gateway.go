@@ -124,7 +124,7 @@ func (g *Gateway) Handover(ctx context.Context, volume, from, to string) (uint64
 	return r.Epoch, err
 }
 
-// OneWriter is the gateway's part of the proof (INVARIANTS M2): in each epoch after the first handover one host has
+// OneWriter is the gateway's part of the proof (invariant M2): in each epoch after the first handover one host has
 // written.
 func (g *Gateway) OneWriter(ctx context.Context) error {
 	var r api.WritersReply

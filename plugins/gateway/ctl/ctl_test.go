@@ -7,19 +7,20 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"text/tabwriter"
 
 	"github.com/cockroachdb/datadriven"
+
+	"github.com/ratchetos/ratchet/plugins/internal/command/commandtest"
 )
 
-// fakeApp answers from the test file and prints as ratchetctl would.
+// fakeApp answers from the test file, also what the gateway's commands want of ratchetctl besides.
 type fakeApp struct {
-	reply   string // to every call
+	commandtest.App
 	section string // plugins.gateway of the configuration
 	refused string // what the box has against every change of it
-	asked   string
-	out     strings.Builder
 }
+
+var _ App = (*fakeApp)(nil)
 
 func (a *fakeApp) Section(_ context.Context, _ string, into any) error {
 	return json.Unmarshal([]byte(a.section), into)
@@ -27,13 +28,13 @@ func (a *fakeApp) Section(_ context.Context, _ string, into any) error {
 
 func (a *fakeApp) Edit(_ context.Context, plugin, op, path string, value any, preview bool) error {
 	p, err := json.Marshal(value)
-	fmt.Fprintf(&a.out, "edit: %s %s %s %s preview=%t\n", plugin, op, path, p, preview)
+	fmt.Fprintf(&a.Out, "edit: %s %s %s %s preview=%t\n", plugin, op, path, p, preview)
 	return err
 }
 
 func (a *fakeApp) Try(_ context.Context, plugin, op, path string, value any) error {
 	p, err := json.Marshal(value)
-	a.asked += fmt.Sprintf("would: %s %s %s %s\n", plugin, op, path, p)
+	fmt.Fprintf(&a.Asked, "would: %s %s %s %s\n", plugin, op, path, p)
 	if a.refused != "" {
 		return errors.New(strings.TrimSpace(a.refused))
 	}
@@ -46,32 +47,12 @@ func (a *fakeApp) Usage(format string, args ...any) error {
 
 func (a *fakeApp) Host() (string, error) { return "192.0.2.7", nil }
 
-func (a *fakeApp) Invoke(_ context.Context, plugin, method string, request, reply any) error {
-	p, err := json.Marshal(request)
-	if err != nil {
-		return err
-	}
-	a.asked += fmt.Sprintf("asked: %s %s %s\n", plugin, method, p)
-	if text, ok := strings.CutPrefix(a.reply, "error "); ok {
-		return errors.New(text)
-	}
-	return json.Unmarshal([]byte(a.reply), reply)
-}
-
-func (a *fakeApp) Print(_ any, columns []string, rows [][]string) error {
-	w := tabwriter.NewWriter(&a.out, 0, 0, 2, ' ', 0)
-	for _, r := range append([][]string{columns}, rows...) {
-		fmt.Fprintln(w, strings.Join(r, "\t"))
-	}
-	return w.Flush()
-}
-
 // TestCommands runs testdata/ctl.txt: a command, the plugin's reply and, after "=", the section of the configuration,
 // after another, what the box has against a change of it; what is asked and shown.
 func TestCommands(t *testing.T) {
 	datadriven.RunTest(t, "testdata/ctl.txt", func(t *testing.T, d *datadriven.TestData) string {
 		app := new(fakeApp)
-		app.reply, app.section, _ = strings.Cut(d.Input, "=\n")
+		app.Reply, app.section, _ = strings.Cut(d.Input, "=\n")
 		app.section, app.refused, _ = strings.Cut(app.section, "=\n")
 		c := Command(app)
 		var args []string
@@ -82,11 +63,11 @@ func TestCommands(t *testing.T) {
 		c.SilenceUsage, c.SilenceErrors = true, true
 		c.SetIn(strings.NewReader("a secret\n"))
 		if err := c.ExecuteContext(t.Context()); err != nil {
-			fmt.Fprintln(&app.out, "error:", err)
+			fmt.Fprintln(&app.Out, "error:", err)
 		}
 		var out strings.Builder
-		out.WriteString(app.asked)
-		for _, line := range strings.Split(strings.TrimSpace(app.out.String()), "\n") {
+		out.WriteString(app.Asked.String())
+		for _, line := range strings.Split(strings.TrimSpace(app.Out.String()), "\n") {
 			fmt.Fprintln(&out, strings.TrimRight(line, " "))
 		}
 		return out.String()

@@ -1,7 +1,7 @@
 package nbd
 
 // Admission decides for one connection, request by request, whether it may change data. It is how a volume is taken
-// from one writer and given to another while both stay connected (INVARIANTS.md S15). Reads and FLUSH are not asked
+// from one writer and given to another while both stay connected (invariant S15). Reads and FLUSH are not asked
 // for. Begin and End are on the hot path and come from many goroutines.
 type Admission interface {
 	// Begin asks for one operation. After nil End must follow when the operation has ended, whatever came of it.

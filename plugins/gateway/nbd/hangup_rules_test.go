@@ -34,13 +34,7 @@ func TestHangUpRules(t *testing.T) {
 		"disconnect of an older time": {buffered: disc + write, gone: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			client, server := os.NewFile(uintptr(pair[0]), "client"), os.NewFile(uintptr(pair[1]), "server")
-			defer client.Close()
-			defer server.Close()
+			client, server := sockets(t)
 			if _, err := client.WriteString(tc.unread); err != nil {
 				t.Fatal(err)
 			}
@@ -54,4 +48,16 @@ func TestHangUpRules(t *testing.T) {
 			}
 		})
 	}
+}
+
+// sockets are two that are connected, without Go's poller.
+func sockets(t *testing.T) (client, server *os.File) {
+	t.Helper()
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, server = os.NewFile(uintptr(pair[0]), "client"), os.NewFile(uintptr(pair[1]), "server")
+	t.Cleanup(func() { client.Close(); server.Close() })
+	return client, server
 }

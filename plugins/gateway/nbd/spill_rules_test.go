@@ -5,11 +5,8 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
 	"sync/atomic"
 	"testing"
-
-	"golang.org/x/sys/unix"
 )
 
 // TestSpillRules: a spill takes what its socket holds up to the bounds of a connection and of all, gives it back in its
@@ -28,23 +25,18 @@ func TestSpillRules(t *testing.T) {
 		"all is taken":      {others: allSpilled, sent: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			client, server := os.NewFile(uintptr(pair[0]), "client"), os.NewFile(uintptr(pair[1]), "server")
-			defer client.Close()
-			defer server.Close()
+			client, server := sockets(t)
+			fd := int(server.Fd())
 			var all atomic.Int64
 			all.Store(tc.others)
 			sp := spill{link: new(link), all: &all}
 			data := bytes.Repeat([]byte("spilt, "), tc.sent/7+1)[:tc.sent]
-			sp.drain(pair[1])
+			sp.drain(fd)
 			for rest := data; len(rest) > 0; rest = rest[min(len(rest), 16<<10):] {
 				if _, err := client.Write(rest[:min(len(rest), 16<<10)]); err != nil {
 					t.Fatal(err)
 				}
-				sp.drain(pair[1])
+				sp.drain(fd)
 			}
 			if sp.n != tc.want || all.Load() < tc.others+int64(tc.want) || all.Load() > allSpilled {
 				t.Fatalf("%d bytes, %d are counted, want %d", sp.n, all.Load()-tc.others, tc.want)

@@ -6,7 +6,7 @@
 // Takeover reads the head and replaces it, by compare-and-swap, with one of a higher epoch that
 // names this session; from then on an older gateway's commits fail. Commit puts the batch's
 // data and its delta, both named by content, and then moves the head, again by compare-and-swap.
-// So the store always holds a prefix of the volume's history (INVARIANTS S8, S9). After an
+// So the store always holds a prefix of the volume's history (invariants S8, S9). After an
 // answer that never came the head is read again: our own session, sequence number and root mean
 // success, a higher epoch means that somebody fenced us.
 //

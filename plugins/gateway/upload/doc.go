@@ -1,6 +1,6 @@
 // Package upload turns a run of the write log into what the object store gets: overwritten blocks
 // are dropped, byte ranges merged into their blocks, zeroes made into ranges, and the blocks of
-// each cell packed into one frame, compressed, sealed and hashed (INVARIANTS S8, S10).
+// each cell packed into one frame, compressed, sealed and hashed (invariants S8, S10).
 //
 // A Batch is pure: groups go in, in log order, and a remote.Batch comes out. It is used by one goroutine, for
 // one batch; Free gives its memory to the next.

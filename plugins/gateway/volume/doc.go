@@ -18,7 +18,7 @@
 // the last confirmed head; the cleaner drops it from the index, or appends it again if it has been read.
 // A part of a block is merged with the rest where that is local or zero; over a block of the
 // store it is logged as it is and merged when the block is next uploaded or read, so that a small
-// write never waits for the store (INVARIANTS S12).
+// write never waits for the store (invariant S12).
 //
 // # States
 //

@@ -80,7 +80,7 @@ func (v *Volume) takeover() error {
 		if err == nil {
 			return nil
 		}
-		if v.hopeless(err) || errors.Is(err, remote.ErrSize) || errors.Is(err, remote.ErrKey) || errors.Is(err, manifest.ErrTooNew) || errors.Is(err, objstore.ErrNoConditional) {
+		if v.hopeless(err) || unfit(err) {
 			return err
 		}
 		v.admit()
@@ -91,6 +91,12 @@ func (v *Volume) takeover() error {
 			return v.ctx.Err()
 		}
 	}
+}
+
+// unfit reports whether this store, or what it holds, cannot be the volume's as both are configured.
+func unfit(err error) bool {
+	return errors.Is(err, remote.ErrSize) || errors.Is(err, remote.ErrKey) || errors.Is(err, manifest.ErrTooNew) ||
+		errors.Is(err, objstore.ErrNoConditional)
 }
 
 // insist repeats what the store refuses for reasons that may pass. ctx ends it: when one stage of the upload has found

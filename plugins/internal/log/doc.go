@@ -19,7 +19,7 @@
 // Groups are built in the window, memory of a few segments in which position p has the place
 // p modulo its size. Append copies a record there, and that is the acknowledgement: a process
 // that is killed leaves the window to the next one, if core holds it (package ring), and Recover
-// appends what had not reached the disk (INVARIANTS S5). The writer hands the window's memory to
+// appends what had not reached the disk (invariant S5). The writer hands the window's memory to
 // the disk as it is; young positions are read from it without I/O.
 //
 // # Lifetime

@@ -15,7 +15,7 @@ type Leaf struct {
 }
 
 // Chunk is the manifest entry of 4 MiB. Its owner is an account that the provider has assigned; a
-// gateway only compares it (INVARIANTS S14).
+// gateway only compares it (invariant S14).
 type Chunk struct {
 	Owner uint32
 	Cells [CellsPerChunk][]Frame // oldest first, each with a live block

@@ -19,7 +19,7 @@ import (
 //	→ Transfer.Complete → (commit is journalled) → target.Finish(moved) → (verified) → source.Confirm(moved)
 //
 // Until commit everything can be undone: Transfer.Cancel, target.Finish(!moved), source.Confirm(!moved), after which
-// the source runs as before. After it the source must never run again (INVARIANTS M1).
+// the source runs as before. After it the source must never run again (invariant M1).
 type Port interface {
 	Host
 	// Capabilities is what the host can hold now.
@@ -57,7 +57,7 @@ type Port interface {
 const Absent State = "absent"
 
 // Move names one move of one VM. ID is the same for each attempt at it that the journal holds; Epoch is the manager's:
-// hosts remember the highest and refuse a lower one with ErrFenced (INVARIANTS M4).
+// hosts remember the highest and refuse a lower one with ErrFenced (invariant M4).
 type Move struct {
 	ID    string
 	Epoch uint64

@@ -10,5 +10,5 @@
 // # Guarantees
 //
 // Values only: no I/O, no clocks, no goroutines. A Shape that was read back from its JSON is equal to the one written;
-// Version says which fields it may have (INVARIANTS X1).
+// Version says which fields it may have (invariant X1).
 package model

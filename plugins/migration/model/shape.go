@@ -86,7 +86,7 @@ type NIC struct {
 	Addr    string `json:"addr,omitempty"` // PCI address on its bus, "0x3"
 }
 
-// Disk is a block device. Its format is raw: formats with metadata of their own write after the switch (INVARIANTS M1).
+// Disk is a block device. Its format is raw: formats with metadata of their own write after the switch (invariant M1).
 type Disk struct {
 	ID     string `json:"id"`
 	Model  string `json:"model"` // "virtio-blk-pci", "scsi-hd", "nvme"
@@ -104,7 +104,7 @@ type Source struct {
 }
 
 // Volume is a gateway's volume, reached over NBD. Each host attaches under its own identity, which the gateway lets
-// write or not (INVARIANTS S15).
+// write or not (invariant S15).
 type Volume struct {
 	Name string `json:"name"`
 	// Server is what NBD clients connect to: "tcp:HOST:PORT" or "unix:/path".

@@ -4,7 +4,7 @@
 //
 // Make takes what is known before a move – the VM's shape, what both hosts can hold, what the guest's agent reports, the
 // type asked for and the goal – and returns either a Plan or every reason against it, before a byte is sent. The order of
-// the steps is: capabilities, hooks, shrink, swap, move, grow (INVARIANTS M1). Compare holds the shape a destination was
+// the steps is: capabilities, hooks, shrink, swap, move, grow (invariant M1). Compare holds the shape a destination was
 // really started as against the one that crosses; Apply and Invert say what a step does to a shape and what takes it back.
 //
 // # Why a check of our own

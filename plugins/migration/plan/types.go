@@ -6,7 +6,7 @@ import (
 	"github.com/ratchetos/ratchet/plugins/migration/model"
 )
 
-// Version is the format of the Plans written here. Journals keep plans whole, so a reader must know it (INVARIANTS X1).
+// Version is the format of the Plans written here. Journals keep plans whole, so a reader must know it (invariant X1).
 const Version = 1
 
 // Plan is how one VM gets from one host to another and from one shape to another. It is data: it can be kept, shown and

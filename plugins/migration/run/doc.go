@@ -5,7 +5,7 @@
 //
 // Until the record [journal.Committed] is on the disk, a move that fails is undone: the VM runs at the source, in the shape
 // it had. From then on it only goes forward: the VM runs at the target. The destination gets its first instruction after
-// that record and the source none (INVARIANTS M1), so there is never more than one runner. The one way back from there is
+// that record and the source none (invariant M1), so there is never more than one runner. The one way back from there is
 // a target that says, to the first order to let the VM run, that it has none: the destination died untold. What can be neither undone
 // nor finished for now, because a host does not answer, is tried for [Policy.Patience]; then the move is held for an
 // operator, who can Retry it, or Accept a VM that runs at the target and whose agent does not answer. When the disk fails

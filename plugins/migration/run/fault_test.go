@@ -142,7 +142,7 @@ func (l *lab) play(faults ...fault) (res result) {
 	return res
 }
 
-// check holds how a case ended against what must be (INVARIANTS M1, M2).
+// check holds how a case ended against what must be (invariants M1, M2).
 func (l *lab) check(s Status, killed bool) (wrong []string) {
 	no := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
 	for _, v := range l.w.Violations() {

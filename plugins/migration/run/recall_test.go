@@ -72,7 +72,7 @@ func (l *lab) older() {
 }
 
 // TestSourceThatMayHaveRun ends a source in the undo of a move whose destination has everything. That goes on only where
-// the source cannot have run since: otherwise it waits for an operator, or was discarded before (INVARIANTS M1).
+// the source cannot have run since: otherwise it waits for an operator, or was discarded before (invariant M1).
 func TestSourceThatMayHaveRun(t *testing.T) {
 	type faults = map[string][]hypervisortest.Fault
 	const (

@@ -385,7 +385,7 @@ func TestHistoryIsKept(t *testing.T) {
 	})
 }
 
-// TestNewerJournal refuses what it cannot read, instead of leaving out half of a move (INVARIANTS X1).
+// TestNewerJournal refuses what it cannot read, instead of leaving out half of a move (invariant X1).
 func TestNewerJournal(t *testing.T) {
 	in(t, model.VMType{}, model.Goal{}, func(t *testing.T, l *lab) {
 		m := &move{r: l.r, id: "m"}

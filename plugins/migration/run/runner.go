@@ -16,7 +16,7 @@ import (
 )
 
 // Volumes hands volumes over from host to host. It may be repeated; a handover to who has the volume changes nothing
-// (INVARIANTS S15).
+// (invariant S15).
 type Volumes interface {
 	Handover(ctx context.Context, volume, from, to string) (epoch uint64, err error)
 }

@@ -51,7 +51,7 @@ func (l *lab) failSalvage() {
 }
 
 // TestUncertainCommit lets an operator give orders for a move of which nobody knows whether it is committed: the VM stands
-// still until the next manager has read the journal, and goes where that says (INVARIANTS M1).
+// still until the next manager has read the journal, and goes where that says (invariant M1).
 func TestUncertainCommit(t *testing.T) {
 	for _, c := range []struct {
 		name  string

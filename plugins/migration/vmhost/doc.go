@@ -36,7 +36,7 @@
 //
 // # Guarantees
 //
-// A request under an epoch lower than one seen before does nothing (INVARIANTS M4), and the epoch is on the disk before
+// A request under an epoch lower than one seen before does nothing (invariant M4), and the epoch is on the disk before
 // the request that raised it does anything. A destination is ended only by the move it belongs to, and no longer once it
 // was settled: a late "discard" cannot reach a VM that runs (M1). The agent ends no process but QEMUs that hold the lock
 // of a VM's PID file, and addresses them by pidfd.

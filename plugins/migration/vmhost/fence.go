@@ -11,7 +11,7 @@ import (
 	"github.com/ratchetos/ratchet/plugins/migration/vmhost/client"
 )
 
-// fence lets the orders of the newest manager through (INVARIANTS M4).
+// fence lets the orders of the newest manager through (invariant M4).
 type fence struct {
 	file string
 

@@ -11,7 +11,7 @@ import (
 )
 
 // TestFence: a newer manager's order begins after those of older ones have ended, and is the last word also after a
-// restart (INVARIANTS M4).
+// restart (invariant M4).
 func TestFence(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
@@ -76,7 +76,7 @@ func TestFence(t *testing.T) {
 }
 
 // TestFenceHoldsEveryOrder: not only the order that raises the epoch waits for those of older managers, but each until they
-// have ended: one that is given again, or beside the first (INVARIANTS M4).
+// have ended: one that is given again, or beside the first (invariant M4).
 func TestFenceHoldsEveryOrder(t *testing.T) {
 	f, err := openFence(filepath.Join(t.TempDir(), "epoch.json"))
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/ratchetos/ratchet/plugins/migration/model"
 )
 
-// recordVersion is the format of records written here. A newer one is left alone (INVARIANTS X1).
+// recordVersion is the format of records written here. A newer one is left alone (invariant X1).
 const recordVersion = 1
 
 // record is what is kept of a VM.

@@ -9,7 +9,7 @@
 //
 // # Guarantees
 //
-// Batches are committed one at a time and in the order in which they were cut, whatever the stages between do (INVARIANTS S8,
+// Batches are committed one at a time and in the order in which they were cut, whatever the stages between do (invariant S8,
 // S9). What is to be done in that order without a batch, a resize of the store or some housekeeping, goes through as a cut of its
 // own. Nothing is confirmed to the volume before the head that covers it is committed (S2). A merge that needs what an
 // earlier batch holds waits for that one's commit.

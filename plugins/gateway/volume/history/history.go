@@ -3,7 +3,7 @@
 //
 // The judge accepts the volume after any number of the client's requests that is at least the number a flush has covered;
 // of the last of them any blocks may be old, for requests of more than a block are not atomic. Everything else is a loss
-// (INVARIANTS X2, for a client with one request at a time).
+// (invariants X2, for a client with one request at a time).
 package history
 
 import (

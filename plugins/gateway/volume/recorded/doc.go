@@ -7,7 +7,7 @@
 // writes every request and every flush to a second disk, in the order in which they became durable. Marks in the same
 // recording say what had been acknowledged. On the host Check replays it: at each flush the disk as it was then is
 // opened by the real engine, with the object store as it was then, and must hold a prefix of the writes that is not
-// shorter than what was acknowledged (INVARIANTS X2).
+// shorter than what was acknowledged (invariant X2).
 //
 // Source. drivers/md/dm-log-writes.c and Documentation/admin-guide/device-mapper/log-writes.rst; Josef Bacik's replay-log.
 package recorded

@@ -1,6 +1,6 @@
 // Package ring maps the memory of an acknowledgement ring: a memfd that core holds for a volume and
 // hands to every process that serves it. What a killed process had acknowledged is in there for the
-// next one (INVARIANTS S5); log.Recover takes it out. The layout is package log's.
+// next one (invariant S5); log.Recover takes it out. The layout is package log's.
 //
 // A ring may be mapped by one process at a time; core starts the next one when it has seen the
 // last one end.

@@ -12,7 +12,7 @@
 //
 //   - Syncs: those of all logs that come while one is under way become one fdatasync.
 //   - Failure: a failed sync is the last one of every slice. The kernel may report a lost write
-//     once, to whoever asks next, so that no other log could rely on its own syncs (INVARIANTS S4).
+//     once, to whoever asks next, so that no other log could rely on its own syncs (invariant S4).
 //   - Turns: one write at a time is given to the disk, a long one in pieces while others wait; those
 //     that wait go by weighted fair queueing, so that a busy volume has what its share says while
 //     others want some too, and everything while they do not. Reads take no turns.

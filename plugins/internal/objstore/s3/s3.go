@@ -2,8 +2,8 @@
 //
 // It uses path-style addresses, single-request puts and If-None-Match and If-Match, which not
 // every service honours: call Probe before trusting one. It never retries, but Load
-// reads again what may have been replaced meanwhile; a request ends when nothing of it has moved for Options.Timeout. An error that is not in the
-// service's own words does not count as its: a proxy's 404 is ErrUnavailable, not ErrNotFound.
+// reads again what may have been replaced meanwhile; a request ends when nothing of it has moved for Options.Timeout. An
+// error that is not in the service's own words does not count as its: a proxy's 404 is ErrUnavailable, not ErrNotFound.
 package s3
 
 import (

@@ -19,5 +19,5 @@
 // # Versions
 //
 // Both sides name theirs in each line. A field that is not known is ignored, a verb that is not known is refused with
-// [UnknownVerb]: an old agent serves a new manager as far as it goes (INVARIANTS X1).
+// [UnknownVerb]: an old agent serves a new manager as far as it goes (invariant X1).
 package wire

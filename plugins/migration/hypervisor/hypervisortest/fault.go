@@ -88,7 +88,7 @@ func (w *World) kill(host, vm string) {
 	delete(h.vms, vm)
 	w.event(host, vm, "GONE", "")
 	// A source learns of a dead destination at once while it sends, but not while it waits before the switch: there it
-	// finds out when it goes on (INVARIANTS M1).
+	// finds out when it goes on (invariant M1).
 	for _, other := range w.hosts {
 		if s := other.vms[vm]; s != nil && s.transfer != nil && s.transfer.to == host {
 			s.transfer.broken = true

@@ -246,7 +246,7 @@ func (w *World) Owner(volume string) string {
 	return w.volumes[volume].owner
 }
 
-// Handover gives a volume to another host, as the gateway does (INVARIANTS S15). It is a call like those of a Port, on
+// Handover gives a volume to another host, as the gateway does (invariant S15). It is a call like those of a Port, on
 // the host that gives the volume away.
 func (w *World) Handover(ctx context.Context, name, from, to string) (epoch uint64, err error) {
 	w.mu.Lock()

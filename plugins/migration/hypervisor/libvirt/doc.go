@@ -1,5 +1,5 @@
 // Package libvirt is a hypervisor.Port over libvirt's daemons: the manager drives the phases of a migration itself, at both
-// daemons, and decides between any two of them (INVARIANTS M3).
+// daemons, and decides between any two of them (invariant M3).
 //
 // # A move
 //
@@ -28,7 +28,7 @@
 // # Guarantees and limits
 //
 // A VM is never resumed where its mark and state do not say that it may be. An older manager is refused with ErrFenced
-// wherever the VM is; a host without the VM has nowhere to remember an epoch, so hosts do not fence (INVARIANTS M4), VMs do.
+// wherever the VM is; a host without the VM has nowhere to remember an epoch, so hosts do not fence (invariant M4), VMs do.
 // Streams are TLS unless Options.Plain. Only domains under KVM or TCG on x86_64 can move, and what package domxml has no word
 // for is refused. libvirt gives sizes of streams in MiB a second and rounds memory up to MiB.
 package libvirt

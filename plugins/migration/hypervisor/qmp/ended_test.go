@@ -45,7 +45,7 @@ func mortal(before bool) http.HandlerFunc {
 }
 
 // TestEndedOnceItRan: only of a destination that was not told to run does the port say hypervisor.ErrNoSuchVM, by which the
-// manager lets the source run again (INVARIANTS M1).
+// manager lets the source run again (invariant M1).
 func TestEndedOnceItRan(t *testing.T) {
 	for name, before := range map[string]bool{"before cont": true, "after cont": false} {
 		t.Run(name, func(t *testing.T) {

@@ -98,7 +98,7 @@ func (w *world) finish(x hypervisor.Transfer) {
 	}
 }
 
-// TestStrangers: who is not the source of the move neither gets in nor does the destination harm (INVARIANTS M4).
+// TestStrangers: who is not the source of the move neither gets in nor does the destination harm (invariant M4).
 func TestStrangers(t *testing.T) {
 	t.Parallel()
 	w := start(t, nil)
@@ -203,7 +203,7 @@ func TestLocalDisk(t *testing.T) {
 }
 
 // TestEverythingIsSaid: a QEMU keeps capabilities and parameters of an earlier move. Each transfer sets all of them, on both
-// sides, and waits for both sides before it says that it is complete (INVARIANTS M1).
+// sides, and waits for both sides before it says that it is complete (invariant M1).
 func TestEverythingIsSaid(t *testing.T) {
 	t.Parallel()
 	w := start(t, nil)

@@ -17,7 +17,7 @@ const (
 	sourceOnly        = "move-source"
 )
 
-// Capabilities of a transfer (INVARIANTS M1). All others are turned off by name: they stay in a QEMU that was a
+// Capabilities of a transfer (invariant M1). All others are turned off by name: they stay in a QEMU that was a
 // destination before.
 var always = []string{"events", "return-path", "pause-before-switchover", "late-block-activate"}
 
@@ -48,7 +48,7 @@ func (p *Port) object(ctx context.Context, vm string, o map[string]any) error {
 }
 
 // credentials readies one end of the streams: the certificate of this host, and at the destination who may come
-// (INVARIANTS M4). A stranger's connection is refused before the migration has heard of it.
+// (invariant M4). A stranger's connection is refused before the migration has heard of it.
 func (p *Port) credentials(ctx context.Context, m hypervisor.Move, info client.Host, server bool) (params map[string]any, err error) {
 	params = map[string]any{"tls-creds": "", "tls-hostname": "", "tls-authz": ""}
 	if p.conf.Plain {

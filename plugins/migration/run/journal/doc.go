@@ -4,7 +4,7 @@
 //
 // A line of text each: the CRC-32C of the rest in eight hexadecimal digits, a space, a JSON object, a newline. The first
 // line is the [Header]. Its version says how to read the lines, its features what a reader must know of: a journal with
-// either unknown is refused, untouched, and the message says so (INVARIANTS X1).
+// either unknown is refused, untouched, and the message says so (invariant X1).
 //
 // # Guarantees
 //

@@ -14,7 +14,7 @@
 //
 // Disks are raw, since formats with metadata write after the switch, and have werror=stop and rerror=stop: a write that
 // the gateway refuses after a handover stops the guest, which can then go on where it was; anything else hands the guest
-// an error for data that is not lost (INVARIANTS M1).
+// an error for data that is not lost (invariant M1).
 //
 // # Source
 //

@@ -17,7 +17,7 @@
 //	GET  /v1/events                      lines of Event until either side closes
 //
 // The header Ratchet-Epoch carries the manager's epoch. The host keeps the highest one it was given and answers requests
-// with a lower one with 412 (INVARIANTS M4). Over the host's own unix socket the operator needs none.
+// with a lower one with 412 (invariant M4). Over the host's own unix socket the operator needs none.
 //
 // # Lifetime and concurrency
 //

@@ -2,7 +2,7 @@
 //
 // The manager has an authority in its state store (package enrol). A host's file holds the certificate under which its
 // agent serves the manager, and under which its QEMUs send memory and disks to those of other hosts. The name in it is the
-// host's name in the manager's configuration: both sides of a transfer hold each other to it (INVARIANTS M4).
+// host's name in the manager's configuration: both sides of a transfer hold each other to it (invariant M4).
 package pki
 
 import (

@@ -39,7 +39,7 @@ func Retarget(dom *Node, now, then model.Shape, nets Networks) (*Node, error) {
 }
 
 // redirect lets a disk read from elsewhere. Its errors stop the guest: at a volume that another host holds they are to be
-// expected, and the guest must not see them (INVARIANTS M1).
+// expected, and the guest must not see them (invariant M1).
 func redirect(disk *Node, from, to model.Source) error {
 	if say(from) != say(to) {
 		kind, source, err := sourceOf(to)
