@@ -143,7 +143,7 @@ func (r *Remote) Commit(ctx context.Context, b *Batch) error {
 	// matters will show at the next commit; this one has succeeded.
 	if r.o.Now().Sub(r.lastTidied) > tidyEvery {
 		_, _ = r.Tidy(ctx)
-	} else if s := r.blocks.Stats(); s.Bytes-s.Live > s.Live+minGarbage {
+	} else if s := r.blocks.Stats(); s.Bytes-s.Live > busyGarbage*s.Live+minGarbage {
 		_ = r.relieve(ctx)
 	}
 	return nil

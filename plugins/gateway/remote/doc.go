@@ -14,7 +14,7 @@
 //
 // Deltas are folded into leaves, cells that lie in many frames are gathered into one, and what still lives in
 // objects that are mostly dead is moved out of them, frame by frame, out of several at once. Under constant load, when nobody
-// finds time to tidy up, commits do the last alone, and only while there is more garbage than data. Each step is a commit
+// finds time to tidy up, commits do the last alone, and only while there is more than twice as much garbage as data. Each step is a commit
 // of its own, bounded in bytes: one may gather a part of a leaf only and leave the rest to the next. It changes no content.
 // Readers of the old objects are not disturbed: those stay until nobody can be reading them any more.
 //

@@ -63,6 +63,48 @@ func TestMove(t *testing.T) {
 	}
 }
 
+// TestThrift packs runs of frames that compress and that do not: nearly all of the first are compressed, and few of a long
+// run of the others are tried.
+func TestThrift(t *testing.T) {
+	dull, text := noise(BlockSize), bytes.Repeat([]byte("ratchet "), BlockSize/8)
+	for _, tc := range []struct {
+		name              string
+		runs              []int // of dull ones and of text, in turn
+		tries, compressed int
+	}{
+		{"text", []int{0, 100}, 100, 100},
+		{"few dull ones between", []int{15, 1, 15, 1, 15, 1}, 48, 3},
+		{"dull", []int{16 + 80}, 16 + 10, 0},
+		{"text behind dull ones, next in turn", []int{24, 10}, 17 + 10, 10},
+		{"text behind dull ones, just tried", []int{25, 10}, 18 + 3, 3},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var th thrift
+			tries, compressed := 0, 0
+			for i, n := range tc.runs {
+				for range n {
+					blocks := [][]byte{dull, text}[i%2]
+					if th.due() {
+						tries++
+					}
+					p, err := th.append(nil, blocks)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if p[0] == codecZstd {
+						compressed++
+					} else if !bytes.Equal(p[1:], blocks) {
+						t.Fatal("a frame that is stored as it is holds something else")
+					}
+				}
+			}
+			if tries != tc.tries || compressed != tc.compressed {
+				t.Errorf("%d tried and %d compressed, want %d and %d", tries, compressed, tc.tries, tc.compressed)
+			}
+		})
+	}
+}
+
 // TestFrame packs frames, plain and sealed, and opens them again; a changed bit, another cell, object, volume
 // or key does not open.
 func TestFrame(t *testing.T) {

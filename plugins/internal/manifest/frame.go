@@ -29,20 +29,46 @@ var (
 	})
 )
 
+// What does not compress comes in long runs: pictures, archives, what a client has encrypted. Behind so many frames that
+// were not worth it, one of a few is tried, until one is worth it again.
+const (
+	dullRun = 16
+	dullTry = 8
+)
+
+// thrift compresses the frames of an object, where that is worth its time.
+type thrift struct {
+	dull int // frames in a row that are stored as they are
+}
+
+// due reports whether to try the next frame.
+func (t *thrift) due() bool { return t.dull < dullRun || t.dull%dullTry == 0 }
+
+// append appends a codec byte and what it stands for, of blocks, to dst.
+func (t *thrift) append(dst, blocks []byte) ([]byte, error) {
+	start := len(dst)
+	if t.due() {
+		enc, err := encoder()
+		if err != nil {
+			return nil, fmt.Errorf("zstd encoder: %w", err)
+		}
+		dst = enc.EncodeAll(blocks, append(dst, codecZstd))
+		if len(dst)-start <= len(blocks)-len(blocks)/16 { // worth decompressing
+			t.dull = 0
+			return dst, nil
+		}
+	}
+	t.dull++
+	return append(append(dst[:start], codecRaw), blocks...), nil
+}
+
 // appendBlocks appends the bytes of a frame that holds blocks, whole blocks of one cell, to dst.
 // buf is memory to use.
-func appendBlocks(dst, blocks []byte, s *Sealer, b binding, buf []byte) ([]byte, error) {
-	enc, err := encoder()
-	if err != nil {
-		return nil, fmt.Errorf("zstd encoder: %w", err)
-	}
+func appendBlocks(dst, blocks []byte, t *thrift, s *Sealer, b binding, buf []byte) ([]byte, error) {
 	start := len(dst)
-	dst = enc.EncodeAll(blocks, append(dst, codecZstd))
-	if len(dst)-start > len(blocks)-len(blocks)/16 { // not worth decompressing
-		dst = append(append(dst[:start], codecRaw), blocks...)
-	}
-	if s == nil {
-		return dst, nil
+	dst, err := t.append(dst, blocks)
+	if err != nil || s == nil {
+		return dst, err
 	}
 	dst[start] |= codecSealed
 	b.codec = dst[start]

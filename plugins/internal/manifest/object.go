@@ -15,6 +15,7 @@ import (
 //	frames… | cells, as differences | CRC-32C of them | their length
 type Writer struct {
 	sealer *Sealer
+	thrift thrift
 	object Object
 	data   []byte
 	cells  []byte
@@ -52,7 +53,7 @@ func (w *Writer) Add(cell uint64, mask uint16, blocks []byte) (CellFrame, error)
 		return CellFrame{}, fmt.Errorf("add frame to object %d: it is full", w.object.Number)
 	}
 	start := len(w.data)
-	data, err := appendBlocks(w.data, blocks, w.sealer, binding{epoch: w.object.Epoch, number: w.object.Number, cell: cell, blocks: mask}, w.buf)
+	data, err := appendBlocks(w.data, blocks, &w.thrift, w.sealer, binding{epoch: w.object.Epoch, number: w.object.Number, cell: cell, blocks: mask}, w.buf)
 	if err != nil {
 		return CellFrame{}, fmt.Errorf("add frame to object %d: %w", w.object.Number, err)
 	}
