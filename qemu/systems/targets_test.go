@@ -408,12 +408,19 @@ func (s *targetSuite) reservations(t *testing.T) {
 	if status := other.write(); status != reservationConflict {
 		t.Errorf("another initiator writes to a reserved disk: status %#x", status)
 	}
+	s.m.refused(1, []string{"initiators clear them themselves"}, "volume", "reservations", "clear", "open", "--yes", "--force")
 	i.persistent(prClear, 0, key, 0, 0)
 	other.ready()
 	if status := other.write(); status != good {
 		t.Errorf("after the reservation was cleared: status %#x", status)
 	}
 	seen(t, "persistent reservation kept through a power cut: the holder writes, others do not")
+	// Who did what is known behind the power cut, too.
+	for _, did := range []string{"Config/Apply", "target/reservations.clear"} {
+		if trail := s.m.asks("audit"); !strings.Contains(trail, did) {
+			t.Errorf("%q is not in the audit trail:\n%s", did, trail)
+		}
+	}
 }
 
 // fabric: another machine's kernel connects over NVMe/TCP and keeps its disk while the gateway dies. A host that is not

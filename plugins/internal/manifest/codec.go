@@ -112,6 +112,9 @@ func (r *reader) end() error {
 // minFrame is the least a frame takes, which bounds how many an input can hold.
 const minFrame = 3 + 4 + len(Hash{})
 
+// usualFrame is what most frames take, with the number of their cell.
+const usualFrame = minFrame + 9
+
 func appendFrame(p []byte, f *Frame) []byte {
 	p = binary.AppendUvarint(p, uint64(f.Object))
 	p = binary.AppendUvarint(p, uint64(f.Offset))

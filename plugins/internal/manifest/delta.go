@@ -3,6 +3,7 @@ package manifest
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 )
 
 const deltaMagic = "RDLT"
@@ -21,7 +22,7 @@ func (d *Delta) Encode() []byte {
 	for _, z := range d.Zeros {
 		p = binary.AppendUvarint(binary.AppendUvarint(p, z.First), z.Count)
 	}
-	p = binary.AppendUvarint(p, uint64(len(d.Frames)))
+	p = binary.AppendUvarint(slices.Grow(p, len(d.Frames)*usualFrame), uint64(len(d.Frames)))
 	for i := range d.Frames {
 		p = binary.AppendUvarint(p, d.Frames[i].Cell)
 		p = appendFrame(p, &d.Frames[i].Frame)

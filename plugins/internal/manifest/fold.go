@@ -226,7 +226,7 @@ func (s *Step) bury(n *next) {
 // rest is what stays over the leaves.
 func (s *Step) rest(epoch uint64) *Delta {
 	m := s.m
-	d := &Delta{Epoch: epoch, After: m.seq, Seq: m.seq}
+	d := &Delta{Epoch: epoch, After: m.seq, Seq: m.seq, Frames: make([]CellFrame, 0, m.frames)}
 	for _, cell := range slices.Sorted(maps.Keys(m.over)) {
 		if _, folded := s.leaves[cell/CellsPerLeaf]; folded {
 			continue

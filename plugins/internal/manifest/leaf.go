@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"slices"
 )
 
 const leafMagic = "RLEF"
@@ -29,6 +30,13 @@ func (c *Chunk) Empty() bool {
 		}
 	}
 	return true
+}
+
+func (c *Chunk) frames() (n int) {
+	for i := range c.Cells {
+		n += len(c.Cells[i])
+	}
+	return n
 }
 
 // Root is the Merkle root over the chunk's cells (the tree of RFC 6962 with 64 leaves): a cell's place and
@@ -82,6 +90,7 @@ func (l *Leaf) Encode() []byte {
 		start := len(p)
 		p = binary.AppendUvarint(p, uint64(c.Owner))
 		root := c.Root()
+		p = slices.Grow(p, c.frames()*usualFrame)
 		p = append(p, root[:]...)
 		for j := range c.Cells {
 			p = binary.AppendUvarint(p, uint64(len(c.Cells[j])))
