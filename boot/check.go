@@ -144,6 +144,14 @@ func (c *check) judge(ctx context.Context) {
 	c.facts.TPMOptional = c.Policy.TPM == "optional"
 	c.facts.Image = c.Policy.Version
 	c.j = verdict.Judge(c.facts)
+	if c.j.Code == "unprovisioned" && c.chip != nil {
+		// Before anybody is asked: a new key would be shown for nothing. It is a command more, so it is asked only here.
+		why, err := c.chip.Taken()
+		if c.facts.TPM.Taken = why; err != nil {
+			c.facts.TPM = facts.Failed(err)
+		}
+		c.j = verdict.Judge(c.facts)
+	}
 	// In setup mode the question is a larger one, and the recovery console asks it.
 	if c.j.Code == "unprovisioned" && c.Confirm != nil && !c.SetupMode {
 		if c.Confirm(ctx, c.j.Reason, "provision") {

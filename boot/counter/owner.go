@@ -22,6 +22,10 @@ func (c *Chip) CheckOwner(recoveryKey string) error {
 	if !has.ownerSet {
 		return ErrNoOwner
 	}
+	return c.proveOwner(OwnerAuth(recoveryKey))
+}
+
+func (c *Chip) proveOwner(auth []byte) error {
 	s, err := c.plain()
 	if err != nil {
 		return err
@@ -32,7 +36,7 @@ func (c *Chip) CheckOwner(recoveryKey string) error {
 		return explain("start trial session", err)
 	}
 	_, err = tpm2.PolicySecret{
-		AuthHandle:    tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: use{session: s, auth: OwnerAuth(recoveryKey)}},
+		AuthHandle:    tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: use{session: s, auth: auth}},
 		PolicySession: trial.handle,
 	}.Execute(&c.t)
 	return errors.Join(ownership("check the recovery key", err), trial.flush(&c.t))

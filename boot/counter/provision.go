@@ -38,18 +38,21 @@ func (c *Chip) Provision(recoveryKey string, p Policy) error {
 	if err != nil {
 		return err
 	}
-	owner := OwnerAuth(recoveryKey)
-	current := owner
-	if !has.ownerSet {
-		current = nil
+	if !has.ownerSet && has.lockoutSet { // ours is set after the owner's
+		return fmt.Errorf("provision: %w: %s", ErrOwned, has.taken())
 	}
-	if err := c.persistRoot(current); err != nil {
+	owner := OwnerAuth(recoveryKey)
+	if err := c.persistRoot(has.owner(recoveryKey)); err != nil {
 		return err
 	}
-	if !has.ownerSet {
-		if err := c.room(); err != nil {
-			return err
-		}
+	// Before anything changes: a key that is not the owner's would be a wrong guess at lockout, too.
+	if has.ownerSet {
+		err = c.proveOwner(owner)
+	} else {
+		err = c.room()
+	}
+	if err != nil {
+		return err
 	}
 	if err := c.takeOwnership(has, recoveryKey); err != nil {
 		return err
@@ -60,6 +63,32 @@ func (c *Chip) Provision(recoveryKey string, p Policy) error {
 // permanent is the part of TPMA_PERMANENT that provisioning looks at (part 2, 8.6).
 type permanent struct {
 	ownerSet, lockoutSet, clearDisabled bool
+}
+
+// owner is the owner's authorisation value: that of the recovery key, once it is set.
+func (p permanent) owner(recoveryKey string) []byte {
+	if !p.ownerSet {
+		return nil
+	}
+	return OwnerAuth(recoveryKey)
+}
+
+// taken says who keeps the TPM from being provisioned with a new recovery key, "" for nobody.
+func (p permanent) taken() string {
+	const clear = "clear the TPM in the firmware setup"
+	switch {
+	case p.ownerSet:
+		return "the TPM has an owner, from a provisioning that was cut off or another system: it takes the recovery key that was shown then, or " + clear
+	case p.lockoutSet:
+		return "another system has set the TPM's lockout authorisation, as Windows does: " + clear
+	}
+	return ""
+}
+
+// Taken says why a TPM cannot be provisioned with a new recovery key, "" when nothing speaks against it.
+func (c *Chip) Taken() (why string, err error) {
+	has, err := c.permanent()
+	return has.taken(), err
 }
 
 func (c *Chip) permanent() (permanent, error) {

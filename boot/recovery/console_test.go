@@ -159,7 +159,7 @@ func TestConsole(t *testing.T) {
 // TestEveryVerdictHasAWay holds the options to the codes that package verdict gives out.
 func TestEveryVerdictHasAWay(t *testing.T) {
 	elsewhere := "tpm-lockout ledger-missing ledger-newer" // nothing at this console helps
-	for code := range strings.FieldsSeq("unprovisioned tpm-absent tpm-lockout tpm-forged tpm-name tpm-error tpm-cleared tpm-not-reset tpm-rolled-back srk-differs counter-missing expected-missing counter-moved intent-missing intent-unchained too-many-attempts ledger-missing ledger-corrupt ledger-newer ledger-factory ledger-differs image-differs image-changed-open config-unreadable") {
+	for code := range strings.FieldsSeq("unprovisioned tpm-owned tpm-absent tpm-lockout tpm-forged tpm-name tpm-error tpm-cleared tpm-not-reset tpm-rolled-back srk-differs counter-missing expected-missing counter-moved intent-missing intent-unchained too-many-attempts ledger-missing ledger-corrupt ledger-newer ledger-factory ledger-differs image-differs image-changed-open config-unreadable") {
 		o := Options(Status{Verdict: verdict.Verdict{Decision: verdict.Isolated, Code: code}})
 		if has := len(o) > 2; has == strings.Contains(elsewhere, code) {
 			t.Errorf("%s: %v", code, o)

@@ -54,6 +54,9 @@ func boxOptions(v verdict.Verdict, add func(command, why string)) {
 	case "unprovisioned":
 		add("provision", "make this a new box; the recovery key is shown once")
 		add("request TOKEN", "the same with a provisioning token of the owner")
+	case "tpm-owned":
+		add("accept", "go on with a provisioning that was cut off (the recovery key that it showed)")
+		add("factory-reset", "destroy keys, data and configuration and start anew (recovery key)")
 	case "counter-moved", "intent-missing", "intent-unchained", "too-many-attempts", "config-unreadable":
 		add("validate", "release what reads back as the ledger says")
 		add("accept", accept)

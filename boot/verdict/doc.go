@@ -12,8 +12,8 @@
 // intents), and isolated for one of the reasons below. Nothing but an intact chain from E to C ever
 // releases; every branch that is not understood isolates.
 //
-// Codes of the box: clean closing provisioned image-changed validated accepted tpm-unused | unprovisioned tpm-absent
-// tpm-lockout tpm-forged tpm-name tpm-error tpm-cleared tpm-not-reset tpm-rolled-back srk-differs
+// Codes of the box: clean closing provisioned image-changed validated accepted tpm-unused | unprovisioned tpm-owned
+// tpm-absent tpm-lockout tpm-forged tpm-name tpm-error tpm-cleared tpm-not-reset tpm-rolled-back srk-differs
 // counter-missing expected-missing counter-moved intent-missing intent-unchained too-many-attempts
 // ledger-missing ledger-corrupt ledger-newer ledger-factory ledger-differs image-unsigned
 // image-input image-revoked image-differs secure-boot-changed image-changed-open config-unreadable;

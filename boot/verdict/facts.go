@@ -68,6 +68,9 @@ type TPMFacts struct {
 	ExpectedLedger ledger.Digest
 	FoundPolicy    ledger.Digest
 	Journal        ledger.Digest
+	// Taken says why the TPM cannot be provisioned with a new recovery key, "" when nothing speaks against it. It is read
+	// where it matters, on an unprovisioned box.
+	Taken string
 	// V is its state, Floor the lowest security version that its bits leave to run.
 	V     IndexState
 	Floor uint

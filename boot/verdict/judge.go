@@ -137,6 +137,10 @@ func judgeProvisioning(f Facts) *Judgement {
 // provision is the gate: only a development image passes it by itself. l is a ledger whose
 // provisioning was interrupted after it was written.
 func provision(f Facts, l *ledger.Ledger, why string) *Judgement {
+	if !f.Development && f.TPM.Taken != "" {
+		return isolated("tpm-owned", nextAccept+", with the recovery key that was shown; without it clear the TPM in the firmware setup",
+			"%s, but %s", why, f.TPM.Taken)
+	}
 	if !f.Development {
 		return isolated("unprovisioned", "reboot and type at the serial console when asked: provision", "%s; it takes a confirmation at the console", why)
 	}

@@ -158,6 +158,8 @@ func (w *world) change(line string) {
 		if t.Health == TPMUnowned {
 			t.C, t.E, t.J, t.V = IndexAbsent, IndexAbsent, IndexAbsent, IndexAbsent
 		}
+	case "taken":
+		t.Taken = strings.Join(word[1:], " ")
 	case "medium":
 		w.f.Ledger = LedgerFacts{Health: Health(word[1]), Detail: strings.Join(word[2:], " ")}
 	case "index":
@@ -320,7 +322,7 @@ func TestVerdicts(t *testing.T) {
 		})
 	})
 	// Each code that doc.go promises is reached by a script.
-	for _, c := range strings.Fields("clean closing provisioned image-changed tpm-unused unprovisioned tpm-absent tpm-lockout tpm-forged tpm-name tpm-error tpm-cleared tpm-not-reset tpm-rolled-back srk-differs counter-missing expected-missing counter-moved intent-missing intent-unchained too-many-attempts ledger-missing ledger-corrupt ledger-newer ledger-factory ledger-differs image-differs image-changed-open image-unsigned image-input image-revoked secure-boot-changed config-unreadable validated accepted") {
+	for _, c := range strings.Fields("clean closing provisioned image-changed tpm-unused unprovisioned tpm-owned tpm-absent tpm-lockout tpm-forged tpm-name tpm-error tpm-cleared tpm-not-reset tpm-rolled-back srk-differs counter-missing expected-missing counter-moved intent-missing intent-unchained too-many-attempts ledger-missing ledger-corrupt ledger-newer ledger-factory ledger-differs image-differs image-changed-open image-unsigned image-input image-revoked secure-boot-changed config-unreadable validated accepted") {
 		if !codes[c] {
 			t.Errorf("no script reaches %q; reached: %v", c, slices.Sorted(maps.Keys(codes)))
 		}
