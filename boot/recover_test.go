@@ -250,3 +250,61 @@ func TestFactoryReset(t *testing.T) {
 		})
 	}
 }
+
+// TestFactoryResetClearedTPM makes a box new whose TPM was cleared: the disk tells the recovery key, and where nothing
+// does any more there is nothing left that it would open.
+func TestFactoryResetClearedTPM(t *testing.T) {
+	for _, c := range []struct {
+		name, key, says string
+		harm            func(w *world)
+		resets          bool
+	}{
+		{"the disk knows the key", "DEV-KEY", "the next boot finds a new box", func(*world) {}, true},
+		{"another key", "WRONG", "that is not the recovery key", func(*world) {}, false},
+		{"nothing knows the key", "DEV-KEY", "the next boot finds a new box", func(w *world) {
+			w.spoil(w.state, 0, 32<<10)
+			w.spoil(w.data, 0, 32<<10)
+		}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := vaulted(t, "simulator")
+			w.want(w.boot(), verdict.Released, "provisioned")
+			cleared(t, w)
+			c.harm(w)
+			w.types("factory-reset", "erase", c.key)
+			r := w.boot()
+			w.shows(c.says)
+			if (r.End == recovery.Reboot) != c.resets {
+				t.Fatalf("the machine ends with %v\n%s", r.End, w.screen.String())
+			}
+			w.console = nil
+			if !c.resets {
+				w.want(w.boot(), verdict.Isolated, "tpm-cleared")
+				return
+			}
+			w.policy.RecoveryKey = "ANOTHER-KEY"
+			r = w.boot()
+			w.want(r, verdict.Released, "provisioned")
+			w.holds(r)
+		})
+	}
+}
+
+// TestFactoryResetFails: a reset that the TPM does not bring to its end says what is gone already, and the box does not
+// start with what it still has in memory.
+func TestFactoryResetFails(t *testing.T) {
+	w := vaulted(t, "simulator")
+	w.want(w.boot(), verdict.Released, "provisioned")
+	w.wire = &answering{w.tpm, tpm2.TPMCCNVUndefineSpace, tpm2.TPMRCFailure}
+	w.asked = "it was asked for"
+	w.types("factory-reset", "erase", "DEV-KEY", "continue")
+	r := w.boot()
+	w.shows("keys, data and configuration are destroyed, but the TPM still knows this box", "factory-reset again")
+	w.want(r, verdict.Isolated, "reset")
+	w.shut(r)
+	w.wire = nil
+	w.types("factory-reset", "erase", "DEV-KEY")
+	w.boot()
+	w.console, w.asked = nil, ""
+	w.want(w.boot(), verdict.Released, "provisioned")
+}

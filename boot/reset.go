@@ -3,6 +3,7 @@ package boot
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/ratchetos/ratchet/boot/vault"
 	"github.com/ratchetos/ratchet/boot/verdict"
@@ -15,6 +16,8 @@ func (o *operator) Reset(ctx context.Context, key string) (string, error) {
 	if o.disk.Ledger == "" {
 		return "", errors.New("the boot disk was not found; there is nothing to reset")
 	}
+	// Whatever comes of it, the box does not go on with the keys that it has in memory.
+	o.fail("reset", "keys, data and configuration were to be destroyed")
 	if err := o.destroyVolumes(); err != nil {
 		return "", err
 	}
@@ -27,7 +30,7 @@ func (o *operator) Reset(ctx context.Context, key string) (string, error) {
 		return "keys, data and configuration are destroyed; the box needs somebody with the recovery key at its console", nil
 	}
 	if err := o.chip.Disown(key); err != nil {
-		return "", err
+		return "", fmt.Errorf("keys, data and configuration are destroyed, but the TPM still knows this box: %w; type factory-reset again", err)
 	}
 	o.fail("reset", "keys, data and configuration were destroyed")
 	return "keys, data and configuration are destroyed; the next boot finds a new box", nil

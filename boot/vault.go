@@ -233,7 +233,7 @@ func (c *check) withVolume(name, node string, use func(vault.Volume) error) erro
 // vaultKnows asks the disk about a recovery key that the TPM cannot check any more.
 func (c *check) vaultKnows(key string) error {
 	if c.Volumes == nil || c.disk.State == "" {
-		return errors.New("neither TPM nor disk can tell the recovery key; factory-reset makes this a new box")
+		return fmt.Errorf("%w; factory-reset makes this a new box", recovery.ErrNoKey)
 	}
 	err := c.withVolumes(func(state vault.Volume, data *vault.Volume) error {
 		return vault.Check(counter.CanonicalKey(key), state, data)
@@ -242,7 +242,7 @@ func (c *check) vaultKnows(key string) error {
 	case errors.Is(err, luks.ErrPassphrase):
 		return recovery.ErrWrongKey
 	case errors.Is(err, luks.ErrNoHeader):
-		return fmt.Errorf("the TPM was cleared and nothing on the disk knows the key; factory-reset makes this a new box: %w", err)
+		return fmt.Errorf("%w; factory-reset makes this a new box: %w", recovery.ErrNoKey, err)
 	}
 	return err
 }

@@ -42,10 +42,15 @@ func (c *Chip) proveOwner(auth []byte) error {
 	return errors.Join(ownership("check the recovery key", err), trial.flush(&c.t))
 }
 
-// Forget removes indexes, whatever they are, with the recovery key; absent ones are fine. Their Names
+// Forget removes indexes, whatever they are, with the recovery key, which a TPM without an owner does not ask for; absent
+// ones are fine. Their Names
 // come from the TPM itself and need not be believed: the command is bound to the Name, and a wrong one
 // is refused.
 func (c *Chip) Forget(recoveryKey string, handles ...tpm2.TPMHandle) error {
+	has, err := c.permanent()
+	if err != nil {
+		return err
+	}
 	s, err := c.plain()
 	if err != nil {
 		return err
@@ -59,7 +64,7 @@ func (c *Chip) Forget(recoveryKey string, handles ...tpm2.TPMHandle) error {
 			return explain(fmt.Sprintf("inspect index %#x", uint32(h)), err)
 		}
 		_, err = tpm2.NVUndefineSpace{
-			AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: use{session: s, auth: OwnerAuth(recoveryKey)}},
+			AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: use{session: s, auth: has.owner(recoveryKey)}},
 			NVIndex:    tpm2.NamedHandle{Handle: h, Name: r.NVName},
 		}.Execute(&c.t)
 		if err != nil {
@@ -73,11 +78,15 @@ func (c *Chip) Forget(recoveryKey string, handles ...tpm2.TPMHandle) error {
 // provisioning set, in an order that can be repeated after a power cut. V stays, so that no older
 // release runs on the box again, and so does the value that C continues from.
 func (c *Chip) Disown(recoveryKey string) error {
-	if err := c.Forget(recoveryKey, HandleS, HandleE, HandleJ, HandleC); err != nil {
-		return err
-	}
 	has, err := c.permanent()
 	if err != nil {
+		return err
+	}
+	// A TPM that was cleared has no key that a session could be salted to.
+	if err := c.persistRoot(has.owner(recoveryKey)); err != nil {
+		return err
+	}
+	if err := c.Forget(recoveryKey, HandleS, HandleE, HandleJ, HandleC); err != nil {
 		return err
 	}
 	// Owner last: it is what the recovery key is checked with, should the power fail in between.

@@ -74,6 +74,24 @@ func TestDisown(t *testing.T) {
 	}
 }
 
+// TestDisownCleared: a TPM that has no owner, because it was cleared, is given back with any key; what a token was to be
+// made for goes, too.
+func TestDisownCleared(t *testing.T) {
+	for _, kind := range tpmtest.Kinds {
+		t.Run(kind, func(t *testing.T) {
+			b := newBox(t, kind, false)
+			b.must(b.Disown(key)) // there is not even a storage root key
+			_, err := b.Begin()
+			b.must(err)
+			b.must(b.Disown(key))
+			if got := b.read(); got.C != Absent {
+				t.Errorf("after Disown: %+v", got)
+			}
+			b.must(b.Close())
+		})
+	}
+}
+
 // TestBegin makes the value that a provisioning token names.
 func TestBegin(t *testing.T) {
 	for _, kind := range tpmtest.Kinds {

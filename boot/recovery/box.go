@@ -10,6 +10,8 @@ import (
 var (
 	// ErrWrongKey says that the TPM does not know the recovery key.
 	ErrWrongKey = errors.New("that is not the recovery key of this box")
+	// ErrNoKey says that nothing of the box knows a recovery key any more, neither TPM nor disk.
+	ErrNoKey = errors.New("neither TPM nor disk knows a recovery key any more")
 	// ErrNothing says that there is nothing to do.
 	ErrNothing = errors.New("nothing is wrong with it")
 )
@@ -18,7 +20,8 @@ var (
 type Box interface {
 	// Status says where the box stands. It may read devices back, which takes a while the first time.
 	Status(ctx context.Context) Status
-	// CheckKey asks the TPM. Errors: ErrWrongKey, or why it could not be asked.
+	// CheckKey asks the TPM, or the disk when the TPM was cleared. Errors: ErrWrongKey, ErrNoKey, or why neither could be
+	// asked.
 	CheckKey(ctx context.Context, key string) error
 	// Provision confirms that a new box may be provisioned.
 	Provision(ctx context.Context) (string, error)

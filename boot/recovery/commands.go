@@ -2,6 +2,7 @@ package recovery
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -91,11 +92,19 @@ func (c *Console) accept(ctx context.Context, _ string) Reply {
 func (c *Console) reset(context.Context, string) Reply {
 	return c.withWord("This destroys the keys of STATE and DATA, the configuration and what the TPM knows of this box.", "erase",
 		func(context.Context) Reply {
-			return c.withKey(func(ctx context.Context, key string) Reply {
+			return c.withChecked(c.mayReset, func(ctx context.Context, key string) Reply {
 				text, err := c.box.Reset(ctx, key)
 				return c.done(text, err, Reboot)
 			})
 		})
+}
+
+// mayReset lets a box go that nothing knows a key of: nothing is left on it that one would open.
+func (c *Console) mayReset(ctx context.Context, key string) error {
+	if err := c.box.CheckKey(ctx, key); !errors.Is(err, ErrNoKey) {
+		return err
+	}
+	return nil
 }
 
 // enroll shows what would be written first: nothing else undoes it but the firmware's own setup.

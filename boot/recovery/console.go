@@ -102,6 +102,10 @@ func (c *Console) done(text string, err error, end End) Reply {
 
 // withKey asks for the recovery key, checks it and goes on.
 func (c *Console) withKey(run func(ctx context.Context, key string) Reply) Reply {
+	return c.withChecked(c.box.CheckKey, run)
+}
+
+func (c *Console) withChecked(check func(ctx context.Context, key string) error, run func(ctx context.Context, key string) Reply) Reply {
 	if c.tries >= MaxTries {
 		return c.say("%d wrong keys: no more are taken before the next boot", MaxTries)
 	}
@@ -109,7 +113,7 @@ func (c *Console) withKey(run func(ctx context.Context, key string) Reply) Reply
 		if strings.TrimSpace(key) == "" {
 			return c.say("nothing was done")
 		}
-		err := c.box.CheckKey(ctx, key)
+		err := check(ctx, key)
 		if errors.Is(err, ErrWrongKey) {
 			c.tries++
 			r := c.say("%v", err)
