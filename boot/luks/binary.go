@@ -67,7 +67,9 @@ func (b block) encode(offset uint64, salt []byte) []byte {
 // readBlock reads the copy at offset and checks everything that does not need the JSON.
 func readBlock(r io.ReaderAt, offset uint64) (block, error) {
 	head := make([]byte, binarySize)
-	if _, err := r.ReadAt(head, int64(offset)); err != nil {
+	if _, err := r.ReadAt(head, int64(offset)); errors.Is(err, io.EOF) {
+		return block{}, fmt.Errorf("%w at %d: the device ends before", ErrNoHeader, offset)
+	} else if err != nil {
 		return block{}, fmt.Errorf("read LUKS2 header at %d: %w", offset, err)
 	}
 	magic := magicFirst

@@ -28,24 +28,30 @@ type Header struct {
 	rand     io.Reader
 }
 
-// Read finds the newer of the two copies that are whole. The error wraps ErrNoHeader when there is none.
+// Read finds the newer of the two copies that are whole. The error wraps ErrNoHeader when there is none, and not when a
+// copy may be there that cannot be read or is not supported: what has no header may be made anew.
 func Read(r io.ReaderAt) (*Header, error) {
-	first, err := readCopy(r, 0)
+	first, none := readCopy(r, 0)
 	var second *Header
-	errs := []error{err}
+	var problems []error
+	if none != nil && !errors.Is(none, ErrNoHeader) {
+		problems = append(problems, none)
+	}
 	// The first copy says where the second is; without it, the second is at one of a few places.
 	for at := uint64(16 << 10); at <= maxCopy && second == nil; at *= 2 {
 		if first != nil && at != first.size {
 			continue
 		}
-		second, err = readCopy(r, at)
-		if err != nil && (first != nil || !errors.Is(err, ErrNoHeader)) {
-			errs = append(errs, err)
+		var err error
+		if second, err = readCopy(r, at); err != nil && !errors.Is(err, ErrNoHeader) {
+			problems = append(problems, err)
 		}
 	}
 	switch {
+	case first == nil && second == nil && problems != nil:
+		return nil, errors.Join(problems...)
 	case first == nil && second == nil:
-		return nil, errors.Join(errs...)
+		return nil, none
 	case first == nil:
 		second.Stale = true
 		return second, nil

@@ -221,6 +221,42 @@ func TestEitherCopyWillDo(t *testing.T) {
 	}
 }
 
+// badDisk cannot read what lies from an offset on.
+type badDisk struct {
+	*disk
+	from int64
+}
+
+var errMedium = errors.New("medium error")
+
+func (d badDisk) ReadAt(p []byte, at int64) (int, error) {
+	if at+int64(len(p)) > d.from {
+		return 0, errMedium
+	}
+	return d.disk.ReadAt(p, at)
+}
+
+// TestUnreadableIsNotEmpty: a volume is only without a header if both copies were looked at. One that is damaged in its
+// first copy, and whose second cannot be read or asks for what is not supported, may hold data that its key still opens.
+func TestUnreadableIsNotEmpty(t *testing.T) {
+	d, _, _ := formatted(t)
+	d.data[8] ^= 1
+	if _, err := Read(badDisk{d, copySize}); !errors.Is(err, errMedium) || errors.Is(err, ErrNoHeader) {
+		t.Errorf("the second copy cannot be read: %v", err)
+	}
+	d, _, _ = formatted(t)
+	forge(t, d, func(s string) string {
+		return strings.Replace(s, `"keyslots_size":"2064384"`, `"keyslots_size":"2064384","requirements":{"mandatory":["online-reencrypt-v2"]}`, 1)
+	})
+	d.data[8] ^= 1
+	if _, err := Read(d); err == nil || !strings.Contains(err.Error(), "requires") || errors.Is(err, ErrNoHeader) {
+		t.Errorf("the second copy is not supported: %v", err)
+	}
+	if _, err := Read(newDisk(100)); !errors.Is(err, ErrNoHeader) {
+		t.Errorf("no room for a header: %v", err)
+	}
+}
+
 // forge replaces the JSON of both copies, with good checksums: what an attacker can do.
 func forge(t testing.TB, d *disk, change func(string) string) {
 	t.Helper()
