@@ -111,11 +111,11 @@ func (o *operator) applicable(r request.Request) error {
 	case r.Device != "" && !o.j.Released():
 		return errors.New("the box is isolated as a whole")
 	case r.Kind == request.Validate && r.Device == "":
-		if j := verdict.Validated(o.facts); o.j.Released() || !j.Released() {
+		if j := verdict.Validated(o.facts); o.inOrder().Released() || !j.Released() {
 			return fmt.Errorf("there is nothing that can be validated: %s", j.Reason)
 		}
 	case r.Kind == request.Accept:
-		if j := verdict.Accepted(o.facts); o.j.Released() || !j.Released() || j.Action != verdict.Rebase {
+		if j := verdict.Accepted(o.facts); o.inOrder().Released() || !j.Released() || j.Action != verdict.Rebase {
 			return fmt.Errorf("it takes the recovery key at the console: %s", o.j.Reason)
 		}
 	}
@@ -126,7 +126,7 @@ func (o *operator) applicable(r request.Request) error {
 // attempt in the journal. On an isolated one it is the counter alone: an intent beside it could make a chain
 // fit that does not.
 func (o *operator) spend(ctx context.Context, r request.Request, who string) error {
-	if o.j.Released() {
+	if o.inOrder().Released() {
 		_, err := o.attempt(ctx, ledger.Intent{Target: "recovery:" + string(r.Kind), Signer: "owner key " + who})
 		return err
 	}

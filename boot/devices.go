@@ -98,6 +98,9 @@ func (c *check) bind(ctx context.Context, f hw.Device) (out []verdict.Observed) 
 		if d.Boot || d.Node != "" && d.Node == c.disk.Node {
 			continue // its content is what LEDGER and TPM vouch for
 		}
+		if c.rescue != nil && d.ID == c.rescue.id {
+			continue // it is somebody's, and leaves the box again
+		}
 		out = append(out, verdict.Observed{
 			ID: d.ID, Place: d.Place, Kind: string(d.Kind), Serial: d.Serial, Model: d.Model,
 			Content: ledger.OfFirmware(d.Firmware, d.FirmwareDigest), Err: d.FirmwareErr, KnownGood: d.KnownGood,

@@ -142,6 +142,9 @@ func (c *check) isBootDisk(d hw.Device) (bool, error) {
 		return false, err
 	}
 	c.slot, c.facts.Slot = slot, slot
+	if c.rescue != nil {
+		c.facts.Slot = partRescue // none of the box's own
+	}
 	var slots []verdict.DiskSlot
 	if c.Slots != nil {
 		if slots, err = c.Slots(d.Node, parts); err != nil {

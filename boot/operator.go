@@ -127,7 +127,7 @@ func (o *operator) Validate(ctx context.Context, device string) (string, error) 
 	if device != "" {
 		return o.validateDevice(ctx, device)
 	}
-	if o.j.Released() {
+	if o.inOrder().Released() {
 		return "", recovery.ErrNothing
 	}
 	j := verdict.Validated(o.facts)
@@ -210,7 +210,7 @@ func (o *operator) take(ctx context.Context, d verdict.Observed, signer string) 
 
 // Accept implements recovery.Box. With a key it may define E anew, which a request cannot.
 func (o *operator) Accept(ctx context.Context, key string) (string, error) {
-	if o.j.Released() {
+	if o.inOrder().Released() {
 		return "", recovery.ErrNothing
 	}
 	if o.facts.Ledger.Health == verdict.LedgerDamaged && o.disk.Ledger != "" {

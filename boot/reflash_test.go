@@ -15,6 +15,8 @@ import (
 	"github.com/ratchetos/ratchet/boot/bundle"
 	"github.com/ratchetos/ratchet/boot/esp"
 	"github.com/ratchetos/ratchet/boot/ledger"
+	"github.com/ratchetos/ratchet/boot/recovery"
+	"github.com/ratchetos/ratchet/boot/request"
 	"github.com/ratchetos/ratchet/boot/verdict"
 	"github.com/ratchetos/ratchet/hw"
 )
@@ -292,6 +294,60 @@ func TestRescueStick(t *testing.T) {
 			t.Errorf("slot %s: %+v", i.Slot, i)
 		}
 	}
+}
+
+// TestRescueReleasesNothing: nothing is wrong with the box itself, whatever is typed at the console of a stick.
+func TestRescueReleasesNothing(t *testing.T) {
+	w, slots := slotted(t, []byte("older"))
+	k := w.owner()
+	first := w.boot()
+	w.want(first, verdict.Released, "provisioned")
+	w.rescueNode = slots[1].Node
+	for _, line := range []string{"validate", "accept|DEV-KEY"} {
+		w.types(strings.Split(line, "|")...)
+		w.want(w.boot(), verdict.Isolated, "rescue")
+		w.shows(recovery.ErrNothing.Error())
+	}
+	w.console = nil
+	for _, kind := range []request.Kind{request.Validate, request.Accept} {
+		w.leave(k, request.Request{Kind: kind, Box: first.Report.TPM.SRKName, Counter: w.counter()})
+		w.want(w.boot(), verdict.Isolated, "rescue")
+		if out := w.outcome(); !strings.Contains(out, "refused") {
+			t.Errorf("%s: %s", kind, out)
+		}
+	}
+	w.rescueNode = ""
+	w.want(w.boot(), verdict.Released, "clean")
+}
+
+// TestRescueOfAnIsolatedBox: somebody has to see to a box that is not in order before its slots can be written, also where
+// only the stick starts.
+func TestRescueOfAnIsolatedBox(t *testing.T) {
+	w, slots := slotted(t, []byte("older"))
+	w.want(w.boot(), verdict.Released, "provisioned")
+	w.increment()
+	w.rescueNode = slots[1].Node
+	w.types("reflash A", "validate")
+	w.want(w.boot(), verdict.Released, "validated")
+	w.shows("see to the box first")
+
+	// What the slots hold is not the stick's image: V must not rise over them.
+	w.format()
+	w.policy.SecurityVersion = 3
+	w.types("accept", "DEV-KEY")
+	r := w.boot()
+	w.want(r, verdict.Released, "accepted")
+	if got, ok := devices(r)["serial:stick"]; ok {
+		t.Errorf("the stick is a device of the box: %s", got)
+	}
+	for _, i := range r.Report.Images {
+		if i.Code != "baseline" || i.Version != 0 {
+			t.Errorf("slot %s: %+v", i.Slot, i)
+		}
+	}
+	w.types("reflash A", "reboot")
+	w.want(w.boot(), verdict.Isolated, "ended")
+	w.shows("slot A holds image 1.0 from the rescue stick")
 }
 
 // FuzzBundleLength: whatever lies on a stick has a length that is on it, or none.

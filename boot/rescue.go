@@ -32,7 +32,7 @@ func (c *check) rescued() {
 	c.j.Next = "in the recovery console: reflash A and reflash B, then take the stick out and reboot"
 }
 
-// inOrder is the judgement that attempts are opened under.
+// inOrder is the judgement on the box itself, which attempts are opened under and which somebody may want to mend.
 func (c *check) inOrder() *verdict.Judgement {
 	if c.rescue != nil {
 		return &c.rescue.box

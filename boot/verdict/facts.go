@@ -41,7 +41,7 @@ type Facts struct {
 	Approval *Approval
 	TPM      TPMFacts
 	Ledger   LedgerFacts
-	// Slot is the running image's, "" on a direct boot; Images are the slots that were read, after the verdict.
+	// Slot is the running image's, "" on a direct boot and another name on a boot from a stick; Images are the slots that were read, after the verdict.
 	Slot   string
 	Images []SlotContent
 }
