@@ -66,9 +66,10 @@ func (f Firmware) Entries() (Entries, error) {
 			continue
 		}
 		e.Taken[n] = true
+		// One that was never written to its end, for want of room, is in the list and has no value.
 		value, err := f.get(name, VendorGlobal)
 		if err != nil {
-			return e, err
+			continue
 		}
 		if o, err := ParseOption(value); err == nil {
 			e.Options[n] = o
@@ -201,19 +202,19 @@ func (f Firmware) Forget() error {
 	return f.Variables.Delete(bootNext, VendorGlobal)
 }
 
-// Commit makes a healthy slot the first one and ends the count.
+// Commit makes a healthy slot the first one and ends the count, each whether or not the firmware has room for the other.
 func (f Firmware) Commit(s Slots, running string, bad map[string]bool) error {
 	if !f.There() {
 		return nil
 	}
 	e, err := f.Entries()
+	if err == nil {
+		err = f.Apply(e.Prefer(s, running, running, bad))
+	}
 	if err != nil {
-		return err
+		err = fmt.Errorf("put slot %s first: %w", running, err)
 	}
-	if err := f.Apply(e.Prefer(s, running, running, bad)); err != nil {
-		return fmt.Errorf("put slot %s first: %w", running, err)
-	}
-	return f.SetCount(0)
+	return errors.Join(err, f.SetCount(0))
 }
 
 // count is the variable RatchetBootCount: boots since the last healthy one, and whether a trial is to come.

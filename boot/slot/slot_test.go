@@ -29,14 +29,22 @@ var slots = Slots{
 type memory struct {
 	values map[string][]byte
 	room   int // bytes; 0 for as much as wanted
-	writes int
+	// unreadable is one that Get fails on.
+	unreadable string
+	writes     int
 }
 
 var _ Variables = (*memory)(nil)
 
-var errFull = errors.New("no room")
+var (
+	errFull   = errors.New("no room")
+	errDevice = errors.New("device error")
+)
 
 func (m *memory) Get(name, vendor string) ([]byte, error) {
+	if m.unreadable != "" && name+"-"+vendor == m.unreadable {
+		return nil, errDevice
+	}
 	b, ok := m.values[name+"-"+vendor]
 	if !ok {
 		return nil, fs.ErrNotExist
@@ -227,6 +235,11 @@ func (m *machine) change(line string, bad map[string]bool) {
 		m.ignoresNext = true
 	case "full":
 		m.room = 1
+	case "no-room-for-entries": // but for the count
+		m.room = 2
+	case "unreadable": // a variable that the firmware lists and does not give
+		m.unreadable = "Boot" + word[1] + "-" + VendorGlobal
+		m.values[m.unreadable] = nil
 	case "count":
 		if err := m.f.SetCount(0); err != nil {
 			m.t.Fatal(err)

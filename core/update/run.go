@@ -109,7 +109,7 @@ func (m *Manager) image(name string) verdict.Image {
 func (m *Manager) commit(ctx context.Context, before string) {
 	r := m.o.Report
 	if err := m.o.Firmware.Commit(m.places(), r.Slot, m.bad()); err != nil {
-		// The count goes on then; the operator sees it before the box goes to the other slot.
+		// Without the order the next boot may be of the other slot, without the count the box goes there after some boots.
 		m.o.Say("the firmware does not keep that slot %s is healthy: %v", r.Slot, err)
 	}
 	m.mu.Lock()
