@@ -254,8 +254,15 @@ func (f Firmware) Count() (uint8, error) {
 	return c.boots, err
 }
 
-// SetCount writes the count when it differs.
-func (f Firmware) SetCount(n uint8) error { return f.keep(count{boots: n}) }
+// SetCount writes the count when it differs; a trial that is to come stays one.
+func (f Firmware) SetCount(n uint8) error {
+	c, err := f.counted()
+	if err != nil {
+		return err
+	}
+	c.boots = n
+	return f.keep(c)
+}
 
 // Begin counts this boot and says what to do because of the boots before it. running is the unique GUID of the
 // partition that it came from. With Switch the other slot is already next: the caller restarts.
