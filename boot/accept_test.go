@@ -159,3 +159,21 @@ func TestAcceptChanges(t *testing.T) {
 		})
 	}
 }
+
+// TestAcceptOtherTPMCut: the power fails before E is written on another TPM; a development image then ends the provisioning
+// by itself, and the intents of the old life, which this TPM has not counted, are no sign of a rollback.
+func TestAcceptOtherTPMCut(t *testing.T) {
+	w := vaulted(t, "simulator")
+	w.want(w.boot(), verdict.Released, "provisioned")
+	w.live(4)
+	w.tpm = tpmtest.New(t, "swtpm")
+	w.types("accept", "DEV-KEY")
+	w.reset()
+	w.wire = &cutBefore{w.tpm, tpm2.TPMCCNVWrite, 2} // the first keeps the box's secret
+	if r := w.check(); r.Report.Box.Decision != verdict.Isolated {
+		t.Fatalf("the power did not fail: %+v", r.Report.Box)
+	}
+	w.wire, w.console = nil, nil
+	w.want(w.boot(), verdict.Released, "provisioned")
+	w.want(w.boot(), verdict.Released, "clean")
+}

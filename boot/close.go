@@ -59,7 +59,7 @@ func (c *check) write(next *ledger.Ledger) error {
 	}
 	fault(c.Policy, faultAfterE, c.Say)
 	c.facts.TPM.Expected = next.Counter
-	if c.j.Adopt {
+	if c.j.Adopt || c.j.Action == verdict.Provision {
 		return c.dropIntents(next.Counter)
 	}
 	return nil
