@@ -232,7 +232,7 @@ func (o *operator) Accept(ctx context.Context, key string) (string, error) {
 	return "accepted; this boot writes the new baseline", nil
 }
 
-// clearWay removes the indexes that stand in the way of a new E. Others stay: C and J go on.
+// clearWay removes the indexes that stand in the way of a new E. Others stay: C and J go on, and V if it is ours.
 func (o *operator) clearWay(ctx context.Context, key string) error {
 	t := o.facts.TPM
 	var remove []tpm2.TPMHandle
@@ -250,6 +250,11 @@ func (o *operator) clearWay(ctx context.Context, key string) error {
 	}
 	err := o.chip.Forget(key, remove...)
 	o.again(ctx)
+	if err == nil && o.facts.TPM.Health == verdict.TPMWrongName {
+		// V is what is left. It is ours only as long as nothing else is wrong: what it refuses would be forgotten with it.
+		err = o.chip.Forget(key, counter.HandleV)
+		o.again(ctx)
+	}
 	return err
 }
 

@@ -105,6 +105,8 @@ func TestRecoveryConsole(t *testing.T) {
 		{"C removed", func(w *world) { w.forgetIndex(counter.HandleC) }, "accept|DEV-KEY", "accepted"},
 		{"J removed", func(w *world) { w.forgetIndex(counter.HandleJ) }, "accept|DEV-KEY", "accepted"},
 		{"J replaced", func(w *world) { w.forgetIndex(counter.HandleJ); w.define(counter.HandleJ) }, "accept|DEV-KEY", "accepted"},
+		{"V removed", func(w *world) { w.forgetIndex(counter.HandleV) }, "accept|DEV-KEY", "accepted"},
+		{"V replaced", func(w *world) { w.forgetIndex(counter.HandleV); w.define(counter.HandleV) }, "accept|DEV-KEY", "accepted"},
 		{"nobody decides", (*world).increment, "status|help|log|continue", "counter-moved"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/ratchetos/ratchet/boot/counter"
 	"github.com/ratchetos/ratchet/boot/internal/tpmtest"
 	"github.com/ratchetos/ratchet/boot/vault"
 	"github.com/ratchetos/ratchet/boot/verdict"
@@ -288,5 +289,23 @@ func TestVaultProvisionCut(t *testing.T) {
 			w.want(r, verdict.Released, "clean")
 			w.holds(r)
 		})
+	}
+}
+
+// TestVaultOtherK: what stands in the place of K goes when the box is accepted, whatever it is.
+func TestVaultOtherK(t *testing.T) {
+	w := vaulted(t, "simulator")
+	first := w.boot()
+	w.want(first, verdict.Released, "provisioned")
+	w.forgetIndex(counter.HandleK)
+	w.define(counter.HandleK)
+	w.increment()
+	w.types("accept", "DEV-KEY")
+	r := w.boot()
+	w.want(r, verdict.Released, "accepted")
+	w.holds(r)
+	c := counter.Open(w.tpm)
+	if err := errors.Join(c.RaiseV(counter.AuthK(r.Secret), 0), c.Close()); err != nil {
+		t.Errorf("core cannot raise V: %v", err)
 	}
 }

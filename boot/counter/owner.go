@@ -51,6 +51,10 @@ func (c *Chip) Forget(recoveryKey string, handles ...tpm2.TPMHandle) error {
 	if err != nil {
 		return err
 	}
+	return c.forget(has.owner(recoveryKey), handles...)
+}
+
+func (c *Chip) forget(owner []byte, handles ...tpm2.TPMHandle) error {
 	s, err := c.plain()
 	if err != nil {
 		return err
@@ -64,7 +68,7 @@ func (c *Chip) Forget(recoveryKey string, handles ...tpm2.TPMHandle) error {
 			return explain(fmt.Sprintf("inspect index %#x", uint32(h)), err)
 		}
 		_, err = tpm2.NVUndefineSpace{
-			AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: use{session: s, auth: has.owner(recoveryKey)}},
+			AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: use{session: s, auth: owner}},
 			NVIndex:    tpm2.NamedHandle{Handle: h, Name: r.NVName},
 		}.Execute(&c.t)
 		if err != nil {

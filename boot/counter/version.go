@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"math/bits"
 
@@ -87,11 +86,10 @@ func (c *Chip) RenewK(recoveryKey string, auth []byte) error {
 }
 
 func (c *Chip) defineK(owner, auth []byte) error {
-	k := indexK()
-	if err := c.undefine(k, owner); err != nil && !errors.Is(err, tpm2.TPMRCHandle) {
+	if err := c.forget(owner, HandleK); err != nil { // whatever is there
 		return err
 	}
-	return c.define(k, owner, auth)
+	return c.define(indexK(), owner, auth)
 }
 
 // makeV defines V where there is none and gives it its first value, which is no bit. K gets a value
