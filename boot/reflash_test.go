@@ -190,6 +190,27 @@ func TestReflash(t *testing.T) {
 	}
 }
 
+// TestReflashOtherPort: a USB controller that cannot be bound keeps nobody from the stick behind another one, and is said
+// where there is none.
+func TestReflashOtherPort(t *testing.T) {
+	const broken = "pci:0000:00:07.0"
+	w, _ := slotted(t, bytes.Repeat([]byte("older"), 1<<10))
+	k := newWorldKey(t)
+	w.policy.BundleKeys = []string{publicPEM(t, k)}
+	w.iron.order = append([]string{broken}, w.iron.order...)
+	w.iron.behind[broken] = []hw.Device{{ID: "serial:port", Place: broken, Kind: hw.Disk, Bus: "usb", Node: "/dev/sdy"}}
+	w.want(w.boot(), verdict.Released, "provisioned")
+	w.iron.fails = map[string]error{broken: errors.New("the port is broken")}
+	w.asked = "it was asked for"
+	w.types("reflash B")
+	w.boot()
+	w.shows("not done: ", "the port is broken", "serial:stick: no update bundle")
+	w.put(k, bytes.Repeat([]byte("newer"), 1<<10), nil)
+	w.types("reflash B")
+	w.boot()
+	w.shows("slot B holds image 2.0 from /dev/sdz")
+}
+
 // TestValidateByManifest: a device with other firmware than the ledger's passes if a signed manifest lists it.
 func TestValidateByManifest(t *testing.T) {
 	const nic = "mac:52:54:00:00:00:01"

@@ -166,20 +166,25 @@ func (c *check) withSticks(ctx context.Context, use func(hw.Device) (bool, error
 			continue
 		}
 		disks, err := waitForDisks(ctx, c.Hardware.Bind, f.Place, stickTries)
+		if err != nil {
+			seen = append(seen, fmt.Sprintf("%s: %v", f.Place, err)) // the stick may be behind another
+		}
 		done := false
 		for _, d := range disks {
-			var e error
-			if done, e = use(d); done {
-				err = e
+			if done, err = use(d); done {
 				break
 			}
-			seen = append(seen, fmt.Sprintf("%s: %v", d.ID, e))
+			seen = append(seen, fmt.Sprintf("%s: %v", d.ID, err))
 		}
+		var isolate error
 		if c.seen == nil {
-			err = errors.Join(err, c.Hardware.Isolate(f.Place))
+			isolate = c.Hardware.Isolate(f.Place)
 		}
-		if done || err != nil {
-			return err
+		if done {
+			return errors.Join(err, isolate)
+		}
+		if isolate != nil {
+			return isolate
 		}
 	}
 	if len(seen) == 0 {
