@@ -144,6 +144,31 @@ func (a *answering) Send(b []byte) ([]byte, error) {
 	return []byte{0x80, 1, 0, 0, 0, 10, byte(a.rc >> 24), byte(a.rc >> 16), byte(a.rc >> 8), byte(a.rc)}, nil
 }
 
+// TestOtherSystemsTPM: Windows keeps a storage root key of its own where ours belongs. The box says what to do about it.
+func TestOtherSystemsTPM(t *testing.T) {
+	w := newWorld(t, "simulator")
+	w.policy.Development, w.policy.RecoveryKey = false, ""
+	owner := tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(nil)}
+	key, err := tpm2.CreatePrimary{PrimaryHandle: owner, InPublic: tpm2.New2B(tpm2.RSASRKTemplate)}.Execute(w.tpm)
+	if err == nil {
+		_, err = tpm2.EvictControl{
+			Auth: owner, ObjectHandle: tpm2.NamedHandle{Handle: key.ObjectHandle, Name: key.Name}, PersistentHandle: counter.HandleSRK,
+		}.Execute(w.tpm)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := w.boot()
+	w.want(r, verdict.Isolated, "tpm-owned")
+	if !strings.Contains(r.Report.Box.Reason, "another key") || !strings.Contains(r.Report.Box.Next, "clear the TPM") {
+		t.Errorf("%+v", r.Report.Box)
+	}
+	w.capped()
+	cleared(t, w)
+	w.answer = func(string) bool { return true }
+	w.want(w.boot(), verdict.Released, "provisioned")
+}
+
 func TestNoTPM(t *testing.T) {
 	w := newWorld(t, "simulator")
 	w.wire = &cutter{TPM: w.tpm}

@@ -67,6 +67,9 @@ func (c *Chip) root() error {
 // isRootTemplate compares everything but the key itself with the TCG's ECC P-256 template.
 func isRootTemplate(pub *tpm2.TPMTPublic) bool {
 	p, want := *pub, tpm2.ECCSRKTemplate
+	if p.Type != want.Type { // with the other's key in it go-tpm could not encode it
+		return false
+	}
 	p.Unique = want.Unique
 	return string(tpm2.Marshal(p)) == string(tpm2.Marshal(want))
 }

@@ -36,6 +36,8 @@ func Failed(err error) verdict.TPMFacts {
 	switch {
 	case errors.Is(err, counter.ErrUnprovisioned):
 		f.Health = verdict.TPMUnowned
+	case errors.Is(err, counter.ErrOtherKey):
+		f.Health = verdict.TPMOtherKey
 	case errors.Is(err, counter.ErrLockout):
 		f.Health = verdict.TPMLockout
 	case errors.Is(err, counter.ErrForged):

@@ -12,6 +12,7 @@ const (
 	TPMLockout    Health = "lockout"
 	TPMForged     Health = "forged"        // an answer failed its HMAC
 	TPMWrongName  Health = "wrong-name"    // an index has other attributes
+	TPMOtherKey   Health = "other-key"     // another system's key is where the storage root key belongs
 	TPMError      Health = "error"         // anything else
 	TPMUnowned    Health = "unprovisioned" // no storage root key
 	LedgerMissing Health = "missing"       // no LEDGER partition, or no boot disk

@@ -52,6 +52,8 @@ func judgeTPM(f Facts) *Judgement {
 	case TPMLockout:
 		return isolated("tpm-lockout", "leave the box powered on until the lockout time has passed, then: reboot",
 			"the TPM is in lockout and refuses every authorisation: %s", d)
+	case TPMOtherKey:
+		return isolated("tpm-owned", "power off, clear the TPM in the firmware setup, power on", "another system uses the TPM: %s", d)
 	case TPMForged:
 		return isolated("tpm-forged", "power off, look for a device between TPM and board, power on",
 			"an answer was not authenticated by the TPM's storage root key: %s", d)
