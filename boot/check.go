@@ -50,8 +50,10 @@ func Check(ctx context.Context, m Machine) Result {
 	if p := guarded(func() { c.run(ctx) }); p != nil {
 		c.fail("init-failed", "init failed: %v; this is a bug", p)
 		c.devices = nil
-		if p := guarded(func() { c.isolateAll(); c.cap() }); p != nil {
-			m.Say("warning: isolate: %v", p)
+		for _, end := range []func(){c.isolateAll, c.cap, c.shut} { // each, whatever the other meets
+			if p := guarded(end); p != nil {
+				m.Say("warning: isolate: %v", p)
+			}
 		}
 	}
 	if tpm != nil {

@@ -376,6 +376,9 @@ func TestPanic(t *testing.T) {
 	w.medium = func(Medium) Medium { panic("a bug") }
 	w.want(w.boot(), verdict.Isolated, "init-failed")
 	w.capped()
+	w.iron.nonsense = true // also where nothing can be isolated
+	w.want(w.boot(), verdict.Isolated, "init-failed")
+	w.capped()
 }
 
 // TestAnotherBootDisk: the right disk is found behind the second controller, the first is isolated.

@@ -191,6 +191,19 @@ func TestIsolatedVault(t *testing.T) {
 	w.shut(r)
 }
 
+// TestPanicShutsVault: what was opened for a box in order is taken away from one that init failed on.
+func TestPanicShutsVault(t *testing.T) {
+	w := vaulted(t, "simulator")
+	w.want(w.boot(), verdict.Released, "provisioned")
+	w.iron.stuck = true
+	r := w.boot()
+	if r.Report.Box.Code != "init-failed" {
+		t.Fatalf("%+v", r.Report.Box)
+	}
+	w.shut(r)
+	w.capped()
+}
+
 // live applies some configurations, each closed by a boot.
 func (w *world) live(attempts int) {
 	w.t.Helper()

@@ -40,9 +40,12 @@ type iron struct {
 	bound  map[string]bool
 	frozen bool
 	panics bool
-	hidden map[string]bool // nodes out of the kernel
-	fails  map[string]error
-	tried  []string // places given to BindStorage
+	// nonsense is what the list of hardware gives.
+	nonsense bool
+	stuck    bool            // Isolate panics
+	hidden   map[string]bool // nodes out of the kernel
+	fails    map[string]error
+	tried    []string // places given to BindStorage
 }
 
 var _ Hardware = (*iron)(nil)
@@ -51,6 +54,9 @@ func (h *iron) Freeze() error     { h.frozen = true; return nil }
 func (h *iron) MarkBoot(_ string) {}
 
 func (h *iron) Functions() ([]hw.Device, error) {
+	if h.nonsense {
+		panic("the bus gave nonsense")
+	}
 	if !h.frozen {
 		return nil, errors.New("hardware was looked at before it was frozen")
 	}
@@ -108,6 +114,9 @@ func (h *iron) HideOthers(place, node string) error {
 }
 
 func (h *iron) Isolate(place string) error {
+	if h.stuck {
+		panic("the driver does not let go")
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.bound[place] = false
