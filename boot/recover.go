@@ -99,17 +99,23 @@ func (c *check) again(ctx context.Context) {
 // counter. This boot closes it.
 func (c *check) attempt(ctx context.Context, i ledger.Intent) (uint64, error) {
 	j := c.inOrder()
-	switch {
-	case !j.Released() || j.Action != verdict.None:
-		return 0, errors.New("the box has to be in order before a part of it is changed; see to the box first")
-	case len(j.Open) >= ledger.MaxOpen:
-		return 0, fmt.Errorf("%d attempts are open; reboot to close them", len(j.Open))
+	if c.chip == nil {
+		return 0, errors.New("there is no TPM to count it with")
+	}
+	notYet := errors.New("the box has to be in order before a part of it is changed; see to the box first")
+	if !j.Released() || j.Action != verdict.None {
+		return 0, notYet
 	}
 	if j.Ahead { // an intent is chained that was never counted; it did nothing
 		if _, err := c.chip.Increment(); err != nil {
 			return 0, err
 		}
-		c.again(ctx)
+		if c.again(ctx); !j.Released() {
+			return 0, notYet
+		}
+	}
+	if len(j.Open) >= ledger.MaxOpen {
+		return 0, fmt.Errorf("%d attempts are open; reboot to close them", len(j.Open))
 	}
 	i.Number = c.facts.TPM.Counter + 1
 	err := c.withLedger(func(s *ledger.Store) error {

@@ -190,6 +190,22 @@ func TestReflash(t *testing.T) {
 	}
 }
 
+// TestReflashWithoutTPM: an image that runs without a TPM counts no attempts, and says so.
+func TestReflashWithoutTPM(t *testing.T) {
+	w, slots := slotted(t, []byte("older"))
+	k := newWorldKey(t)
+	w.policy.BundleKeys, w.policy.TPM = []string{publicPEM(t, k)}, "optional"
+	w.noTPM = true
+	w.put(k, []byte("newer"), nil)
+	w.asked = "it was asked for"
+	w.types("reflash B")
+	r := w.boot()
+	w.shows("not done: count the attempt: there is no TPM to count it with")
+	if r.Report.Box.Code != "tpm-unused" || slotHolds(t, slots[1]) != ledger.Sum([]byte("older")) {
+		t.Errorf("%+v", r.Report.Box)
+	}
+}
+
 // TestReflashOtherPort: a USB controller that cannot be bound keeps nobody from the stick behind another one, and is said
 // where there is none.
 func TestReflashOtherPort(t *testing.T) {

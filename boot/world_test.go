@@ -159,6 +159,7 @@ type world struct {
 	answer  func(string) bool // the operator
 	said    strings.Builder
 	wire    transport.TPM // between init and TPM; nil is direct
+	noTPM   bool
 	medium  func(Medium) Medium
 	hint    string // of the controller
 	// volumes open state and data; nil leaves these alone.
@@ -252,7 +253,12 @@ func (w *world) check() Result {
 	}
 	m := Machine{
 		Policy: w.policy, Signed: signed, Hardware: w.iron, Disks: gpt{w.path, w.state, w.data, w.rescueNode}, Clock: bootClock, Controller: w.hint,
-		TPM: func() (transport.TPMCloser, error) { return closer{wire}, nil },
+		TPM: func() (transport.TPMCloser, error) {
+			if w.noTPM {
+				return nil, os.ErrNotExist
+			}
+			return closer{wire}, nil
+		},
 		Open: func(node string, readOnly bool) (Medium, error) {
 			m, err := openLedger(node, readOnly)
 			if err == nil && w.medium != nil {
