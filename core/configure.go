@@ -174,6 +174,8 @@ func (a *appliance) apply(ctx context.Context, req *apipb.ApplyConfigRequest) (*
 		return nil, fmt.Errorf("%w: the configuration was changed meanwhile; look at it and try again", api.ErrPrecondition)
 	}
 	reply.Changed = config.Diff(before, next)
+	// From here on the change is made as a whole, whoever still waits for it.
+	ctx = context.WithoutCancel(ctx)
 	confirm := time.Duration(req.GetConfirmMs()) * time.Millisecond
 	if confirm > 0 {
 		// Durable first: a power cut after the change must find the way back.
@@ -238,14 +240,15 @@ func (a *appliance) record(ctx context.Context, yaml []byte, signer string) (cou
 	return 0, nil
 }
 
-// bringTo makes the running box match; it touches only the sections that changed.
+// bringTo makes the running box match; it touches only the sections that changed. ctx must not end: what was left undone
+// would stay so.
 func (a *appliance) bringTo(ctx context.Context, c *config.Config, yaml []byte, changed []string) (reboot bool, err error) {
 	a.mu.Lock()
 	a.config, a.yaml = c, yaml
 	a.applied++
 	a.mu.Unlock()
 	if a.released() && (slices.Contains(changed, "network") || slices.Contains(changed, "hostname") || slices.Contains(changed, "time")) {
-		a.bringUpNetwork(context.WithoutCancel(ctx), c)
+		a.bringUpNetwork(ctx, c)
 	}
 	// The listener that this very call came over stays as it is.
 	reboot = slices.Contains(changed, "api") || slices.Contains(changed, "tpm")
@@ -273,8 +276,7 @@ func (a *appliance) revert() {
 	if p == nil {
 		return // confirmed meanwhile
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
+	ctx := context.Background() // each plugin has its own limits
 	a.say("configuration was not confirmed: going back to the one before")
 	c, _, _ := config.Load(ctx, a.name, p.revertTo, a.checker())
 	if c == nil {

@@ -241,3 +241,34 @@ func TestFailedApplyKeepsTheWayBack(t *testing.T) {
 		t.Errorf("waiting %v, way back to %q, want to the first document", a.waiting(), kept)
 	}
 }
+
+// hangUp is a state behind whose writes the caller hangs up.
+type hangUp struct {
+	state.Store
+	now context.CancelFunc
+}
+
+func (h hangUp) Put(ctx context.Context, space, key string, value []byte) error {
+	defer h.now()
+	return h.Store.Put(ctx, space, key, value)
+}
+
+// TestApplyThatNobodyWaitsFor: a change that has begun is made as a whole, also when the caller is interrupted or loses the
+// network by it.
+func TestApplyThatNobodyWaitsFor(t *testing.T) {
+	a := workstation(t, newDir(t), &orderly{})
+	defer a.mustClose(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	store := a.store
+	a.store = hangUp{store, cancel}
+	yaml := before + "plugins: {orderly: {}}\n"
+	r, err := a.apply(ctx, &apipb.ApplyConfigRequest{Yaml: []byte(yaml), ConfirmMs: time.Hour.Milliseconds()})
+	if err != nil || !r.GetApplied() || ctx.Err() == nil {
+		t.Errorf("%v, %v", r, err)
+	}
+	a.store = store
+	holds(t, a, yaml)
+	if s := a.host.Status()[0]; s.State != "ready" {
+		t.Errorf("the plugin is %s: %s", s.State, s.Message)
+	}
+}

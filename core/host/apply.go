@@ -97,7 +97,9 @@ func validate(ctx context.Context, p *process, section Section) (plugin.Validati
 // that are not there are stopped, new ones started, changed ones reconfigured, in place if
 // they can. It returns when all of that is done or ctx ends. Errors (InvalidError,
 // ConflictError and others) are joined; the plugins they do not concern run all the same,
-// and a running plugin keeps its old section if it does not accept the new one.
+// and a running plugin keeps its old section if it does not accept the new one. When ctx ends
+// first, plugins that are on their way go on, and the running ones that nobody has asked yet
+// keep their section.
 func (h *Host) Apply(ctx context.Context, sections map[string]Section) error {
 	h.applyMu.Lock()
 	defer h.applyMu.Unlock()
@@ -208,20 +210,17 @@ func (h *Host) change(ctx context.Context, u *unit, p *process, section Section)
 // startAll starts plugins beside each other. They wait for each other once, before Start,
 // so that a disk or NIC that two of them want goes to neither.
 func (h *Host) startAll(ctx context.Context, units []*unit, sections map[string]Section) error {
-	gates := make([]*gate, len(units))
+	gates, failed := make([]*gate, len(units)), make([]error, len(units))
 	for i, u := range units {
 		gates[i] = newGate()
 		u.setConfig(config{section: sections[u.name], generation: h.generation, gate: gates[i]})
-		err := u.do(ctx, func(now time.Time) {
+		failed[i] = u.do(ctx, func(now time.Time) {
 			trying := u.active != nil // with an earlier configuration
 			u.step(now, supervise.Input{Kind: supervise.Enable})
 			if trying {
 				u.step(now, supervise.Input{Kind: supervise.Restart})
 			}
 		})
-		if err != nil {
-			gates[i].release(err)
-		}
 	}
 	var claims []claim
 	for _, u := range h.units {
@@ -229,8 +228,10 @@ func (h *Host) startAll(ctx context.Context, units []*unit, sections map[string]
 			claims = append(claims, u.claims()...)
 		}
 	}
-	failed := make([]error, len(units))
 	for i, u := range units {
+		if failed[i] != nil { // could not even be told
+			continue
+		}
 		wants, err := u.prepared(ctx, gates[i])
 		if err != nil {
 			failed[i] = err
@@ -257,11 +258,7 @@ func (h *Host) startAll(ctx context.Context, units []*unit, sections map[string]
 	var errs []error
 	for i, u := range units {
 		u.setConfig(config{section: sections[u.name], generation: h.generation})
-		select {
-		case <-gates[i].open: // could not even be told
-		default:
-			gates[i].release(failed[i])
-		}
+		gates[i].release(h.against(ctx, failed[i]))
 		if failed[i] != nil {
 			errs = append(errs, fmt.Errorf("start %s: %w", u.name, failed[i]))
 		}
@@ -273,6 +270,15 @@ func (h *Host) startAll(ctx context.Context, units []*unit, sections map[string]
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// against is what keeps a plugin from passing its gate. That nobody waits for it any more is no reason: it goes on by
+// itself, and what it wants is compared once more when it claims it.
+func (h *Host) against(ctx context.Context, failed error) error {
+	if end := ctx.Err(); end != nil && errors.Is(failed, end) && h.ending.Err() == nil {
+		return nil
+	}
+	return failed
 }
 
 // prepared waits until the plugin waits at its gate, or has failed on the way there.

@@ -348,3 +348,24 @@ func TestStaleSpare(t *testing.T) {
 	must(t, apply(t, h, map[string]probeConfig{"spare": {Note: "new"}}))
 	until(t, h, "spare", func(s PluginStatus) bool { return s.State == "ready" && s.Message == "new" })
 }
+
+// TestApplyThatNobodyWaitsFor: a plugin that was on its way when the caller went away serves all the same.
+func TestApplyThatNobodyWaitsFor(t *testing.T) {
+	h := newHost(t, Options{}, "one", "two")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	applied := make(chan error, 1)
+	go func() {
+		applied <- h.Apply(ctx, map[string]Section{"one": section(probeConfig{}), "two": section(probeConfig{})})
+	}()
+	for _, name := range []string{"one", "two"} {
+		until(t, h, name, func(s PluginStatus) bool { return s.State == "starting" })
+	}
+	cancel()
+	if err := <-applied; !errors.Is(err, context.Canceled) {
+		t.Errorf("apply: %v", err)
+	}
+	for _, name := range []string{"one", "two"} {
+		until(t, h, name, func(s PluginStatus) bool { return s.State == "ready" })
+	}
+}
