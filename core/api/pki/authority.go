@@ -15,6 +15,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 )
 
@@ -42,14 +43,17 @@ type Options struct {
 
 // Authority signs for one box.
 type Authority struct {
-	ca     *x509.Certificate
-	caKey  *ecdsa.PrivateKey
+	dir   string
+	ca    *x509.Certificate
+	caKey *ecdsa.PrivateKey
+	now   func() time.Time
+
+	mu     sync.Mutex
 	server tls.Certificate
-	now    func() time.Time
 }
 
 // Open loads the authority kept in dir and makes what is missing. The server certificate is
-// made anew when it nears its end; the CA never is, because clients pin it.
+// made anew when it nears its end, also while it is served; the CA never is, because clients pin it.
 func Open(dir string, opts Options) (*Authority, error) {
 	if opts.Now == nil {
 		opts.Now = time.Now
@@ -57,7 +61,7 @@ func Open(dir string, opts Options) (*Authority, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make authority directory: %w", err)
 	}
-	a := &Authority{now: func() time.Time {
+	a := &Authority{dir: dir, now: func() time.Time {
 		if now := opts.Now(); now.After(floor) {
 			return now
 		}
@@ -70,16 +74,34 @@ func Open(dir string, opts Options) (*Authority, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open certificate authority in %s: %w", dir, err)
 	}
-	leaf, key, err := readPair(dir, "server")
-	if err != nil || leaf.CheckSignatureFrom(a.ca) != nil || a.worn(leaf) {
-		// A server certificate can always be made again; one that cannot be read is no reason to stop.
-		if leaf, key, err = a.makeServer(dir); err != nil {
-			return nil, fmt.Errorf("make server certificate in %s: %w", dir, err)
-		}
+	if leaf, key, err := readPair(dir, "server"); err == nil && leaf.CheckSignatureFrom(a.ca) == nil {
+		a.server = a.chain(leaf, key)
 	}
-	// The CA is sent along so that a client that knows only its digest can enrol.
-	a.server = tls.Certificate{Certificate: [][]byte{leaf.Raw, a.ca.Raw}, PrivateKey: key, Leaf: leaf}
+	// One that cannot be read is no reason to stop: another can be made at any time.
+	if _, err := a.certificate(nil); err != nil {
+		return nil, fmt.Errorf("make server certificate in %s: %w", dir, err)
+	}
 	return a, nil
+}
+
+// chain sends the CA along, so that a client that knows only its digest can enrol.
+func (a *Authority) chain(leaf *x509.Certificate, key *ecdsa.PrivateKey) tls.Certificate {
+	return tls.Certificate{Certificate: [][]byte{leaf.Raw, a.ca.Raw}, PrivateKey: key, Leaf: leaf}
+}
+
+// certificate is the server's for one connection; a box may run for longer than a certificate lasts.
+func (a *Authority) certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.server.Leaf == nil || a.worn(a.server.Leaf) {
+		leaf, key, err := a.makeServer()
+		if err != nil {
+			return nil, err
+		}
+		a.server = a.chain(leaf, key)
+	}
+	server := a.server
+	return &server, nil
 }
 
 // worn reports whether less than a quarter of the certificate's life is left.
@@ -107,7 +129,7 @@ func (a *Authority) makeCA(dir string) error {
 	return writePair(dir, "ca", der, key)
 }
 
-func (a *Authority) makeServer(dir string) (*x509.Certificate, *ecdsa.PrivateKey, error) {
+func (a *Authority) makeServer() (*x509.Certificate, *ecdsa.PrivateKey, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, nil, err
@@ -123,7 +145,9 @@ func (a *Authority) makeServer(dir string) (*x509.Certificate, *ecdsa.PrivateKey
 	if err != nil {
 		return nil, nil, err
 	}
-	return leaf, key, writePair(dir, "server", der, key)
+	// Without room on the disk this one ends with the run, and the next run makes its own.
+	_ = writePair(a.dir, "server", der, key)
+	return leaf, key, nil
 }
 
 // Issue signs a client's request for a role and returns the certificate in DER. Only the
@@ -171,11 +195,11 @@ func (a *Authority) ServerTLS() *tls.Config {
 	pool := x509.NewCertPool()
 	pool.AddCert(a.ca)
 	return &tls.Config{
-		MinVersion:   tls.VersionTLS13,
-		Certificates: []tls.Certificate{a.server},
-		ClientAuth:   tls.VerifyClientCertIfGiven,
-		ClientCAs:    pool,
-		Time:         a.now,
+		MinVersion:     tls.VersionTLS13,
+		GetCertificate: a.certificate,
+		ClientAuth:     tls.VerifyClientCertIfGiven,
+		ClientCAs:      pool,
+		Time:           a.now,
 	}
 }
 

@@ -6,9 +6,11 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -83,6 +85,44 @@ func TestAuthorityRepairsServerButNotCA(t *testing.T) {
 		if (err == nil) != test.ok {
 			t.Errorf("torn %s: %v, want ok=%t", test.file, err, test.ok)
 		}
+	}
+}
+
+// TestServerThatRunsForYears: clients are shown a certificate that is good, however long ago the box was started.
+func TestServerThatRunsForYears(t *testing.T) {
+	c := newClock()
+	a, err := Open(t.TempDir(), Options{Now: c.now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := a.ServerTLS()
+	roots := x509.NewCertPool()
+	roots.AddCert(a.ca)
+	for range 3 {
+		ours, theirs := net.Pipe()
+		served := make(chan error, 1)
+		go func() {
+			served <- tls.Server(theirs, config).Handshake()
+			theirs.Close()
+		}()
+		client := tls.Client(ours, &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots, ServerName: ServerName, Time: c.now})
+		if err := client.Handshake(); err != nil {
+			t.Errorf("at %s: %v", c.at, err)
+		}
+		ours.Close()
+		<-served
+		c.at = c.at.Add(serverLife + time.Hour)
+	}
+}
+
+// TestServerWithoutRoom: a server certificate that cannot be stored is served all the same.
+func TestServerWithoutRoom(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "server.crt", "in the way"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(dir, Options{}); err != nil {
+		t.Error(err)
 	}
 }
 
