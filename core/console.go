@@ -3,6 +3,7 @@ package core
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -89,13 +90,17 @@ func (a *appliance) serveConsole(ctx context.Context) {
 	if !a.boxed() {
 		return
 	}
-	in, err := os.OpenFile("/dev/console", os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		a.complain("console", err)
-		return
+	missing := false
+	open := func() (io.ReadWriteCloser, error) {
+		c, err := os.OpenFile("/dev/console", os.O_RDWR|unix.O_NOCTTY, 0)
+		if err != nil && !missing {
+			a.complain("console", err)
+		}
+		missing = err != nil
+		return c, err
 	}
 	run := console.Program("/proc/self/exe", "unix:"+filepath.Join(a.runDir, "api.sock"))
-	go console.Serve(ctx, console.Options{In: in, Out: in, Run: run})
+	go console.Keep(ctx, open, console.Options{Run: run})
 }
 
 func pluginSection(p config.Plugin) plugin.Section { return plugin.Section{JSON: p.Section} }

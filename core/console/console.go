@@ -15,10 +15,13 @@ import (
 // DefaultLimit ends commands that would follow something for ever.
 const DefaultLimit = time.Minute
 
+// reopen is the pause before a console whose input has ended is opened again: one that hung up ends at once each time.
+const reopen = time.Second
+
 // Hint is what to say to somebody who does not know what to type.
 const Hint = "this console takes ratchetctl commands: status, counter show, hw list, plugin list, power reboot, help"
 
-// Options of a console. In, Out and Run are needed.
+// Options of a console. In, Out and Run are needed, but see Keep.
 type Options struct {
 	In  io.Reader
 	Out io.Writer
@@ -26,6 +29,22 @@ type Options struct {
 	Run func(ctx context.Context, args []string, out io.Writer) error
 	// Limit of one command; DefaultLimit if zero.
 	Limit time.Duration
+}
+
+// Keep opens a console and serves it, again and again until ctx ends. A terminal's input ends when somebody types ^D, and
+// that of a serial line when it hangs up: neither may be the end of the only way in. The options need no In and Out.
+func Keep(ctx context.Context, open func() (io.ReadWriteCloser, error), o Options) {
+	for ctx.Err() == nil {
+		if c, err := open(); err == nil {
+			o.In, o.Out = c, c
+			Serve(ctx, o)
+			c.Close()
+		}
+		select {
+		case <-time.After(reopen):
+		case <-ctx.Done():
+		}
+	}
 }
 
 // Program runs commands as `binary ctl --address ADDRESS ARGS…`.

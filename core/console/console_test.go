@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -52,6 +53,41 @@ func TestServeEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	Serve(ctx, Options{In: in, Out: io.Discard})
+}
+
+// terminal is one opening of a console.
+type terminal struct {
+	io.Reader
+	io.Writer
+}
+
+func (terminal) Close() error { return nil }
+
+// TestKeep: a console whose input ended takes commands again, and one that cannot be opened is tried again.
+func TestKeep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		inputs := []string{"one\n", "", "-", "two\n"} // read, ^D, cannot be opened, read
+		var ran []string
+		Keep(ctx, func() (io.ReadWriteCloser, error) {
+			if len(inputs) == 0 {
+				cancel()
+				return nil, errors.New("the test is over")
+			}
+			in := inputs[0]
+			inputs = inputs[1:]
+			if in == "-" {
+				return nil, errors.New("no such device")
+			}
+			return terminal{strings.NewReader(in), io.Discard}, nil
+		}, Options{Run: func(_ context.Context, args []string, _ io.Writer) error {
+			ran = append(ran, args...)
+			return nil
+		}})
+		if got := strings.Join(ran, " "); got != "one two" {
+			t.Errorf("ran %q", got)
+		}
+	})
 }
 
 func TestProgram(t *testing.T) {

@@ -5,6 +5,6 @@
 // is the place where a box is provisioned (docs/reference/boot-protocol.md B3), so whoever has it is trusted already. A site that does not
 // trust its serial port leaves it unconnected.
 //
-// Lifetime: Serve returns when its context ends or the input does. One command runs at a time, for at most Limit.
+// Lifetime: Serve returns when its context ends or the input does, Keep when its context ends. One command runs at a time, for at most Limit.
 // Commands are processes of their own, so that a crash of one is not a crash of process 1.
 package console
