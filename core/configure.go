@@ -263,18 +263,23 @@ func (a *appliance) await(old []byte, d time.Duration) {
 		a.pending.timer.Stop()
 		old = a.pending.revertTo // the last one that somebody confirmed
 	}
-	a.pending = &pendingConfirm{revertTo: old, at: time.Now().Add(d), timer: time.AfterFunc(d, a.revert)}
+	p := &pendingConfirm{revertTo: old, at: time.Now().Add(d)}
+	p.timer = time.AfterFunc(d, func() { a.revert(p) })
+	a.pending = p
 }
 
-func (a *appliance) revert() {
+// revert goes back, unless p was confirmed meanwhile, or another document was applied that has a time of its own.
+func (a *appliance) revert(p *pendingConfirm) {
 	a.applying.Lock()
 	defer a.applying.Unlock()
 	a.mu.Lock()
-	p, before := a.pending, a.config
-	a.pending = nil
+	before, waits := a.config, a.pending == p
+	if waits {
+		a.pending = nil
+	}
 	a.mu.Unlock()
-	if p == nil {
-		return // confirmed meanwhile
+	if !waits {
+		return
 	}
 	ctx := context.Background() // each plugin has its own limits
 	a.say("configuration was not confirmed: going back to the one before")

@@ -203,6 +203,20 @@ func TestRevertGoesBackToTheLastConfirmed(t *testing.T) {
 	holds(t, a, before)
 }
 
+// TestRevertThatCameTooLate: a time that runs out while the next document is applied does not take that one back.
+func TestRevertThatCameTooLate(t *testing.T) {
+	a := workstation(t, newDir(t))
+	defer a.mustClose(t)
+	apply(t, a, strings.Replace(after, "after", "between", 1), time.Hour)
+	ranOut := a.pending
+	apply(t, a, after, time.Hour)
+	a.revert(ranOut) // it waited for the apply
+	if !a.waiting() {
+		t.Error("the second document does not wait any more")
+	}
+	holds(t, a, after)
+}
+
 // TestPowerCutBeforeConfirm: a restart before the confirmation goes back, as the timer would have.
 func TestPowerCutBeforeConfirm(t *testing.T) {
 	dir := newDir(t)
