@@ -105,6 +105,21 @@ func TestApply(t *testing.T) {
 	holds(t, a, after)
 }
 
+// TestApplyUpdateSection: an image goes on proving itself as it began to, and the next download asks the new proxy.
+func TestApplyUpdateSection(t *testing.T) {
+	a := workstation(t, newDir(t))
+	defer a.mustClose(t)
+	for _, test := range []struct {
+		section string
+		reboot  bool
+	}{{"{proxy: 'http://proxy.example.net:3128'}", false}, {"{healthy: 10s}", true}} {
+		r := apply(t, a, before+"update: "+test.section+"\n", 0)
+		if changed := strings.Join(r.GetChanged(), " "); changed != "update" || r.GetRebootNeeded() != test.reboot {
+			t.Errorf("%s: changed %q, reboot needed %v", test.section, changed, r.GetRebootNeeded())
+		}
+	}
+}
+
 // TestApplyToAnother: what was made from a document that the box does not run any more is refused.
 func TestApplyToAnother(t *testing.T) {
 	a := workstation(t, newDir(t))

@@ -175,12 +175,13 @@ func TestDiff(t *testing.T) {
 		{"plugin off", strings.Replace(sample, "    volumes", "    enabled: false\n    volumes", 1), "plugins.gateway"},
 		{"plugin added and removed", strings.Replace(sample, "  gateway", "  other", 1), "plugins.gateway plugins.other"},
 		{"network", sample + "network: {management: {dhcp: false}}\ntime: {ntp: []}\n", "network time"},
+		{"update", sample + "update: {healthy: 10s}\n", "update"},
 	} {
 		if got := strings.Join(Diff(base, parse(test.text)), " "); got != test.want {
 			t.Errorf("%s: changed %q, want %q", test.name, got, test.want)
 		}
 	}
-	if got := Diff(nil, base); len(got) != 6 {
+	if got := Diff(nil, base); len(got) != 7 {
 		t.Errorf("from nothing: %v", got)
 	}
 }

@@ -36,17 +36,17 @@ func sections(c *Config) map[string][]byte {
 	if c == nil {
 		return out
 	}
-	put := func(name string, v any) {
-		// Everything in a Config came out of JSON or prints itself as text.
-		out[name], _ = json.Marshal(v)
+	// Everything in a Config came out of JSON or prints itself as text.
+	document, _ := json.Marshal(c)
+	var own map[string]json.RawMessage
+	_ = json.Unmarshal(document, &own)
+	for name, section := range own {
+		if name != "version" && name != "plugins" {
+			out[name] = section
+		}
 	}
-	put("hostname", c.Hostname)
-	put("network", c.Network)
-	put("time", c.Time)
-	put("api", c.API)
-	put("tpm", c.TPM)
 	for name, p := range c.Plugins {
-		put(strict.Join("plugins", name), []any{p, p.Section})
+		out[strict.Join("plugins", name)], _ = json.Marshal([]any{p, p.Section})
 	}
 	return out
 }
