@@ -184,10 +184,10 @@ func (u *unit) ended(now time.Time, a *attempt, err error) {
 	}
 	switch a {
 	case u.active:
-		u.active = nil
 		if refused := (*refusedError)(nil); errors.As(err, &refused) {
-			u.machine.Step(now, supervise.Input{Kind: supervise.Refuse, Why: why})
+			u.step(now, supervise.Input{Kind: supervise.Refuse, Why: why})
 		}
+		u.active = nil
 		// The next process first, the paperwork after it.
 		u.step(now, supervise.Input{Kind: supervise.Exited, Why: why})
 		level := slog.LevelWarn
