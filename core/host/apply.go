@@ -148,14 +148,14 @@ func (h *Host) stopMissing(ctx context.Context, sections map[string]Section) err
 	var going []*unit
 	for _, u := range h.units {
 		v, _ := u.look()
-		if _, wanted := sections[u.name]; !wanted && !stopped(v.state) {
+		if _, wanted := sections[u.name]; !wanted && !v.stopped() {
 			u.input(supervise.Disable, "not enabled in the configuration")
 			going = append(going, u)
 		}
 	}
 	var errs []error
 	for _, u := range going {
-		if _, err := u.settled(ctx, stopped); err != nil {
+		if _, err := u.settled(ctx, view.stopped); err != nil {
 			errs = append(errs, fmt.Errorf("stop %s: %w", u.name, err))
 		}
 	}
@@ -285,7 +285,7 @@ func (h *Host) against(ctx context.Context, failed error) error {
 func (u *unit) prepared(ctx context.Context, g *gate) ([]*pluginpb.Want, error) {
 	for {
 		v, changed := u.look()
-		if v.state == supervise.Failed || stopped(v.state) {
+		if v.state == supervise.Failed || v.stopped() {
 			return nil, fmt.Errorf("%s: %s", v.state, v.message)
 		}
 		select {
@@ -302,8 +302,8 @@ func (u *unit) prepared(ctx context.Context, g *gate) ([]*pluginpb.Want, error) 
 
 // ready waits until the plugin serves; that it has failed instead is the error.
 func (u *unit) ready(ctx context.Context) error {
-	v, err := u.settled(ctx, func(s supervise.State) bool {
-		return s.Serving() || s == supervise.Failed || stopped(s)
+	v, err := u.settled(ctx, func(v view) bool {
+		return v.state.Serving() || v.state == supervise.Failed || v.stopped()
 	})
 	switch {
 	case err != nil:

@@ -236,7 +236,7 @@ func (h *Host) Shutdown(ctx context.Context) error {
 			u.input(supervise.Disable, "shutting down")
 		}
 		for _, u := range h.units {
-			if _, err := u.settled(ctx, stopped); err != nil {
+			if _, err := u.settled(ctx, view.stopped); err != nil {
 				errs = append(errs, fmt.Errorf("stop %s: %w", u.name, err))
 			}
 		}
@@ -280,6 +280,7 @@ func (h *Host) names() []string {
 	return names
 }
 
-func stopped(s supervise.State) bool {
-	return s == supervise.Stopped || s == supervise.Absent || s == supervise.Isolated
+// stopped says that the plugin does not run and is not to.
+func (v view) stopped() bool {
+	return v.state == supervise.Stopped || v.state == supervise.Absent || v.state == supervise.Isolated
 }

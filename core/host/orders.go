@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -28,8 +29,8 @@ func (h *Host) Restart(ctx context.Context, name string) error {
 	return u.ready(ctx)
 }
 
-// Kill ends the process of a plugin at once, as a crash would, and returns when the next one serves. It is for a plugin
-// that does not answer.
+// Kill ends the process of a plugin at once, as a crash would, and returns when the next one serves, or with the reason why
+// none will. It is for a plugin that does not answer.
 func (h *Host) Kill(ctx context.Context, name string) error {
 	u, err := h.unit(name)
 	if err != nil {
@@ -42,7 +43,10 @@ func (h *Host) Kill(ctx context.Context, name string) error {
 	v.process.kill()
 	if _, err = u.changedFrom(ctx, v.process); err == nil {
 		// It may have to sit out a back-off, which is no failure here.
-		_, err = u.settled(ctx, func(s supervise.State) bool { return s.Serving() || stopped(s) })
+		v, err = u.settled(ctx, func(v view) bool { return v.state.Serving() || v.refused || v.stopped() })
+	}
+	if err == nil && v.refused {
+		err = errors.New(notRunning(name, v.state, v.message))
 	}
 	if err != nil {
 		return fmt.Errorf("kill %s: %w", name, err)
@@ -70,7 +74,7 @@ func (h *Host) Invoke(ctx context.Context, name, method string, req []byte, call
 	}
 	v, _ := u.look()
 	if v.process == nil {
-		away := &awayError{text: notRunning(name, v.state, v.message), soon: !stopped(v.state)}
+		away := &awayError{text: notRunning(name, v.state, v.message), soon: !v.stopped()}
 		return nil, fmt.Errorf("invoke %s of %s: %w", method, name, away)
 	}
 	r, err := v.process.rpc.Invoke(ctx, &pluginpb.InvokeRequest{Method: method, Json: req, Caller: caller})

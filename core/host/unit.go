@@ -61,6 +61,7 @@ type view struct {
 	since    time.Time
 	restarts int
 	process  *process // nil unless it serves
+	refused  bool     // there will be no next try of itself
 	spare    bool
 	event    *pluginpb.Event // latest of the process that serves
 }
@@ -224,7 +225,7 @@ func (u *unit) publish() {
 	m := u.machine
 	v := view{
 		state: m.State(), message: m.Message(), since: m.Since(), restarts: m.Restarts(),
-		spare: u.spare != nil && u.spare.standing,
+		spare: u.spare != nil && u.spare.standing, refused: m.Refused(),
 	}
 	if m.State().Serving() && u.active != nil {
 		v.process = u.active.served
@@ -274,10 +275,10 @@ func (u *unit) changedFrom(ctx context.Context, p *process) (view, error) {
 }
 
 // settled waits until the plugin serves, or will not without being asked again.
-func (u *unit) settled(ctx context.Context, is func(supervise.State) bool) (view, error) {
+func (u *unit) settled(ctx context.Context, is func(view) bool) (view, error) {
 	for {
 		v, changed := u.look()
-		if is(v.state) {
+		if is(v) {
 			return v, nil
 		}
 		select {

@@ -1,10 +1,14 @@
 package host
 
 import (
+	"context"
 	"errors"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
 	"github.com/ratchetos/ratchet/core/supervise"
 )
 
@@ -25,5 +29,28 @@ func TestRefusedBesideSpare(t *testing.T) {
 	}
 	if spare.ctx.Err() == nil {
 		t.Error("the spare lives on")
+	}
+}
+
+// pullable is hardware that can be pulled.
+type pullable struct{ pulled atomic.Bool }
+
+func (p *pullable) Identify(_ context.Context, _ string, w *pluginpb.Want) (string, error) {
+	if p.pulled.Load() {
+		return "", errors.New("no disk " + w.GetSelector())
+	}
+	return w.GetSelector(), nil
+}
+
+func (p *pullable) Open(context.Context, Request) (Opened, error) { return Opened{}, nil }
+
+// TestKillOfRefused: whoever kills a plugin that cannot start again is told so at once.
+func TestKillOfRefused(t *testing.T) {
+	var hardware pullable
+	h := newHost(t, Options{Resources: &hardware}, "one")
+	must(t, apply(t, h, map[string]probeConfig{"one": {Disk: "serial:x"}}))
+	hardware.pulled.Store(true)
+	if err := h.Kill(timeout(t), "one"); err == nil || !strings.Contains(err.Error(), "no disk serial:x") {
+		t.Errorf("kill: %v", err)
 	}
 }
