@@ -10,6 +10,9 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"github.com/ratchetos/ratchet/core/plugin"
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
 	"github.com/ratchetos/ratchet/core/supervise"
@@ -134,8 +137,11 @@ func (h *Host) Apply(ctx context.Context, sections map[string]Section) error {
 		case v.process == nil: // not running, or not able to: start over
 			fresh = append(fresh, u)
 		case !sameSection(u.currentConfig().section, section):
-			if err := h.change(ctx, u, v.process, section); err != nil {
+			running, err := h.change(ctx, u, section)
+			if err != nil {
 				errs = append(errs, fmt.Errorf("apply to %s: %w", name, err))
+			} else if !running {
+				fresh = append(fresh, u)
 			}
 		}
 	}
@@ -162,8 +168,32 @@ func (h *Host) stopMissing(ctx context.Context, sections map[string]Section) err
 	return errors.Join(errs...)
 }
 
-// change brings a running plugin to a new section.
-func (h *Host) change(ctx context.Context, u *unit, p *process, section Section) error {
+// change brings a running plugin to a new section, and says when it does not run any more. A process that dies meanwhile
+// may have died of something else, so the next one is asked.
+func (h *Host) change(ctx context.Context, u *unit, section Section) (running bool, err error) {
+	for try := 1; ; try++ {
+		v, _ := u.look()
+		if v.process == nil {
+			return false, nil
+		}
+		err := h.ask(ctx, u, v.process, section)
+		switch status.Code(err) {
+		case codes.Unavailable, codes.Canceled:
+		default:
+			return true, err
+		}
+		if try == 2 || !v.process.gone(ctx) {
+			return true, err
+		}
+		if _, err := u.changedFrom(ctx, v.process); err != nil {
+			return true, err
+		}
+		_ = u.ready(ctx) // else it is started over
+	}
+}
+
+// ask has a process take a new section over, or be replaced by one that has it.
+func (h *Host) ask(ctx context.Context, u *unit, p *process, section Section) error {
 	next := config{section: section, generation: h.generation}
 	val, err := validate(ctx, p, section)
 	if err != nil {
@@ -195,14 +225,23 @@ func (h *Host) change(ctx context.Context, u *unit, p *process, section Section)
 			restart = true
 		}
 	}
-	u.setConfig(next)
 	if restart {
+		u.setConfig(next)
 		return h.Restart(ctx, u.name)
 	}
-	// A spare that stands by has the old section.
-	return u.do(ctx, func(time.Time) {
+	return u.took(ctx, p, next)
+}
+
+// took notes that a process has taken a new section over. Others may have the old one: the spare that stands by, or the
+// one that serves already because this process has died since.
+func (u *unit) took(ctx context.Context, p *process, next config) error {
+	u.setConfig(next)
+	return u.do(ctx, func(now time.Time) {
 		if u.spare != nil {
 			u.spare.cancel()
+		}
+		if a := u.active; a != nil && a.current() != p && a.config.generation != next.generation {
+			u.step(now, supervise.Input{Kind: supervise.Restart})
 		}
 	})
 }

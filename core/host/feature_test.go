@@ -49,7 +49,7 @@ type probeConfig struct {
 	Memory   uint64 `json:"memory,omitempty"`
 	State    bool   `json:"state,omitempty"`
 	Bad      string `json:"bad,omitempty"`       // what Validate complains about
-	FailAt   string `json:"fail_at,omitempty"`   // "start", "exit", "panic", "never"
+	FailAt   string `json:"fail_at,omitempty"`   // "start", "exit", "panic", "never", "validate", "validate once"
 	Note     string `json:"note,omitempty"`      // shown as the message; applied in place
 	Restarts string `json:"restarts,omitempty"`  // applied by a new process only
 	SlowStop int    `json:"slow_stop,omitempty"` // milliseconds
@@ -74,6 +74,9 @@ func (p *probe) Validate(_ context.Context, s plugin.Section) (v plugin.Validati
 	if err := json.Unmarshal(s.JSON, &c); err != nil {
 		v.Errorf("", "parse: %v", err)
 		return v
+	}
+	if p.s != nil && (p.cfg.FailAt == "validate" || p.cfg.FailAt == "validate once" && p.s.Epoch == 1) {
+		os.Exit(4)
 	}
 	if c.Bad != "" {
 		v.Errorf("bad", "%s", c.Bad)

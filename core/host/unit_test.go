@@ -54,3 +54,47 @@ func TestKillOfRefused(t *testing.T) {
 		t.Errorf("kill: %v", err)
 	}
 }
+
+// TestChangeOfOneThatDies: a plugin that dies while it is asked about its new section gets it all the same, unless it dies
+// of the question.
+func TestChangeOfOneThatDies(t *testing.T) {
+	impatient := supervise.Policy{Burst: 1, Base: time.Hour, Max: time.Hour}
+	for name, test := range map[string]struct {
+		failAt string
+		killed bool // before, so that the next death is followed by a long wait
+		taken  bool
+	}{
+		"of something else":          {"validate once", false, true},
+		"and is not started at once": {"validate", true, true},
+		"of the question":            {"validate", false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t, Options{Policy: impatient}, "one")
+			must(t, apply(t, h, map[string]probeConfig{"one": {FailAt: test.failAt, Note: "old"}}))
+			if test.killed {
+				must(t, h.Kill(timeout(t), "one"))
+			}
+			err := apply(t, h, map[string]probeConfig{"one": {Note: "new"}})
+			if (err == nil) != test.taken {
+				t.Errorf("apply: %v", err)
+			}
+			if test.taken {
+				until(t, h, "one", func(s PluginStatus) bool { return s.Message == "new" })
+			} else if s := statusOf(t, h, "one"); s.Generation != 1 {
+				t.Errorf("it has the new section: %+v", s)
+			}
+		})
+	}
+}
+
+// TestTookAndDied: a process that dies when it has just taken its new section over does not leave the old one behind.
+func TestTookAndDied(t *testing.T) {
+	h := newHost(t, Options{}, "spare")
+	must(t, apply(t, h, map[string]probeConfig{"spare": {Note: "old"}}))
+	until(t, h, "spare", func(s PluginStatus) bool { return s.Spare })
+	u := h.units["spare"]
+	v, _ := u.look()
+	must(t, h.Kill(timeout(t), "spare")) // the spare serves, with the old section
+	must(t, u.took(timeout(t), v.process, config{section: section(probeConfig{Note: "new"}), generation: 2}))
+	until(t, h, "spare", func(s PluginStatus) bool { return s.Message == "new" })
+}
