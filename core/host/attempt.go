@@ -40,6 +40,9 @@ func (g *gate) release(err error) {
 	close(g.open)
 }
 
+// errStopped is the end of an attempt that was told to stop.
+var errStopped = errors.New("stopped")
+
 // refusedError is the end of an attempt that need not be repeated with the same configuration.
 type refusedError struct{ err error }
 
@@ -89,6 +92,9 @@ func (a *attempt) current() *process {
 func (a *attempt) run() {
 	u := a.unit
 	err := a.serve()
+	if errors.Is(err, errStopped) {
+		err = nil
+	}
 	p := a.current()
 	if p != nil {
 		p.kill()
@@ -232,7 +238,7 @@ func (a *attempt) wait(p *process, next <-chan struct{}) error {
 		return a.ctx.Err()
 	case <-a.stop:
 		a.end(p)
-		return nil
+		return errStopped
 	}
 }
 

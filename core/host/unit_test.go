@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -97,4 +98,23 @@ func TestTookAndDied(t *testing.T) {
 	must(t, h.Kill(timeout(t), "spare")) // the spare serves, with the old section
 	must(t, u.took(timeout(t), v.process, config{section: section(probeConfig{Note: "new"}), generation: 2}))
 	until(t, h, "spare", func(s PluginStatus) bool { return s.Message == "new" })
+}
+
+// TestStopAtGate: a plugin that is told to stop before it may start opens nothing and is not started any more.
+func TestStopAtGate(t *testing.T) {
+	h := newHost(t, Options{}, "one")
+	u, g := h.units["one"], newGate()
+	u.setConfig(config{section: section(probeConfig{Listen: "tcp:127.0.0.1:0"}), generation: 1, gate: g})
+	u.input(supervise.Enable, "")
+	<-g.prepared
+	u.input(supervise.Disable, "")
+	until(t, h, "one", func(s PluginStatus) bool { return s.State == "stopped" })
+	if u.epoch != (epoch{}) {
+		t.Errorf("it was to be started: %+v", u.epoch)
+	}
+	lines, err := h.Logs("one", 0)
+	must(t, err)
+	if text := fmt.Sprint(lines); strings.Contains(text, "panic") {
+		t.Errorf("it was drained: %s", text)
+	}
 }

@@ -121,7 +121,7 @@ func (s *server) Watch(_ *pluginpb.WatchRequest, stream grpc.ServerStreamingServ
 	return s.watch.stream(stream.Context(), stream.Send)
 }
 
-// Drain runs the feature's Drain, if it has one, and streams what is left.
+// Drain runs the feature's Drain, if it has one and was started, and streams what is left.
 func (s *server) Drain(req *pluginpb.DrainRequest, stream grpc.ServerStreamingServer[pluginpb.DrainProgress]) error {
 	d, ok := s.feature.(Drainer)
 	if !ok {
@@ -135,6 +135,9 @@ func (s *server) Drain(req *pluginpb.DrainRequest, stream grpc.ServerStreamingSe
 	}
 	s.life.RLock()
 	defer s.life.RUnlock()
+	if !s.started {
+		return nil
+	}
 	var mu sync.Mutex // features may report from several goroutines
 	return d.Drain(ctx, func(n uint64) {
 		mu.Lock()
