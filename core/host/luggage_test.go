@@ -180,6 +180,27 @@ func TestHandOverFails(t *testing.T) {
 	}
 }
 
+// TestNobodyTakesOver: when no process follows, the clients of the last one are told, and do not wait for ever.
+func TestNobodyTakesOver(t *testing.T) {
+	addr := freeAddr(t)
+	var hardware pullable
+	h := newHost(t, Options{Resources: &hardware}, "keeper")
+	must(t, apply(t, h, map[string]probeConfig{"keeper": {Listen: "tcp:" + addr, Disk: "serial:x"}}))
+	c, err := net.Dial("tcp", addr)
+	must(t, err)
+	defer c.Close()
+	if _, _, err := say(t, c); err != nil {
+		t.Fatal(err)
+	}
+	hardware.pulled.Store(true)
+	if err := h.Restart(timeout(t), "keeper"); err == nil {
+		t.Error("it was started without its disk")
+	}
+	if _, _, err := say(t, c); !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
+		t.Errorf("the connection: %v", err)
+	}
+}
+
 // TestMemoryIsPrecious: memory of another size is asked for while the last process has not ended in order.
 func TestMemoryIsPrecious(t *testing.T) {
 	h := newHost(t, Options{}, "one")

@@ -171,6 +171,9 @@ func (u *unit) step(now time.Time, in supervise.Input) {
 	if u.idle && !was {
 		u.releaseAll()
 	}
+	if s == supervise.Failed {
+		u.luggage.drop() // nobody is on the way to take it over
+	}
 	u.publish()
 }
 
