@@ -17,7 +17,7 @@ const (
 
 // LogLine is one line a plugin wrote to its log.
 type LogLine struct {
-	Time   time.Time // when core read it
+	Time   time.Time // when core read it; each line's is later than that of the one before
 	Plugin string
 	PID    int
 	Text   string
@@ -28,13 +28,19 @@ type ring struct {
 	plugin string
 	tee    func(LogLine)
 
-	mu    sync.Mutex
-	lines []LogLine
-	next  int // where the oldest line is, once the ring is full
+	mu     sync.Mutex
+	lines  []LogLine
+	next   int // where the oldest line is, once the ring is full
+	newest time.Time
 }
 
 func (r *ring) add(l LogLine) {
 	r.mu.Lock()
+	l.Time = time.Now()
+	if !l.Time.After(r.newest) {
+		l.Time = r.newest.Add(1)
+	}
+	r.newest = l.Time
 	if len(r.lines) < ringLines {
 		r.lines = append(r.lines, l)
 	} else {
@@ -84,5 +90,5 @@ func (r *ring) line(pid int, b []byte) LogLine {
 	for len(b) > 0 && (b[len(b)-1] == '\n' || b[len(b)-1] == '\r') {
 		b = b[:len(b)-1]
 	}
-	return LogLine{Time: time.Now(), Plugin: r.plugin, PID: pid, Text: string(b)}
+	return LogLine{Plugin: r.plugin, PID: pid, Text: string(b)}
 }
