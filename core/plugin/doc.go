@@ -19,7 +19,8 @@
 //
 // Describe and Validate may be called at any time. Configure, Start and Stop are called
 // one at a time. Invoke calls may run beside each other and beside Drain, but never beside
-// Configure, Start or Stop; Stop first cancels the contexts of those that are running.
+// Configure, Start or Stop; Stop first cancels the contexts of those that are running, and
+// Configure those that still run after some seconds.
 //
 // # Guarantees
 //

@@ -53,7 +53,8 @@ type Drainer interface {
 
 // Invoker is implemented by features with a management service of their own.
 type Invoker interface {
-	// Invoke answers one of the methods that Describe names. Request and reply are JSON.
+	// Invoke answers one of the methods that Describe names. Request and reply are JSON. ctx ends when the caller goes
+	// away, before Stop, and when a Configure has waited for some seconds.
 	Invoke(ctx context.Context, method string, request []byte) ([]byte, error)
 }
 

@@ -31,6 +31,7 @@ type server struct {
 
 	// life serialises Configure, Start and Stop; Invoke holds the reading side.
 	life    sync.RWMutex
+	calls   calls // of Invoke
 	started bool
 	stopped atomic.Bool
 	// invokes ends the running calls of Invoke before Stop takes life.
@@ -56,8 +57,10 @@ func (s *server) Validate(ctx context.Context, doc *pluginpb.ConfigDocument) (*p
 
 // Configure stores the section, or applies it when the feature has been started.
 func (s *server) Configure(ctx context.Context, doc *pluginpb.ConfigDocument) (*pluginpb.ConfigureReply, error) {
+	giveWay := s.calls.giveWay()
 	s.life.Lock()
 	defer s.life.Unlock()
+	giveWay()
 	err := s.feature.Configure(ctx, section(doc))
 	switch {
 	case err == nil:
@@ -160,7 +163,12 @@ func (s *server) Invoke(ctx context.Context, req *pluginpb.InvokeRequest) (*plug
 	if s.stopped.Load() || !s.started {
 		return nil, status.Error(codes.FailedPrecondition, "not serving")
 	}
+	ctx, ended := s.calls.begin(ctx)
+	defer ended()
 	reply, err := i.Invoke(ctx, req.GetMethod(), req.GetJson())
+	if err != nil && errors.Is(context.Cause(ctx), errConfigures) {
+		return nil, status.Errorf(codes.Unavailable, "%v", errConfigures)
+	}
 	if err != nil {
 		return nil, status.Errorf(codes.Aborted, "%v", err)
 	}
