@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/google/renameio/v2"
 
@@ -56,9 +57,17 @@ func (a *App) Client() (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.client, err = client.New(opts)
+	if a.client, err = client.New(opts); err == nil && opts.Credentials != nil {
+		if end := opts.Credentials.Ends(); time.Until(end) < soon {
+			a.say("the certificate of this login ends on %s: get a new token (ratchetctl token) and log in again before that", end.Format(time.DateOnly))
+		}
+	}
 	return a.client, err
 }
+
+// soon is when a login's end is said with every command. Whoever misses it has to go to the box for a token, unless
+// somebody else is still logged in.
+const soon = 30 * 24 * time.Hour
 
 // Invoke calls a method of a plugin's own management service; see client.Client.Invoke.
 func (a *App) Invoke(ctx context.Context, plugin, method string, request, reply any) error {

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/google/renameio/v2"
 
@@ -100,10 +101,23 @@ func pinned(pin string) *tls.Config {
 	}
 }
 
+// Ends is when the certificate ends; the zero time if it cannot be read.
+func (c *Credentials) Ends() time.Time {
+	cert, err := pki.ParseCertificate(c.Certificate)
+	if err != nil {
+		return time.Time{}
+	}
+	return cert.NotAfter
+}
+
 func (c *Credentials) tls() (*tls.Config, error) {
 	pair, err := tls.X509KeyPair(c.Certificate, c.Key)
 	if err != nil {
 		return nil, fmt.Errorf("read credentials: %w", err)
+	}
+	// The box would only hang up.
+	if end := c.Ends(); time.Now().After(end) {
+		return nil, fmt.Errorf("the certificate of this login ended on %s; get a new token (on the box: ratchetctl token) and log in again", end.Format(time.DateOnly))
 	}
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(c.CA) {
