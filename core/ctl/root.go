@@ -20,9 +20,10 @@ import (
 // Main runs ratchetctl with the arguments behind its name and returns the exit code.
 // Features are checked in this process by "config check"; extra adds commands of plugins.
 func Main(args []string, features []plugin.Feature, extra ...func(*App) *cobra.Command) int {
-	a := &App{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Features: features}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends what does not heed the first
+	a := &App{In: input{ctx, os.Stdin}, Out: os.Stdout, Err: os.Stderr, Features: features}
 	root := a.Command(extra...)
 	root.SetArgs(args)
 	code, text := outcome(root.ExecuteContext(ctx))
