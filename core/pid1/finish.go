@@ -17,6 +17,8 @@ const (
 	// termGrace is what the last processes have after SIGTERM.
 	termGrace = 2 * time.Second
 	poll      = 10 * time.Millisecond
+	// diskGrace is what the disks have to take what is written; one that is dead never does.
+	diskGrace = time.Minute
 )
 
 // Finish ends the box: whatever still runs is told to stop and then killed, file systems
@@ -27,10 +29,12 @@ func Finish(a Action, log *slog.Logger) {
 		log.Error("not process 1: the machine is left as it is", "action", a.String())
 		return
 	}
-	unix.Sync() // before anything that could hang
+	within(diskGrace, log, "sync", unix.Sync) // before anything else that could hang
 	killAll()
-	unmountAll(log)
-	unix.Sync()
+	within(diskGrace, log, "unmount", func() {
+		unmountAll(log)
+		unix.Sync()
+	})
 	cmd := unix.LINUX_REBOOT_CMD_POWER_OFF
 	if a == Reboot {
 		cmd = unix.LINUX_REBOOT_CMD_RESTART
@@ -40,6 +44,20 @@ func Finish(a Action, log *slog.Logger) {
 		log.Error("the kernel refuses; turn the machine off by hand", "action", a.String(), "err", err)
 	}
 	select {} // exiting would panic the kernel
+}
+
+// within does something that may hang in the kernel, where nothing can end it, and leaves it behind after the limit.
+func within(limit time.Duration, log *slog.Logger, what string, do func()) {
+	done := make(chan struct{})
+	go func() {
+		do()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(limit):
+		log.Error("it does not end; going on without it", "step", what)
+	}
 }
 
 // killAll ends all processes but this one.

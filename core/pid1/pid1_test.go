@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -297,4 +298,24 @@ broken`
 	if d := cmp.Diff([]string{"/state", "/state/a b"}, deviceMounts([]byte(info))); d != "" {
 		t.Error(d)
 	}
+}
+
+// TestWithin: a disk that does not take what is written keeps the machine from nothing.
+func TestWithin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var said strings.Builder
+		log := slog.New(slog.NewTextHandler(&said, nil))
+		done := false
+		within(time.Minute, log, "sync", func() { done = true })
+		if !done || said.Len() > 0 {
+			t.Errorf("what ends: done %v, %s", done, &said)
+		}
+		dead := make(chan struct{})
+		begin := time.Now()
+		within(time.Minute, log, "sync", func() { <-dead })
+		if took := time.Since(begin); took != time.Minute || !strings.Contains(said.String(), "step=sync") {
+			t.Errorf("what does not end: after %s, %s", took, &said)
+		}
+		close(dead)
+	})
 }
