@@ -49,6 +49,10 @@ const (
 	defaultLease     = time.Hour   // for a server that names no time
 )
 
+// confirmTries is how often a lease is asked for that may be another network's. The server of that one may keep silent
+// about it for ever (RFC 2131 4.3.2), and then the address would be of no use until the lease ends.
+const confirmTries = 3
+
 // machine decides when a client asks for what. It does no I/O and has no clock; times are
 // passed in. The zero value is a client without a lease.
 type machine struct {
@@ -57,8 +61,9 @@ type machine struct {
 	since time.Time // when the lease was granted
 	next  time.Time // earliest next attempt
 	pause time.Duration
-	// unconfirmed is set while a lease is checked against what may be another network.
+	// unconfirmed is set while a lease is checked against what may be another network, silent counts who did not answer.
 	unconfirmed bool
+	silent      int
 	jitter      func(time.Duration) time.Duration // spreads a pause; nil leaves it as it is
 }
 
@@ -86,7 +91,9 @@ func (m *machine) step(now time.Time) (action, time.Duration) {
 	case phaseRenewing:
 		return actRenew, 0
 	case phaseRebinding:
-		return actRebind, 0
+		if m.silent < confirmTries {
+			return actRebind, 0
+		}
 	}
 	return actDiscover, 0
 }
@@ -129,6 +136,9 @@ func (m *machine) granted(l lease, now time.Time) {
 // confirmed, doubles its pause; one with a lease tries again after half of the time that is
 // left in its phase.
 func (m *machine) failed(now time.Time) {
+	if m.unconfirmed {
+		m.silent++
+	}
 	switch {
 	case m.phase == phaseRenewing:
 		m.next = now.Add(max(m.since.Add(m.lease.t2).Sub(now)/2, minRenewPause))
@@ -151,9 +161,10 @@ func (m *machine) lost(now time.Time) {
 }
 
 // replugged is told when the link came back: it may be another network now. A lease is
-// confirmed with whoever answers; without one the next attempt is due at once.
+// confirmed with whoever answers; when nobody does, a new one is asked for beside it. Without
+// one the next attempt is due at once.
 func (m *machine) replugged(now time.Time) {
-	m.next, m.pause = now, 0
+	m.next, m.pause, m.silent = now, 0, 0
 	if m.phase != phaseInit && m.phase != "" {
 		m.phase, m.unconfirmed = phaseRebinding, true
 		// From here on only a new grant or the end of the lease leads out.
