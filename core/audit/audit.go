@@ -61,24 +61,39 @@ func (t *Trail) Close() error { return errors.Join(t.known.close(), t.strangers.
 
 // Lines returns the newest n lines, oldest first; n <= 0 means all.
 func (t *Trail) Lines(n int) ([]Line, error) {
-	var all []Line
+	type placed struct {
+		Line
+		at time.Time // where it is among those of the other kind
+	}
+	var all []placed
 	for _, j := range []*journal{t.known, t.strangers} {
 		b, err := j.read()
 		if err != nil {
 			return nil, fmt.Errorf("read audit trail: %w", err)
 		}
+		from := len(all)
 		for text := range bytes.Lines(b) {
 			var head struct{ Time time.Time }
 			if json.Unmarshal(text, &head) == nil {
-				all = append(all, Line{head.Time, strings.TrimSuffix(string(text), "\n")})
+				all = append(all, placed{Line{head.Time, strings.TrimSuffix(string(text), "\n")}, head.Time})
+			}
+		}
+		// A clock that was put back is no reason to show what came after it first, or not at all.
+		for i := len(all) - 2; i >= from; i-- {
+			if next := all[i+1].at; next.Before(all[i].at) {
+				all[i].at = next
 			}
 		}
 	}
-	slices.SortStableFunc(all, func(a, b Line) int { return a.Time.Compare(b.Time) })
+	slices.SortStableFunc(all, func(a, b placed) int { return a.at.Compare(b.at) })
 	if n > 0 && n < len(all) {
 		all = all[len(all)-n:]
 	}
-	return all, nil
+	out := make([]Line, len(all))
+	for i, p := range all {
+		out[i] = p.Line
+	}
+	return out, nil
 }
 
 // Handler takes records of level Info and above.

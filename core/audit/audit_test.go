@@ -108,3 +108,32 @@ func TestFailureIsToldOnce(t *testing.T) {
 	}
 	good.Close()
 }
+
+// TestClockThatIsPutBack: the newest lines are the last ones, whatever the clock said before them.
+func TestClockThatIsPutBack(t *testing.T) {
+	dir := t.TempDir()
+	line := func(minute int, what string) string {
+		return fmt.Sprintf(`{"time":"2027-01-01T12:%02d:00Z","target":%q}`+"\n", minute, what)
+	}
+	for name, text := range map[string]string{
+		"changes.log":   line(1, "first") + line(50, "clock ahead") + line(4, "newest"),
+		"strangers.log": line(55, "clock ahead, too") + line(3, "stranger"),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	trail, _ := open(t, dir)
+	lines, err := trail.Lines(3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got string
+	for _, l := range lines {
+		_, what, _ := strings.Cut(l.Text, `"target":`)
+		got += what
+	}
+	if want := `"stranger"}"clock ahead"}"newest"}`; got != want {
+		t.Errorf("the last three are %s, want %s", got, want)
+	}
+}
