@@ -109,6 +109,31 @@ func TestFailureIsToldOnce(t *testing.T) {
 	good.Close()
 }
 
+// TestGoesOnWithRoom: the first line that has room again is not lost with the one that was cut off.
+func TestGoesOnWithRoom(t *testing.T) {
+	trail, err := Open(t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer trail.Close()
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	log, file := slog.New(trail.Handler()), trail.known.file
+	if _, err := file.WriteString(`{"time":"2026-01-01T00:`); err != nil { // as much as there was room for
+		t.Fatal(err)
+	}
+	trail.known.file = full
+	log.Info("audit", "target", "cut off")
+	trail.known.file = file
+	log.Info("audit", "target", "again")
+	if got := lineTexts(t, trail, 0); len(got) != 1 || !strings.Contains(got[0], "again") {
+		t.Errorf("%q", got)
+	}
+}
+
 // TestClockThatIsPutBack: the newest lines are the last ones, whatever the clock said before them.
 func TestClockThatIsPutBack(t *testing.T) {
 	dir := t.TempDir()

@@ -64,6 +64,9 @@ func (j *journal) put(p []byte) error {
 			return err
 		}
 	}
+	if j.failing { // part of the last line may be there
+		p = append([]byte{'\n'}, p...)
+	}
 	j.size += int64(len(p))
 	if j.path == "" {
 		j.now = append(j.now, p...)
