@@ -111,7 +111,7 @@ type Machine struct {
 	life         time.Time // last sign of life
 	pet          time.Time // last Pet; zero while the watchdog is not armed
 	retry        time.Time // Failed: next try
-	limit        time.Time // Starting, Draining: when patience ends
+	limit        time.Time // Starting, Draining, killed: when patience ends
 	spare        spare
 	spareFails   int
 	spareRetryAt time.Time
@@ -150,7 +150,9 @@ func (m *Machine) Deadline() time.Time {
 		}
 	}
 	switch {
-	case m.killed: // the end of a killed process needs no clock
+	case m.state == Isolated:
+	case m.killed:
+		earliest(m.limit)
 	case m.state.Serving():
 		earliest(m.life.Add(m.policy.Silence))
 		if !m.pet.IsZero() {
@@ -196,6 +198,7 @@ func (m *Machine) Step(now time.Time, in Input) []Action {
 		case !m.active:
 			m.restarts++
 			do(m.launch(now))
+		case m.killed: // the next one comes when it is gone
 		case m.state != Draining:
 			m.to(now, Draining, "restart asked for")
 			m.limit = now.Add(m.policy.StopTimeout)
@@ -210,7 +213,7 @@ func (m *Machine) Step(now time.Time, in Input) []Action {
 		do(m.dropSpare()...)
 		if m.active {
 			m.message = in.Why
-			do(m.kill()...)
+			do(m.kill(now)...)
 		} else {
 			m.to(now, Failed, in.Why)
 		}
@@ -271,7 +274,7 @@ func (m *Machine) alive(now time.Time, in Input) []Action {
 		m.message = in.Why
 	case Broken:
 		m.message = in.Why
-		return m.kill()
+		return m.kill(now)
 	}
 	return nil
 }
@@ -319,18 +322,21 @@ func (m *Machine) exited(now time.Time, why string) []Action {
 func (m *Machine) tick(now time.Time) []Action {
 	switch {
 	case m.killed:
+		if !m.limit.IsZero() && !now.Before(m.limit) {
+			m.giveUp(now)
+		}
 	case m.state.Serving() && !now.Before(m.life.Add(m.policy.Silence)):
 		m.message = fmt.Sprintf("silent for %s", m.policy.Silence)
-		return m.kill()
+		return m.kill(now)
 	case m.state.Serving() && !m.pet.IsZero() && !now.Before(m.pet.Add(m.policy.Watchdog)):
 		m.message = fmt.Sprintf("watchdog not petted for %s", m.policy.Watchdog)
-		return m.kill()
+		return m.kill(now)
 	case m.state == Starting && !now.Before(m.limit):
 		m.message = fmt.Sprintf("not ready within %s", m.policy.StartTimeout)
-		return m.kill()
+		return m.kill(now)
 	case m.state == Draining && !now.Before(m.limit):
 		m.message = fmt.Sprintf("did not stop within %s", m.policy.StopTimeout)
-		return m.kill()
+		return m.kill(now)
 	case m.state == Failed && m.wanted && !m.refused && !m.active && !now.Before(m.retry):
 		m.restarts++
 		return []Action{m.launch(now)}
@@ -362,21 +368,35 @@ func (m *Machine) halt(now time.Time, end State, why string) []Action {
 		}
 	case end == Isolated: // hardware is not drained, it is taken away
 		m.to(now, Isolated, why)
-		acts = append(acts, m.kill()...)
+		acts = append(acts, m.kill(now)...)
 	case m.state != Draining:
 		m.to(now, Draining, why)
 		m.limit = now.Add(m.policy.StopTimeout)
-		acts = append(acts, Stop)
+		if !m.killed {
+			acts = append(acts, Stop)
+		}
 	}
 	return acts
 }
 
-func (m *Machine) kill() []Action {
+func (m *Machine) kill(now time.Time) []Action {
 	if !m.active || m.killed {
 		return nil
 	}
 	m.killed = true
+	m.limit = now.Add(m.policy.StopTimeout)
 	return []Action{Kill}
+}
+
+// giveUp shows that a killed process does not end: one that waits in the kernel for a disk that is dead may never do. No
+// other is started beside it, since it holds what that would need.
+func (m *Machine) giveUp(now time.Time) {
+	m.limit = time.Time{}
+	end := Stopped
+	if m.wanted {
+		end = Failed
+	}
+	m.to(now, end, m.message+"; it was killed and does not end, which a restart of the box may mend")
 }
 
 func (m *Machine) dropSpare() []Action {

@@ -96,6 +96,7 @@ func TestOneProcess(t *testing.T) {
 		now := time.Unix(0, 0)
 		m := New(Policy{Spare: seed%2 == 0}, now)
 		active, spares, isolated := 0, 0, false
+		stopped, killed := false, false // the active process was told to
 		for range 200 {
 			now = now.Add(time.Duration(next(2000)) * time.Millisecond)
 			in := Input{Kind: Kind(next(uint64(Tick) + 1))}
@@ -123,9 +124,11 @@ func TestOneProcess(t *testing.T) {
 				switch a {
 				case Spawn:
 					active++
+					stopped, killed = false, false
 				case Promote:
 					active++
 					spares--
+					stopped, killed = false, false
 				case SpawnSpare:
 					spares++
 				case Stop, Kill:
@@ -135,7 +138,14 @@ func TestOneProcess(t *testing.T) {
 					if active != 1 {
 						t.Fatalf("seed %d: %s with %d active processes", seed, a, active)
 					}
+					if killed || a == Stop && stopped {
+						t.Fatalf("seed %d: %s twice, or after kill", seed, a)
+					}
+					stopped, killed = stopped || a == Stop, a == Kill
 				}
+			}
+			if d := m.Deadline(); in.Kind == Tick && !d.IsZero() && !d.After(now) {
+				t.Fatalf("seed %d: at %s a tick leaves the deadline %s, in %s", seed, now, d, m.State())
 			}
 			if active > 1 || active < 0 || spares > 1 || spares < 0 {
 				t.Fatalf("seed %d: %d active processes and %d spares", seed, active, spares)
