@@ -27,6 +27,10 @@ const (
 	confirmKey   = "revert-to"
 )
 
+// applyLimit is more than the limits of all plugins together: one that the kernel keeps for ever, because its disk is dead,
+// does not keep the next configuration from being applied.
+const applyLimit = 10 * time.Minute
+
 // pendingConfirm is a configuration that goes away unless somebody confirms it.
 type pendingConfirm struct {
 	revertTo []byte
@@ -253,6 +257,8 @@ func (a *appliance) bringTo(ctx context.Context, c *config.Config, yaml []byte, 
 	}
 	// The listener that this very call came over stays as it is, and an image goes on proving itself as it began to.
 	reboot = slices.Contains(changed, "api") || slices.Contains(changed, "tpm") || proof(before) != proof(c)
+	ctx, cancel := context.WithTimeout(ctx, applyLimit)
+	defer cancel()
 	return reboot, a.host.Apply(ctx, a.sections(ctx, c))
 }
 
@@ -289,7 +295,7 @@ func (a *appliance) revert(p *pendingConfirm) {
 	if !waits {
 		return
 	}
-	ctx := context.Background() // each plugin has its own limits
+	ctx := context.Background()
 	a.say("configuration was not confirmed: going back to the one before")
 	c, _, _ := config.Load(ctx, a.name, p.revertTo, a.checker())
 	if c == nil {
