@@ -35,6 +35,9 @@ func (s *System) children() map[string][]child {
 				continue
 			}
 			path := filepath.Join(class, link)
+			if s.attribute(path, "hidden") == "1" {
+				continue // a path to a multipath namespace (nvme0c0n1): it has no node, and is no disk of its own
+			}
 			if a := s.functionOf(path); a != "" {
 				found[a] = append(found[a], child{kind, e.Name(), path})
 			}

@@ -290,3 +290,41 @@ func TestInventoryOfThisMachine(t *testing.T) {
 		}
 	}
 }
+
+// TestMultipathNVMe: a namespace of a controller that can have others beside it (dual-port SSDs) has a path for each of them in
+// sysfs, hidden and without a node, as seen in Linux 6.1. It is one disk, with its serial number, and no bind waits for another.
+func TestMultipathNVMe(t *testing.T) {
+	s, root := open(t, box)
+	const (
+		controller = "sys/devices/pci0000:00/0000:00:04.0/nvme/nvme0"
+		subsystem  = "sys/devices/virtual/nvme-subsystem/nvme-subsys0"
+	)
+	must := func(errs ...error) {
+		t.Helper()
+		if err := errors.Join(errs...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	at := func(path ...string) string { return filepath.Join(append([]string{root}, path...)...) }
+	must(os.Rename(at(controller, "nvme0n1"), at(controller, "nvme0c0n1")), os.Remove(at("sys/block/nvme0n1")),
+		os.WriteFile(at(controller, "nvme0c0n1/hidden"), []byte("1\n"), 0o600),
+		os.Symlink("../devices/pci0000:00/0000:00:04.0/nvme/nvme0/nvme0c0n1", at("sys/block/nvme0c0n1")),
+		os.MkdirAll(at(subsystem, "nvme0n1"), 0o755), os.Symlink("../../../pci0000:00/0000:00:04.0/nvme/nvme0", at(subsystem, "nvme0")),
+		os.Symlink("../../nvme-subsys0", at(subsystem, "nvme0n1/device")), os.Symlink("../devices/virtual/nvme-subsystem/nvme-subsys0/nvme0n1", at("sys/block/nvme0n1")))
+	for name, text := range map[string]string{"serial": "NV1", "nvme0n1/nsid": "1", "nvme0n1/hidden": "0", "nvme0n1/size": "2048"} {
+		must(os.WriteFile(at(subsystem, name), []byte(text+"\n"), 0o600))
+	}
+	soon, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	bound, err := s.Bind(soon, "pci:0000:00:04.0")
+	if err != nil || len(bound) != 1 || bound[0].Node != "/dev/nvme0n1" || bound[0].Place != "pci:0000:00:04.0/1" {
+		t.Errorf("bind: %+v, %v", bound, err)
+	}
+	devices, err := s.Inventory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d, err := Resolve(devices, "serial:NV1"); err != nil || d.Node != "/dev/nvme0n1" || d.Size != 2048*512 {
+		t.Errorf("%+v, %v", d, err)
+	}
+}
