@@ -90,7 +90,8 @@ func (a *App) hwClaim() *cobra.Command {
 		Long: "Take a device into use that was released or whose content stands in the way, named by its id\n" +
 			"or place as \"hw list\" shows it.\n\n" +
 			"A disk with somebody's partition table, filesystem or volume on it is never written unless\n" +
-			"--erase says that its content may be destroyed.",
+			"--erase says that its content may be destroyed. That includes volumes of this box, all that are on\n" +
+			"the disk, with what they have not uploaded.",
 		Example: "  ratchetctl hw claim mac:52:54:00:72:61:02\n  ratchetctl hw claim serial:ratchet-data --erase",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -36,18 +36,18 @@ const edge = 1 << 20
 
 // Claim makes sure that a disk is free for a new owner. Without erase it fails with a
 // *ForeignError when it finds a signature, and writes nothing. With erase it overwrites the
-// signatures with zeros, flushes, and looks again. It remembers nothing: what marks a disk as
-// used is the data that its owner writes.
+// places of signatures with zeros, flushes, and looks again, whether it knows what is there or not: an
+// owner's own marks are no signature, nor is content that only the owner takes for foreign. It remembers
+// nothing: what marks a disk as used is the data that its owner writes.
 func Claim(d Device, size int64, erase bool) error {
 	kind, err := Signature(d, size)
-	if err != nil {
+	switch {
+	case err != nil:
 		return fmt.Errorf("claim disk: %w", err)
-	}
-	if kind == "" {
-		return nil
-	}
-	if !erase {
+	case !erase && kind != "":
 		return &ForeignError{Kind: kind}
+	case !erase:
+		return nil
 	}
 	if err := wipe(d, size); err != nil {
 		return fmt.Errorf("erase disk: %w", err)

@@ -149,6 +149,25 @@ func TestClaim(t *testing.T) {
 	}
 }
 
+// TestEraseWithoutSignature: what is no signature here, such as the label of an owner's own volumes, is erased as well when
+// somebody says so. It stands in nobody's way otherwise.
+func TestEraseWithoutSignature(t *testing.T) {
+	for name, at := range map[string]int64{"our label": 0, "in front": 1<<20 - 8, "at the end": imageSize - 8, "a first block behind the label": 1 << 20} {
+		f := image(t)
+		bytesAt(at, "RATCHDSK")(t, f)
+		if err := Claim(readOnly{f, t}, imageSize, false); err != nil {
+			t.Errorf("%s: claim without erase: %v", name, err)
+		}
+		if err := Claim(f, imageSize, true); err != nil {
+			t.Errorf("%s: claim with erase: %v", name, err)
+		}
+		left := make([]byte, 8)
+		if _, err := f.ReadAt(left, at); err != nil || !bytes.Equal(left, make([]byte, 8)) {
+			t.Errorf("%s: after erase there is %q, %v", name, left, err)
+		}
+	}
+}
+
 // readOnly fails the test when it is written to.
 type readOnly struct {
 	*os.File

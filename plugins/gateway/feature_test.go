@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ratchetos/ratchet/core/plugin"
+	"github.com/ratchetos/ratchet/hw/disk"
 	"github.com/ratchetos/ratchet/plugins/gateway/api"
 	"github.com/ratchetos/ratchet/plugins/gateway/nbd/nbdtest"
 )
@@ -129,14 +130,39 @@ func TestForeignDisk(t *testing.T) {
 	}
 }
 
-// erase does what a claim does, without making the disk smaller even for a moment.
-func erase(disk string) error {
-	f, err := os.OpenFile(disk, os.O_WRONLY, 0)
+// erase is what core does for hw claim --erase.
+func erase(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(make([]byte, boxDisk))
-	return errors.Join(err, f.Close())
+	return errors.Join(disk.Claim(f, boxDisk, true), f.Close())
+}
+
+// TestEraseStartsOver: a disk with volumes on it that is erased is a blank one, and the volume comes from its store. It is the way on for
+// one that is fenced, or diverged.
+func TestEraseStartsOver(t *testing.T) {
+	b := newBox(t, t.TempDir())
+	f := b.start()
+	c := b.mustDial()
+	want := marker()
+	if err := c.Write(1<<20, want, true); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := invoke[api.Volume](t, f, api.MethodFlush, api.FlushRequest{Name: boxName}); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Stop(t.Context()), erase(b.disk)); err != nil {
+		t.Fatal(err)
+	}
+	f = b.start()
+	until(t, f, "attached")
+	if got, err := b.mustDial().Read(1<<20, uint32(len(want))); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("read: %v, same %t", err, bytes.Equal(got, want))
+	}
+	if v, err := invoke[api.Volume](t, f, api.MethodShow, api.VolumeRequest{Name: boxName}); err != nil || v.Misses == 0 {
+		t.Errorf("it did not come from the store: %+v, %v", v, err)
+	}
 }
 
 // TestStoreMissing waits with a blank disk for its store.
