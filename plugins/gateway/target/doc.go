@@ -22,7 +22,7 @@
 //	waiting       the gateway does not serve the volume (yet); nothing is exported
 //	exported      clients can use it
 //	reconnecting  the gateway's process died; requests wait in the kernel until the next one has taken over
-//	failed        the kernel refuses the export; tried again, with the reason in the table
+//	failed        the kernel refuses the export, the others go on; tried again, with the reason in the table
 //
 // # Guarantees
 //

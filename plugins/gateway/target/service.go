@@ -53,7 +53,8 @@ type service struct {
 	mu      sync.Mutex
 	list    []exports.Export
 	keepers map[string]*keeper // by volume
-	problem error              // of the last reconciliation
+	problem error              // of the last reconciliation, with all exports
+	failed  map[string]error   // with the export of one volume
 	unsure  map[string]error   // volumes whose reservations are not known, and why
 	done    map[string]bool    // volumes whose export is in place
 	idle    chan struct{}      // closed when run has ended
@@ -155,20 +156,18 @@ func (s *service) between(ctx context.Context, do func()) error {
 // goes is gone before what comes is made (package tree), and a device ends after its export.
 func (s *service) reconcile() error {
 	list := s.keep()
-	backed, err := s.apply(s.backed(list))
+	failed, err := s.apply(s.backed(list))
 	if err == nil {
 		err = s.sweep(list)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.problem = err
-	if err == nil {
-		clear(s.done)
-		for _, b := range backed {
-			s.done[b.Volume] = true
-		}
+	s.problem, s.failed = err, failed
+	errs := []error{err}
+	for _, e := range list {
+		errs = append(errs, failed[e.Volume])
 	}
-	return err
+	return errors.Join(errs...)
 }
 
 // keep starts keepers for new volumes and stops those of volumes that are not wanted any more.
@@ -219,37 +218,59 @@ func (s *service) backed(list []exports.Export) (out []tree.Backed) {
 	return out
 }
 
-// apply brings configfs to what may be exported of list, and returns that.
-func (s *service) apply(list []tree.Backed) (backed []tree.Backed, err error) {
-	have, err := s.tree.Read(tree.Attributes(tree.Desired(list)))
+// apply brings configfs to what may be exported of list. What the kernel refuses of one volume is in failed.
+func (s *service) apply(list []tree.Backed) (failed map[string]error, err error) {
+	attributes := tree.Attributes(tree.Desired(list))
+	have, err := s.tree.Read(attributes)
 	if err != nil {
 		return nil, err
 	}
-	backed = tree.Sure(list, have)
-	ops := tree.Plan(tree.Desired(backed), have)
-	for _, op := range ops {
+	backed := tree.Sure(list, have)
+	groups, err := tree.Carry(tree.Plan(tree.Desired(backed), have), func(op tree.Op) error {
 		s.log.Debug("configfs", "op", op.String())
+		return s.tree.Do(op)
+	})
+	failed = map[string]error{}
+	for _, b := range backed {
+		if why := groups[tree.GroupOf(b.Export)]; why != nil {
+			failed[b.Volume] = why
+		}
 	}
-	if err := s.tree.Apply(ops); err != nil {
-		return backed, err
+	if err == nil {
+		s.grown(backed, failed)
 	}
-	return backed, s.grown(backed)
+	return failed, errors.Join(err, s.look(list, attributes))
+}
+
+// look finds out what clients can use now.
+func (s *service) look(list []tree.Backed, attributes []string) error {
+	have, err := s.tree.Read(attributes)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.done)
+	for _, b := range list {
+		s.done[b.Volume] = tree.Exported(b.Export, have)
+	}
+	return nil
 }
 
 // grown has nvmet look at the size of its devices again, and tell its hosts; LIO looks at each READ CAPACITY.
-func (s *service) grown(backed []tree.Backed) error {
+func (s *service) grown(backed []tree.Backed, failed map[string]error) {
 	for _, b := range backed {
 		s.mu.Lock()
 		k := s.keepers[b.Volume]
 		s.mu.Unlock()
-		if k == nil || !k.tookSize() || b.Protocol != exports.ProtocolNVMe {
+		if k == nil || failed[b.Volume] != nil || !k.tookSize() || b.Protocol != exports.ProtocolNVMe {
 			continue
 		}
-		if err := s.tree.Apply([]tree.Op{tree.Revalidate(b)}); err != nil {
-			return err
+		op := tree.Revalidate(b)
+		if err := s.tree.Do(op); err != nil {
+			failed[b.Volume] = fmt.Errorf("%s: %w", op, err)
 		}
 	}
-	return nil
 }
 
 // sweep ends devices of ours that nothing is wanted of.

@@ -3,12 +3,16 @@ package target
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/ratchetos/ratchet/core/plugin"
+	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
 	"github.com/ratchetos/ratchet/plugins/gateway/target/exports"
+	"github.com/ratchetos/ratchet/plugins/gateway/target/tree"
 )
 
 // clearIt is what an operator is told to type.
@@ -72,4 +76,66 @@ func TestReservationsBeingWritten(t *testing.T) {
 	if err := <-looked; err != nil {
 		t.Error(err)
 	}
+}
+
+// TestOneExportIsRefused: an export that the kernel does not take keeps no other one down, and is shown with the reason, also when
+// it was there before a change; the others are well.
+func TestOneExportIsRefused(t *testing.T) {
+	f, store, _ := withDisk(t, "-")
+	s, mount := f.service, strings.TrimSuffix(store, "/target/core/iblock_0/a")
+	var shown plugin.Event
+	s.report = func(e plugin.Event) { shown = e }
+	b := exports.Export{
+		Protocol: exports.ProtocolISCSI, Volume: "b", Name: "iqn.x:b", UUID: exports.UUID{2}, Portals: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:3260")},
+	}
+	s.list = []exports.Export{s.list[0], b} // a comes first; the directory that stands for configfs has none of its attributes
+	s.keepers["b"] = newKeeper(s, "b")
+	for i, name := range []string{"a", "b"} {
+		s.keepers[name].index, s.keepers[name].live, s.done[name] = i, true, true
+	}
+	enable := pretend(t, mount, tree.Backed{Export: b, Device: "/dev/nbd1"})
+	if err := s.reconcile(); err == nil {
+		t.Error("nothing is refused")
+	}
+	if on, err := os.ReadFile(enable); err != nil || string(on) != "1" {
+		t.Errorf("the other export has %q, %v", on, err)
+	}
+	s.show()
+	rows := shown.GetTables()[0].GetRows()
+	if cells := strings.Join(rows[0].GetCells(), " "); !strings.Contains(cells, stateFailed) || !strings.Contains(cells, "udev_path=/dev/nbd0") {
+		t.Errorf("shown: %s", cells)
+	}
+	if cells := rows[1].GetCells(); cells[4] != stateExported || cells[7] != "" {
+		t.Errorf("shown: %s", cells)
+	}
+	if shown.GetHealth() != pluginpb.Event_DEGRADED || shown.GetGauges()[0].GetValue() != 0 || shown.GetGauges()[1].GetValue() != 1 {
+		t.Errorf("shown: %v", shown)
+	}
+}
+
+// pretend makes everything of an export but what lets clients in, whose attribute it returns.
+func pretend(t *testing.T, mount string, b tree.Backed) (enable string) {
+	for _, n := range tree.Desired([]tree.Backed{b}) {
+		at := filepath.Join(mount, n.Path)
+		if n.Kind == tree.Link {
+			continue
+		}
+		dir, text := at, n.Value
+		if n.Kind == tree.Attr {
+			dir = filepath.Dir(at)
+		}
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if n.Kind == tree.Dir {
+			continue
+		}
+		if strings.HasSuffix(at, "tpgt_1/enable") {
+			enable, text = at, "0"
+		}
+		if err := os.WriteFile(at, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return enable
 }

@@ -1,6 +1,7 @@
 package target
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -33,16 +34,17 @@ func (s *service) show() {
 			if problem != nil {
 				message = problem.Error()
 			}
-			unsure := s.unsure[x.Volume]
-			if unsure != nil {
+			unsure, refused := s.unsure[x.Volume], cmp.Or(s.failed[x.Volume], s.problem)
+			switch {
+			case unsure != nil:
 				message = withoutReservations(x.Volume, s.done[x.Volume], unsure)
+			case refused != nil:
+				message = "the kernel does not have it as configured: " + refused.Error()
 			}
 			switch {
 			case index < 0:
-			case unsure != nil && !s.done[x.Volume]:
+			case !s.done[x.Volume] && (unsure != nil || refused != nil):
 				state = stateFailed
-			case !s.done[x.Volume] && s.problem != nil:
-				state, message = stateFailed, s.problem.Error()
 			case !s.done[x.Volume]:
 			case live:
 				state, up = stateExported, 1
@@ -50,7 +52,7 @@ func (s *service) show() {
 				state = stateReconnecting
 			}
 		}
-		if state != stateExported || s.unsure[x.Volume] != nil {
+		if state != stateExported || message != "" {
 			e.Health, e.Message = pluginpb.Event_DEGRADED, fmt.Sprintf("volume %s is %s: %s", x.Volume, state, message)
 		}
 		var portals []string

@@ -1,5 +1,5 @@
 // Package configfs reads and writes the kernel's targets where they are configured. It is the thin adapter under package
-// tree: [Tree.Read] makes a snapshot, [Tree.Apply] carries operations out.
+// tree: [Tree.Read] makes a snapshot, [Tree.Do] carries an operation out.
 //
 // A Tree is a set of directories below the mount point that core handed out ("target", "nvmet"); nothing outside of them
 // can be reached through it. Calls wait for the kernel, which waits for requests in flight when something is taken away:
@@ -145,17 +145,8 @@ func (t *Tree) Attr(p string) (string, error) {
 	return string(b), nil
 }
 
-// Apply carries operations out in their order and stops at the first that fails.
-func (t *Tree) Apply(ops []tree.Op) error {
-	for _, op := range ops {
-		if err := t.do(op); err != nil {
-			return fmt.Errorf("%s: %w", op, err)
-		}
-	}
-	return nil
-}
-
-func (t *Tree) do(op tree.Op) error {
+// Do carries one operation out.
+func (t *Tree) Do(op tree.Op) error {
 	r, rest, err := t.at(op.Path)
 	if err != nil {
 		return err

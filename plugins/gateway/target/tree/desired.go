@@ -95,7 +95,7 @@ func Store(e exports.Export) string { return path.Join(hba, e.Volume) }
 // iscsi makes a backstore and a target of its own, with one portal group and the volume as LUN 0.
 func (b *builder) iscsi(e Backed) {
 	b.shared(hba, "target/iscsi")
-	b.group = "iscsi/" + e.Volume
+	b.group = GroupOf(e.Export)
 	store := b.dir(Store(e.Export))
 	b.attr(OnMake, "udev_path="+e.Device, store, "control")
 	b.attr(Fixed, e.Device, store, "udev_path")
@@ -196,7 +196,7 @@ func (b *builder) nvme(list []Backed) {
 func subsystem(e Backed) string { return path.Join("nvmet/subsystems", e.Name) }
 
 func (b *builder) subsystem(e Backed) {
-	b.group = "nvme/" + e.Volume
+	b.group = GroupOf(e.Export)
 	s := b.dir(subsystem(e))
 	b.attr(OnMake, e.UUID.Serial(), s, "attr_serial")
 	b.attr(OnMake, "Ratchet volume", s, "attr_model")

@@ -14,6 +14,8 @@
 // sessions, then links go, then directories, deepest first. The kernel refuses any other order. Making goes the other
 // way, and what lets clients in – the enable of a portal group, the link from a port to a subsystem – is last.
 //
+// What the kernel refuses of one export is that export's: [Carry] goes on with the others.
+//
 // Some attributes can only be set on a new object (the device of a backstore, a serial number). If one of them differs,
 // the whole export is taken down and made anew: half an identity would be worse than an interruption.
 //

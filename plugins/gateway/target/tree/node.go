@@ -54,6 +54,10 @@ type Op struct {
 	Path   string
 	Value  string
 	Secret bool
+	// Group is whose concern it is alone, "" what others may depend on.
+	Group string
+	// port is the group that a link to another group's directory lies in.
+	port string
 }
 
 // Verb of an Op.
@@ -115,17 +119,21 @@ func Plan(want []Node, have Snapshot) []Op {
 		switch n.Kind {
 		case Dir:
 			if fresh(n) || !have.Dirs[n.Path] {
-				ops = append(ops, Op{Do: Mkdir, Path: n.Path})
+				ops = append(ops, Op{Do: Mkdir, Path: n.Path, Group: n.Group})
 				made[n.Path] = true
 			}
 		case Link:
 			if at, there := have.Links[n.Path]; fresh(n) || !there || at != n.Value {
-				ops = append(ops, Op{Do: Symlink, Path: n.Path, Value: n.Value})
+				op := Op{Do: Symlink, Path: n.Path, Value: n.Value, Group: n.Group}
+				if of := group[n.Value]; of != "" && of != n.Group { // a port lets clients in to a subsystem
+					op.Group, op.port = of, n.Group
+				}
+				ops = append(ops, op)
 			}
 		case Attr:
 			under := within(made, n.Path)
 			if under || n.Rule != OnMake && !equal(have.Attrs[n.Path], n.Value) {
-				ops = append(ops, Op{Do: Write, Path: n.Path, Value: n.Value, Secret: n.Secret})
+				ops = append(ops, Op{Do: Write, Path: n.Path, Value: n.Value, Secret: n.Secret, Group: n.Group})
 			}
 		}
 	}

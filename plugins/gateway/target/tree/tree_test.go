@@ -87,6 +87,94 @@ func TestTransitions(t *testing.T) {
 	}
 }
 
+// TestRefusedAlone: whatever the kernel has against one export, the others come up, no device is exported twice, the export
+// is not taken for one that clients can use, and when the kernel takes it at last everything is as it should be.
+func TestRefusedAlone(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	k := newKernel()
+	for i := range 500 {
+		list := arbitrary(r)
+		want, names := Desired(list), map[string]bool{}
+		for _, b := range list {
+			names[GroupOf(b.Export)] = true
+		}
+		refused := names
+		if len(list) > 0 {
+			refused = map[string]bool{GroupOf(list[r.IntN(len(list))].Export): true}
+		}
+		left := r.IntN(12) // steps of it that the kernel takes before
+		failed, err := Carry(Plan(want, k.snapshot(want)), func(op Op) error {
+			if refused[op.Group] {
+				if left--; left < 0 {
+					return errors.New("refused")
+				}
+			}
+			return k.do(op)
+		})
+		if err != nil {
+			t.Fatalf("change %d: %v", i, err)
+		}
+		seen := map[string]bool{}
+		for _, device := range k.exported() {
+			if seen[device] {
+				t.Fatalf("change %d: %s is exported twice", i, device)
+			}
+			seen[device] = true
+		}
+		have := k.snapshot(want)
+		for _, b := range list {
+			g := GroupOf(b.Export)
+			if why := failed[g]; (why != nil) && !refused[g] {
+				t.Errorf("change %d: %s fails, and only %v is refused: %v", i, g, refused, why)
+			}
+			if seen[b.Device] != Exported(b.Export, have) && (b.Protocol == exports.ProtocolISCSI || len(b.Portals) > 0) && failed[g] == nil {
+				t.Errorf("change %d: %s: exported %t, and said to be so %t", i, g, seen[b.Device], !seen[b.Device])
+			}
+		}
+		failed, err = Carry(Plan(want, k.snapshot(want)), k.do)
+		if err != nil || len(failed) > 0 {
+			t.Fatalf("change %d: afterwards: %v, %v", i, failed, err)
+		}
+		if again := Plan(want, k.snapshot(want)); len(again) > 0 {
+			t.Fatalf("change %d: a plan after it has %v", i, again)
+		}
+	}
+}
+
+// TestCarry: an address that cannot be listened on is the concern of those that are reached there alone, and what others may depend on, of all.
+func TestCarry(t *testing.T) {
+	ops := []Op{
+		{Do: Mkdir, Path: "shared"}, {Do: Mkdir, Path: "a", Group: "a"}, {Do: Write, Path: "a/x", Group: "a"}, {Do: Mkdir, Path: "b", Group: "b"},
+		{Do: Mkdir, Path: "port", Group: "port"}, {Do: Symlink, Path: "port/b", Group: "b", port: "port"}, {Do: Write, Path: "b/y", Group: "b"},
+	}
+	for refused, want := range map[string]string{
+		"":       "shared a a/x b port port/b b/y | ",
+		"a":      "shared b port port/b b/y | a",
+		"port":   "shared a a/x b | b port",
+		"port/b": "shared a a/x b port | b",
+		"shared": " | err",
+	} {
+		var done, why []string
+		failed, err := Carry(ops, func(op Op) error {
+			if op.Path == refused {
+				return errors.New("no")
+			}
+			done = append(done, op.Path)
+			return nil
+		})
+		for g := range failed {
+			why = append(why, g)
+		}
+		slices.Sort(why)
+		if err != nil {
+			why = append(why, "err")
+		}
+		if got := strings.Join(done, " ") + " | " + strings.Join(why, " "); got != want {
+			t.Errorf("%s refused: %s, want %s", refused, got, want)
+		}
+	}
+}
+
 // arbitrary exports some volumes somehow, each once.
 func arbitrary(r *rand.Rand) []Backed {
 	pick := func(list ...string) (out []string) {
