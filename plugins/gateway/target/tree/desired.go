@@ -198,8 +198,8 @@ func subsystem(e Backed) string { return path.Join("nvmet/subsystems", e.Name) }
 func (b *builder) subsystem(e Backed) {
 	b.group = GroupOf(e.Export)
 	s := b.dir(subsystem(e))
-	b.attr(OnMake, e.UUID.Serial(), s, "attr_serial")
-	b.attr(OnMake, "Ratchet volume", s, "attr_model")
+	b.attr(Fixed, e.UUID.Serial(), s, "attr_serial")
+	b.attr(Fixed, "Ratchet volume", s, "attr_model")
 	b.attr(Fixed, flag(len(e.Clients) == 0), s, "attr_allow_any_host")
 	for _, client := range e.Clients {
 		b.link(path.Join("nvmet/hosts", client), s, "allowed_hosts", client)

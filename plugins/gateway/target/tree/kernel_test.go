@@ -52,6 +52,9 @@ func (k *kernel) do(op Op) error {
 		if strings.HasPrefix(op.Path, hba+"/") {
 			k.attrs[op.Path+"/attrib/emulate_tpu"] = "0"
 		}
+		if ok, _ := path.Match("nvmet/subsystems/*", op.Path); ok {
+			k.attrs[op.Path+"/attr_serial"], k.attrs[op.Path+"/attr_model"] = "98c4f45b406086634095", "Linux"
+		}
 	case Rmdir:
 		if !k.dirs[op.Path] {
 			return fmt.Errorf("it does not exist")
@@ -117,6 +120,10 @@ func (k *kernel) write(op Op) error {
 	case "vpd_unit_serial", "vendor_id", "product_id", "res_aptpl_metadata":
 		if k.held(path.Dir(dir)) {
 			return fmt.Errorf("exported already")
+		}
+	case "attr_serial", "attr_model":
+		if k.held(dir) {
+			return fmt.Errorf("discovered already")
 		}
 	case "addr_traddr", "addr_trsvcid", "addr_trtype", "addr_adrfam":
 		if k.held(dir) {

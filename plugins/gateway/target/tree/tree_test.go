@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/cockroachdb/datadriven"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/ratchetos/ratchet/plugins/gateway/target/exports"
 )
@@ -298,6 +299,36 @@ func TestReservationsAfterARefusal(t *testing.T) {
 		}
 		if given != len(list) || len(k.exported()) != 1 {
 			t.Errorf("step %d refused: %d registrations were given back, want %d; exported %v", refused, given, len(list), k.exported())
+		}
+	}
+}
+
+// TestKilledAtEachStep: wherever the process ends on its way to an export, the next one makes the same of it. What the kernel gives a
+// new subsystem in place of a serial number is another one each time.
+func TestKilledAtEachStep(t *testing.T) {
+	portal := []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:3260")}
+	list := []Backed{
+		{Export: exports.Export{Protocol: exports.ProtocolISCSI, Volume: "a", Name: "iqn.x:a", UUID: exports.UUID{1}, Portals: portal}, Device: "/dev/nbd0"},
+		{Export: exports.Export{Protocol: exports.ProtocolNVMe, Volume: "b", Name: "nqn.x:b", UUID: exports.UUID{2}, Portals: portal, Clients: []string{"nqn.h:1"}}, Device: "/dev/nbd1"},
+	}
+	nodes, whole := Desired(list), newKernel()
+	steps := Plan(nodes, whole.snapshot(nodes))
+	for done := range len(steps) + 1 {
+		k := newKernel()
+		for _, op := range append(slices.Clone(steps[:done:done]), Op{}) {
+			if op == (Op{}) { // another process
+				if failed, err := Carry(Plan(nodes, k.snapshot(nodes)), k.do); err != nil || len(failed) > 0 {
+					t.Fatalf("%d steps done: %v, %v", done, failed, err)
+				}
+			} else if err := k.do(op); err != nil {
+				t.Fatalf("%d steps done: %s: %v", done, op, err)
+			}
+		}
+		if done == 0 {
+			whole = k
+		}
+		if diff := cmp.Diff(whole.attrs, k.attrs); diff != "" {
+			t.Errorf("killed after %d steps, which is %s: %s", done, steps[max(0, done-1)], diff)
 		}
 	}
 }
