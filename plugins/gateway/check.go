@@ -6,11 +6,14 @@ import (
 	"encoding/hex"
 	"fmt"
 	"iter"
+	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/ratchetos/ratchet/core/plugin"
+	"github.com/ratchetos/ratchet/plugins/gateway/target/exports"
 	"github.com/ratchetos/ratchet/plugins/gateway/upload"
 	"github.com/ratchetos/ratchet/plugins/internal/log"
 	"github.com/ratchetos/ratchet/plugins/internal/objstore/driver"
@@ -44,6 +47,7 @@ func check(c *Config, v *plugin.Validation) {
 	}
 	checkNBD(v, c.NBD)
 	c.Target.Check(v, "target", c.exportable())
+	checkAddresses(v, c)
 	durations(v, "scrub.every", c.Scrub.Every, 365*24*time.Hour)
 }
 
@@ -153,6 +157,39 @@ func checkNBD(v *plugin.Validation, c NBDConfig) {
 		if _, err := c.TLS.load(nil); err != nil {
 			v.Errorf("nbd.tls", "%v", err)
 		}
+	}
+}
+
+// checkAddresses looks for addresses of the NBD server that only one socket can have. An unspecified one, of either family, is all
+// addresses to package net.
+func checkAddresses(v *plugin.Validation, c *Config) {
+	type taken struct {
+		netip.AddrPort
+		by string
+	}
+	var list []taken
+	for _, e := range c.Target.List(c.exportable()) {
+		for _, a := range e.Portals {
+			list = append(list, taken{a, "a target"})
+		}
+	}
+	for i, listen := range c.NBD.Listen {
+		address, tcp := strings.CutPrefix(listen, "tcp:")
+		if strings.HasPrefix(address, ":") {
+			address = "[::]" + address
+		}
+		a, err := netip.ParseAddrPort(address)
+		if !tcp || err != nil || a.Port() == 0 || slices.Index(c.NBD.Listen, listen) < i {
+			continue // core's to judge, or said already
+		}
+		if a.Addr().IsUnspecified() {
+			a = netip.AddrPortFrom(netip.IPv6Unspecified(), a.Port())
+		}
+		if j := slices.IndexFunc(list, func(t taken) bool { return exports.Overlap(t.AddrPort, a) }); j >= 0 {
+			v.Errorf(fmt.Sprintf("nbd.listen[%d]", i), "%s is not to be had: %s listens on %s", listen, list[j].by, list[j].AddrPort)
+			continue
+		}
+		list = append(list, taken{a, listen})
 	}
 }
 

@@ -21,7 +21,7 @@ const (
 
 // Check adds everything that is wrong with the section at path at.
 func (c *Config) Check(v *plugin.Validation, at string, volumes []Volume) {
-	k := &check{v: v, volumes: volumes, taken: map[string]string{}, ids: map[UUID]string{}, ports: map[netip.AddrPort]string{}}
+	k := &check{v: v, volumes: volumes, taken: map[string]string{}, ids: map[UUID]string{}}
 	k.listen(at+".iscsi.listen", c.ISCSI.Listen)
 	k.listen(at+".nvme.listen", c.NVMe.Listen)
 	k.base(at+".iscsi.base", c.ISCSI.Base, "iqn.", "iqn.2026-01.net.example")
@@ -55,9 +55,15 @@ func (c *Config) Check(v *plugin.Validation, at string, volumes []Volume) {
 type check struct {
 	v       *plugin.Validation
 	volumes []Volume
-	taken   map[string]string         // volume → where it is exported
-	ids     map[UUID]string           // identity → volume
-	ports   map[netip.AddrPort]string // listening address → where
+	taken   map[string]string // volume → where it is exported
+	ids     map[UUID]string   // identity → volume
+	ports   []port            // listening addresses
+}
+
+// port is an address that is listened on, and where the configuration says so.
+type port struct {
+	netip.AddrPort
+	at string
 }
 
 // volume checks that the volume exists and has no other export: two would be two writers that know nothing of each other.
@@ -103,12 +109,32 @@ func (k *check) listen(at string, list []string) {
 			k.v.Errorf(at, "%q: write an address and a port, as 10.0.0.1:3260 or [::]:3260", s)
 		case a.Addr().Zone() != "":
 			k.v.Errorf(at, "%q: the kernel's targets take no zone", s)
-		case k.ports[a] != "":
-			k.v.Errorf(at, "%s is listened on at %s already", s, k.ports[a])
 		default:
-			k.ports[a] = at
+			k.port(at, a)
 		}
 	}
+}
+
+func (k *check) port(at string, a netip.AddrPort) {
+	for _, p := range k.ports {
+		switch {
+		case p.AddrPort == a:
+			k.v.Errorf(at, "%s is listened on at %s already", a, p.at)
+		case Overlap(p.AddrPort, a):
+			k.v.Errorf(at, "%s and %s at %s are not to be had together: 0.0.0.0 is all addresses of IPv4, [::] of IPv6 and IPv4", a, p.AddrPort, p.at)
+		default:
+			continue
+		}
+		return
+	}
+	k.ports = append(k.ports, port{a, at})
+}
+
+// Overlap says whether the kernel lets only one of two addresses be listened on.
+func Overlap(a, b netip.AddrPort) bool {
+	all := func(x, y netip.Addr) bool { return x.IsUnspecified() && (x.Is6() || y.Is4()) }
+	x, y := a.Addr().Unmap(), b.Addr().Unmap()
+	return a.Port() == b.Port() && (x == y || all(x, y) || all(y, x))
 }
 
 func (k *check) base(at, s, prefix, example string) {
