@@ -267,6 +267,29 @@ func TestLive(t *testing.T) {
 	}
 }
 
+// TestAllOrNothing: what one volume cannot have keeps a change of all of them from being made, so that the configuration that goes on
+// is still that of every volume. With some of it made, a volume that had grown was refused its own size, and failed at the next start.
+func TestAllOrNothing(t *testing.T) {
+	one := map[string]any{"name": "one", "size": boxVolume}
+	two := map[string]any{"name": "two", "size": boxVolume}
+	b := tenants(t, t.TempDir(), one, two)
+	f := b.start()
+	b.export("one").Abandon()
+	b.export("two").Abandon()
+	was := b.section
+	one["size"], two["size"] = 2*boxVolume, boxVolume/2
+	err := f.Configure(t.Context(), plugin.Section{JSON: tenantsOf(t, b, b.store, one, two)})
+	if err == nil || !strings.Contains(err.Error(), "volume two") {
+		t.Errorf("a smaller size: %v", err)
+	}
+	if c := b.export("one"); c.Size != boxVolume {
+		t.Errorf("its neighbour has %d bytes", c.Size)
+	}
+	if err := f.Configure(t.Context(), plugin.Section{JSON: was}); err != nil {
+		t.Errorf("the configuration that it has: %v", err)
+	}
+}
+
 // TestTokens: with a token a volume is closed to others, also after a restart; handover gives the right to write away.
 func TestTokens(t *testing.T) {
 	b := newBox(t, t.TempDir())

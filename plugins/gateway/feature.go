@@ -81,6 +81,13 @@ func (f *Feature) Configure(ctx context.Context, section plugin.Section) error {
 		if !sameButLive(old, next) {
 			return plugin.ErrNeedsRestart
 		}
+		var refused []error
+		for i, r := range f.runners {
+			refused = append(refused, r.refuses(next.Volumes[i]))
+		}
+		if err := errors.Join(refused...); err != nil {
+			return err
+		}
 		for i, r := range f.runners {
 			if err := r.change(ctx, next.Volumes[i]); err != nil {
 				return err

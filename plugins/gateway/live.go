@@ -28,16 +28,28 @@ func (c VolumeConfig) with(other VolumeConfig) VolumeConfig {
 	return c
 }
 
+// refuses says why a volume cannot be brought to new settings.
+func (r *runner) refuses(next VolumeConfig) error {
+	v, _, _ := r.current()
+	switch size := int64(next.Size); {
+	case v == nil || size == v.Size():
+		return nil
+	case size < v.Size():
+		return fmt.Errorf("volume %s has %s and does not become smaller by itself: ratchetctl volume resize %s %s --shrink",
+			r.name, plugin.Size(v.Size()), r.name, next.Size)
+	}
+	if err := v.Err(); err != nil {
+		return fmt.Errorf("volume %s cannot grow: %w", r.name, err)
+	}
+	return nil
+}
+
 // change brings a volume to new settings.
 func (r *runner) change(ctx context.Context, next VolumeConfig) error {
 	v, _, _ := r.current()
 	if v != nil {
-		switch size := int64(next.Size); {
-		case size < v.Size():
-			return fmt.Errorf("volume %s has %s and does not become smaller by itself: ratchetctl volume resize %s %s --shrink",
-				r.name, plugin.Size(v.Size()), r.name, next.Size)
-		case size > v.Size():
-			if err := v.Resize(ctx, size); err != nil {
+		if int64(next.Size) > v.Size() {
+			if err := v.Resize(ctx, int64(next.Size)); err != nil {
 				return err
 			}
 		}
