@@ -290,6 +290,35 @@ func TestAllOrNothing(t *testing.T) {
 	}
 }
 
+// TestTooSmall: a volume whose configuration has less than its disk fails, says what to do, and comes up when that is done.
+func TestTooSmall(t *testing.T) {
+	b := newBox(t, t.TempDir())
+	f := b.start()
+	until(t, f, "attached")
+	if err := f.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	right := b.section
+	var s map[string]any
+	if err := json.Unmarshal(right, &s); err != nil {
+		t.Fatal(err)
+	}
+	s["volumes"].([]any)[0].(map[string]any)["size"] = boxVolume / 2
+	b.section = section(t, s)
+	f = b.start()
+	if v := until(t, f, "failed"); !strings.Contains(v.Message, "volume resize") || !strings.Contains(v.Message, "--shrink") {
+		t.Errorf("message: %s", v.Message)
+	}
+	if err := f.Configure(t.Context(), plugin.Section{JSON: right}); !errors.Is(err, plugin.ErrNeedsRestart) {
+		t.Errorf("its size in the configuration: %v", err)
+	}
+	if err := f.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.section = right
+	until(t, b.start(), "attached")
+}
+
 // TestTokens: with a token a volume is closed to others, also after a restart; handover gives the right to write away.
 func TestTokens(t *testing.T) {
 	b := newBox(t, t.TempDir())

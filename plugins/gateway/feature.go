@@ -89,6 +89,11 @@ func (f *Feature) Configure(ctx context.Context, section plugin.Section) error {
 			return err
 		}
 		for i, r := range f.runners {
+			if r.startsOver(next.Volumes[i]) {
+				return plugin.ErrNeedsRestart
+			}
+		}
+		for i, r := range f.runners {
 			if err := r.change(ctx, next.Volumes[i]); err != nil {
 				return err
 			}

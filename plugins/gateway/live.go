@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -42,6 +43,13 @@ func (r *runner) refuses(next VolumeConfig) error {
 		return fmt.Errorf("volume %s cannot grow: %w", r.name, err)
 	}
 	return nil
+}
+
+// startsOver says whether new settings are worth another start, of a volume that could not come up with its size and is not tried
+// any more.
+func (r *runner) startsOver(next VolumeConfig) bool {
+	v, _, err := r.current()
+	return v == nil && hopeless(err) && !errors.Is(err, errRetired) && next.Size != r.settings().Size
 }
 
 // change brings a volume to new settings.

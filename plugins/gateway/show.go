@@ -103,6 +103,8 @@ func remedy(err error) string {
 		return "check the disk, then ratchetctl plugin restart gateway"
 	case errors.Is(err, log.ErrMediaCorrupt), errors.Is(err, remote.ErrDiverged):
 		return "keep the disk if what it holds matters; to start over from the store, erase it: ratchetctl hw claim DISK --erase"
+	case errors.Is(err, volume.ErrShrink), errors.Is(err, remote.ErrSize):
+		return "write the size that it has into the configuration; when it is up, ratchetctl volume resize changes it, to a smaller one with --shrink"
 	case errors.Is(err, remote.ErrKey), errors.Is(err, errNoKey):
 		return "give the volume the key that it was made with (its encryption in the configuration), or put it into the file and  ratchetctl plugin restart gateway"
 	}

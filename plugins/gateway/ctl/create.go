@@ -234,7 +234,8 @@ func resize(app App) *cobra.Command {
 				return fmt.Errorf("%s is smaller than %s: shrink the filesystem on it first, then say --shrink; what is behind is lost", size, old)
 			}
 			at := fmt.Sprintf("volumes[%d].size", i)
-			if size < old && !preview {
+			// The volume may be larger than its configuration has it already: it does not shrink by that.
+			if shrink && size <= old && !preview {
 				// What the box would refuse costs no data.
 				if err := app.Try(cmd.Context(), plugin, "set", at, size.String()); err != nil {
 					return err
