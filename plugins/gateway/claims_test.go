@@ -1,9 +1,11 @@
 package gateway
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 
+	"github.com/ratchetos/ratchet/core/plugin"
 	"github.com/ratchetos/ratchet/plugins/gateway/api"
 )
 
@@ -57,6 +59,36 @@ func TestMissing(t *testing.T) {
 				t.Errorf("when it is there: %v", err)
 			}
 		})
+	}
+}
+
+// TestChangedOnItsWay: a volume that is changed while it is on its way up comes up as it is to be now.
+func TestChangedOnItsWay(t *testing.T) {
+	b := newBox(t, t.TempDir())
+	b.host, b.missing = newHost(), []string{wantStore(0)}
+	b.host.asks = make(chan struct{})
+	b.host.appear(wantStore(0), b.store)
+	f := b.start()
+	<-b.host.asks // it has its settings, and waits for its store
+	var s map[string]any
+	if err := json.Unmarshal(b.section, &s); err != nil {
+		t.Fatal(err)
+	}
+	v := s["volumes"].([]any)[0].(map[string]any)
+	v["size"], v["upload"] = 2*boxVolume, map[string]any{"max_age": "20ms", "hold": true, "bandwidth": []any{map[string]any{"from": "00:00", "to": "24:00", "rate": "1MiB"}}}
+	if err := f.Configure(t.Context(), plugin.Section{JSON: section(t, s)}); err != nil {
+		t.Fatal(err)
+	}
+	b.host.asks <- struct{}{}
+	if c := b.mustDial(); c.Size != 2*boxVolume {
+		t.Errorf("clients see %d bytes", c.Size)
+	}
+	r := f.runners[0]
+	if up, _, _ := r.current(); !up.Status().Held {
+		t.Error("uploads are not held")
+	}
+	if l, _ := r.pace.current(); l == nil {
+		t.Error("uploads have no limit")
 	}
 }
 

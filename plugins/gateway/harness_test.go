@@ -81,12 +81,17 @@ type fakeHost struct {
 	mu   sync.Mutex
 	keys map[string][]byte
 	late map[string]string // files that can be claimed, by want
+	asks chan struct{}     // of nobody's while it is nil; else one is sent when something is claimed, and one taken before it is given
 }
 
 func (h *fakeHost) Claim(_ context.Context, w plugin.Want) (plugin.Handle, error) {
 	h.mu.Lock()
 	path := h.late[w.GetName()]
 	h.mu.Unlock()
+	if h.asks != nil {
+		h.asks <- struct{}{}
+		<-h.asks
+	}
 	if path == "" {
 		return plugin.Handle{}, fmt.Errorf("open %s: there is none", w.GetSelector())
 	}

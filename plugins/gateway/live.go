@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/ratchetos/ratchet/core/plugin"
+	"github.com/ratchetos/ratchet/plugins/gateway/volume"
 )
 
 // sameButLive compares two sections but for what a volume can change while it serves.
@@ -52,21 +53,33 @@ func (r *runner) startsOver(next VolumeConfig) bool {
 	return v == nil && hopeless(err) && !errors.Is(err, errRetired) && next.Size != r.settings().Size
 }
 
-// change brings a volume to new settings.
+// change brings a volume to new settings, or has it come up with them.
 func (r *runner) change(ctx context.Context, next VolumeConfig) error {
-	v, _, _ := r.current()
-	if v != nil {
-		if int64(next.Size) > v.Size() {
-			if err := v.Resize(ctx, int64(next.Size)); err != nil {
-				return err
-			}
+	r.changing.Lock()
+	defer r.changing.Unlock()
+	if v, _, _ := r.current(); v != nil {
+		if err := r.bring(ctx, v, next); err != nil {
+			return err
 		}
-		v.HoldUpload(next.Upload.Hold)
-		r.pace.set(next.Upload.Bandwidth)
 	}
 	r.mu.Lock()
 	r.config = r.config.with(next)
 	r.mu.Unlock()
 	r.changed()
+	return nil
+}
+
+// bring has a volume that is open take settings over.
+func (r *runner) bring(ctx context.Context, v *volume.Volume, c VolumeConfig) error {
+	switch size := int64(c.Size); {
+	case size < v.Size():
+		return fmt.Errorf("volume %s has %s, configured are %s: %w", r.name, plugin.Size(v.Size()), c.Size, volume.ErrShrink)
+	case size > v.Size():
+		if err := v.Resize(ctx, size); err != nil {
+			return err
+		}
+	}
+	v.HoldUpload(c.Upload.Hold)
+	r.pace.set(c.Upload.Bandwidth)
 	return nil
 }

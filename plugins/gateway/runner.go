@@ -56,6 +56,7 @@ type runner struct {
 	ended     chan struct{}      // closed when nobody tries any more
 	// scrubAsked counts the orders that are not carried out yet.
 	scrubAsked atomic.Int32
+	changing   sync.Mutex // held while settings change, and while a volume becomes the runner's; before mu
 
 	mu      sync.Mutex
 	state   string // before volume is set
@@ -99,6 +100,13 @@ func hopeless(err error) bool {
 func (r *runner) open(ctx context.Context) error {
 	start := time.Now()
 	v, err := r.bringUp(ctx)
+	r.changing.Lock()
+	defer r.changing.Unlock()
+	if err == nil { // its settings may have changed on the way
+		if err = r.bring(ctx, v, r.settings()); err != nil {
+			err = errors.Join(err, v.Close())
+		}
+	}
 	r.mu.Lock()
 	first := r.err == nil || err == nil || r.err.Error() != err.Error()
 	r.err = err
