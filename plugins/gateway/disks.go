@@ -156,14 +156,16 @@ type part struct {
 // leastPart is of no use to anybody, but a small disk is what it is.
 const leastPart = 8 << 20
 
-// divide gives each of the volumes its cache_size, or its share of what the others leave.
+// divide gives each of the volumes its cache_size, or its share of what the others leave. One whose cache_size does not fit is
+// refused by the disk, and takes nothing from its neighbours: what they get is for good.
 func divide(free int64, volumes []VolumeConfig) []part {
 	weights := int64(0)
 	for _, v := range volumes {
-		if v.CacheSize > 0 {
-			free -= int64(v.CacheSize)
-		} else {
+		switch size := int64(v.CacheSize); {
+		case size == 0:
 			weights += int64(v.Share)
+		case size <= free:
+			free -= size
 		}
 	}
 	var parts []part

@@ -28,7 +28,8 @@ func TestDivide(t *testing.T) {
 		{1 << 30, []VolumeConfig{volume("a", 1, 0)}, "a 1024"},
 		{1 << 30, []VolumeConfig{volume("a", 1, 0), volume("b", 3, 0)}, "a 256, b 768"},
 		{1 << 30, []VolumeConfig{volume("a", 1, 512<<20), volume("b", 1, 0), volume("c", 1, 0)}, "a 512, b 256, c 256"},
-		{64 << 20, []VolumeConfig{volume("a", 1, 60<<20), volume("b", 1, 0)}, "a 60, b 8"}, // b is not there; Create says so
+		{1 << 30, []VolumeConfig{volume("a", 1, 2<<30), volume("b", 1, 0), volume("c", 1, 256<<20), volume("d", 1, 1<<30)}, "a 2048, b 768, c 256, d 1024"}, // a and d are refused
+		{64 << 20, []VolumeConfig{volume("a", 1, 60<<20), volume("b", 1, 0)}, "a 60, b 8"},                                                                  // b is not there; Create says so
 	} {
 		var got []string
 		for _, p := range divide(tc.free, tc.volumes) {
