@@ -161,17 +161,19 @@ func (a *Authority) Revoke(ctx context.Context, name string) error {
 	return a.forget(ctx, name)
 }
 
-// forget drops what is known of a host; a.mu is held.
+// forget drops what is stored of a host; a.mu is held. There may be more than is known: of an enrolment that was
+// interrupted nobody has the file, and the next start must not take it for the valid one.
 func (a *Authority) forget(ctx context.Context, name string) error {
-	serial, ok := a.serials[name]
-	if !ok {
-		return nil
+	keys, err := a.state.List(ctx, a.use.hostKeys()+name+"/")
+	for _, k := range keys {
+		err = errors.Join(err, a.state.Delete(ctx, k))
 	}
-	if err := a.state.Delete(ctx, a.use.hostKeys()+name+"/"+serial); err != nil {
+	if err != nil {
 		return fmt.Errorf("forget enrolment of %s: %w", name, err)
 	}
+	_, known := a.serials[name]
 	delete(a.serials, name)
-	if a.changed != nil {
+	if known && a.changed != nil {
 		a.changed(name)
 	}
 	return nil

@@ -3,6 +3,7 @@ package enrol
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net"
@@ -66,6 +67,51 @@ func shake(server, client *tls.Config) error {
 	_, err := io.ReadFull(c, make([]byte, 1))
 	here.Close()
 	return errors.Join(err, <-done)
+}
+
+// forgetful is a state store whose next put is done, and its caller does not learn of it: the command was interrupted.
+type forgetful struct {
+	memory
+	interrupted bool
+}
+
+func (f *forgetful) Put(ctx context.Context, key string, value []byte) error {
+	if err := f.memory.Put(ctx, key, value); err != nil || !f.interrupted {
+		return err
+	}
+	f.interrupted = false
+	return context.Canceled
+}
+
+// TestInterruptedEnrolment: the file that is made after an enrolment that was interrupted is the valid one, also when the box has started
+// again, and a host that is revoked is gone.
+func TestInterruptedEnrolment(t *testing.T) {
+	state := &forgetful{memory: memory{}}
+	a := authority(t, state)
+	for range 8 { // the ghost's serial number may be lower or higher
+		state.interrupted = true
+		if _, err := a.Enroll(t.Context(), "h"); err == nil {
+			t.Fatal("nobody was told")
+		}
+		id := enrolled(t, a, "h")
+		cert, err := x509.ParseCertificate(id.cert.Certificate[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a = authority(t, state); !a.Valid(cert) {
+			t.Error("the newest file is not valid when the box has started again")
+		}
+	}
+	state.interrupted = true
+	if _, err := a.Enroll(t.Context(), "h"); err == nil {
+		t.Fatal("nobody was told")
+	}
+	if err := authority(t, state).Revoke(t.Context(), "h"); err != nil {
+		t.Error(err)
+	}
+	if names := authority(t, state).Names(); len(names) > 0 {
+		t.Errorf("revoked and enrolled: %v", names)
+	}
 }
 
 // TestWhoIsLetIn: a box dials its hosts, hosts know it by its name, and a file that was replaced is refused.
