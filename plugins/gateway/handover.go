@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/ratchetos/ratchet/core/plugin"
+	"github.com/ratchetos/ratchet/plugins/gateway/attach"
 	"github.com/ratchetos/ratchet/plugins/gateway/nbd"
 )
 
@@ -73,6 +74,20 @@ func (g *legacy) at(listen string) (list []nbd.Handed) {
 	return list
 }
 
+// leave ends the connections of a volume, which may be the only one and not named.
+func (g *legacy) leave(volume string, only bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.conns = slices.DeleteFunc(g.conns, func(c inheritance) bool {
+		name, _, _ := attach.Split(c.Export)
+		of := name == volume || name == "" && only
+		if of {
+			c.Socket.Close()
+		}
+		return of
+	})
+}
+
 // close ends what nobody took.
 func (g *legacy) close() {
 	g.mu.Lock()
@@ -84,7 +99,8 @@ func (g *legacy) close() {
 }
 
 // Export implements plugin.Handover: it answers what has been asked, makes what has been acknowledged durable, and
-// leaves the connections that can go on elsewhere. Clients of the next process find every write that they were told of.
+// leaves the connections that can go on elsewhere. Clients of the next process find every write that they were told of; those of a
+// volume of which that cannot be made sure, or that serves no more, have to connect again.
 func (f *Feature) Export(ctx context.Context) (plugin.Luggage, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -102,8 +118,8 @@ func (f *Feature) Export(ctx context.Context) (plugin.Luggage, error) {
 			continue
 		}
 		if err := v.Flush(ctx); err != nil {
-			f.legacy.close() // clients see the failure when they connect again, as after a crash
-			return plugin.Luggage{}, fmt.Errorf("flush volume %s: %w", r.name, err)
+			f.session.Log.Warn("connections of a volume are not handed on", "volume", r.name, "error", err)
+			f.legacy.leave(r.name, len(f.runners) == 1) // clients see the failure when they connect again, as after a crash
 		}
 	}
 	f.legacy.mu.Lock()

@@ -7,7 +7,9 @@ import (
 	"testing"
 
 	"github.com/ratchetos/ratchet/core/plugin"
+	"github.com/ratchetos/ratchet/plugins/gateway/api"
 	"github.com/ratchetos/ratchet/plugins/gateway/nbd"
+	"github.com/ratchetos/ratchet/plugins/gateway/nbd/nbdtest"
 )
 
 // TestHandover: clients keep their connection over a planned change of the process, and find what they wrote.
@@ -42,6 +44,47 @@ func TestHandover(t *testing.T) {
 		if err := idle.Flush(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestHandoverBesideAFailure: a volume that has failed, or cannot be flushed, costs its own clients their connections, and no others.
+func TestHandoverBesideAFailure(t *testing.T) {
+	b := tenants(t, t.TempDir(), map[string]any{"name": "well", "size": boxVolume}, map[string]any{"name": "ill", "size": boxVolume})
+	b.host = newHost()
+	f := b.start()
+	well, ill := b.export("well"), b.export("ill")
+	m, err := invoke[api.MadeToken](t, f, api.MethodMake, api.TokenRequest{Name: "ill", Identity: "a"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	withToken := b.export(m.Export)
+	want := bytes.Repeat([]byte{'a'}, 64<<10)
+	if err := well.Write(0, want, false); err != nil {
+		t.Fatal(err)
+	}
+	v, _, _ := f.runners[1].current()
+	if err := v.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l, err := f.Export(t.Context())
+	if err != nil || len(l.Sockets) != 1 {
+		t.Fatalf("%d connections are handed on: %v", len(l.Sockets), err)
+	}
+	if err := f.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []*nbdtest.Client{ill, withToken} {
+		if err := c.Flush(); err == nil {
+			t.Error("a client of a volume that could not be flushed goes on")
+		}
+	}
+	next := New()
+	if err := next.Import(t.Context(), l); err != nil {
+		t.Fatal(err)
+	}
+	b.startWith(next)
+	if got, err := well.Read(0, uint32(len(want))); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("its neighbour: %v, same %v", err, bytes.Equal(got, want))
 	}
 }
 
