@@ -73,7 +73,7 @@ func alertsOf(v api.Volume) (list []alert) {
 func (d *localDisk) alerts() (list []alert) {
 	for _, name := range d.orphans() {
 		list = append(list, alert{
-			name, warning, "is not configured and has space on " + d.handle.ID,
+			name, warning, "is not configured to be on " + d.handle.ID + " and has space there",
 			"configure it again, or give the space back, with what is not uploaded: ratchetctl volume release " + name,
 		})
 	}

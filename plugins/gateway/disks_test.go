@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -158,6 +159,60 @@ func TestSeveralVolumesOnOneDisk(t *testing.T) {
 	reads("two", 2)
 	if v, err := invoke[api.Volume](t, f, api.MethodShow, api.VolumeRequest{Name: "one"}); err != nil || v.State != "failed" || !strings.Contains(v.Message, "deleted") {
 		t.Errorf("the deleted volume: %+v, %v", v, err)
+	}
+}
+
+// TestReleaseOfWhatMoved: a volume that has been given another disk leaves its part of the old one behind, which can be given back
+// while it serves; its own part cannot, and goes with the volume.
+func TestReleaseOfWhatMoved(t *testing.T) {
+	store := t.TempDir()
+	stays, moves := map[string]any{"name": "stays", "size": "16MiB", "cache_size": "64MiB"}, map[string]any{"name": "moves", "size": "16MiB", "cache_size": "64MiB"}
+	b := tenants(t, store, stays, moves)
+	b.grow(192 << 20)
+	f := b.start()
+	if err := b.export("moves").Write(0, marker(), true); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := invoke[api.Volume](t, f, api.MethodFlush, api.FlushRequest{Name: "moves"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	other := filepath.Join(t.TempDir(), "other")
+	if err := os.WriteFile(other, make([]byte, 96<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var s map[string]any
+	if err := json.Unmarshal(b.section, &s); err != nil {
+		t.Fatal(err)
+	}
+	s["volumes"].([]any)[1].(map[string]any)["disk"] = "file:" + other
+	b.section, b.host = section(t, s), newHost()
+	b.host.appear(wantDisk(1), other)
+	b.host.appear(wantCached(1), other)
+	f = b.start()
+	c := b.export("moves")
+	reads := func() {
+		t.Helper()
+		if p, err := c.Read(0, uint32(len(marker()))); err != nil || !bytes.Equal(p, marker()) {
+			t.Errorf("the volume that moved: %v, same %t", err, bytes.Equal(p, marker()))
+		}
+	}
+	reads()
+	if text := fmt.Sprint(event(f.runners, f.disks).GetTables()[1]); !strings.Contains(text, "ratchetctl volume release moves") {
+		t.Errorf("alerts: %s", text)
+	}
+	r, err := invoke[api.ReleaseReply](t, f, api.MethodRelease, api.ReleaseRequest{Name: "moves"})
+	if err != nil || r.Bytes != 64<<20 || r.Disk != "serial:test" {
+		t.Errorf("what it left behind: %+v, %v", r, err)
+	}
+	if _, err := invoke[api.ReleaseReply](t, f, api.MethodRelease, api.ReleaseRequest{Name: "moves"}); err == nil || !strings.Contains(err.Error(), "is configured") {
+		t.Errorf("what it has: %v", err)
+	}
+	reads()
+	if r, err := invoke[api.ReleaseReply](t, f, api.MethodRelease, api.ReleaseRequest{Name: "moves", Configured: true, Force: true}); err != nil || r.Disk != other {
+		t.Errorf("with the volume: %+v, %v", r, err)
 	}
 }
 

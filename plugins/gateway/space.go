@@ -58,12 +58,12 @@ func (f *Feature) release(ctx context.Context, request []byte) (any, error) {
 	if err := decode(request, &q); err != nil {
 		return nil, err
 	}
+	var own *localDisk // of a volume that is configured
 	for _, r := range f.list() {
-		switch {
-		case r.name != q.Name:
-		case !q.Configured:
-			return nil, fmt.Errorf("volume %s is configured: take it out with ratchetctl volume delete", q.Name)
-		default:
+		if r.name != q.Name {
+			continue
+		}
+		if own = r.disk; q.Configured {
 			if err := r.retire(ctx, q.Force); err != nil {
 				return nil, err
 			}
@@ -73,6 +73,10 @@ func (f *Feature) release(ctx context.Context, request []byte) (any, error) {
 	disks := f.disks
 	f.mu.Unlock()
 	for _, d := range disks {
+		// What a volume has left behind on another disk is given back by itself, and its part of its own with the volume.
+		if own != nil && (d == own) != q.Configured {
+			continue
+		}
 		n, found, err := d.release(q.Name)
 		if err != nil {
 			return nil, fmt.Errorf("give back the space of volume %s on %s: %w", q.Name, d.handle.ID, err)
@@ -80,6 +84,9 @@ func (f *Feature) release(ctx context.Context, request []byte) (any, error) {
 		if found {
 			return api.ReleaseReply{Disk: d.handle.ID, Bytes: uint64(n)}, nil
 		}
+	}
+	if own != nil && !q.Configured {
+		return nil, fmt.Errorf("volume %s is configured: take it out with ratchetctl volume delete", q.Name)
 	}
 	return api.ReleaseReply{}, nil
 }

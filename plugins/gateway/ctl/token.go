@@ -165,7 +165,7 @@ func release(app App) *cobra.Command {
 	return &cobra.Command{
 		Use: "release NAME", Short: "Give the disk space of a volume back that is not configured any more", Args: cobra.ExactArgs(1),
 		Long: "Give the disk space of a volume back that was taken out of the configuration by other means than volume\n" +
-			"delete. What it had not uploaded is lost.",
+			"delete, or on the disk that a volume had before it was given another one. What was not uploaded is lost.",
 		Example: "  ratchetctl volume release scratch",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var reply api.ReleaseReply
