@@ -41,7 +41,6 @@ func (k *keeper) backend() string { return backendPrefix + k.volume }
 
 // run ends with the keeper's context. The device is not its to end: the export goes first.
 func (k *keeper) run() {
-	k.adopt()
 	for pause := firstRetry; k.ctx.Err() == nil; {
 		err := k.attach()
 		k.note(err)
@@ -55,18 +54,13 @@ func (k *keeper) run() {
 	}
 }
 
-// adopt finds the device that a process before this one has made.
-func (k *keeper) adopt() {
-	found, err := nbdlink.Find("")
-	if err != nil {
-		k.s.log.Warn("look for block devices", "err", err)
-	}
+// adopt takes the device that a process before this one has made, if there is one.
+func (k *keeper) adopt(found []nbdlink.Found) {
 	for _, f := range found {
 		if f.Backend == k.backend() {
 			k.mu.Lock()
+			defer k.mu.Unlock()
 			k.index, k.size = f.Index, f.Size
-			k.mu.Unlock()
-			k.s.poke()
 			return
 		}
 	}

@@ -33,6 +33,7 @@ type options struct {
 	control      *nbdlink.Control
 	tree         *configfs.Tree
 	socket       string // of the gateway
+	sys          string // sysfs, "" for the usual place
 	reservations string // directory of LIO's files
 	log          *slog.Logger
 	report       func(plugin.Event)
@@ -116,7 +117,7 @@ func (s *service) listen() {
 func (s *service) run() {
 	defer close(s.idle)
 	pause := firstRetry
-	for {
+	for s.ctx.Err() == nil { // else there are no keepers for what is new to this process, and it would be taken down
 		var again <-chan time.Time
 		err := s.reconcile()
 		if err == nil {
@@ -155,8 +156,11 @@ func (s *service) between(ctx context.Context, do func()) error {
 // reconcile brings keepers, configfs and devices to what is wanted, in an order that never exports a device twice: what
 // goes is gone before what comes is made (package tree), and a device ends after its export.
 func (s *service) reconcile() error {
-	list := s.keep()
-	failed, err := s.apply(s.backed(list))
+	list, err := s.keep()
+	var failed map[string]error
+	if err == nil {
+		failed, err = s.apply(s.backed(list))
+	}
 	if err == nil {
 		err = s.sweep(list)
 	}
@@ -170,8 +174,13 @@ func (s *service) reconcile() error {
 	return errors.Join(errs...)
 }
 
-// keep starts keepers for new volumes and stops those of volumes that are not wanted any more.
-func (s *service) keep() []exports.Export {
+// keep starts keepers for new volumes and stops those of volumes that are not wanted any more. A keeper has the device that
+// there is from its start: an export without one is taken down.
+func (s *service) keep() ([]exports.Export, error) {
+	found, err := nbdlink.Find(s.sys)
+	if err != nil {
+		return nil, err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	wanted := map[string]bool{}
@@ -179,6 +188,7 @@ func (s *service) keep() []exports.Export {
 		wanted[e.Volume] = true
 		if s.keepers[e.Volume] == nil && s.ctx.Err() == nil {
 			k := newKeeper(s, e.Volume)
+			k.adopt(found)
 			s.keepers[e.Volume] = k
 			s.work.Go(k.run)
 		}
@@ -189,7 +199,7 @@ func (s *service) keep() []exports.Export {
 			delete(s.keepers, volume)
 		}
 	}
-	return s.list
+	return s.list, nil
 }
 
 // backed are the exports whose volume has a device.
@@ -275,7 +285,7 @@ func (s *service) grown(backed []tree.Backed, failed map[string]error) {
 
 // sweep ends devices of ours that nothing is wanted of.
 func (s *service) sweep(list []exports.Export) error {
-	found, err := nbdlink.Find("")
+	found, err := nbdlink.Find(s.sys)
 	if err != nil {
 		return err
 	}

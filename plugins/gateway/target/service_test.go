@@ -113,6 +113,45 @@ func TestOneExportIsRefused(t *testing.T) {
 	}
 }
 
+// TestNextProcess: what the kernel has when the process starts stays as it is. The first look must know the devices that there are: an
+// export without one is taken down, with its sessions and with the reservations that nobody wanted kept.
+func TestNextProcess(t *testing.T) {
+	f, store, _ := withDisk(t, "-")
+	s, mount := f.service, strings.TrimSuffix(store, "/target/core/iblock_0/a")
+	s.sys, s.keepers = t.TempDir(), map[string]*keeper{}
+	nbd := filepath.Join(s.sys, "block/nbd1")
+	for name, text := range map[string]string{"backend": "ratchet/b\n", "size": "2048\n"} {
+		if err := errors.Join(os.MkdirAll(nbd, 0o700), os.WriteFile(filepath.Join(nbd, name), []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := exports.Export{
+		Protocol: exports.ProtocolISCSI, Volume: "b", Name: "iqn.x:b", UUID: exports.UUID{2}, Portals: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:3260")},
+	}
+	s.list = []exports.Export{b}
+	enable := pretend(t, mount, tree.Backed{Export: b, Device: "/dev/nbd1"})
+	link := filepath.Join(mount, "target/iscsi/iqn.x:b/tpgt_1/lun/lun_0/b")
+	if err := errors.Join(os.WriteFile(enable, []byte("1"), 0o600), os.Symlink(filepath.Join(mount, tree.Store(b)), link)); err != nil {
+		t.Fatal(err)
+	}
+	defer s.work.Wait()
+	defer s.cancel()
+	if err := s.reconcile(); err != nil {
+		t.Error(err)
+	}
+	if on, err := os.ReadFile(enable); err != nil || string(on) != "1" || !exists(link) {
+		t.Errorf("the export has %q, %v; its disk is there: %t", on, err, exists(link))
+	}
+	if !s.done["b"] {
+		t.Error("it is not known to be exported")
+	}
+	// Without a look at the devices nothing is changed.
+	s.sys, s.list = filepath.Join(s.sys, "none"), append(s.list, exports.Export{Protocol: exports.ProtocolISCSI, Volume: "c", Name: "iqn.x:c"})
+	if err := s.reconcile(); err == nil || !exists(link) {
+		t.Errorf("devices that cannot be looked at: %v; its disk is there: %t", err, exists(link))
+	}
+}
+
 // pretend makes everything of an export but what lets clients in, whose attribute it returns.
 func pretend(t *testing.T, mount string, b tree.Backed) (enable string) {
 	for _, n := range tree.Desired([]tree.Backed{b}) {
