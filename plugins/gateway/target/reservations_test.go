@@ -1,6 +1,7 @@
 package target
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -78,6 +79,52 @@ func TestClearReservations(t *testing.T) {
 			t.Errorf("the file is there: %t; the kernel has the disk: %t", exists(file), exists(store))
 		}
 	})
+}
+
+// TestLastReservations: a disk that is made anew gets the reservations that there were when its last session ended, and not those
+// of a moment before.
+func TestLastReservations(t *testing.T) {
+	f, store, file := withDisk(t, someReservation)
+	s := f.service
+	s.list = s.list[:1]
+	mount := strings.TrimSuffix(store, "/"+tree.Store(s.list[0]))
+	old := filepath.Join(mount, "target/iscsi/iqn.x:old")
+	if err := os.MkdirAll(old, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	b := tree.Backed{Export: s.list[0], Device: "/dev/nbd0"}
+	s.log = slog.New(watching{func(op string) {
+		switch op {
+		case "rmdir target/iscsi/iqn.x:old": // the kernel waits for what is under way, and another initiator preempts
+			if err := os.WriteFile(file, []byte(strings.ReplaceAll(someReservation, "host", "other")), 0o600); err != nil {
+				t.Error(err)
+			}
+		case "mkdir " + tree.Store(s.list[0]):
+			b.Reservations = []tree.Reservation{{}} // an attribute for them
+			pretend(t, mount, b)
+		}
+	}})
+	if err := s.reconcile(); err != nil {
+		t.Log(err) // a directory is not all that configfs is
+	}
+	if got, err := os.ReadFile(filepath.Join(store, "pr/res_aptpl_metadata")); err != nil || string(got) != "initiator_node=iqn.x:other" {
+		t.Errorf("the kernel is given %q, %v", got, err)
+	}
+}
+
+// watching hands on what is about to be done.
+type watching struct{ told func(op string) }
+
+func (watching) Enabled(context.Context, slog.Level) bool { return true }
+func (w watching) WithAttrs([]slog.Attr) slog.Handler     { return w }
+func (w watching) WithGroup(string) slog.Handler          { return w }
+
+func (w watching) Handle(_ context.Context, r slog.Record) error {
+	r.Attrs(func(a slog.Attr) bool {
+		w.told(a.Value.String())
+		return true
+	})
+	return nil
 }
 
 // TestForget: only what cannot be read is removed unasked, and nothing of a disk that the kernel has.

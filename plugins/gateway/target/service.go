@@ -159,7 +159,7 @@ func (s *service) reconcile() error {
 	list, err := s.keep()
 	var failed map[string]error
 	if err == nil {
-		failed, err = s.apply(s.backed(list))
+		failed, err = s.apply(list)
 	}
 	if err == nil {
 		err = s.sweep(list)
@@ -229,27 +229,52 @@ func (s *service) backed(list []exports.Export) (out []tree.Backed) {
 }
 
 // apply brings configfs to what may be exported of list. What the kernel refuses of one volume is in failed.
-func (s *service) apply(list []tree.Backed) (failed map[string]error, err error) {
-	attributes := tree.Attributes(tree.Desired(list))
-	have, err := s.tree.Read(attributes)
-	if err != nil {
-		return nil, err
+func (s *service) apply(list []exports.Export) (failed map[string]error, err error) {
+	p, err := s.plan(list)
+	if away := tree.Away(p.ops); err == nil && len(away) > 0 {
+		// Initiators change reservations until their sessions have ended: those of what is made anew are read afterwards.
+		if _, err = tree.Carry(away, s.do); err == nil {
+			p, err = s.plan(list)
+		}
 	}
-	backed := tree.Sure(list, have)
-	groups, err := tree.Carry(tree.Plan(tree.Desired(backed), have), func(op tree.Op) error {
-		s.log.Debug("configfs", "op", op.String())
-		return s.tree.Do(op)
-	})
+	var groups map[string]error
+	if err == nil {
+		groups, err = tree.Carry(p.ops, s.do)
+	}
 	failed = map[string]error{}
-	for _, b := range backed {
+	for _, b := range p.sure {
 		if why := groups[tree.GroupOf(b.Export)]; why != nil {
 			failed[b.Volume] = why
 		}
 	}
 	if err == nil {
-		s.grown(backed, failed)
+		s.grown(p.sure, failed)
 	}
-	return failed, errors.Join(err, s.look(list, attributes))
+	return failed, errors.Join(err, s.look(p.backed, p.attributes))
+}
+
+// plan is how configfs comes to what may be exported.
+type plan struct {
+	backed, sure []tree.Backed // what has a device, and what of that may be exported
+	attributes   []string      // of all of it
+	ops          []tree.Op
+}
+
+func (s *service) plan(list []exports.Export) (p plan, err error) {
+	p.backed = s.backed(list)
+	p.attributes = tree.Attributes(tree.Desired(p.backed))
+	have, err := s.tree.Read(p.attributes)
+	if err != nil {
+		return p, err
+	}
+	p.sure = tree.Sure(p.backed, have)
+	p.ops = tree.Plan(tree.Desired(p.sure), have)
+	return p, nil
+}
+
+func (s *service) do(op tree.Op) error {
+	s.log.Debug("configfs", "op", op.String())
+	return s.tree.Do(op)
 }
 
 // look finds out what clients can use now.

@@ -32,6 +32,16 @@ func Carry(ops []Op, do func(Op) error) (failed map[string]error, err error) {
 	return failed, nil
 }
 
+// Away are the operations of a plan that take something away. They are its first.
+func Away(ops []Op) []Op {
+	for i, op := range ops {
+		if op.Group != "" || op.Do == Mkdir || op.Do == Symlink {
+			return ops[:i]
+		}
+	}
+	return ops
+}
+
 // GroupOf is the group of an export.
 func GroupOf(e exports.Export) string { return string(e.Protocol) + "/" + e.Volume }
 
