@@ -88,9 +88,16 @@ func hostFor(listen, host string) string {
 	return net.JoinHostPort(host, port)
 }
 
-// node is what QEMU calls it, where no token fits.
+// maxNode is how long a name of QEMU's may be.
+const maxNode = 31
+
+// node is what QEMU calls it, where no token fits: a name that begins with a letter. Of a long one the end tells more.
 func node(export string) string {
 	volume, _, _ := strings.Cut(export, "@")
+	if len(volume) > maxNode || volume[0] <= '9' {
+		const begins = "v-"
+		return begins + volume[max(0, len(volume)+len(begins)-maxNode):]
+	}
 	return volume
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -72,4 +73,24 @@ func TestCommands(t *testing.T) {
 		}
 		return out.String()
 	})
+}
+
+// TestNode: QEMU takes the name of a node that is made of a volume's, whatever volume that is.
+func TestNode(t *testing.T) {
+	for volume, want := range map[string]string{
+		"vm-images":             "vm-images",
+		"vm-images@SECRET":      "vm-images",
+		"1":                     "v-1",
+		strings.Repeat("a", 31): strings.Repeat("a", 31),
+		"a-name-of-a-volume-as-long-as-they-can-be-host-7": "v-as-long-as-they-can-be-host-7",
+	} {
+		got := node(volume)
+		if got != want {
+			t.Errorf("%s is called %s, want %s", volume, got, want)
+		}
+		qemu := exec.Command("qemu-img", "info", "--image-opts", "driver=null-co,node-name="+got)
+		if out, err := qemu.CombinedOutput(); err != nil {
+			t.Errorf("%s: %v: %s", got, err, out)
+		}
+	}
 }
