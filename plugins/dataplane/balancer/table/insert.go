@@ -22,7 +22,7 @@ type FlowRecord struct {
 	State    FlowState
 }
 
-// InsertFlows enters flows that another balancer has seen. One that is there already keeps its backend and is
+// InsertFlows enters flows that another balancer has seen. One that is there already and open keeps its backend and is
 // marked as just seen. It returns how many are in the table now; those for which it had no room are left out.
 func (t *Table) InsertFlows(records []FlowRecord) (n int, err error) {
 	t.mu.Lock()
@@ -65,11 +65,26 @@ type arrival struct {
 type claim uint8
 
 const (
-	reported claim = iota // another balancer has just seen it: the entry keeps its backend, takes the state and is as young
+	reported claim = iota // another balancer has just seen it: an open entry keeps its backend, takes the state and is as young
 	exported              // another balancer's entry: as reported, but its state may be the older one
 	guessed               // perhaps older: the entry stays as it is
 	known                 // the entry takes its backend
 )
+
+// replaces says whether the entry takes the arrival's backend. Behind one that has closed an open flow is the client's next
+// connection, which goes where new ones go.
+func (a arrival) replaces(e packed) bool {
+	next := e.state() == Brief && a.state == Established
+	switch a.claim {
+	case known:
+		return true
+	case reported:
+		return next
+	case exported:
+		return next && int8(a.state.seenAt(a.seen)-e.seen()) > 0
+	}
+	return false
+}
 
 const insertTries = 4
 
@@ -121,7 +136,7 @@ func (t *Table) insertInLines(a arrival) (done, full bool) {
 				free[i] |= 1 << slot
 			case e.print() == a.print && a.claim == guessed:
 				return true, false
-			case e.print() == a.print && a.claim == known && e.backend() != a.backend:
+			case e.print() == a.print && e.backend() != a.backend && a.replaces(e):
 				return atomic.CompareAndSwapUint64(&l[slot], uint64(e), uint64(t.entry(a))), false
 			case e.print() == a.print:
 				return t.refresh(&l[slot], e, a), false

@@ -192,7 +192,8 @@ func TestQUIC(t *testing.T) {
 	}
 }
 
-// TestClosing: a client that closes is forgotten sooner; one that takes its port again opens a new connection.
+// TestClosing: a client that closes is forgotten sooner; one that takes its port again opens a new connection, which goes
+// where new ones go: the backend of the former one may be drained, or down.
 func TestClosing(t *testing.T) {
 	r := newRig(t, Options{}, 10)
 	state := func() FlowState {
@@ -213,30 +214,32 @@ func TestClosing(t *testing.T) {
 		flags uint8
 		data  string
 		want  FlowState
+		to    netip.Addr
 	}{
-		{packet.FIN | packet.ACK, "", Brief},
-		{packet.ACK, "", Brief},                  // of the server's data, for as long as it likes
-		{packet.RST, "", Brief},                  //
-		{packet.ACK, "still alive", Established}, // the reset was not the client's
-		{packet.RST, "", Brief},
-		{packet.SYN, "", Opening},
+		{packet.FIN | packet.ACK, "", Brief, at},
+		{packet.ACK, "", Brief, at},                  // of the server's data, for as long as it likes
+		{packet.RST, "", Brief, at},                  //
+		{packet.ACK, "still alive", Established, at}, // the reset was not the client's
+		{packet.SYN, "", Established, at},            // nor this
+		{packet.RST, "", Brief, at},
+		{packet.SYN, "", Opening, backendAddress(other)},
+		{packet.SYN, "", Opening, backendAddress(other)},
+		{packet.ACK, "", Established, backendAddress(other)},
 	} {
-		if to := r.to(r.send(c.tcp(step.flags, step.data))); to != at {
-			t.Errorf("flags %#x went to %v, not %v", step.flags, to, at)
+		if to := r.to(r.send(c.tcp(step.flags, step.data))); to != step.to {
+			t.Errorf("flags %#x went to %v, not %v", step.flags, to, step.to)
 		}
 		if got := state(); got != step.want {
 			t.Errorf("after flags %#x: %v, want %v", step.flags, got, step.want)
 		}
 	}
-	// Closed, and the backend is full by now: the next connection is a new one, elsewhere.
-	r.send(c.tcp(packet.ACK, ""))
-	r.send(c.tcp(packet.FIN|packet.ACK, ""))
-	for i, b := range r.backends {
-		if backendAddress(i) == at {
-			r.setCredit(b, Credit{Seq: 1, TTL: second * 60})
-		}
+	if n := r.CreditOf(r.backends[other]).Dispatched; n != 1 {
+		t.Errorf("%d credits were taken for the new connection, want 1", n)
 	}
-	if to := r.to(r.send(c.tcp(packet.SYN, ""))); to != backendAddress(other) {
-		t.Errorf("new connection on a used port went to %v", to)
+	// Closed, and all backends are full by now: the next connection is refused.
+	r.send(c.tcp(packet.FIN|packet.ACK, ""))
+	r.setCredit(r.backends[other], Credit{Seq: 1, TTL: second * 60})
+	if to := r.to(r.send(c.tcp(packet.SYN, ""))); to.IsValid() {
+		t.Errorf("new connection on a used port went to %v, which is full", to)
 	}
 }

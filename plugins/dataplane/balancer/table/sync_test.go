@@ -133,6 +133,50 @@ func TestImportOverEntry(t *testing.T) {
 	}
 }
 
+// TestPeersNewConnection: a client that has closed takes its port again, and the other balancer sends the new connection to
+// another backend: that one is known here, too, whether told at once or by the exchange of tables.
+func TestPeersNewConnection(t *testing.T) {
+	const unit = time.Duration(1) << 34
+	for _, c := range []struct {
+		name string
+		tell func(r *rig, c conn, b BackendID) (int, error)
+	}{
+		{"told", func(r *rig, c conn, b BackendID) (int, error) {
+			return r.InsertFlows([]FlowRecord{{VIP: r.vips[0], Client: c.src, Local: c.dst, Protocol: 6, Backend: b, State: Established}})
+		}},
+		{"exported", func(r *rig, c conn, b BackendID) (int, error) {
+			f := slices.Collect(r.Export())[0]
+			for line := range r.shared.flows.Elems { // as if it had closed a while ago
+				for slot, e := range r.line(line) {
+					r.shared.flows.Elems[line].Entry[slot] = uint64(e) - 2<<23
+				}
+			}
+			return r.Import([]RawFlow{{Line: f.Line, Print: f.Print, Backend: b, State: Established, Idle: unit}})
+		}},
+	} {
+		r := newRig(t, Options{}, 10)
+		flow := client(1)
+		at := r.establish(flow)
+		other := r.backends[9]
+		if backendAddress(9) == at {
+			other = r.backends[8]
+		}
+		if n, err := c.tell(r, flow, other); n != 1 || err != nil {
+			t.Fatalf("%s: %d entered, %v", c.name, n, err)
+		}
+		if to := r.to(r.send(flow.tcp(packet.ACK, ""))); to != at {
+			t.Errorf("%s: an open connection moved from %v to %v", c.name, at, to)
+		}
+		r.send(flow.tcp(packet.FIN|packet.ACK, ""))
+		if n, err := c.tell(r, flow, other); n != 1 || err != nil {
+			t.Fatalf("%s: %d entered, %v", c.name, n, err)
+		}
+		if to := r.to(r.send(flow.tcp(packet.ACK, ""))); to == at || !to.IsValid() {
+			t.Errorf("%s: the new connection went to %v, the former one's backend", c.name, to)
+		}
+	}
+}
+
 // TestKeyStaysWithFlows: another balancer's key is adopted only while there is nothing to lose.
 func TestKeyStaysWithFlows(t *testing.T) {
 	pins, key := bpffs(t), NewKey()

@@ -64,7 +64,7 @@ static inline u64 next_entry(const struct query *q, u64 e)
 	return with_state(e, settled(q), now);
 }
 
-/* The flow has an entry. True: it keeps its backend. False: this SYN opens a new connection after all. */
+/* The flow has an entry. True: it keeps its backend. False: this SYN opens a new connection. */
 separate int known(const struct query *q, u64 *slot, u64 e)
 {
 	u64 next;
@@ -72,17 +72,9 @@ separate int known(const struct query *q, u64 *slot, u64 e)
 	if (!slot || !q || q->related)
 		return true;
 	if (q->flags & TCP_SYN) {
-		if (MUTANT(SYN_REPEATS))
-			return false;
-		/* A repetition, or somebody's guess at a live flow: nothing changes. A client that has closed
-		 * may use its port again: that takes a credit like every new connection. */
-		if (STATE_OF(e) != FLOW_BRIEF)
-			return true;
-		if (!take_credit(BACKEND_OF(e), q->now))
-			return false;
-		if (!swap_entry(slot, e, with_state(e, FLOW_OPENING, q->now) | CREDITED))
-			return_credit(BACKEND_OF(e));
-		return true;
+		/* A repetition, or somebody's guess at a live flow: nothing changes. A client that has closed may use its
+		 * port again: a new connection, which goes where new ones go. Its backend may be drained by now, or down. */
+		return STATE_OF(e) != FLOW_BRIEF && !MUTANT(SYN_REPEATS);
 	}
 	next = next_entry(q, e);
 	if (STATE_OF(e) == FLOW_OPENING && q->flags & TCP_RST)
