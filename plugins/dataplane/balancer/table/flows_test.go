@@ -3,6 +3,7 @@ package table
 import (
 	"math/rand/v2"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 
 	"github.com/ratchetos/ratchet/plugins/dataplane/bpf"
@@ -286,5 +287,46 @@ func TestFlowsOfRemovedBackend(t *testing.T) {
 	}
 	if n := r.Counters().Reasons; len(n) != 0 {
 		t.Errorf("counted %v", n)
+	}
+}
+
+// TestEntryGivesWay: a half-open entry that gives way to another flow's while a packet looks at it does not lend the packet
+// that flow's backend.
+func TestEntryGivesWay(t *testing.T) {
+	r := newRig(t, Options{Flows: 64}, 2)
+	r.setRing(r.vips[0], r.backends[:1])
+	c := client(1)
+	r.send(c.tcp(packet.SYN, ""))
+	hash := r.key.flow(c.src, c.dst, 6)
+	line, other := &r.shared.flows.Elems[r.lineOf(hash)].Entry, &r.shared.flows.Elems[r.otherLine(r.lineOf(hash), printOf(hash))].Entry
+	slot := &line[homeSlot(printOf(hash))]
+	mine, theirs := *slot, uint64(pack(1, r.backends[1], 0, Opening, packed(*slot).seen()))
+	if packed(mine).print() != printOf(hash) {
+		t.Fatal("the flow is not in its home slot")
+	}
+	for i := range 2 * slotsPerLine { // no room for another entry of the flow
+		if at := &[2]*[slotsPerLine]uint64{line, other}[i/slotsPerLine][i%slotsPerLine]; at != slot {
+			*at = uint64(pack(uint64(2+i), r.backends[0], 0, Established, 0))
+		}
+	}
+	var stop atomic.Bool
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for !stop.Load() {
+			atomic.StoreUint64(slot, theirs)
+			atomic.StoreUint64(slot, mine)
+		}
+	}()
+	wrong := 0
+	for range 20_000 {
+		if r.to(r.send(c.tcp(packet.ACK, ""))) == backendAddress(1) {
+			wrong++
+		}
+	}
+	stop.Store(true)
+	<-stopped
+	if wrong != 0 {
+		t.Errorf("%d packets went to another flow's backend", wrong)
 	}
 }

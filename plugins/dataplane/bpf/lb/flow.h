@@ -208,16 +208,15 @@ static inline int insert(struct flow_line *a, struct flow_line *b, u64 entry, u6
 separate u64 find_rival(struct flow_line *a, struct flow_line *b, u64 print, u64 mine)
 {
 	struct control_block *c = the_control();
-	u64 *slot;
+	u64 *slot, e;
 
 	if (!a || !b || !c)
 		return 0;
 	slot = find_in_line(c, a, print);
-	if (slot && READ_ONCE(*slot) == mine)
-		return 0;
 	if (!slot)
 		slot = find_in_line(c, b, print);
-	return slot && READ_ONCE(*slot) != mine ? READ_ONCE(*slot) : 0;
+	e = slot ? READ_ONCE(*slot) : mine;
+	return e == mine || PRINT_OF(e) != print ? 0 : e;
 }
 
 separate int withdraw(struct flow_line *a, struct flow_line *b, u64 mine)

@@ -218,8 +218,9 @@ separate int general(struct xdp_md *ctx, u64 found)
 		if (!slot && READ_ONCE(c->overflowed))
 			slot = find_overflow(q.hash);
 	}
-	if (likely(slot)) {
-		e = READ_ONCE(*slot);
+	e = slot ? READ_ONCE(*slot) : 0;
+	/* A half-open one may have given way to another flow's since it was found. */
+	if (likely(slot && PRINT_OF(e) == print)) {
 		b = backend_of_entry(e);
 		id = BACKEND_OF(e);
 		if (unlikely(!b || (!unchanged(&q, e) && !known(&q, slot, e)))) {
