@@ -95,6 +95,7 @@ type member struct {
 	target  health.Target
 	checked bool
 	state   steer.Backend
+	served  bool // an earlier process has left it in the ring: so it serves until the first check knows better
 	serving bool // before the last look
 	began   bool // looked at before
 }
@@ -116,7 +117,7 @@ func (r *run) look(v *vip, m *member, now time.Duration) {
 		room = m.room && m.account.Fresh(now, m.ttl) || now-m.lost < fullFor
 	case m.checked:
 		state := r.monitor.State(m.target)
-		serving = serving && state.Known && state.Up
+		serving = serving && (state.Up || m.served && !state.Known)
 		room = m.limit == 0 || m.open < m.limit
 	case m.key.host != "":
 		// An agent is expected and has not spoken: full.

@@ -84,7 +84,8 @@ func (r *run) keepVIP(c VIP) *vip {
 		m := member{backend: b, name: bc.name(), weight: bc.Weight}
 		if former != nil {
 			if i := slices.IndexFunc(former.members, func(o member) bool { return o.backend == b }); i >= 0 {
-				m.serving, m.began, m.state = former.members[i].serving, former.members[i].began, former.members[i].state
+				o := &former.members[i]
+				m.served, m.serving, m.began, m.state = o.served, o.serving, o.began, o.state
 			}
 		}
 		v.members = append(v.members, m)
@@ -127,12 +128,27 @@ func (r *run) fill(vips []*vip) error {
 	sizes := ringSizes(vips)
 	for i, v := range vips {
 		v.id, v.size = ids[i], sizes[i]
+		if !r.settledIn && r.table.TookOver() {
+			r.inherit(v)
+		}
 	}
 	r.mu.Lock()
 	r.vips = vips
 	r.mu.Unlock()
 	r.flush()
 	return r.placeBackends(false)
+}
+
+// inherit learns from the ring that an earlier process has left which backends of a VIP served.
+func (r *run) inherit(v *vip) {
+	places := map[table.BackendID]bool{}
+	for _, id := range r.table.Ring(v.id) {
+		places[id] = true
+	}
+	for i := range v.members {
+		m := &v.members[i]
+		m.served = m.id != 0 && places[m.id]
+	}
 }
 
 // placeBackends gives the table all backends whose address is known; with former, also those it has already.

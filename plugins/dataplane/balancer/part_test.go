@@ -127,6 +127,45 @@ func TestChecksDecide(t *testing.T) {
 	until(t, "it starts again, slowly", func() bool { return state() == "starting" })
 }
 
+// The next process goes on with what the checks of the former one have found until its own have: it refuses nobody whom
+// that one would have served, and nobody is sent to what was down.
+func TestChecksOutliveTheProcess(t *testing.T) {
+	up, _ := listen(t, "127.1.0.0:0")
+	d := many(1, 2) // nobody listens on the second one's address
+	d.VIPs[0].Check = &health.Check{Kind: health.TCP, Port: up.Port(), Interval: 10 * time.Millisecond, Timeout: time.Second, Rise: 1, Fall: 1}
+	o := Options{State: controltest.NewMemoryState(), Pins: bpffs(t)}
+	dispatched := func(p *Part) (up, down uint64) {
+		members := p.running().vips[0].members
+		return p.running().table.CreditOf(members[0].id).Dispatched, p.running().table.CreditOf(members[1].id).Dispatched
+	}
+	p := newPart(t, o, d)
+	until(t, "both are known", func() bool {
+		b := p.running().showVIPs("")[0].Backends
+		return b[0].State == "serving" && b[1].State == "down" && b[1].Why != ""
+	})
+	until(t, "it is in the ring", func() bool {
+		syn(t, p.running().table, 1)
+		n, _ := dispatched(p)
+		return n > 0
+	})
+	if err := p.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	o.Dial = func(ctx context.Context, _, _ string) (net.Conn, error) { // no check comes to an end
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	d.VIPs[0].Check.Timeout = time.Hour
+	p = newPart(t, o, d)
+	before, _ := dispatched(p)
+	for i := range 20 {
+		syn(t, p.running().table, 2+i)
+	}
+	if n, down := dispatched(p); n != before+20 || down != 0 {
+		t.Errorf("of 20 connections %d went to the backend that was up, %d to the one that was down", n-before, down)
+	}
+}
+
 // What is in both configurations stays; what left is gone; a change that only a new process can apply is refused.
 func TestApply(t *testing.T) {
 	p := newPart(t, Options{}, many(3, 4))

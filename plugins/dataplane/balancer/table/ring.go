@@ -99,6 +99,16 @@ func (t *Table) sameRing(word uint64, ring []BackendID) bool {
 	return true
 }
 
+// Ring is what a VIP's new flows are spread by now; an earlier process may have left it.
+func (t *Table) Ring(id VIPID) []BackendID {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if int(id) >= len(t.shared.vips.Elems) {
+		return nil
+	}
+	return t.ring(&t.shared.vips.Elems[id])
+}
+
 // ring is what a VIP's flows are spread by now.
 func (t *Table) ring(v *lb.VIP) []BackendID {
 	base, slots, _ := ringParts(atomic.LoadUint64(&v.Ring))
