@@ -49,6 +49,7 @@ type backend struct {
 	open     uint32        // connections in the flow table, and what was dispatched before they were counted; of those with
 	counted  uint64        // a limit and without an agent
 	granted  bool          // it may be sent connections without an agent's word
+	awaited  time.Duration // until then what its agent has granted an earlier process holds, though this one has not heard it
 }
 
 // place is what the table tells backends apart by.

@@ -221,6 +221,8 @@ func (r *run) identify(b *backend, id table.BackendID) {
 	b.granted = false
 	if b.key.host == "" {
 		r.grantFreely(b)
+	} else if b.account.Synced {
+		b.awaited = r.part.now() + silentFor*b.ttl
 	}
 }
 

@@ -166,6 +166,33 @@ func TestChecksOutliveTheProcess(t *testing.T) {
 	}
 }
 
+// What an agent has granted holds over a restart of the balancer: checks stand in for an agent that has been silent for long,
+// not for one that has not had the time to speak to the new process.
+func TestGrantOutlivesTheProcess(t *testing.T) {
+	box := controltest.Server(t, controltest.Options{})
+	d := many(1, 1)
+	d.VIPs[0].ReportTTL = time.Minute
+	d.VIPs[0].Backends[0].Host = "web0"
+	d.VIPs[0].Check = &health.Check{Kind: health.TCP, Port: 9, Interval: time.Hour, Timeout: time.Hour, Rise: 1, Fall: 1}
+	o := Options{State: controltest.NewMemoryState(), Pins: bpffs(t), Control: box.Server()}
+	p := newPart(t, o, d)
+	p.reported("web0", 0, reportOf(1, 1, 0, report.Component{Name: "web"}))
+	p.reported("web0", 0, reportOf(1, 2, p.running().life, report.Component{Name: "web", Known: true, Limit: 5}))
+	if err := p.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	p = newPart(t, o, d)
+	r := p.running()
+	for range 2 { // as it is found, and after a sweep
+		if c := r.table.CreditOf(r.vips[0].members[0].id); c.Unlimited || c.Left != 5 {
+			t.Errorf("credit is %+v, want the 5 that the agent has granted", c)
+		}
+		if err := r.ask(t.Context(), func() error { r.sweep(); return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // What is in both configurations stays; what left is gone; a change that only a new process can apply is refused.
 func TestApply(t *testing.T) {
 	p := newPart(t, Options{}, many(3, 4))

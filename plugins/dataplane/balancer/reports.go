@@ -235,10 +235,10 @@ func (r *run) limitOpen() {
 	}
 }
 
-// free says whether the balancer itself decides about a backend: no agent speaks for it, and none is expected or health
-// checks stand in for it. r.mu is held.
+// free says whether the balancer itself decides about a backend: no agent speaks for it or has lately, and none is expected
+// or health checks stand in for it. r.mu is held.
 func (r *run) free(b *backend, now time.Duration) bool {
-	if b.reporting(now) {
+	if b.reporting(now) || now < b.awaited {
 		return false
 	}
 	if b.key.host == "" {
