@@ -80,7 +80,6 @@ func (r *run) keepVIP(c VIP) *vip {
 			// Another VIP of this configuration may use it as well.
 			r.backends[key] = b
 		}
-		b.quicID = bc.QUICServerID
 		m := member{backend: b, name: bc.name(), weight: bc.Weight}
 		if former != nil {
 			if i := slices.IndexFunc(former.members, func(o member) bool { return o.backend == b }); i >= 0 {
@@ -93,16 +92,19 @@ func (r *run) keepVIP(c VIP) *vip {
 	return v
 }
 
-// share gives each backend the strictest of what its VIPs want.
+// share gives each backend the strictest of what its VIPs want, and the one server id.
 func share(vips []*vip) {
 	seen := map[*backend]bool{}
 	for _, v := range vips {
 		for i := range v.members {
-			b, limit := v.members[i].backend, v.Backends[i].Limit
+			b, limit, quicID := v.members[i].backend, v.Backends[i].Limit, v.Backends[i].QUICServerID
 			if !seen[b] {
 				seen[b] = true
-				b.ttl, b.slow, b.limit = v.ReportTTL, v.SlowStart, limit
+				b.ttl, b.slow, b.limit, b.quicID = v.ReportTTL, v.SlowStart, limit, quicID
 				continue
+			}
+			if quicID != 0 {
+				b.quicID = quicID // VIPs of TCP have none
 			}
 			b.ttl, b.slow = min(b.ttl, v.ReportTTL), max(b.slow, v.SlowStart)
 			if limit != 0 && (b.limit == 0 || limit < b.limit) {

@@ -49,6 +49,7 @@ func Parse(at string, c Config, v *plugin.Validation) Desired {
 	names, keys := map[string]string{}, map[table.VIP]string{}
 	backends := map[backendKey]string{}
 	hosts := map[hostComponent]backendKey{}
+	servers := serverIDs{owners: map[uint16]serverID{}, of: map[backendKey]serverID{}}
 	for i, vc := range c.VIPs {
 		path := fmt.Sprintf("%s.vips[%d]", at, i)
 		if first, taken := names[vc.Name]; taken && vc.Name != "" {
@@ -75,6 +76,7 @@ func Parse(at string, c Config, v *plugin.Validation) Desired {
 				hosts[reporter] = key
 			}
 			backends[key] = p
+			servers.check(v, p, key, b.QUICServerID)
 		}
 		d.VIPs = append(d.VIPs, vip)
 	}
@@ -82,6 +84,38 @@ func Parse(at string, c Config, v *plugin.Validation) Desired {
 		v.Errorf(at+".vips", "%d different backends: at most %d", len(backends), maxBackends)
 	}
 	return d
+}
+
+// serverIDs are the QUIC server ids of a section: whose each is, and which one each backend has.
+type serverIDs struct {
+	owners map[uint16]serverID
+	of     map[backendKey]serverID
+}
+
+type serverID struct {
+	id  uint16
+	key backendKey
+	at  string
+}
+
+// check notes the id of a backend, 0 for none, that another host has, or that is its second one.
+func (s serverIDs) check(v *plugin.Validation, at string, key backendKey, id uint16) {
+	if id == 0 {
+		return
+	}
+	if first, has := s.of[key]; has && first.id != id {
+		v.Errorf(at+".quic_server_id", "the same backend has %d in %s", first.id, first.at)
+		return
+	}
+	owner, taken := s.owners[id]
+	if taken && (owner.key.host != key.host || owner.key.address != key.address) {
+		v.Errorf(at+".quic_server_id", "%d is that of %s already: it names one host", id, owner.at)
+		return
+	}
+	if !taken {
+		s.owners[id] = serverID{id, key, at}
+	}
+	s.of[key] = serverID{id, key, at}
 }
 
 func isPlain6(a netip.Addr) bool { return a.Is6() && !a.Is4In6() }

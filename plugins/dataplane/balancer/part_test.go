@@ -224,6 +224,27 @@ func TestApply(t *testing.T) {
 	}
 }
 
+// A backend that a TCP VIP shares with a QUIC one keeps its server id, whichever comes first.
+func TestServerIDOfSharedBackend(t *testing.T) {
+	d := many(3, 1)
+	d.VIPs[1].Key.Protocol = table.QUIC
+	d.VIPs[1].Backends[0].QUICServerID = 7
+	p := newPart(t, Options{}, d)
+	for range 2 {
+		if got := p.running().placed[0].QUICServerID; got != 7 {
+			t.Errorf("the server id is %d, want 7", got)
+		}
+		d.VIPs[0], d.VIPs[1] = d.VIPs[1], d.VIPs[0]
+		if err := p.Apply(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.VIPs[1].Backends[0].QUICServerID = 0
+	if err := p.Apply(t.Context(), d); err != nil || p.running().placed[0].QUICServerID != 0 {
+		t.Errorf("the server id is %d after it was taken away, %v", p.running().placed[0].QUICServerID, err)
+	}
+}
+
 // report is a host's datagram.
 func reportOf(incarnation, sequence, balancer uint64, c ...report.Component) []byte {
 	b, _ := report.Report{Incarnation: incarnation, Sequence: sequence, Balancer: balancer, Components: c}.Append(nil)

@@ -91,6 +91,7 @@ func (b Backend) overhead() uint16 {
 func (t *Table) SetBackends(backends []Backend) ([]BackendID, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	defer t.setServers()
 	wanted := make(map[backendIdentity]bool, len(backends))
 	identities := make([]backendIdentity, len(backends))
 	for i, b := range backends {
@@ -156,11 +157,7 @@ func (t *Table) writeBackend(id BackendID, key uint64, b Backend) {
 	// Version and length of the header, its TTL, and the destination: what no packet changes.
 	next.Sum = sum32(0x45, 64, next.Address[0])
 	next.Used = 1
-	if r.Server != b.QUICServerID {
-		t.setServer(r.Server, 0)
-		t.setServer(b.QUICServerID, id)
-		next.Server = b.QUICServerID
-	}
+	next.Server = b.QUICServerID
 	if next != *r {
 		state := *stateOf(&next)
 		r.Address, r.Key, r.Sum, r.Vni = next.Address, next.Key, next.Sum, next.Vni
@@ -198,16 +195,18 @@ func macWords(m net.HardwareAddr) (w [3]uint16) {
 	return w
 }
 
-// setServer enters a QUIC server id; 0 is none.
-func (t *Table) setServer(server uint16, id BackendID) {
-	if server == 0 {
-		return
+// setServers enters the QUIC server ids of all backends. Two may have the same, as components of one host do.
+func (t *Table) setServers() {
+	wanted := make([]uint64, len(t.shared.servers.Elems))
+	for id := range t.shared.backends.Elems {
+		if b := &t.shared.backends.Elems[id]; b.Used != 0 && b.Server != 0 {
+			word, shift := &wanted[b.Server/4], b.Server%4*16
+			*word = *word&^(0xffff<<shift) | uint64(id)<<shift
+		}
 	}
-	word, shift := &t.shared.servers.Elems[server/4], server%4*16
-	for {
-		old := atomic.LoadUint64(word)
-		if atomic.CompareAndSwapUint64(word, old, old&^(0xffff<<shift)|uint64(id)<<shift) {
-			return
+	for i, w := range wanted {
+		if word := &t.shared.servers.Elems[i]; *word != w {
+			atomic.StoreUint64(word, w)
 		}
 	}
 }
@@ -215,7 +214,6 @@ func (t *Table) setServer(server uint16, id BackendID) {
 // removeBackend ends a backend: with its generation all its entries are dead, without anybody looking for them.
 func (t *Table) removeBackend(identity backendIdentity, id BackendID) {
 	r := &t.shared.backends.Elems[id]
-	t.setServer(r.Server, 0)
 	t.crediting.Lock()
 	gone := *r
 	gone.Used, gone.Generation = 0, (r.Generation+1)&15

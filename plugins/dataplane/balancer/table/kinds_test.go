@@ -192,6 +192,43 @@ func TestQUIC(t *testing.T) {
 	}
 }
 
+// TestQUICServersChange: server ids that backends exchange, hand on or share are those of the last configuration.
+func TestQUICServersChange(t *testing.T) {
+	r := newRig(t, Options{}, 0)
+	set := func(servers ...uint16) {
+		list := backends(len(servers))
+		for i, s := range servers {
+			list[i].QUICServerID = s
+		}
+		list = slices.DeleteFunc(list, func(b Backend) bool { return b.QUICServerID == 9 }) // not there
+		r.setBackends(list...)
+	}
+	of := func(server uint16) netip.Addr {
+		id := BackendID(r.shared.servers.Elems[server/4] >> (server % 4 * 16))
+		return address(r.shared.backends.Elems[id].Address, 4)
+	}
+	none := netip.AddrFrom4([4]byte{})
+	a, b := backendAddress(0), backendAddress(1)
+	for _, c := range []struct {
+		servers [2]uint16
+		want    [3]netip.Addr // of servers 1, 2 and 3
+	}{
+		{[2]uint16{1, 2}, [3]netip.Addr{a, b, none}},
+		{[2]uint16{2, 1}, [3]netip.Addr{b, a, none}},
+		{[2]uint16{3, 2}, [3]netip.Addr{none, b, a}},
+		{[2]uint16{2, 3}, [3]netip.Addr{none, a, b}},
+		{[2]uint16{2, 2}, [3]netip.Addr{none, b, none}},
+		{[2]uint16{2, 9}, [3]netip.Addr{none, a, none}},
+		{[2]uint16{9, 2}, [3]netip.Addr{none, b, none}},
+		{[2]uint16{0, 0}, [3]netip.Addr{none, none, none}},
+	} {
+		set(c.servers[:]...)
+		if got := [3]netip.Addr{of(1), of(2), of(3)}; got != c.want {
+			t.Errorf("servers %v: %v, want %v", c.servers, got, c.want)
+		}
+	}
+}
+
 // TestClosing: a client that closes is forgotten sooner; one that takes its port again opens a new connection, which goes
 // where new ones go: the backend of the former one may be drained, or down.
 func TestClosing(t *testing.T) {
