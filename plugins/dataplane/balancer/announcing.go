@@ -128,6 +128,17 @@ func (r *run) announceOn(index int) {
 	}
 }
 
+// silence closes the responder: its link is not the balancer's any more.
+func (r *run) silence() {
+	a := &r.announcing
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.responder != nil {
+		a.responder.Close()
+		a.responder = nil
+	}
+}
+
 // beat steps the election until the run ends.
 func (r *run) beat() {
 	a := &r.announcing

@@ -240,6 +240,7 @@ func (r *run) attach() {
 		}
 		if r.attachment != nil {
 			r.attachment.Close()
+			r.silence()
 		}
 		r.attachment, r.ifindex = a, index
 		r.forward(index)

@@ -100,6 +100,22 @@ func (a *Attachment) Detach() error {
 	return errors.Join(err, a.link.Close())
 }
 
+// UnpinOthers lets go of what else is pinned for the same hook: who has one interface leaves the former one by it. A link
+// that is still open works until it is closed.
+func (a *Attachment) UnpinOthers(p *Pins) error {
+	if a.pin == "" {
+		return nil
+	}
+	hook, _, _ := strings.Cut(filepath.Base(a.pin), "-")
+	others, err := filepath.Glob(p.Path(hook) + "-*")
+	for _, path := range others {
+		if path != a.pin {
+			err = errors.Join(err, os.Remove(path))
+		}
+	}
+	return err
+}
+
 // linkName names a pinned link by hook, network namespace and interface: an index alone means another
 // interface in each namespace. The mode comes last, as the kernel does not tell it of a link.
 func linkName(hook string, ifindex int) (string, error) {

@@ -276,14 +276,20 @@ func (t *Table) Program() *ebpf.Program { return t.loaded.Programs[lb.Program] }
 // TookOver is true if flows of an earlier process go on in this table.
 func (t *Table) TookOver() bool { return t.loaded.TookOver || t.before != nil }
 
-// Attach puts the program on an interface, in place of an earlier process's.
+// Attach puts the program on an interface, in place of an earlier process's, and lets go of others that it was pinned to.
 func (t *Table) Attach(ifindex int) (*bpf.Attachment, error) {
 	if t.before != nil {
 		t.carry(t.before.claim)
 	}
 	a, err := bpf.AttachXDP(t.pins, t.Program(), ifindex)
-	if err != nil || t.before == nil {
-		return a, err
+	if err != nil {
+		return nil, err
+	}
+	if err := a.UnpinOthers(t.pins); err != nil {
+		t.log.Warn("the program may still be on another interface", "err", err)
+	}
+	if t.before == nil {
+		return a, nil
 	}
 	if err := t.letGo(); err != nil {
 		t.log.Warn("the flow table of another size is kept until the next start", "err", err)
