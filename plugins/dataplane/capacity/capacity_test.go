@@ -117,6 +117,16 @@ func TestCGroup(t *testing.T) {
 		{"memory", map[string]string{"memory.current": "700\n", "memory.max": "1000\n", "memory.high": "max\n"}, CGroupConfig{Memory: 100}, 3, false},
 		{"the lower limit counts", map[string]string{"memory.current": "700\n", "memory.max": "2000\n", "memory.high": "900\n"}, CGroupConfig{Memory: 100}, 2, false},
 		{"above it", map[string]string{"memory.current": "999", "memory.max": "2000", "memory.high": "900"}, CGroupConfig{Memory: 100}, 0, false},
+		{"file cache gives way", map[string]string{
+			"memory.current": "990\n", "memory.max": "1000\n", "memory.high": "max\n",
+			"memory.stat": "anon 200\nfile 790\ninactive_anon 5\nactive_file 100\ninactive_file 690\n",
+		}, CGroupConfig{Memory: 100}, 7, false},
+		{"more cache than there was a moment ago", map[string]string{
+			"memory.current": "500", "memory.max": "1000", "memory.high": "max", "memory.stat": "inactive_file 600\n",
+		}, CGroupConfig{Memory: 100}, 10, false},
+		{"nonsense of cache", map[string]string{
+			"memory.current": "500", "memory.max": "1000", "memory.high": "max", "memory.stat": "inactive_file much\n",
+		}, CGroupConfig{Memory: 100}, 0, true},
 		{"tasks", map[string]string{"pids.current": "90", "pids.max": "100"}, CGroupConfig{Tasks: 3}, 3, false},
 		{"the scarcer counts", map[string]string{"memory.current": "0", "memory.max": "1000", "memory.high": "max", "pids.current": "90", "pids.max": "100"}, CGroupConfig{Memory: 10, Tasks: 1}, 10, false},
 		{"no limit", map[string]string{"pids.current": "90", "pids.max": "max"}, CGroupConfig{Tasks: 1}, 1<<32 - 1, false},
