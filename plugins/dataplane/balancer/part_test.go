@@ -224,6 +224,27 @@ func TestApply(t *testing.T) {
 	}
 }
 
+// As many VIPs and backends as there may be give way to as many others: the table takes both.
+func TestRoomForTwoConfigurations(t *testing.T) {
+	tab := newPart(t, Options{}, many(1, 1)).running().table
+	backends, vips := make([]table.Backend, 2*maxBackends), make([]table.VIP, 2*maxVIPs)
+	for i := range backends {
+		backends[i] = table.Backend{Address: netip.AddrFrom4([4]byte{127, 1, byte(i >> 8), byte(i)}), Component: "web"}
+	}
+	for i := range vips {
+		vips[i] = table.VIP{Address: netip.AddrFrom4([4]byte{192, 0, 2, 0}), Protocol: table.TCP, First: uint16(1 + i), Last: uint16(1 + i)}
+	}
+	if _, err := tab.SetBackends(backends); err != nil {
+		t.Error(err)
+	}
+	if _, err := tab.SetVIPs(vips[maxVIPs:]); err != nil {
+		t.Error(err)
+	}
+	if _, err := tab.SetVIPs(vips[:maxVIPs]); err != nil {
+		t.Error(err)
+	}
+}
+
 // A backend that a TCP VIP shares with a QUIC one keeps its server id, whichever comes first.
 func TestServerIDOfSharedBackend(t *testing.T) {
 	d := many(3, 1)

@@ -114,8 +114,9 @@ func (t *Table) SetBackends(backends []Backend) ([]BackendID, error) {
 	for i, b := range backends {
 		id, known := t.backends[identities[i]]
 		if !known {
-			for next < len(t.shared.backends.Elems) && (t.shared.backends.Elems[next].Used != 0 || slices.Contains(t.retiredBackends, BackendID(next))) {
-				next++
+			if next = t.freeBackend(next); next == len(t.shared.backends.Elems) && len(t.retiredBackends) > 0 {
+				t.sweep(Timeouts{}) // sooner than the next one would be
+				next = t.freeBackend(1)
 			}
 			if next == len(t.shared.backends.Elems) {
 				return nil, fmt.Errorf("%w for backend %v: the table holds %d, of which %d wait until their last flows are swept", ErrFull, b.Address, next-1, len(t.retiredBackends))
@@ -127,6 +128,14 @@ func (t *Table) SetBackends(backends []Backend) ([]BackendID, error) {
 		ids[i] = id
 	}
 	return ids, nil
+}
+
+// freeBackend is the first number from next on that nobody has.
+func (t *Table) freeBackend(next int) int {
+	for next < len(t.shared.backends.Elems) && (t.shared.backends.Elems[next].Used != 0 || slices.Contains(t.retiredBackends, BackendID(next))) {
+		next++
+	}
+	return next
 }
 
 func (t *Table) addBackend(id BackendID, identity backendIdentity) {

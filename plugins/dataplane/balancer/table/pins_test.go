@@ -245,3 +245,37 @@ func must(t testing.TB, err error) {
 		t.Fatal(err)
 	}
 }
+
+// TestAllGiveWay: a table with room for two sets of VIPs, rings and backends takes set after set, each by way of both, without
+// a sweep between them, and so does the next process.
+func TestAllGiveWay(t *testing.T) {
+	const each = 4
+	o := Options{Pins: bpffs(t), VIPs: 2 * each, Backends: 2 * each, RingSlots: each * 256}
+	var r *rig
+	var former []Backend
+	set := func(n int) {
+		t.Helper()
+		list := make([]Backend, each)
+		vips := make([]VIP, each)
+		for i := range each {
+			list[i] = Backend{Address: backendAddress(n<<8 | i), NextHop: hopMAC[:]}
+			vips[i] = VIP{Address: vip4, Protocol: TCP, First: uint16(100*n + i), Last: uint16(100*n + i)}
+		}
+		r.setBackends(append(list[:each:each], former...)...)
+		r.setVIPs(vips...)
+		for _, v := range r.vips {
+			r.setRing(v, spread(r.backends[:each], 256))
+		}
+		r.setBackends(list...)
+		former = list
+	}
+	for n := range 6 {
+		if n%3 == 0 {
+			if r != nil {
+				r.must(r.Close())
+			}
+			r, former = &rig{TB: t, Table: open(t, o)}, nil
+		}
+		set(1 + n)
+	}
+}

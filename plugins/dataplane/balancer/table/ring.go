@@ -130,6 +130,9 @@ func (t *Table) allocate(size int) (region, error) {
 		}
 	}
 	t.space.reuse()
+	if err := t.freeVIPs(); err != nil {
+		return region{}, err
+	}
 	if r, ok := t.space.take(size); ok {
 		return r, nil
 	}

@@ -46,6 +46,10 @@ type SweepResult struct {
 func (t *Table) Sweep(to Timeouts) SweepResult {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	return t.sweep(to)
+}
+
+func (t *Table) sweep(to Timeouts) SweepResult {
 	now := bpf.Now()
 	var r SweepResult
 	var limits [4]time.Duration

@@ -133,12 +133,15 @@ func (t *Table) half(epoch uint64) half {
 	return h
 }
 
-// retireVIPs forgets identities; the ids are free once no packet can have found them.
+// retireVIPs forgets identities; the ids and rings are free once no packet can have found them, for the next process at once.
 func (t *Table) retireVIPs(ids []VIPID) {
 	for identity, id := range t.vips {
 		if slices.Contains(ids, id) {
 			delete(t.vips, identity)
 		}
+	}
+	for _, id := range ids {
+		t.shared.vips.Elems[id].Used = 0 // which no packet looks at
 	}
 	t.retiredVIPs = append(t.retiredVIPs, ids...)
 }
