@@ -6,7 +6,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -140,6 +143,40 @@ func TestMonitorTells(t *testing.T) {
 	if s := m.State(target); s.Known {
 		t.Errorf("a target that was taken out: %+v", s)
 	}
+}
+
+// A rack that loses its power, whose machines answer nothing at all, is down when the checks say, and holds up nobody
+// else's check.
+func TestManyAreSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var dark atomic.Bool
+		m := NewMonitor(Options{Dial: func(ctx context.Context, _, address string) (net.Conn, error) {
+			if dark.Load() && !strings.HasPrefix(address, "10.9.") {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			c, other := net.Pipe()
+			other.Close()
+			return c, nil
+		}})
+		defer m.Close()
+		check := Check{Port: 80, Interval: 2 * time.Second, Timeout: time.Second, Rise: 2, Fall: 3}
+		targets := []Target{{netip.MustParseAddr("10.9.0.1"), check}}
+		for i := range 500 {
+			targets = append(targets, Target{netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), check})
+		}
+		m.Set(targets)
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		dark.Store(true)
+		time.Sleep(time.Duration(check.Fall) * (check.Interval*11/10 + check.Timeout))
+		synctest.Wait()
+		for i, target := range targets {
+			if s := m.State(target); s.Up != (i == 0) {
+				t.Fatalf("target %d is up: %v", i, s.Up)
+			}
+		}
+	})
 }
 
 func FuzzServing(f *testing.F) {

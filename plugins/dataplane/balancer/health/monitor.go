@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// maxAtOnce bounds the checks that run at the same time.
-const maxAtOnce = 32
+// maxAtOnce bounds the checks that run at the same time. Those of dead machines take their whole timeout, and the others wait.
+const maxAtOnce = 512
 
 // Options of a Monitor.
 type Options struct {
