@@ -311,12 +311,12 @@ func (p *peer) send(ctx context.Context) {
 		case <-timer.C:
 		}
 		p.mu.Lock()
+		out, wait := p.window.Step(p.run.part.now(), resend)
 		if !p.window.InStep() {
-			// The peer did not keep up: it takes a full pass when it sees the new number.
+			// The peer did not keep up, or did not answer: it takes a full pass when it sees the new number.
 			p.window.Restart()
 			p.stream++
 		}
-		out, wait := p.window.Step(p.run.part.now(), resend)
 		p.mu.Unlock()
 		for _, s := range out {
 			flying.Go(func() { p.deliver(ctx, s) })
