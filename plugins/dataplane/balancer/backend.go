@@ -44,6 +44,7 @@ type backend struct {
 	step     uint32 // of its slow start
 	room     bool
 	lost     time.Duration // when it last lost its room
+	allowed  uint32        // of what the agent has granted last, what it may have
 	hinted   bool          // the host was told that credit runs low, and has not reported since
 	dry      int           // looks in a row without credit left
 	open     uint32        // connections in the flow table, and what was dispatched before they were counted; of those with

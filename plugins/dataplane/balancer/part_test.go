@@ -319,6 +319,31 @@ func TestReportsAreJudged(t *testing.T) {
 	}
 }
 
+// A host is asked for a report when half of what its backend may have is gone, not of what the host could take: it would be
+// asked without end.
+func TestHintsAreForLowCredit(t *testing.T) {
+	box := controltest.Server(t, controltest.Options{})
+	d := many(1, 1)
+	d.VIPs[0].Backends[0].Host = "web0"
+	d.VIPs[0].Backends[0].Limit = 10
+	p := newPart(t, Options{Control: box.Server()}, d)
+	r := p.running()
+	p.reported("web0", 0, reportOf(1, 1, 0, report.Component{Name: "web"}))
+	p.reported("web0", 0, reportOf(1, 2, r.life, report.Component{Name: "web", Known: true, Limit: 1000}))
+	hinted := func() bool {
+		r.watchCredit()
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.vips[0].members[0].hinted
+	}
+	for client := range 6 {
+		if got, want := hinted(), client >= 5; got != want {
+			t.Errorf("asked after %d of 10 connections: %v, want %v", client, got, want)
+		}
+		syn(t, r.table, client)
+	}
+}
+
 // While hosts report, packets take the credit: never more new flows than a report grants, also across reports.
 func TestCreditIsSpent(t *testing.T) {
 	box := controltest.Server(t, controltest.Options{})

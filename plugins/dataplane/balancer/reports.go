@@ -106,7 +106,7 @@ func (r *run) grant(b *backend, g credit.Grant, now time.Duration) error {
 	if err != nil {
 		return err
 	}
-	b.hinted, b.granted, b.dry = false, false, 0
+	b.allowed, b.hinted, b.granted, b.dry = limit, false, false, 0
 	r.setRoom(b, limit > 0, now)
 	return nil
 }
@@ -179,9 +179,9 @@ func (r *run) watchCredit() {
 			r.setRoom(b, false, now)
 			continue
 		}
-		limit := int64(b.account.Limit())
+		allowed := int64(b.allowed)
 		left := r.table.CreditOf(b.id).Left
-		if limit > 0 && left <= limit/2 && !b.hinted {
+		if allowed > 0 && left <= allowed/2 && !b.hinted {
 			b.hinted = true
 			hints = append(hints, b.key.host)
 		}
