@@ -44,6 +44,7 @@ func (r *run) configure(ctx context.Context, d Desired) error {
 	if err := r.fill(vips); err != nil {
 		return err
 	}
+	r.setProblem(&r.problems.table, nil)
 	r.configurePeers(d)
 	r.configureAnnouncing(d, old)
 	return nil

@@ -23,6 +23,17 @@ type Desired struct {
 	VIPs          []VIP
 }
 
+// missingSource names the setting without which packets to a backend's address have no outer source; "" when it is there.
+func (d *Desired) missingSource(backend netip.Addr) string {
+	switch {
+	case backend.Is4() && !d.Source4.IsValid():
+		return "source.ipv4"
+	case backend.Is6() && !d.Source6.IsValid():
+		return "source.ipv6"
+	}
+	return ""
+}
+
 // Peer is another balancer.
 type Peer struct {
 	Name, Address string

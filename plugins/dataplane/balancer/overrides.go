@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -156,15 +157,24 @@ func (r *run) resolve(ctx context.Context) (changed bool) {
 			r.resolved[host] = a
 		}
 	}
+	lost := map[string]error{}
 	r.mu.Lock()
 	for _, b := range r.backends {
-		if a := r.resolved[b.key.host]; b.key.host != "" && !b.key.address.IsValid() && a.IsValid() && b.address != a {
+		a := r.resolved[b.key.host]
+		switch source := r.d.missingSource(a); {
+		case b.key.host == "" || b.key.address.IsValid() || !a.IsValid() || b.address == a:
+		case source != "":
+			lost[b.key.host] = fmt.Errorf("host %s speaks from %v, and there is no balancer.%s: set it, or give the host's backends an address", b.key.host, a, source)
+		default:
 			b.move(a)
 			changed = true
 			r.markUsers(b)
 		}
 	}
 	r.mu.Unlock()
-	r.setProblem(errors.Join(failed...))
+	for _, host := range slices.Sorted(maps.Keys(lost)) {
+		failed = append(failed, lost[host])
+	}
+	r.setProblem(&r.problems.hosts, errors.Join(failed...))
 	return changed
 }

@@ -133,11 +133,9 @@ func parseSource(v *plugin.Validation, at, s string, family func(netip.Addr) boo
 }
 
 func checkSource(v *plugin.Validation, at string, backend netip.Addr, d Desired) {
-	switch {
-	case backend.Is4() && !d.Source4.IsValid():
-		v.Errorf(at, "a backend with an IPv4 address needs source.ipv4, the outer source of its packets")
-	case backend.Is6() && !d.Source6.IsValid():
-		v.Errorf(at, "a backend with an IPv6 address needs source.ipv6, the outer source of its packets")
+	if source := d.missingSource(backend); source != "" {
+		family := map[bool]string{true: "IPv4", false: "IPv6"}[backend.Is4()]
+		v.Errorf(at, "a backend with an %s address needs %s, the outer source of its packets", family, source)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/ratchetos/ratchet/plugins/dataplane/balancer/table"
 	"github.com/ratchetos/ratchet/plugins/dataplane/bpf"
 	"github.com/ratchetos/ratchet/plugins/dataplane/capacity/report"
+	"github.com/ratchetos/ratchet/plugins/dataplane/control"
 	"github.com/ratchetos/ratchet/plugins/dataplane/control/controltest"
 	"github.com/ratchetos/ratchet/plugins/internal/packet"
 )
@@ -263,6 +264,41 @@ func TestServerIDOfSharedBackend(t *testing.T) {
 	d.VIPs[1].Backends[0].QUICServerID = 0
 	if err := p.Apply(t.Context(), d); err != nil || p.running().placed[0].QUICServerID != 0 {
 		t.Errorf("the server id is %d after it was taken away, %v", p.running().placed[0].QUICServerID, err)
+	}
+}
+
+// hostsAt is a control channel with hosts that have joined from anywhere.
+type hostsAt struct {
+	*control.Server
+	hosts []control.HostStatus
+}
+
+func (h hostsAt) Hosts() []control.HostStatus { return h.hosts }
+
+// A host whose agent speaks from an address of a family for which there is no outer source is sent nothing, and is said so:
+// packets would leave without a source and be lost.
+func TestHostOfOtherFamily(t *testing.T) {
+	box := controltest.Server(t, controltest.Options{})
+	at := func(name, address string) control.HostStatus {
+		return control.HostStatus{Name: name, Joined: true, Address: netip.MustParseAddrPort(address)}
+	}
+	d := many(1, 2)
+	for i := range d.VIPs[0].Backends {
+		d.VIPs[0].Backends[i] = Backend{Host: fmt.Sprintf("web%d", i), Weight: 1}
+	}
+	state := controltest.NewMemoryState()
+	p := newPart(t, Options{State: state, Control: hostsAt{box.Server(), []control.HostStatus{at("web0", "127.1.0.0:7400"), at("web1", "[2001:db8::5]:7400")}}}, d)
+	for range 2 { // and with the address that an earlier process has kept
+		if _, why := p.Health(); !strings.Contains(why, "web1") || !strings.Contains(why, "source.ipv6") {
+			t.Errorf("health says %q", why)
+		}
+		if placed := p.running().placed; len(placed) != 1 || !placed[0].Address.Is4() {
+			t.Errorf("backends are %+v", placed)
+		}
+		if err := p.Stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		p = newPart(t, Options{State: state, Control: hostsAt{Server: box.Server()}}, d)
 	}
 }
 

@@ -77,7 +77,7 @@ func (r *run) flush() time.Duration {
 		}
 	}
 	if len(rings) > 0 || failed != nil {
-		r.setProblem(failed)
+		r.setProblem(&r.problems.ring, failed)
 	}
 	return max(wait, flushGap)
 }

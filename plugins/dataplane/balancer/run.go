@@ -84,7 +84,7 @@ type override struct{ vip, backend string }
 
 // problems are what makes the part degraded; "" when it does not.
 type problems struct {
-	link, table, route string
+	link, table, ring, hosts, route string
 }
 
 // request is something for the worker to do.
@@ -211,16 +211,17 @@ func (r *run) work() {
 	}
 }
 
-// follow takes up new addresses of hosts.
+// follow takes up new addresses of hosts, and what the table has refused.
 func (r *run) follow() {
-	if !r.resolve(context.Background()) {
+	changed := r.resolve(context.Background())
+	r.mu.Lock()
+	vips, refused := r.vips, r.problems.table != ""
+	r.mu.Unlock()
+	if !changed && !refused {
 		return
 	}
-	r.mu.Lock()
-	vips := r.vips
-	r.mu.Unlock()
 	r.check(vips)
-	r.setProblem(r.fill(vips))
+	r.setProblem(&r.problems.table, r.fill(vips))
 }
 
 // attach puts the program on the interface, or says why it is not there.
@@ -320,15 +321,15 @@ func (r *run) keepHops() {
 	r.mu.Unlock()
 }
 
-// setProblem notes what the table refused.
-func (r *run) setProblem(err error) {
+// setProblem notes one of problems, or that it is none any more.
+func (r *run) setProblem(which *string, err error) {
 	text := ""
 	if err != nil && !errors.Is(err, context.Canceled) {
-		text = err.Error()
+		text = strings.ReplaceAll(err.Error(), "\n", "; ")
 	}
 	r.mu.Lock()
-	changed := r.problems.table != text
-	r.problems.table = text
+	changed := *which != text
+	*which = text
 	r.mu.Unlock()
 	if changed {
 		if text != "" {

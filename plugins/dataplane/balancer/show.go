@@ -18,7 +18,7 @@ func (r *run) health() (pluginpb.Event_Health, string) {
 	now := r.part.now()
 	var all []string
 	r.mu.Lock()
-	for _, p := range []string{r.problems.link, r.problems.table, r.problems.route} {
+	for _, p := range []string{r.problems.link, r.problems.table, r.problems.ring, r.problems.hosts, r.problems.route} {
 		if p != "" {
 			all = append(all, p)
 		}
