@@ -168,6 +168,12 @@ func TestPackets(t *testing.T) {
 		{"routing header", tcp80(with(to6, func(h *packet.IP) {
 			h.Extensions = []packet.Extension{{Type: packet.Routing, Body: make([]byte, 6)}}
 		}), packet.SYN, nil), xdpDrop, "bad extension 1"},
+		{"routing header to another address", tcp80(with(other6, func(h *packet.IP) {
+			h.Extensions = []packet.Extension{{Type: packet.Routing, Body: make([]byte, 6)}}
+		}), packet.SYN, nil), xdpPass, "pass no vip 1"},
+		{"five extensions to another address", tcp80(with(other6, func(h *packet.IP) {
+			h.Extensions = slices.Repeat([]packet.Extension{{Type: packet.DstOpts, Body: make([]byte, 6)}}, 5)
+		}), packet.SYN, nil), xdpPass, "pass no vip 1"},
 		{"TCP header too short", packet.Frame(boxMAC, routerMAC, packet.TCP{Src: 1, Dst: 80, Flags: packet.SYN, Offset: 4}.Segment(to4, nil)), xdpDrop, "bad l4 1"},
 		{"TCP header longer than the packet", packet.Frame(boxMAC, routerMAC, packet.TCP{Src: 1, Dst: 80, Flags: packet.SYN, Offset: 6}.Segment(to4, nil)), xdpDrop, "bad l4 1"},
 		{"no flags", tcp80(to4, 0, nil), xdpDrop, "bad flags 1"},

@@ -127,6 +127,12 @@ separate int general(struct xdp_md *ctx, u64 found)
 		q.vip_flags = found >> 32 & 0xff;
 	}
 	r = parse_frame(&p, ctx);
+	if (unlikely(r == REASON_BAD_EXTENSION)) {
+		/* The kernel knows more of them: another address's are its own. */
+		fill_query(&q, &p);
+		if (!is_host(c, &q))
+			r = REASON_PASS_NO_VIP;
+	}
 	if (unlikely(r))
 		goto stop;
 	/* One pointer for all accesses: the verifier knows how far it may be followed, not another like it. */
