@@ -13,13 +13,15 @@ import (
 // TestTooBig: the answer says what fits and quotes the packet; the sender's kernel can find its socket by it.
 func TestTooBig(t *testing.T) {
 	r := newRig(t, Options{}, 3)
-	for _, ip := range []packet.IP{to4, to6} {
+	options := to4
+	options.Options = make([]byte, 40) // as long as they can be: the ports are behind them
+	for _, ip := range []packet.IP{to4, options, to6} {
 		in := tcp80(ip, packet.SYN, nil)
 		r.send(in)
 		in = tcp80(ip, packet.ACK, big(1450))
 		got := r.send(in)
 		reply := packet.IP{Src: ip.Dst, Dst: ip.Src}
-		m, quoted := packet.ICMP{Type: 3, Code: 4, Rest: 1480}, in[14:14+28]
+		m, quoted := packet.ICMP{Type: 3, Code: 4, Rest: 1480}, in[14:14+68]
 		if ip.Dst.Is6() {
 			m, quoted = packet.ICMP{Type: 2, Rest: 1480}, in[14:14+80]
 		}

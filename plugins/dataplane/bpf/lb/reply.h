@@ -117,7 +117,7 @@ separate int send_reset(struct xdp_md *ctx, const struct answer *a)
 	return XDP_TX;
 }
 
-#define TOO_BIG4 28 /* of the packet that is quoted: its header and eight bytes (RFC 792) */
+#define TOO_BIG4 68 /* of the packet that is quoted: the longest header and eight bytes (RFC 792) */
 #define TOO_BIG6 80 /* its header and the whole of TCP's; all that fits would be allowed (RFC 4443) */
 
 /* "Fragmentation needed" or "packet too big" with the MTU that is left inside the encapsulation. */
