@@ -10,7 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ratchetos/ratchet/plugins/dataplane/control/controltest"
+	"github.com/ratchetos/ratchet/plugins/dataplane/nettest"
 )
 
 func TestLoad(t *testing.T) {
@@ -79,4 +82,54 @@ func TestRunJoinsEveryBox(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Errorf("run: %v", err)
 	}
+}
+
+// What a former configuration has put onto links goes with the link from the list, and with the section from the file.
+func TestDecapsulationGoes(t *testing.T) {
+	host, peer := nettest.New(t), nettest.New(t)
+	for _, name := range []string{"d0", "d1"} {
+		nettest.Veth(t, nettest.End{On: host, Name: name}, nettest.End{On: peer, Name: name})
+	}
+	pins := t.TempDir()
+	if err := unix.Mount("bpf", pins, "bpf", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(pins, unix.MNT_DETACH) })
+	has := func(want string) {
+		t.Helper()
+		for end := time.Now().Add(10 * time.Second); ; { // the kernel ends links in its own time
+			got := ""
+			for _, name := range []string{"d0", "d1"} {
+				if strings.Contains(host.Exec("ip", "link", "show", name), "xdp") {
+					got += name
+				}
+			}
+			if got == want {
+				return
+			}
+			if time.Now().After(end) {
+				t.Fatalf("the program is on %q, want %q", got, want)
+			}
+		}
+	}
+	for _, links := range [][]string{{"d0", "d1"}, {"d1"}} {
+		host.Run(func() {
+			r := resources{log: slog.New(slog.DiscardHandler), pins: filepath.Join(pins, "decapsulation")}
+			if err := makePins(pins, r.pins); err != nil {
+				t.Fatal(err)
+			}
+			d, err := newDecapsulation(r, &DecapConfig{Links: links}, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			d.close()
+		})
+		has(strings.Join(links, ""))
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if err := Run(ended, &Config{Pins: pins}, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	has("")
 }

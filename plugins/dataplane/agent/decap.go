@@ -57,7 +57,7 @@ type decapsulation struct {
 	log     *slog.Logger
 	links   []string
 	program *decap.Program
-	on      map[string]int // index of the link that has the program
+	on      map[string]*bpf.Attachment // by link; nil for one that is not there, and was missed
 }
 
 var _ side = (*decapsulation)(nil)
@@ -85,17 +85,27 @@ func newDecapsulation(r resources, c *DecapConfig, overlay bool) (*decapsulation
 	if err != nil {
 		return nil, err
 	}
-	d := &decapsulation{log: r.log, links: c.Links, program: p, on: map[string]int{}}
+	d := &decapsulation{log: r.log, links: c.Links, program: p, on: map[string]*bpf.Attachment{}}
 	if err := d.attach(); err != nil {
-		p.Close()
+		d.close()
 		return nil, err
 	}
 	return d, nil
 }
 
+// close lets go of programs and links. What is pinned stays.
+func (d *decapsulation) close() {
+	for _, a := range d.on {
+		if a != nil {
+			_ = a.Close()
+		}
+	}
+	d.program.Close()
+}
+
 // Run puts the program on links that come back. What is pinned stays when it ends.
 func (d *decapsulation) Run(ctx context.Context) error {
-	defer d.program.Close()
+	defer d.close()
 	tick := time.NewTicker(lookAgain)
 	defer tick.Stop()
 	for {
@@ -110,28 +120,42 @@ func (d *decapsulation) Run(ctx context.Context) error {
 	}
 }
 
-// attach puts the program on every link that does not have it. A link that is not there is no error: it may come.
+// attach puts the program on every link that does not have it, and takes it off those that a former configuration or an
+// unplugged link has left. A link that is not there is no error: it may come.
 func (d *decapsulation) attach() error {
 	for _, name := range d.links {
 		l, err := net.InterfaceByName(name)
+		has, seen := d.on[name]
 		switch {
 		case err != nil:
-			if d.on[name] != -1 {
+			if !seen || has != nil {
 				d.log.Warn("no such link yet", "link", name)
 			}
-			d.on[name] = -1
+			if has != nil {
+				_ = has.Close()
+			}
+			d.on[name] = nil
 			continue
-		case d.on[name] == l.Index:
+		case has != nil && has.Ifindex == l.Index:
 			continue
 		}
 		a, err := d.program.Attach(l.Index)
 		if err != nil {
 			return fmt.Errorf("link %s: %w", name, err)
 		}
-		d.on[name] = l.Index
+		if has != nil {
+			_ = has.Close()
+		}
+		d.on[name] = a
 		if a.Mode == bpf.Generic {
 			d.log.Warn("the NIC's driver has no XDP of its own: the program runs behind it, which costs more", "link", name)
 		}
 	}
-	return nil
+	var keep []*bpf.Attachment
+	for _, a := range d.on {
+		if a != nil {
+			keep = append(keep, a)
+		}
+	}
+	return d.program.KeepOnly(keep...)
 }

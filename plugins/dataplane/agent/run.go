@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -36,8 +37,12 @@ func Run(ctx context.Context, c *Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	makers := sidesOf(c)
+	if err := removeOthers(c.Pins, makers); err != nil {
+		log.Warn("what a section that is gone has left in the kernel could not be removed", "err", err)
+	}
 	var sides []side
-	for _, m := range sidesOf(c) {
+	for _, m := range makers {
 		r := resources{log: log.With("part", m.name), name: name, clients: clients, pins: filepath.Join(c.Pins, m.name)}
 		if m.pins {
 			if err := makePins(c.Pins, r.pins); err != nil {
@@ -68,6 +73,18 @@ func Run(ctx context.Context, c *Config, log *slog.Logger) error {
 		return nil
 	}
 	return err
+}
+
+// removeOthers unpins the programs of sides that the file does not ask for any more: nobody would end them.
+func removeOthers(root string, wanted []maker) error {
+	var errs []error
+	for _, name := range []string{"decapsulation", "groups", "attachments", "leases"} {
+		dir := filepath.Join(root, name)
+		if !slices.ContainsFunc(wanted, func(m maker) bool { return m.name == name }) && onBPFFS(dir) {
+			errs = append(errs, os.RemoveAll(dir))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // clients makes one client a box. All boxes must know the host by one name: it is in what they tell each other.
@@ -123,8 +140,13 @@ func makePins(root, dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make directory for programs: %w", err)
 	}
-	if err := unix.Statfs(dir, &st); err != nil || st.Type != unix.BPF_FS_MAGIC {
+	if !onBPFFS(dir) {
 		return fmt.Errorf("pins: %s is not on a bpffs; use a directory below %s", root, bpffs)
 	}
 	return nil
+}
+
+func onBPFFS(dir string) bool {
+	var st unix.Statfs_t
+	return unix.Statfs(dir, &st) == nil && st.Type == unix.BPF_FS_MAGIC
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -100,20 +101,31 @@ func (a *Attachment) Detach() error {
 	return errors.Join(err, a.link.Close())
 }
 
-// UnpinOthers lets go of what else is pinned for the same hook: who has one interface leaves the former one by it. A link
-// that is still open works until it is closed.
-func (a *Attachment) UnpinOthers(p *Pins) error {
-	if a.pin == "" {
+// KeepOnly takes the programs of a hook (xdp, egress, ingress) that are pinned for other interfaces than these off them:
+// whoever moves to another one leaves the former by it.
+func (p *Pins) KeepOnly(hook string, keep ...*Attachment) error {
+	if p == nil {
 		return nil
 	}
-	hook, _, _ := strings.Cut(filepath.Base(a.pin), "-")
-	others, err := filepath.Glob(p.Path(hook) + "-*")
-	for _, path := range others {
-		if path != a.pin {
-			err = errors.Join(err, os.Remove(path))
+	all, err := filepath.Glob(p.Path(hook) + "-*")
+	for _, path := range all {
+		if !slices.ContainsFunc(keep, func(a *Attachment) bool { return a.pin == path }) {
+			err = errors.Join(err, detach(path))
 		}
 	}
 	return err
+}
+
+// detach ends a pinned link at once; without its pin alone it would go some time after its last file is closed.
+func detach(path string) error {
+	l, err := link.LoadPinnedLink(path, nil)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = errors.Join(l.Detach(), l.Close()) // one whose interface has gone is detached already: no error
+	}
+	return errors.Join(err, os.Remove(path))
 }
 
 // linkName names a pinned link by hook, network namespace and interface: an index alone means another

@@ -285,7 +285,7 @@ func (t *Table) Attach(ifindex int) (*bpf.Attachment, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := a.UnpinOthers(t.pins); err != nil {
+	if err := t.pins.KeepOnly("xdp", a); err != nil {
 		t.log.Warn("the program may still be on another interface", "err", err)
 	}
 	if t.before == nil {

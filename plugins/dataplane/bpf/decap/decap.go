@@ -116,6 +116,9 @@ func (p *Program) Attach(ifindex int) (*bpf.Attachment, error) {
 	return bpf.AttachXDP(p.pins, p.loaded.Programs[decapProgDecapsulate], ifindex)
 }
 
+// KeepOnly takes the program off the interfaces of an earlier process that are not among these.
+func (p *Program) KeepOnly(keep ...*bpf.Attachment) error { return p.pins.KeepOnly("xdp", keep...) }
+
 // XDP is the program itself, for bpf.TestRun.
 func (p *Program) XDP() *ebpf.Program { return p.loaded.Programs[decapProgDecapsulate] }
 
