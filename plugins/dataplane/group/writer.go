@@ -72,10 +72,18 @@ func (w *writer) set(g *Group, way Way) {
 	p.group, p.ways = g, waysOf(g, way)
 	unreachable, err := w.datapath.Set(g, way)
 	err = errors.Join(unreachable, err)
-	for _, a := range g.Addresses {
-		err = errors.Join(err, w.device.Route(overlay.Route{To: netip.PrefixFrom(a, a.BitLen()), Source: source(a, p.ways)}))
+	for _, r := range p.routes() {
+		err = errors.Join(err, w.device.Route(r))
 	}
 	w.note(p, err)
+}
+
+// routes are how the group's addresses are reached.
+func (p *programmed) routes() (all []overlay.Route) {
+	for _, a := range p.group.Addresses {
+		all = append(all, overlay.Route{To: netip.PrefixFrom(a, a.BitLen()), Source: source(a, p.ways)})
+	}
+	return all
 }
 
 // note logs what is wrong when it begins and when it is over, not with each look.
@@ -128,13 +136,20 @@ func (w *writer) keepOnly(groups []*Group) {
 	}
 }
 
-// lookAgain finds out whether the ways to members' hosts are others than before, and tries again what failed.
+// lookAgain finds out whether the ways to members' hosts are others than before, tries again what failed, and puts routes
+// back that the kernel has taken away.
 func (w *writer) lookAgain() {
 	way := ways()
 	for _, p := range w.groups {
 		if now := waysOf(p.group, way); p.err != nil || !slices.Equal(now, p.ways) {
 			w.set(p.group, way)
+			continue
 		}
+		var err error
+		for _, r := range p.routes() {
+			err = errors.Join(err, w.device.Keep(r))
+		}
+		w.note(p, err)
 	}
 }
 

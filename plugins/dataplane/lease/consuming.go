@@ -141,15 +141,29 @@ func (l *loop) reroute(c *consuming, addresses []netip.Addr) error {
 		}
 	}
 	for _, a := range addresses {
-		r := overlay.Route{To: netip.PrefixFrom(a, a.BitLen())}
-		if source, err := netip.ParseAddr(c.config.Source); err == nil && source.Is4() == a.Is4() {
-			r.Source = source
-		}
-		if err := l.device.Route(r); err != nil {
+		if err := l.device.Route(c.route(a)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// route is how one of the service's addresses is reached.
+func (c *consuming) route(a netip.Addr) overlay.Route {
+	r := overlay.Route{To: netip.PrefixFrom(a, a.BitLen())}
+	if source, err := netip.ParseAddr(c.config.Source); err == nil && source.Is4() == a.Is4() {
+		r.Source = source
+	}
+	return r
+}
+
+// keepRoutes puts routes back that the kernel has taken away.
+func (c *consuming) keepRoutes(l *loop) {
+	for _, a := range c.addresses {
+		if err := l.device.Keep(c.route(a)); err != nil {
+			l.o.Log.Error("cannot route a service", "service", c.name, "error", err)
+		}
+	}
 }
 
 // paths remembers the ways to producers' hosts between looks.
@@ -197,10 +211,10 @@ func (l *loop) lookAgain() {
 			hosts[u.Target.Host] = true
 		}
 	}
-	if l.paths.refresh(hosts) {
-		for _, c := range l.consumed {
-			c.changed = true
-		}
+	changed := l.paths.refresh(hosts)
+	for _, c := range l.consumed {
+		c.changed = c.changed || changed
+		c.keepRoutes(l)
 	}
 	for _, p := range l.produced {
 		p.lookAgain(l)

@@ -252,3 +252,19 @@ func TestRevokedLeaseEndsAtOnce(t *testing.T) {
 	c.consumes(0)
 	until(t, "the box knows that it is over", func() bool { return w.boxes[0].web().Leased == 0 })
 }
+
+// TestRoutesComeBack: the kernel takes routes away when the device is down for a moment; the running agent puts them back.
+func TestRoutesComeBack(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1, time.Minute)
+	w.produce("p1", 1)
+	c := w.host("c1")
+	c.run(AgentConfig{Consume: []ConsumeConfig{{Service: "web", Leases: 1}}})
+	c.consumes(1)
+	until(t, "the service is routed", func() bool { return c.routed(service4) && c.routed(service6) })
+	c.IP("link set ratchet-vx down", "link set ratchet-vx up")
+	if c.routed(service4) {
+		t.Fatal("the kernel has left the route alone")
+	}
+	until(t, "the service is routed again", func() bool { return c.routed(service4) && c.routed(service6) })
+}

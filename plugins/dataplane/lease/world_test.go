@@ -21,6 +21,7 @@ import (
 	"github.com/ratchetos/ratchet/plugins/dataplane/lease/api"
 	"github.com/ratchetos/ratchet/plugins/dataplane/lease/engine"
 	"github.com/ratchetos/ratchet/plugins/dataplane/nettest"
+	"github.com/ratchetos/ratchet/plugins/dataplane/overlay"
 )
 
 // soon bounds what a test waits for.
@@ -181,6 +182,15 @@ func (h *host) status() HostStatus {
 	s, err := h.agent.Status(h.w.t.Context())
 	check(h.w.t, err)
 	return s
+}
+
+// routed says whether an address is reached over the overlay.
+func (h *host) routed(address string) (over bool) {
+	h.Run(func() {
+		way, err := overlay.PathTo(netip.MustParseAddr(address))
+		over = err == nil && way.Index == h.Index("ratchet-vx")
+	})
+	return over
 }
 
 // produce makes a host with one producer, which answers TCP and UDP with its name.

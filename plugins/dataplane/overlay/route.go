@@ -31,6 +31,16 @@ func (d *Device) Route(r Route) error {
 	})
 }
 
+// Keep is Route, if the kernel has another way or none. It takes routes away without a word to who made them: when the
+// address that is their source goes, and when the device is down for a moment.
+func (d *Device) Keep(r Route) error {
+	p, err := PathTo(r.To.Addr())
+	if err == nil && p.Index == d.Index && (!r.Source.IsValid() || p.Source == r.Source) {
+		return nil
+	}
+	return d.Route(r)
+}
+
 // Unroute takes the route away; one that is not there is no error.
 func (d *Device) Unroute(to netip.Prefix) error {
 	return withRoutes(func(c *rtnetlink.Conn) error {
