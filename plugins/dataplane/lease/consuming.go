@@ -56,12 +56,13 @@ func (l *loop) openConsumers() error {
 			Run: l.run, Host: l.o.Host, Service: s.Service, Leases: s.Leases, Agents: len(l.clients), Jitter: l.jitter,
 		})
 		left := l.data.begin(c.row, s.Service, l.agents)
-		c.set.Restore(left)
 		for a, row := range addresses {
 			if row == c.row && len(left) > 0 {
 				c.addresses = append(c.addresses, a)
 			}
 		}
+		// The addresses, too: with no box to name them, what is leased would not be used.
+		c.set.Restore(left, c.addresses)
 		l.consumed = append(l.consumed, c)
 	}
 	// What an earlier process sent over the overlay and this one does not goes its usual way again.

@@ -268,3 +268,28 @@ func TestRoutesComeBack(t *testing.T) {
 	}
 	until(t, "the service is routed again", func() bool { return c.routed(service4) && c.routed(service6) })
 }
+
+// TestRestartedAgentGoesOn: what a consumer's host has leased is served over a restart of its agent, also when no box is
+// there to say which addresses are the service's.
+func TestRestartedAgentGoesOn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1, time.Minute)
+	w.produce("p1", 1)
+	c := w.host("c1")
+	config := AgentConfig{Consume: []ConsumeConfig{{Service: "web", Leases: 1}}}
+	c.run(config)
+	c.consumes(1)
+	conn, _ := c.ask(service4)
+	c.stop()
+	w.boxes[0].down()
+	c.IP("link delete ratchet-vx") // and with it its routes
+	c.run(config)
+	c.consumes(1)
+	for _, address := range []string{service4, service6} {
+		until(t, address+" goes over the overlay", func() bool { return c.routed(address) })
+		c.ask(address)
+	}
+	if producer := again(t, conn); producer != "p1" {
+		t.Errorf("the open connection was answered by %s, want p1", producer)
+	}
+}

@@ -69,9 +69,11 @@ func NewSet(o SetOptions) *Set {
 	return &Set{o: o, phase: o.Jitter(), agents: make([]supplier, o.Agents), failed: map[string]time.Duration{}}
 }
 
-// Restore gives the set the leases that an earlier process used and still may use: the first Wants will show them.
-func (s *Set) Restore(left []Using) {
+// Restore gives the set the leases that an earlier process used and still may use, which the first Wants will show, and
+// the service's addresses as it knew them.
+func (s *Set) Restore(left []Using, addresses []netip.Addr) {
 	s.leases = slices.Clone(left[:min(len(left), MaxLeases)])
+	s.addresses = slices.Clone(addresses)
 }
 
 // Leases lists what is in use. Entries whose time is over stay until the next Step.
