@@ -144,8 +144,14 @@ func (d *Datapath) Programmed() map[uint32][]netip.Addr {
 }
 
 func (d *Datapath) clear(at int) error {
+	m := d.loaded.Maps["group_addresses"]
 	for _, a := range d.addresses[uint32(at)] {
-		if err := d.loaded.Maps["group_addresses"].Delete(a.As16()); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		var owner uint32
+		err := m.Lookup(a.As16(), &owner)
+		if err == nil && owner == uint32(at) { // else another group has taken it since
+			err = m.Delete(a.As16())
+		}
+		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 			return fmt.Errorf("take out address %s: %w", a, err)
 		}
 	}

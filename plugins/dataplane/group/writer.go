@@ -64,6 +64,7 @@ func (w *writer) set(g *Group, way Way) {
 	if !w.wanted(g) {
 		return
 	}
+	before := w.addresses(g.ID)
 	p := w.groups[g.ID]
 	if p == nil {
 		p = &programmed{}
@@ -71,7 +72,7 @@ func (w *writer) set(g *Group, way Way) {
 	}
 	p.group, p.ways = g, waysOf(g, way)
 	unreachable, err := w.datapath.Set(g, way)
-	err = errors.Join(unreachable, err)
+	err = errors.Join(unreachable, err, w.unroute(before))
 	for _, r := range p.routes() {
 		err = errors.Join(err, w.device.Route(r))
 	}
@@ -108,19 +109,34 @@ func source(to netip.Addr, ways []overlay.Path) netip.Addr {
 }
 
 func (w *writer) remove(id uint32) {
-	p := w.groups[id]
+	before := w.addresses(id)
 	delete(w.groups, id)
-	addresses := w.datapath.Programmed()[id]
-	if p != nil {
-		addresses = p.group.Addresses
-	}
-	err := w.datapath.Remove(id)
-	for _, a := range addresses {
-		err = errors.Join(err, w.device.Unroute(netip.PrefixFrom(a, a.BitLen())))
-	}
-	if err != nil {
+	if err := errors.Join(w.datapath.Remove(id), w.unroute(before)); err != nil {
 		w.o.Log.Warn("group cannot be taken out", "id", id, "error", err)
 	}
+}
+
+// addresses are what was programmed under a number last, by this process or an earlier one.
+func (w *writer) addresses(id uint32) []netip.Addr {
+	if p := w.groups[id]; p != nil {
+		return p.group.Addresses
+	}
+	return w.datapath.Programmed()[id]
+}
+
+// unroute takes the routes to these addresses away, but for those that a group has: with another control plane come other
+// numbers, and an address may be another group's before its old one is changed or gone.
+func (w *writer) unroute(addresses []netip.Addr) (err error) {
+	for _, a := range addresses {
+		taken := false
+		for _, p := range w.groups {
+			taken = taken || slices.Contains(p.group.Addresses, a)
+		}
+		if !taken {
+			err = errors.Join(err, w.device.Unroute(netip.PrefixFrom(a, a.BitLen())))
+		}
+	}
+	return err
 }
 
 // keepOnly takes out what an earlier process programmed and is no group of this host any more.

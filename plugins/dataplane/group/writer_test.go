@@ -55,3 +55,58 @@ func TestRoutesComeBack(t *testing.T) {
 		}
 	}
 }
+
+// TestOtherNumbers: a box that takes over gave its groups other numbers than the one before. Each address is its new group's,
+// in whichever order they come and the old ones go, and one that is nobody's any more is not routed.
+func TestOtherNumbers(t *testing.T) {
+	const first, second, third = "10.9.0.1", "10.9.0.2", "10.9.0.3"
+	numbered := func(id, vni uint32, address string) *Group {
+		m := members(1)
+		m[0].VNI = vni
+		return &Group{ID: id, Name: "g", Addresses: []netip.Addr{netip.MustParseAddr(address)}, Changed: uint64(id), Members: m}
+	}
+	for name, c := range map[string]struct {
+		step func(w *writer, way Way)
+		want map[string]int // by address, the member's VNI less 1000; none: not routed
+	}{
+		"exchanged": {func(w *writer, way Way) {
+			w.set(numbered(1, 1003, second), way)
+			w.set(numbered(2, 1004, first), way)
+		}, map[string]int{first: 4, second: 3}},
+		"moved on": {func(w *writer, way Way) {
+			w.set(numbered(2, 1003, third), way)
+			w.set(numbered(1, 1004, second), way)
+		}, map[string]int{second: 4, third: 3}},
+		"taken before it is given up": {func(w *writer, way Way) { // in an update of many pages
+			w.set(numbered(1, 1003, second), way)
+			w.remove(2)
+		}, map[string]int{second: 3}},
+		"one is left": {func(w *writer, way Way) {
+			w.set(numbered(3, 1003, second), way)
+			w.keepOnly([]*Group{numbered(3, 1003, second)})
+		}, map[string]int{second: 3}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n, w := clientsHost(t)
+			n.Run(func() {
+				w.set(numbered(1, 1001, first), ways())
+				w.set(numbered(2, 1002, second), ways())
+				c.step(w, ways())
+				w.lookAgain()
+			})
+			for _, a := range []string{first, second, third} {
+				member, wanted := c.want[a]
+				if _, over := routed(n, w, a); over != wanted {
+					t.Errorf("%s routed over the overlay: %t, want %t", a, over, wanted)
+				}
+				if verdict, _ := run(t, w.datapath, tcp(a, 1, syn)); (verdict == actRedirect) != wanted {
+					t.Errorf("%s: verdict %d", a, int32(verdict))
+				} else if got := member; wanted {
+					if got = to(t, w.datapath, tcp(a, 1, syn)); got != member {
+						t.Errorf("%s went to member %d, want %d", a, got, member)
+					}
+				}
+			}
+		})
+	}
+}
