@@ -180,6 +180,9 @@ func shown(g *Group) api.Group {
 			Name: m.Name, State: m.State.String(), Weight: m.Weight, Share: float64(places[m.Slot]) / RingSize,
 			VNI: m.VNI, Host: m.Underlay, Epoch: m.Epoch,
 		}
+		if m.Drained {
+			a.State += ", drained"
+		}
 		if m.Underlay.IsValid() {
 			a.MAC = net.HardwareAddr(m.MAC[:]).String()
 		}

@@ -93,7 +93,20 @@ type Member struct {
 	Weight     uint16 `json:"weight"`
 	State      State  `json:"state"`
 	VNI        uint32 `json:"vni"`
+	// Drained says of a member that is down that it drains when it is up again. Clients do not get it.
+	Drained bool `json:"drained,omitempty"`
 	Location
+}
+
+// up ends being down: what an operator drained drains on.
+func (m *Member) up() {
+	if m.State != Down {
+		return
+	}
+	m.State = Serving
+	if m.Drained {
+		m.State, m.Drained = Draining, false
+	}
 }
 
 // Group is an address and the members that answer for it.

@@ -182,7 +182,8 @@ func (s *Store) Remove(group, member string) (Change, error) {
 	})
 }
 
-// Drain lets a member keep its flows and get no new ones, or ends that.
+// Drain lets a member keep its flows and get no new ones, or ends that. It holds until it is ended, also for a member that
+// is down, or goes down.
 func (s *Store) Drain(group, member string, drain bool) (Change, error) {
 	what, to, from := "drain ", Draining, Serving
 	if !drain {
@@ -193,15 +194,23 @@ func (s *Store) Drain(group, member string, drain bool) (Change, error) {
 		if i < 0 {
 			return fmt.Errorf("member %s of group %s: %w", member, group, ErrNotFound)
 		}
-		if g.Members[i].State != from {
-			return fmt.Errorf("member %s of group %s is %s", member, group, g.Members[i].State)
+		m := &g.Members[i]
+		switch {
+		case m.State == from:
+			m.State = to
+		case m.State == Down && m.Drained != drain:
+			m.Drained = drain
+		case m.Drained:
+			return fmt.Errorf("member %s of group %s is %s, and drained already", member, group, m.State)
+		default:
+			return fmt.Errorf("member %s of group %s is %s", member, group, m.State)
 		}
-		g.Members[i].State = to
 		return nil
 	})
 }
 
-// Moved says where the instance of a VNI is attached now, in every group at once. A member that was down serves again.
+// Moved says where the instance of a VNI is attached now, in every group at once. A member that was down is up
+// again.
 func (s *Store) Moved(vni uint32, to Location) (Change, error) {
 	if err := checkLocation(to); err != nil {
 		return Change{}, err
@@ -211,9 +220,7 @@ func (s *Store) Moved(vni uint32, to Location) (Change, error) {
 			return false
 		}
 		m.Location = to
-		if m.State == Down {
-			m.State = Serving
-		}
+		m.up()
 		return true
 	})
 }
@@ -225,7 +232,7 @@ func (s *Store) SetDown(vni uint32, down bool) (Change, error) {
 			if m.State != Down || !m.Underlay.IsValid() {
 				return false
 			}
-			m.State = Serving
+			m.up()
 			return true
 		})
 	}
@@ -233,6 +240,7 @@ func (s *Store) SetDown(vni uint32, down bool) (Change, error) {
 		if m.State == Down {
 			return false
 		}
+		m.Drained = m.State == Draining
 		m.State, m.Generation = Down, g.nextGeneration(m.Slot)
 		return true
 	})
