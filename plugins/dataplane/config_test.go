@@ -45,6 +45,16 @@ func TestValidate(t *testing.T) {
 				"links[0].routes[2].via: gateway 10.0.0.1 is not in the network", "links[0].routes[3]: ", "links[0].routes[4].to: ", "links[0].routes[5].via: ",
 			},
 		},
+		{
+			"one destination twice", `{"links":[{"nic":"mac:1","addresses":["192.0.2.1/24","2001:db8::1/64"],"routes":[
+			{"to":"default","via":"192.0.2.254"},{"to":"default","via":"192.0.2.253","metric":5},{"to":"default","via":"2001:db8::2"}]},
+			{"nic":"mac:2","addresses":["198.51.100.1/24","2001:db8:1::1/64"],"routes":[
+			{"to":"default","via":"198.51.100.254"},{"to":"::/0","via":"2001:db8:1::2","metric":1024},{"to":"default","via":"198.51.100.253","metric":6}]}]}`,
+			[]string{
+				"links[1].routes[0]: destination 0.0.0.0/0 is already links[0].routes[0]'s, with the same metric",
+				"links[1].routes[1]: destination ::/0 is already links[0].routes[2]'s, with the same metric",
+			},
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, v := parse(plugin.Section{JSON: []byte(c.section)})

@@ -48,7 +48,7 @@ func parseLinks(v *plugin.Validation, list []LinkConfig) []configured {
 		return nil
 	}
 	var all []configured
-	nics, names, addresses := map[string]string{}, map[string]string{}, map[netip.Addr]string{}
+	nics, names, addresses, routes := map[string]string{}, map[string]string{}, map[netip.Addr]string{}, map[destination]string{}
 	for i, lc := range list {
 		at := fmt.Sprintf("links[%d]", i)
 		if lc.NIC != "" {
@@ -70,7 +70,7 @@ func parseLinks(v *plugin.Validation, list []LinkConfig) []configured {
 		d := link.Desired{Name: lc.Name, MTU: lc.MTU}
 		parseAddresses(v, at, lc, &d, addresses)
 		checkMTU(v, at, lc, d)
-		parseRoutes(v, at, lc, &d)
+		parseRoutes(v, at, lc, &d, routes)
 		all = append(all, configured{want: at, selector: lc.NIC, desired: d})
 	}
 	return all
@@ -123,7 +123,13 @@ func parseAddresses(v *plugin.Validation, at string, lc LinkConfig, d *link.Desi
 	}
 }
 
-func parseRoutes(v *plugin.Validation, at string, lc LinkConfig, d *link.Desired) {
+// destination is what the kernel has one route for: a second one would take the first one's place, on whichever link.
+type destination struct {
+	to     netip.Prefix
+	metric uint32
+}
+
+func parseRoutes(v *plugin.Validation, at string, lc LinkConfig, d *link.Desired, seen map[destination]string) {
 	for j, rc := range lc.Routes {
 		path := fmt.Sprintf("%s.routes[%d]", at, j)
 		r := link.Route{Metric: rc.Metric}
@@ -159,6 +165,14 @@ func parseRoutes(v *plugin.Validation, at string, lc LinkConfig, d *link.Desired
 			v.Errorf(path, "destination %s and gateway %s are of different families", r.To, r.Via)
 			continue
 		}
+		if r.To.Addr().Is6() && r.Metric == link.DefaultMetric6 {
+			r.Metric = 0 // as the kernel's answer is read
+		}
+		at := destination{r.To, r.Metric}
+		if first, taken := seen[at]; taken {
+			v.Errorf(path, "destination %s is already %s's, with the same metric; the lower metric is preferred", r.To, first)
+		}
+		seen[at] = path
 		d.Routes = append(d.Routes, r)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/ratchetos/ratchet/core/plugin"
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
 	"github.com/ratchetos/ratchet/plugins/dataplane/api"
+	"github.com/ratchetos/ratchet/plugins/dataplane/link"
 )
 
 // bed is a network namespace that ends with the test, entered by the test's own thread, with one veth pair:
@@ -185,5 +186,42 @@ func TestReconfigureTouchesOnlyWhatChanged(t *testing.T) {
 	}
 	if err := b.configure(`{"links":[{"nic":"mac:52:54:00:00:00:02"}]}`); !errors.Is(err, plugin.ErrNeedsRestart) {
 		t.Errorf("another NIC: %v, want ErrNeedsRestart", err)
+	}
+}
+
+// counted is a kernel that counts what is done to it.
+type counted struct {
+	*link.Namespace
+	done []string
+}
+
+func (c *counted) Do(op link.Op) error {
+	c.done = append(c.done, op.String())
+	return c.Namespace.Do(op)
+}
+
+// TestSettledLinkIsLeftAlone: what is in the kernel as configured is recognised, whatever the kernel calls it.
+func TestSettledLinkIsLeftAlone(t *testing.T) {
+	newBed(t)
+	d, v := parse(plugin.Section{JSON: []byte(`{"links":[{"nic":"mac:52:54:00:00:00:01","name":"wan0","mtu":9000,
+		"addresses":["192.0.2.1/24","2001:db8::1/64"],"routes":[
+		{"to":"default","via":"192.0.2.254"},{"to":"default","via":"192.0.2.253","metric":1024},{"to":"198.51.100.0/24","metric":5},
+		{"to":"default","via":"2001:db8::2"},{"to":"2001:db8:1::/48","via":"2001:db8::2","metric":1024},{"to":"2001:db8:2::/48","metric":7}]}]}`)})
+	if err := v.Err(); err != nil {
+		t.Fatal(err)
+	}
+	ns, err := link.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	kernel := &counted{Namespace: ns}
+	k := keeper{kernel: kernel, links: []kept{{configured: d.links[0], handle: plugin.Handle{ID: "mac:52:54:00:00:00:01"}}}}
+	if !k.step() {
+		t.Fatalf("not as configured: %v", k.links[0].err)
+	}
+	kernel.done = nil
+	if k.step(); len(kernel.done) > 0 {
+		t.Errorf("a link that is as configured was changed: %v", kernel.done)
 	}
 }

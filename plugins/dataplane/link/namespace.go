@@ -190,8 +190,8 @@ func route(m rtnetlink.RouteMessage) (Route, bool) {
 		return Route{}, false
 	}
 	r := Route{To: to, Metric: m.Attributes.Priority}
-	if to.Addr().Is6() && r.Metric == 1024 {
-		r.Metric = 0 // the kernel's IPv6 default (IP6_RT_PRIO_USER)
+	if to.Addr().Is6() && r.Metric == DefaultMetric6 {
+		r.Metric = 0
 	}
 	if m.Attributes.Gateway != nil {
 		via, ok := netip.AddrFromSlice(m.Attributes.Gateway)

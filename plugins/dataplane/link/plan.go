@@ -15,11 +15,14 @@ type Desired struct {
 	Routes    []Route
 }
 
+// DefaultMetric6 is what the kernel makes of an IPv6 route's metric 0 (IP6_RT_PRIO_USER).
+const DefaultMetric6 = 1024
+
 // Route is a static route over a link.
 type Route struct {
 	To     netip.Prefix
 	Via    netip.Addr // invalid for a directly attached destination
-	Metric uint32
+	Metric uint32     // 0 also for DefaultMetric6 of an IPv6 route
 }
 
 func (r Route) String() string {
