@@ -3,11 +3,13 @@ package port
 import (
 	"context"
 	"encoding/hex"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -157,6 +159,64 @@ func TestPlugAndWatch(t *testing.T) {
 	see("its end", func(l Link) bool { return l.Gone && l.Name == "v71" })
 	cancel()
 	done()
+}
+
+// Whatever of what happens is heard of, late or not at all, in the end each link is known as it is.
+func TestWatchEndsAtTheTruth(t *testing.T) {
+	var noise []string
+	for i := range 600 { // more than the socket holds
+		noise = append(noise, fmt.Sprintf("link set n0 mtu %d", 1000+i))
+	}
+	for name, happens := range map[string][]string{
+		"a link is deleted among many changes": append(slices.Clone(noise), "link delete p0"),
+		"one loses its carrier, among many":    append(append([]string{"link set p0 mtu 1400"}, noise...), "link set p0 down"),
+		"one leaves a bridge":                  {"link add br0 type bridge", "link set p0 master br0", "link set p0 nomaster"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			host, guest := nettest.New(t), nettest.New(t)
+			nettest.Veth(t, nettest.End{On: host, Name: "p0"}, nettest.End{On: guest, Name: "far0"})
+			nettest.Veth(t, nettest.End{On: host, Name: "n0"}, nettest.End{On: guest, Name: "far1"})
+			before := host.Index("p0")
+			busy, events := make(chan struct{}), make(chan Link, 10_000)
+			ctx, cancel := context.WithCancel(t.Context())
+			var ended func()
+			host.Run(func() {
+				_, wait, err := Links(ctx, func(l Link) { <-busy; events <- l })
+				if err != nil {
+					t.Fatal(err)
+				}
+				ended = wait
+			})
+			host.IP(happens...)
+			close(busy)
+			var last Link
+			gone := false
+			for _, mark := range []string{"end0", "end1"} { // when the second is heard of, nothing waits in the socket from before
+				host.IP("link add " + mark + " type veth")
+				for l := (Link{}); l.Name != mark; {
+					select {
+					case l = <-events:
+					case <-time.After(wait):
+						t.Fatalf("never saw %s", mark)
+					}
+					if l.Index == before {
+						last, gone = l, gone || l.Gone
+					}
+				}
+			}
+			want := Link{Index: before, Name: "p0", Gone: true}
+			host.Run(func() {
+				if i, err := net.InterfaceByIndex(before); err == nil {
+					want.Gone, want.Carrier = false, i.Flags&net.FlagRunning != 0
+				}
+			})
+			if last != want || gone != want.Gone {
+				t.Errorf("known at last: %+v, gone meanwhile: %t, want %+v", last, gone, want)
+			}
+			cancel()
+			ended()
+		})
+	}
 }
 
 func TestProcess(t *testing.T) {
