@@ -259,6 +259,7 @@ func (a *Agent) loop(ctx context.Context, g *errgroup.Group) {
 			a.beat(ctx, g)
 		case <-count.C:
 			a.count(ctx, g)
+			a.plugMissing()
 		case e := <-a.events:
 			switch e := e.(type) {
 			case replied:

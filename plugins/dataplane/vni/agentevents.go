@@ -131,6 +131,11 @@ func (a *Agent) learn(ctx context.Context, g *errgroup.Group, entries []failover
 		}
 		a.known[e.Interface] = true
 	}
+	for k, p := range a.ports {
+		if !listed[k.vni] {
+			p.entry = failover.Entry{} // not plugged in any more
+		}
+	}
 	for id := range a.known {
 		if !listed[id] {
 			if err := a.fence.Unknow(id); err != nil {

@@ -49,7 +49,8 @@ type portState struct {
 	health  verdict
 	entry   failover.Entry // of its VNI
 	stop    context.CancelFunc
-	probing int // the link that is being asked on
+	probing int    // the link that is being asked on
+	missing string // why it could not be plugged in, as logged
 }
 
 // wants says whether a witness is asked at all.
@@ -166,9 +167,7 @@ func (a *Agent) follow(ctx context.Context, g *errgroup.Group, e failover.Entry)
 	same := p.entry.MAC == e.MAC && slices.Equal(p.entry.Addresses, e.Addresses)
 	p.entry = e
 	if p.link == 0 {
-		if err := a.plug(p); err != nil {
-			a.log.Warn("missing port not plugged in; it is taken when it appears", "port", p.Device, "err", err)
-		}
+		a.plugIn(p)
 		return // the kernel tells of the new link
 	}
 	if !same {
@@ -209,6 +208,28 @@ func (a *Agent) quit(p *portState) {
 		p.stop()
 	}
 	p.stop, p.probing = nil, 0
+}
+
+// plugMissing tries again what could not be plugged in: a container that starts anew has another namespace, some time
+// after the end of its old one took its port along.
+func (a *Agent) plugMissing() {
+	for _, p := range a.ports {
+		if p.link == 0 && p.entry.Interface != 0 {
+			a.plugIn(p)
+		}
+	}
+}
+
+// plugIn says what is in the way when that changes.
+func (a *Agent) plugIn(p *portState) {
+	why := ""
+	if err := a.plug(p); err != nil {
+		why = err.Error()
+	}
+	if why != "" && why != p.missing {
+		a.log.Warn("missing port not plugged in; it is tried again, and taken when it appears", "port", p.Device, "err", why)
+	}
+	p.missing = why
 }
 
 // plug makes a device that is missing, if this host can make it. It takes milliseconds, and so is done when the
