@@ -218,8 +218,11 @@ func (a *Agent) openSegment() error {
 	return err
 }
 
-// resume learns what an earlier process of this host left attached.
+// resume learns what an earlier process of this host left attached, and what it left in the fence.
 func (a *Agent) resume() error {
+	for _, id := range a.fence.Known() {
+		a.known[id] = true
+	}
 	var known []failover.Known
 	for id, h := range a.fence.Held() {
 		found := false

@@ -3,7 +3,9 @@ package vni
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 
 	"github.com/cilium/ebpf"
@@ -122,8 +124,34 @@ func (f *Fence) share() (err error) {
 			f.free = append(f.free, slot)
 		}
 	}
-	return all.Err()
+	return errors.Join(all.Err(), f.recall())
 }
+
+// recall finds what an earlier process taught: it is to be unlearned like this one's own.
+func (f *Fence) recall() error {
+	for id := range f.slots {
+		f.taught[id] = knowledge{}
+	}
+	var id uint32
+	var mac macKey
+	macs := f.loaded.Maps["fence_macs"].Iterate()
+	for macs.Next(&mac, &id) {
+		k := f.taught[id]
+		k.mac = mac.MAC
+		f.taught[id] = k
+	}
+	var address [16]byte
+	addresses := f.loaded.Maps["fence_addresses"].Iterate()
+	for addresses.Next(&address, &id) {
+		k := f.taught[id]
+		k.addresses = append(k.addresses, netip.AddrFrom16(address).Unmap())
+		f.taught[id] = k
+	}
+	return errors.Join(macs.Err(), addresses.Err())
+}
+
+// Known lists the VNIs that the fence knows, from whichever process.
+func (f *Fence) Known() []uint32 { return slices.Sorted(maps.Keys(f.taught)) }
 
 // row gives a VNI a row of its own.
 func (f *Fence) row(id uint32) (*vniRow, error) {

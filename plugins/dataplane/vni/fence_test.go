@@ -208,6 +208,53 @@ func TestFenceMoves(t *testing.T) {
 	}
 }
 
+// What an earlier process taught the fence is forgotten when the box does not name it any more, or names it otherwise.
+func TestFenceForgetsWhatWasLeft(t *testing.T) {
+	pins, err := bpf.OpenPins(bpffs(t), "fence", fenceLayout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := func() *Agent {
+		f, err := OpenFence(pins)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { f.Close() })
+		a := &Agent{fence: f, known: map[uint32]bool{}, follower: failover.NewFollower(1)}
+		if err := a.resume(); err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	third := [6]byte{2, 0, 0, 0, 0, 0x73}
+	more := netip.MustParseAddr("10.1.0.8")
+	if err := start().learn(t.Context(), nil, []failover.Entry{
+		{Interface: 71, MAC: vniMAC, Addresses: []netip.Addr{v4}}, {Interface: 72, MAC: otherMAC, Addresses: []netip.Addr{v6, more}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	a := start()
+	if err := a.learn(t.Context(), nil, []failover.Entry{{Interface: 72, MAC: third, Addresses: []netip.Addr{more}}}); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		packet []byte
+		want   uint32
+	}{
+		"MAC of a VNI that is gone": {frame(vniMAC, lanMAC), unspec}, "its address": {question(v4), unspec},
+		"old MAC": {frame(otherMAC, lanMAC), unspec}, "old address": {question(v6), unspec},
+		"new MAC": {frame(third, lanMAC), shot}, "address that stays": {question(more), shot},
+	} {
+		if r, err := bpf.TestRun(a.fence.loaded.Programs["fence_segment"], bpf.Run{Packet: c.packet}); err != nil || r.Verdict != c.want {
+			t.Errorf("%s: verdict %d, want %d, %v", name, int32(r.Verdict), int32(c.want), err)
+		}
+	}
+	var slot uint32
+	if err := a.fence.loaded.Maps["fence_vnis"].Lookup(uint32(71), &slot); err == nil {
+		t.Error("the VNI that is gone still has a row")
+	}
+}
+
 // Rows are given away again, but not before the last one is needed.
 func TestFenceRows(t *testing.T) {
 	f := newFence(t)
