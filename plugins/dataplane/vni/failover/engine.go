@@ -155,6 +155,9 @@ func (e *Engine) Beat(now time.Duration, name string, b Beat) Reply {
 	for _, v := range h.vnis {
 		e.step(now, v)
 	}
+	if h.want == 0 { // it has no entries, and is to know that
+		e.touch(h)
+	}
 	e.flush(now)
 	r := e.reply(now, h)
 	if e.mayGrant(now, h) {
