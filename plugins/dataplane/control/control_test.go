@@ -1,10 +1,13 @@
 package control_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -261,6 +264,67 @@ func TestWhoIsLetIn(t *testing.T) {
 		case <-joined:
 			t.Errorf("%s is let in", name)
 		default:
+		}
+	}
+}
+
+// slowState takes its time to store an enrolment: until release is closed, when hold says so.
+type slowState struct {
+	*controltest.MemoryState
+	hold             atomic.Bool
+	storing, release chan struct{}
+}
+
+func (s *slowState) Put(ctx context.Context, key string, value []byte) error {
+	if s.hold.Load() {
+		close(s.storing)
+		<-s.release
+	}
+	return s.MemoryState.Put(ctx, key, value)
+}
+
+// A host that has shaken hands when the box is stopped does not keep it from ending.
+func TestStopWhileAHostJoins(t *testing.T) {
+	state := &slowState{MemoryState: controltest.NewMemoryState(), storing: make(chan struct{}), release: make(chan struct{})}
+	b := controltest.Server(t, controltest.Options{State: state})
+	first, late := b.Client("web-1", control.ClientOptions{}), b.Identity("web-2")
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- b.Server().Serve(ctx) }()
+	b.Run(first)
+	// While an enrolment is stored nobody can be asked whether a host's file is valid: who joins now waits there.
+	state.hold.Store(true)
+	enrolled := make(chan struct{})
+	go func() {
+		defer close(enrolled)
+		if _, err := b.Authority().Enroll(t.Context(), "web-3"); err != nil {
+			t.Error(err)
+		}
+	}()
+	receive(t, "enrolment", state.storing)
+	conn, err := tls.Dial("tcp", b.Address(), late.ClientTLS("ratchet-dataplane"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	eventually(t, "the host has shaken hands", func() bool {
+		stacks := make([]byte, 1<<20)
+		return bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("enrol.(*Authority).Valid("))
+	})
+	stop()
+	eventually(t, "the other host's connection has been ended", func() bool { return !first.Joined() })
+	close(state.release)
+	<-enrolled
+	if err := receive(t, "end of the server", ended); err != nil {
+		t.Error(err)
+	}
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not after 20 s: %s", what)
 		}
 	}
 }

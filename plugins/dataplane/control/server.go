@@ -111,7 +111,6 @@ func (s *Server) Serve(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() {
 		s.o.Listener.Close()
 		s.o.Packets.Close()
-		s.closeAll()
 	})
 	defer stop()
 	_ = s.o.Packets.SetReadBuffer(readBuffer) // the kernel gives what it may
@@ -122,7 +121,6 @@ func (s *Server) Serve(ctx context.Context) error {
 	err = s.accept(ctx, config)
 	cancel()
 	s.work.Wait()
-	s.closeAll() // one may have joined while the others were closed
 	if err != nil {
 		return fmt.Errorf("serve hosts: %w", err)
 	}
@@ -229,14 +227,6 @@ func (s *Server) hangUp(host string) {
 	delete(s.stats, host)
 	s.mu.Unlock()
 	for _, ses := range ended {
-		ses.conn.Close()
-	}
-}
-
-func (s *Server) closeAll() {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	for _, ses := range s.sessions {
 		ses.conn.Close()
 	}
 }

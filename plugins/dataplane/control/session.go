@@ -68,7 +68,10 @@ func (s *Server) accept(ctx context.Context, config *tls.Config) error {
 			return nil
 		}
 		s.work.Go(func() {
-			ses, err := s.join(ctx, tls.Server(conn, config))
+			conn := tls.Server(conn, config)
+			stop := context.AfterFunc(ctx, func() { conn.Close() })
+			defer stop()
+			ses, err := s.join(ctx, conn)
 			<-joining
 			if err != nil {
 				s.o.Log.Debug("host does not join", "from", conn.RemoteAddr().String(), "err", err)
