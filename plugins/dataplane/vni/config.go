@@ -28,6 +28,8 @@ type Config struct {
 	ID    int `json:"id,omitempty" config:"min=0,max=7" jsonschema:"description=number of this box among the control planes (needed with peers)"`
 	Peers int `json:"peers,omitempty" config:"min=0,max=7" jsonschema:"description=how many other boxes have the same VNIs; the hosts elect one and at least three hosts are needed"`
 
+	Voters []string `json:"voters,omitempty" config:"max=1024" jsonschema:"description=with peers: the hosts that elect the box which decides, the same at all boxes; all enrolled hosts when empty, so name them if others than those with attachments are enrolled"`
+
 	Interfaces []InterfaceConfig `json:"interfaces,omitempty" jsonschema:"description=the virtual network interfaces"`
 }
 
@@ -48,6 +50,7 @@ type CandidateConfig struct {
 // Desired is a valid Config.
 type Desired struct {
 	Options    failover.Options
+	Voters     []string // empty: all enrolled hosts
 	Interfaces []failover.Interface
 }
 
@@ -57,6 +60,17 @@ func Parse(at string, c Config, v *plugin.Validation) Desired {
 	if c.Peers > 0 && c.ID == 0 {
 		v.Errorf(at+".id", "is needed with peers: a number that no other control plane has, from 1")
 	}
+	seen := map[string]int{}
+	for i, name := range c.Voters {
+		at := fmt.Sprintf("%s.voters[%d]", at, i)
+		if first, twice := seen[name]; twice {
+			v.Errorf(at, "%s is already voters[%d]", name, first)
+		} else if name == "" {
+			v.Errorf(at, "is the name of a host, as it was enrolled")
+		}
+		seen[name] = i
+	}
+	d.Voters = c.Voters
 	if len(c.Interfaces) > maxInterfaces {
 		v.Errorf(at+".interfaces", "%d interfaces: at most %d", len(c.Interfaces), maxInterfaces)
 		return d

@@ -65,6 +65,7 @@ type Part struct {
 	mu      sync.Mutex
 	engine  *failover.Engine // nil while stopped
 	options failover.Options // of engine
+	voters  []string         // as configured
 	store   map[uint32]failover.Record
 	term    uint64                   // to be stored; 0: none
 	tell    map[uint32]Location      // what Moved has still to hear
@@ -109,7 +110,7 @@ func (p *Part) Start(ctx context.Context, d Desired) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.engine, p.options = failover.New(d.Options), d.Options
+	p.engine, p.options, p.voters = failover.New(d.Options), d.Options, d.Voters
 	p.engine.Define(clock(), d.Interfaces)
 	p.engine.Restore(term, records)
 	p.store, p.tell, p.told = map[uint32]failover.Record{}, map[uint32]Location{}, map[uint32]Location{}
@@ -138,6 +139,7 @@ func (p *Part) Apply(ctx context.Context, d Desired) error {
 	if p.engine == nil {
 		return errStopped
 	}
+	p.voters = d.Voters
 	p.engine.Define(clock(), d.Interfaces)
 	p.act()
 	listed := map[uint32]bool{}
@@ -256,12 +258,18 @@ func (p *Part) tick(ctx context.Context) {
 }
 
 func (p *Part) everySecond() {
-	enrolled := 0
+	var enrolled []string
 	if p.o.Control != nil {
-		enrolled = len(p.o.Control.Hosts())
+		for _, h := range p.o.Control.Hosts() {
+			enrolled = append(enrolled, h.Name)
+		}
 	}
 	p.with(func(e *failover.Engine) {
-		e.Enrolled(enrolled)
+		if len(p.voters) > 0 {
+			e.Voters(p.voters)
+		} else {
+			e.Voters(enrolled)
+		}
 		for id, l := range p.told {
 			if _, newer := p.tell[id]; !newer {
 				p.tell[id] = l

@@ -173,10 +173,13 @@ func (p *Part) Gauges() []*pluginpb.Gauge {
 // Health is bad while a VNI is down, or may not move.
 func (p *Part) Health() (pluginpb.Event_Health, string) {
 	p.mu.Lock()
-	store := p.err
+	store, election := p.err, p.election()
 	p.mu.Unlock()
-	if store != nil {
+	switch {
+	case store != nil:
 		return pluginpb.Event_DEGRADED, fmt.Sprintf("VNIs cannot move: %v", store)
+	case election != "":
+		return pluginpb.Event_DEGRADED, election
 	}
 	reply, err := p.list()
 	if err != nil || !reply.Leads {
@@ -192,4 +195,21 @@ func (p *Part) Health() (pluginpb.Event_Health, string) {
 		return pluginpb.Event_DEGRADED, fmt.Sprintf("%d of %d VNIs are not attached: see ratchetctl dataplane vni list", down, len(reply.Interfaces))
 	}
 	return pluginpb.Event_OK, ""
+}
+
+// election says why no box may decide; mu is held.
+func (p *Part) election() string {
+	if p.engine == nil || p.options.Peers == 0 {
+		return ""
+	}
+	now := clock()
+	all, waiting := p.engine.Votes(now)
+	switch _, leads, majority := p.engine.Leads(now); {
+	case leads && !majority:
+		return fmt.Sprintf("not more than half of the %d hosts that vote follow this box: another one decides, or VNIs stop (plugins.dataplane.vnis.voters)", all)
+	case !leads && waiting > 0 && waiting <= all/2:
+		return fmt.Sprintf("%d of the %d hosts that vote wait, with stopped VNIs, for a box that decides; this one takes over only when more than "+
+			"half of them wait (plugins.dataplane.vnis.voters)", waiting, all)
+	}
+	return ""
 }

@@ -3,6 +3,7 @@ package vni
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
 	"github.com/ratchetos/ratchet/plugins/dataplane/control/controltest"
@@ -57,5 +58,44 @@ func TestShown(t *testing.T) {
 	p.with(func(e *failover.Engine) { e.Tick(clock()) })
 	if health, message := p.Health(); health == pluginpb.Event_FAILED {
 		t.Errorf("health %v: %s", health, message)
+	}
+}
+
+// Of the hosts that are enrolled those that vote elect a box, and it says when they are too few.
+func TestVoters(t *testing.T) {
+	b := controltest.Server(t, controltest.Options{})
+	for _, name := range []string{"h1", "h2", "h3", "client-1", "client-2", "backend-1", "backend-2"} {
+		b.File(name)
+	}
+	p := New(Options{State: controltest.NewMemoryState(), Control: b.Server()})
+	d := Parse("vnis", Config{ID: 1, Peers: 1, Voters: []string{"h1", "h2", "h3"}}, nil)
+	if err := p.Start(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	defer p.Stop(t.Context())
+	number := uint64(0)
+	beats := func(hosts []string, until func() bool) {
+		t.Helper()
+		for end := time.Now().Add(wait); !until(); time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				_, message := p.Health()
+				t.Fatalf("not after %v with beats of %v: %s", wait, hosts, message)
+			}
+			number++
+			for _, h := range hosts {
+				p.beat(h, 0, appendBeat(nil, failover.Beat{Incarnation: 1, Number: number, Unled: time.Minute}))
+			}
+		}
+	}
+	beats([]string{"h1", "client-1", "client-2"}, func() bool {
+		health, message := p.Health()
+		return health == pluginpb.Event_DEGRADED && strings.HasPrefix(message, "1 of the 3 hosts that vote wait")
+	})
+	beats([]string{"h1", "h2"}, func() bool {
+		reply, err := p.list()
+		return err == nil && reply.Leads
+	})
+	if health, message := p.Health(); health != pluginpb.Event_DEGRADED || !strings.Contains(message, "follow this box") {
+		t.Errorf("nobody follows yet, and the box says %v: %s", health, message)
 	}
 }

@@ -25,7 +25,7 @@
 // # Terms
 //
 // With two control planes the hosts are the electorate. A box leads in a term; a host follows the highest term
-// it has heard of, and says so in every beat. A leader grants leases only while a majority of the enrolled hosts
+// it has heard of, and says so in every beat. A leader grants leases only while a majority of the hosts that vote
 // beats in its term, and a new leader (also one that was only restarted) moves nothing before every lease that
 // someone else may have granted has run out. What is attached where it learns from the hosts.
 //

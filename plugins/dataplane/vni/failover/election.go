@@ -49,13 +49,16 @@ func (e *Engine) stepDown(why string) {
 
 // orphaned says that a majority of the hosts has had neither lease nor new leader for longer than this one's patience.
 func (e *Engine) orphaned(now time.Duration) bool {
-	n := 0
+	return e.waiting(now) > len(e.voters)/2
+}
+
+func (e *Engine) waiting(now time.Duration) (n int) {
 	for _, h := range e.hosts {
-		if e.alive(now, h) && h.unled+now-h.last > e.o.patience() {
+		if e.voters[h.name] && e.alive(now, h) && h.unled+now-h.last > e.o.patience() {
 			n++
 		}
 	}
-	return n > e.enrolled/2
+	return n
 }
 
 // count finds out until when a majority of the hosts is known to follow this term.
@@ -65,12 +68,12 @@ func (e *Engine) count(now time.Duration) {
 	} else {
 		var proofs []time.Duration
 		for _, h := range e.hosts {
-			if h.term == e.term && h.proved > 0 {
+			if e.voters[h.name] && h.term == e.term && h.proved > 0 {
 				proofs = append(proofs, h.proved)
 			}
 		}
 		slices.SortFunc(proofs, func(a, b time.Duration) int { return int(b - a) })
-		if k := e.enrolled / 2; k < len(proofs) {
+		if k := len(e.voters) / 2; k < len(proofs) {
 			e.quorumUntil = proofs[k] + e.o.proof()
 		}
 	}
@@ -106,6 +109,11 @@ func (e *Engine) floor() uint64 {
 		return 0
 	}
 	return e.term>>8<<8 | uint64(e.o.Self&7)<<5
+}
+
+// Votes counts the hosts that vote: all of them, and those heard here that wait for a leader.
+func (e *Engine) Votes(now time.Duration) (all, waiting int) {
+	return len(e.voters), e.waiting(now)
 }
 
 // Leads says whether this box leads, in which term, and whether a majority follows.

@@ -9,8 +9,8 @@ import (
 
 // Engine is a box's side.
 type Engine struct {
-	o        Options
-	enrolled int // hosts that make up the electorate
+	o      Options
+	voters map[string]bool // the hosts that elect a leader
 
 	term    uint64 // in which this box leads or last led
 	asked   uint64 // term that is being made durable
@@ -50,8 +50,14 @@ func (e *Engine) Restore(term uint64, records map[uint32]Record) {
 	}
 }
 
-// Enrolled says how many hosts there are; a majority is one of these.
-func (e *Engine) Enrolled(n int) { e.enrolled = n }
+// Voters sets the hosts of which a majority follows a leader: the same at all boxes, but while one of them is added or
+// taken away.
+func (e *Engine) Voters(hosts []string) {
+	e.voters = map[string]bool{}
+	for _, name := range hosts {
+		e.voters[name] = true
+	}
+}
 
 // Define sets the VNIs that are to be. What is known of one that stays is kept.
 func (e *Engine) Define(now time.Duration, all []Interface) {

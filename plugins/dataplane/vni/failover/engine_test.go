@@ -14,7 +14,7 @@ import (
 
 // script is an engine and hosts that are driven by a file of testdata:
 //
-//	new [self=1 peers=1 enrolled=3]      a box; term=7 vni=1@5:h1/a is what an earlier process stored
+//	new [self=1 peers=1 voters=(h1,h2)]  a box; term=7 vni=1@5:h1/a is what an earlier process stored
 //	define 1 h1/a h2/b ; 2 …             VNIs with their candidates; an interface a line
 //	beat h1 [term=… sick=a loose=a behind new unled=2s late]   a beat as of the present version; loose: not attached
 //	pull h1 [knows=1/a@5+]               an assignment; + attached
@@ -162,7 +162,7 @@ func term(t uint64) string { return fmt.Sprintf("%d/%d", t>>8, t&0xff) }
 
 func (s *script) new(t *testing.T, d *datadriven.TestData) {
 	o := Options{mutant: s.m}
-	enrolled := 0
+	var voters []string
 	if s.hosts == nil {
 		s.hosts = map[string]*scriptHost{}
 	}
@@ -176,8 +176,8 @@ func (s *script) new(t *testing.T, d *datadriven.TestData) {
 				o.Self = uint8(n)
 			case "peers":
 				o.Peers = n
-			case "enrolled":
-				enrolled = n
+			case "voters":
+				voters = append(voters, v)
 			case "term":
 				last = uint64(n) << 8
 			case "vni":
@@ -187,7 +187,7 @@ func (s *script) new(t *testing.T, d *datadriven.TestData) {
 		}
 	}
 	s.e = New(o)
-	s.e.Enrolled(enrolled)
+	s.e.Voters(voters)
 	s.e.Define(s.now, interfaces(t, d.Input))
 	s.e.Restore(last, records)
 }

@@ -98,7 +98,11 @@ func (b *simBox) start() {
 	o := b.w.o
 	o.Self = uint8(b.n + 1)
 	b.e = New(o)
-	b.e.Enrolled(len(b.w.hosts))
+	var names []string
+	for _, h := range b.w.hosts {
+		names = append(names, h.name)
+	}
+	b.e.Voters(names)
 	b.e.Define(b.w.now, b.w.vnis)
 	b.e.Restore(b.term, b.records)
 }
