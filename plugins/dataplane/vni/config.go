@@ -2,8 +2,10 @@ package vni
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/ratchetos/ratchet/core/plugin"
@@ -21,6 +23,7 @@ const (
 const (
 	maxInterfaces = 4096
 	maxCandidates = 16
+	maxAddresses  = 16384 // of all: fence_addresses in bpf/fence
 )
 
 // Config is the section vnis of a box: which virtual network interfaces there are and who may hold them.
@@ -88,7 +91,27 @@ func Parse(at string, c Config, v *plugin.Validation) Desired {
 		ids[f.ID], macs[f.MAC] = i, i
 		d.Interfaces = append(d.Interfaces, f)
 	}
+	d.checkRoom(at+".interfaces", v)
 	return d
+}
+
+// checkRoom holds the section to what one host can take: if it is too much, its agent carries none of it out.
+func (d Desired) checkRoom(at string, v *plugin.Validation) {
+	addresses, entries := 0, map[string]int{}
+	for _, i := range d.Interfaces {
+		addresses += len(i.Addresses)
+		for _, c := range i.Candidates {
+			entries[c.Host]++
+		}
+	}
+	if addresses > maxAddresses {
+		v.Errorf(at, "%d addresses: at most %d", addresses, maxAddresses)
+	}
+	for _, host := range slices.Sorted(maps.Keys(entries)) {
+		if n := entries[host]; n > maxEntries {
+			v.Errorf(at, "host %s is a candidate %d times: at most %d", host, n, maxEntries)
+		}
+	}
 }
 
 func (c InterfaceConfig) parse(at string, v *plugin.Validation) failover.Interface {

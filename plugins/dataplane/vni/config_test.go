@@ -43,3 +43,39 @@ func decode(out *strings.Builder, text string, to any) {
 		fmt.Fprintln(out, i)
 	}
 }
+
+// More than a host's beat or its fence has room for is refused: its agent could not carry the assignment out.
+func TestConfigFitsAHost(t *testing.T) {
+	section := func(interfaces, candidates, addresses int) Config {
+		c := Config{}
+		for n := range interfaces {
+			i := InterfaceConfig{ID: n + 1, MAC: fmt.Sprintf("02:00:00:00:%02x:%02x", n>>8, n&0xff)}
+			for k := range candidates {
+				i.Candidates = append(i.Candidates, CandidateConfig{Host: "h1", Instance: fmt.Sprint(k)})
+			}
+			for k := range addresses {
+				i.Addresses = append(i.Addresses, fmt.Sprintf("10.%d.%d.%d", n>>8, n&0xff, k))
+			}
+			c.Interfaces = append(c.Interfaces, i)
+		}
+		return c
+	}
+	for name, c := range map[string]struct {
+		config Config
+		want   string
+	}{
+		"as many as there is room for": {section(4096, 1, 4), ""},
+		"a beat":                       {section(2049, 2, 0), "host h1 is a candidate 4098 times: at most 4096"},
+		"a fence":                      {section(4096, 1, 5), "20480 addresses: at most 16384"},
+	} {
+		v := &plugin.Validation{}
+		Parse("vnis", c.config, v)
+		got := ""
+		for _, d := range v.Diagnostics {
+			got += d.Path + ": " + d.Message + "\n"
+		}
+		if want := c.want; (want == "") != (got == "") || want != "" && got != "vnis.interfaces: "+want+"\n" {
+			t.Errorf("%s: %s, want %s", name, got, c.want)
+		}
+	}
+}
