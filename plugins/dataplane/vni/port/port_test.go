@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ratchetos/ratchet/plugins/dataplane/nettest"
 )
 
@@ -247,6 +249,30 @@ func TestProcess(t *testing.T) {
 	expect(t, said, false)
 	cancel()
 	<-done
+}
+
+// A process that has ended and that nobody has waited for yet keeps its number; it does not live.
+func TestEndedProcess(t *testing.T) {
+	cmd := exec.Command("true")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cmd.Wait() }()
+	var info unix.Siginfo
+	if err := unix.Waitid(unix.P_PID, cmd.Process.Pid, &info, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "pid")
+	if err := os.WriteFile(file, []byte(strconv.Itoa(cmd.Process.Pid)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	Process(ctx, file, func(alive bool) {
+		if alive {
+			t.Error("said to live")
+		}
+		cancel()
+	})
 }
 
 func FuzzAnswers(f *testing.F) {

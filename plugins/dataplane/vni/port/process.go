@@ -50,6 +50,10 @@ func openProcess(pidFile string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open process %d: %w", pid, err)
 	}
+	if ended(fd) { // its parent has not asked how
+		unix.Close(fd)
+		return nil, fmt.Errorf("open process %d: %w", pid, unix.ESRCH)
+	}
 	return os.NewFile(uintptr(fd), "pidfd"), nil
 }
 
@@ -61,9 +65,11 @@ func awaitEnd(ctx context.Context, process *os.File) error {
 	if err != nil {
 		return err
 	}
-	return c.Read(func(fd uintptr) bool {
-		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-		n, _ := unix.Poll(fds, 0)
-		return n > 0
-	})
+	return c.Read(func(fd uintptr) bool { return ended(int(fd)) })
+}
+
+func ended(fd int) bool {
+	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	n, _ := unix.Poll(fds, 0)
+	return n > 0
 }
