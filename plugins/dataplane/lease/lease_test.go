@@ -207,6 +207,36 @@ func TestTakenOverProducerServesNoMore(t *testing.T) {
 	until(t, "the first host has noticed", func() bool { return h1.status().Produced[0].Phase == "taken over" })
 }
 
+// TestProducerStaysWhereItLives: an agent that starts on a host where the producer was once, or may be one day, does not take
+// it from the host where it is; it does when it has seen it alive.
+func TestProducerStaysWhereItLives(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1, 2*time.Second)
+	h1, h2 := w.produce("vm", 1), w.host("h2")
+	h2.serve()
+	holder := func() string {
+		if p := w.boxes[0].web().Producers; len(p) == 1 {
+			return p[0].Host
+		}
+		return ""
+	}
+	until(t, "the first host has it", func() bool { return holder() == h1.name })
+	h2.run(AgentConfig{Produce: []ProduceConfig{{Service: "web", Name: "vm", Quota: 1, Underlay: h2.at, Check: h2.at + ":90"}}})
+	until(t, "the second host has asked, and again", func() bool {
+		for _, h := range w.boxes[0].Server().Hosts() {
+			if h.Name == h2.name {
+				return h.Datagrams > 2 // the first says hello
+			}
+		}
+		return false
+	})
+	if phase := h2.status().Produced[0].Phase; phase != "asking" || holder() != h1.name {
+		t.Fatalf("%s has the producer, the second host is %s", holder(), phase)
+	}
+	h2.Listen("tcp", h2.at+":90")
+	until(t, "the second host has it, alive", func() bool { return holder() == h2.name })
+}
+
 // TestDrainedProducerKeepsItsConnections: no new connections go to it, the open one lives, and when that is closed the
 // lease is given back.
 func TestDrainedProducerKeepsItsConnections(t *testing.T) {

@@ -25,6 +25,7 @@ type producing struct {
 	link      int // of the instance; 0: the host's own stack
 	linked    bool
 	failures  int
+	seen      bool // alive, by a probe
 	probing   bool
 	probeNext time.Duration
 	delivery  overlay.Delivery // as the gate has it
@@ -80,6 +81,7 @@ func (l *loop) underlay(c ProduceConfig) (netip.Addr, error) {
 // step tells the agents what is due and sets the gate.
 func (p *producing) step(l *loop, now time.Duration) (next time.Duration) {
 	p.shares.SetState(p.state())
+	p.shares.SetAbsent(!p.linked || p.config.Check != "" && !p.seen)
 	offers, next := p.shares.Step(now)
 	for _, o := range offers {
 		l.send(o.Agent, o.Hold)
@@ -160,7 +162,7 @@ func (p *producing) probe(l *loop) {
 func (p *producing) probed(alive bool) {
 	p.probing = false
 	if alive {
-		p.failures = 0
+		p.failures, p.seen = 0, true
 	} else {
 		p.failures = min(p.failures+1, deadAfter)
 	}

@@ -44,6 +44,7 @@ type Shares struct {
 	phase   Phase
 	epoch   uint64
 	state   State
+	absent  bool
 	rival   string // who has it in phase Lost
 	seq     uint64
 	started bool
@@ -131,6 +132,18 @@ func (s *Shares) SetState(state State) {
 	}
 }
 
+// SetAbsent says that the producer has not been seen alive on this host. Until it has been, it is not taken from another
+// host, nor offered for the first time: an agent that starts where the instance was once must not end it where it is.
+func (s *Shares) SetAbsent(absent bool) {
+	if s.absent && !absent && s.phase == Asking {
+		s.started = false // what agents have said until now may be old
+		for i := range s.agents {
+			s.agents[i].known, s.agents[i].next, s.agents[i].delay = false, 0, 0
+		}
+	}
+	s.absent = absent
+}
+
 // Rejoined makes the next Step write to an agent at once: its connection stands again.
 func (s *Shares) Rejoined(agent int) { s.agents[agent].next, s.agents[agent].delay = 0, 0 }
 
@@ -181,7 +194,8 @@ func (s *Shares) offer(a *agentShare) Hold {
 	return h
 }
 
-// decide ends asking when all agents have answered, or some have and the others were waited for long enough.
+// decide ends asking when all agents have answered, or some have and the others were waited for long enough, and the
+// producer is here or was here last.
 func (s *Shares) decide(now time.Duration) {
 	var highest Claim
 	var ttl time.Duration
@@ -196,6 +210,9 @@ func (s *Shares) decide(now time.Duration) {
 		}
 	}
 	if answered == 0 || answered < len(s.agents) && now < s.asked+askFor {
+		return
+	}
+	if highest.Host != s.o.Host && s.absent {
 		return
 	}
 	s.phase, s.epoch = Holding, highest.Epoch
