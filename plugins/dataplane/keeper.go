@@ -77,7 +77,8 @@ func (l *kept) reconcile(kernel kernel, all []link.Observed) (changed bool) {
 	return changed
 }
 
-// find looks for the NIC by its address, which survives renaming and re-plugging, else by the name core gave.
+// find looks for the NIC by its address, which survives renaming and re-plugging, else by its number, and before that is known
+// by the name core gave.
 func (l *kept) find(all []link.Observed) (link.Observed, bool) {
 	if mac, ok := strings.CutPrefix(l.handle.ID, "mac:"); ok {
 		for _, o := range all {
@@ -86,6 +87,11 @@ func (l *kept) find(all []link.Observed) (link.Observed, bool) {
 			}
 		}
 		return link.Observed{}, false
+	}
+	for _, o := range all {
+		if l.observed.Index != 0 && o.Index == l.observed.Index {
+			return o, true
+		}
 	}
 	for _, o := range all {
 		if o.Name == l.handle.Device || (l.desired.Name != "" && o.Name == l.desired.Name) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os/exec"
 	"runtime"
@@ -223,5 +224,32 @@ func TestSettledLinkIsLeftAlone(t *testing.T) {
 	kernel.done = nil
 	if k.step(); len(kernel.done) > 0 {
 		t.Errorf("a link that is as configured was changed: %v", kernel.done)
+	}
+}
+
+// TestNamesAreExchanged: two links get each other's names, as when an operator finds that the cables are crossed.
+func TestNamesAreExchanged(t *testing.T) {
+	b := newBed(t)
+	b.ip("link", "add", "nic1", "address", "52:54:00:00:00:02", "type", "veth", "peer", "name", "far1")
+	ns, err := link.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	k := keeper{kernel: ns, links: []kept{
+		{handle: plugin.Handle{ID: "mac:52:54:00:00:00:01", Device: "nic0"}}, {handle: plugin.Handle{ID: "pci:0000:00:05.0", Device: "nic1"}},
+	}}
+	for _, names := range [][]string{{"wan0", "lan0"}, {"lan0", "wan0"}, {"lan0", "wan1"}} {
+		for i, name := range names {
+			k.links[i].desired.Name = name
+		}
+		if !k.step() {
+			t.Fatalf("%v: %v, %v", names, k.links[0].err, k.links[1].err)
+		}
+		for i, l := range k.links {
+			if l.observed.Name != names[i] || !l.observed.Up || l.observed.MAC != fmt.Sprintf("52:54:00:00:00:%02x", i+1) {
+				t.Errorf("%s is %s at %s, up: %t, want %s", l.handle.ID, l.observed.Name, l.observed.MAC, l.observed.Up, names[i])
+			}
+		}
 	}
 }

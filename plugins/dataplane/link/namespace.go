@@ -87,7 +87,10 @@ func (n *Namespace) Do(op Op) error {
 		}
 		err = n.conn.Link.Set(m)
 	case Rename:
-		err = n.conn.Link.Set(&rtnetlink.LinkMessage{Index: op.Index, Attributes: &rtnetlink.LinkAttributes{Name: op.Name}})
+		if err = n.rename(op.Index, op.Name); errors.Is(err, unix.EEXIST) {
+			// The link that has the name may be about to get this one's: it gets out of the way, and tries again.
+			err = errors.Join(err, n.rename(op.Index, fmt.Sprintf("nic-%d", op.Index)))
+		}
 	case SetMTU:
 		err = n.conn.Link.Set(&rtnetlink.LinkMessage{Index: op.Index, Attributes: &rtnetlink.LinkAttributes{MTU: op.MTU}})
 	case AddAddress:
@@ -105,6 +108,10 @@ func (n *Namespace) Do(op Op) error {
 		return fmt.Errorf("%s: %w", op, err)
 	}
 	return nil
+}
+
+func (n *Namespace) rename(index uint32, name string) error {
+	return n.conn.Link.Set(&rtnetlink.LinkMessage{Index: index, Attributes: &rtnetlink.LinkAttributes{Name: name}})
 }
 
 func ignore(err error, done unix.Errno) error {
