@@ -10,16 +10,22 @@ import (
 // the disk before the epoch and the place that end it.
 const patience = 200 * time.Millisecond
 
-// inform tells Moved.
+// inform tells Moved. Groups that do not listen, as those that another box leads, are told once a second; the log once.
 func (p *Part) inform(ctx context.Context) {
+	refused := map[uint32]string{}
 	for await(ctx, p.news) {
 		for id, l := range p.due() {
 			if p.o.Moved == nil {
 				continue
 			}
-			if err := p.o.Moved(ctx, l); err != nil && ctx.Err() == nil {
-				p.o.Log.Warn("interface groups not told where a VNI is; they are in a second", "vni", id, "err", err)
+			why := ""
+			if err := p.o.Moved(ctx, l); err != nil {
+				why = err.Error()
 			}
+			if why != "" && why != refused[id] && ctx.Err() == nil {
+				p.o.Log.Warn("interface groups not told where a VNI is; tried again every second", "vni", id, "err", why)
+			}
+			refused[id] = why
 		}
 	}
 }

@@ -2,7 +2,9 @@ package vni
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -108,6 +110,48 @@ func TestGroupsHearNoOlderPlace(t *testing.T) {
 			t.Fatalf("groups heard epoch %d after epoch 2", l.Epoch)
 		}
 	}
+}
+
+// Groups that refuse to hear where VNIs are, as those that another box leads, fill no log.
+func TestGroupsRefuse(t *testing.T) {
+	t.Parallel()
+	log, asked := &lines{}, make(chan struct{})
+	p := New(Options{State: controltest.NewMemoryState(), Log: slog.New(slog.NewTextHandler(log, nil)), Moved: func(ctx context.Context, l Location) error {
+		select {
+		case asked <- struct{}{}:
+		case <-ctx.Done():
+		}
+		if l.Epoch == 2 {
+			return errors.New("the disk is full")
+		}
+		return errors.New("another control plane leads the groups")
+	}})
+	if err := p.Start(t.Context(), Desired{}); err != nil {
+		t.Fatal(err)
+	}
+	for epoch, times := range map[uint64]int{1: 5, 2: 5} {
+		for range times {
+			p.mu.Lock()
+			p.tell[1] = Location{Interface: failover.Interface{ID: 1}, Epoch: epoch, Up: true}
+			nudge(p.news)
+			p.mu.Unlock()
+			<-asked
+		}
+	}
+	if err := p.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := log.n.Load(); n != 2 {
+		t.Errorf("%d lines in the log for two reasons", n)
+	}
+}
+
+// lines counts what is written.
+type lines struct{ n atomic.Int32 }
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.n.Add(1)
+	return len(b), nil
 }
 
 // changes is what the groups were told of the VNI.
