@@ -115,6 +115,32 @@ func TestVMsOutliveTheAgent(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	// One that cannot be spoken to, or whose record is of a newer version, runs all the same: it must not be started again.
+	monitor, kept := monitorSocket(h.vmDir("web")), recordFile(h.vmDir("web"))
+	for what, file := range map[string]string{"monitor": monitor, "record": kept} {
+		if err := os.Rename(file, file+".aside"); err != nil {
+			t.Fatal(err)
+		}
+		if file == kept {
+			if err := os.WriteFile(kept, []byte(`{"version": 99}`), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		h = agent(t, c)
+		if list, err := h.List(ctx); err != nil || len(list) != 1 || list[0].Name != "web" {
+			t.Errorf("adopted without its %s: %+v, %v", what, list, err)
+		}
+		if err := h.Start(ctx, tiny("web"), StartOptions{}); !errors.Is(err, client.ErrExists) {
+			t.Errorf("a second VM of that name without its %s: %v", what, err)
+		}
+		if err := h.Settle("web", "m1"); file == kept && (err == nil || !strings.Contains(err.Error(), "use a newer ratchet")) {
+			t.Errorf("a newer record is written to: %v", err)
+		}
+		if err := errors.Join(h.Close(), os.Rename(file+".aside", file)); err != nil {
+			t.Fatal(err)
+		}
+	}
+
 	h = agent(t, c)
 	list, err := h.List(ctx)
 	if err != nil || len(list) != 1 || list[0].State != hypervisor.Running {

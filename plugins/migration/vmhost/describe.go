@@ -36,6 +36,9 @@ type place struct{ bus, addr string }
 
 // describe brings what is kept of a VM together with what it has: a plug that was broken off may have left either.
 func (m *machine) describe(ctx context.Context) (model.Shape, error) {
+	if m.unread != nil {
+		return model.Shape{}, m.unread
+	}
 	s := m.record().Shape
 	f, err := m.look(ctx, s)
 	if err != nil {

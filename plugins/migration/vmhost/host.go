@@ -153,9 +153,8 @@ func (h *Host) adoptAll() error {
 		if !args.Word(e.Name()) {
 			continue
 		}
-		if err := h.adopt(e.Name()); err != nil {
-			// One VM that cannot be understood is no reason to leave the others alone.
-			h.o.Log.Error("cannot adopt VM", "vm", e.Name(), "err", err)
+		if err := h.adopt(e.Name()); err != nil { // whether it runs is not known, and must be
+			return fmt.Errorf("adopt %s: %w", e.Name(), err)
 		}
 	}
 	return nil

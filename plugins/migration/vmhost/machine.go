@@ -33,6 +33,8 @@ type machine struct {
 	proc *process
 	cmd  *exec.Cmd // nil for one that was adopted
 
+	unread error // why its record is of no use: it is left alone, and is no more than known
+
 	change sync.Mutex // held while its devices or its end are dealt with
 
 	mu      sync.Mutex
@@ -54,6 +56,9 @@ func (m *machine) record() record {
 
 // keep changes the record, on the disk first.
 func (m *machine) keep(change func(r *record)) error {
+	if m.unread != nil {
+		return m.unread
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	r := m.rec
@@ -98,24 +103,24 @@ func monitorSocket(dir string) string { return filepath.Join(dir, "monitor.sock"
 func pidFile(dir string) string       { return filepath.Join(dir, "pid") }
 func logFile(dir string) string       { return filepath.Join(dir, "qemu.log") }
 
-// adopt takes over the VM of a directory, if its QEMU lives.
+// adopt takes over the VM of a directory, if its QEMU lives. One that cannot be made sense of is known all the same: a host that
+// denied it would have it started again, or a move of it finished elsewhere, while it runs here.
 func (h *Host) adopt(name string) error {
 	dir := h.vmDir(name)
 	p, err := adopt(pidFile(dir))
 	if p == nil || err != nil {
 		return err
 	}
-	r, err := loadRecord(dir)
-	if err == nil {
-		var c *qmp.Client
-		if c, err = h.dialMonitor(context.Background(), name); err == nil {
-			h.o.Log.Info("VM adopted", "vm", name, "pid", p.pid)
-			h.add(&machine{host: h, name: name, dir: dir, proc: p, rec: r, monitor: c, ended: make(chan struct{})})
-			return nil
-		}
+	m := &machine{host: h, name: name, dir: dir, proc: p, ended: make(chan struct{})}
+	m.rec, m.unread = loadRecord(dir)
+	m.monitor, err = h.dialMonitor(context.Background(), name)
+	if err := errors.Join(m.unread, err); err != nil {
+		h.o.Log.Error("VM adopted, and not all of it can be used", "vm", name, "pid", p.pid, "err", err)
+	} else {
+		h.o.Log.Info("VM adopted", "vm", name, "pid", p.pid)
 	}
-	p.close()
-	return err
+	h.add(m)
+	return nil
 }
 
 // add makes a machine known and follows it.
@@ -134,9 +139,12 @@ func (h *Host) add(m *machine) {
 	}
 }
 
-// follow passes events on until QEMU has ended or the agent leaves it.
+// follow passes events on until QEMU has ended or the agent leaves it. c is nil for one whose monitor has yet to answer.
 func (m *machine) follow(c *qmp.Client) {
 	defer close(m.ended)
+	if c == nil {
+		c = m.again(0)
+	}
 	for c != nil {
 		for e := range c.Events() {
 			m.saw(e)
@@ -146,7 +154,7 @@ func (m *machine) follow(c *qmp.Client) {
 		m.mu.Lock()
 		m.monitor = nil
 		m.mu.Unlock()
-		c = m.again()
+		c = m.again(exitLimit) // a monitor closes before its process is gone
 	}
 	m.channels.close()
 	if s := m.leaving(); s != nil {
@@ -170,18 +178,20 @@ func (m *machine) follow(c *qmp.Client) {
 	m.proc.close()
 }
 
-// again connects to the monitor once more; nil when QEMU has ended or is to be left.
-func (m *machine) again() *qmp.Client {
-	// A monitor closes before its process is gone.
-	for wait := int(exitLimit / time.Millisecond); ; wait = int(redial / time.Millisecond) {
+// again connects to the monitor once more, after a while in which QEMU may end; nil when it has or is to be left.
+func (m *machine) again(after time.Duration) *qmp.Client {
+	for dial := time.Now().Add(after); ; {
 		m.mu.Lock()
 		left := m.left
 		m.mu.Unlock()
 		if left && !m.host.o.Tied {
 			return nil
 		}
-		if m.proc.gone(min(wait, int(exitLimit/time.Millisecond))) {
+		if m.proc.gone(int(redial / time.Millisecond)) {
 			return nil
+		}
+		if time.Now().Before(dial) {
+			continue
 		}
 		c, err := m.host.dialMonitor(context.Background(), m.name)
 		if err != nil {
