@@ -103,6 +103,13 @@ type Watched interface {
 	Load(ctx context.Context) (load.Host, error)
 }
 
+// Witness is implemented by ports that can tell what became of a source before it ended.
+type Witness interface {
+	// StoodStill tells whether the source of a move, which is gone, is known not to have run since it stopped for the switch: a
+	// hypervisor lets it run on by itself when the last word of the destination is lost.
+	StoodStill(ctx context.Context, m Move) (bool, error)
+}
+
 // Limits can be changed while a transfer runs.
 type Limits struct {
 	Bandwidth uint64        // bytes a second; 0 is unlimited

@@ -55,6 +55,26 @@ func (u unacknowledged) Perform(ctx context.Context, m hypervisor.Move, a hyperv
 
 func (t unacknowledgedTransfer) Cancel(ctx context.Context) error { return t.cancel(ctx) }
 
+// selfish is a source that has not heard that the destination has everything: it runs on by itself.
+type selfish struct{ *hypervisortest.Port }
+
+type selfishTransfer struct {
+	hypervisor.Transfer
+	run func(context.Context) error
+}
+
+func (s selfish) Perform(ctx context.Context, m hypervisor.Move, a hypervisor.Arrival, o hypervisor.Options) (hypervisor.Transfer, error) {
+	t, err := s.Port.Perform(ctx, m, a, o)
+	return selfishTransfer{t, func(ctx context.Context) error { return s.Confirm(ctx, m, false) }}, err
+}
+
+func (t selfishTransfer) Complete(ctx context.Context) error {
+	return errors.Join(t.Transfer.Complete(ctx), t.run(ctx))
+}
+
+// blind is a host that cannot tell what became of a VM.
+type blind struct{ hypervisor.Port }
+
 // older rewrites the journal as a version would have written it that did not tell when it let a source run.
 func (l *lab) older() {
 	j, records, err := journal.Open(l.disk, journal.Options{})
@@ -88,6 +108,9 @@ func TestSourceThatMayHaveRun(t *testing.T) {
 	}{
 		"dead before":                          {calls: faults{"Status@a": {killed}}, want: Moved},
 		"dead before, for the next manager":    {calls: faults{"Status@b": {died}}, want: Moved},
+		"dead before, nobody saw it":           {calls: faults{"Status@a": {killed}}, source: func(p hypervisor.Port) hypervisor.Port { return blind{p} }},
+		"dead before, its host does not say":   {calls: faults{"Status@a": {killed}, "StoodStill@a": {lost}}},
+		"runs on by itself":                    {calls: faults{"Status@a": {killed}}, source: func(p hypervisor.Port) hypervisor.Port { return selfish{p.(*hypervisortest.Port)} }},
 		"dead before, for an older version":    {calls: faults{"Status@b": {died}}, older: true},
 		"answer lost":                          {calls: faults{"Confirm@a": {lost, killed}}},
 		"dead as it is told to run":            {calls: faults{"Confirm@a": {killed}}},

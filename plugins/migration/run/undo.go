@@ -90,6 +90,9 @@ func (m *move) salvage(ctx context.Context) (whole bool, err error) {
 	if err := m.again(ctx, "look for the VM on "+m.plan.From, policy.Patience, look(m.source)); err != nil || state != hypervisor.Absent {
 		return true, err
 	}
+	if err := m.stoodStill(ctx); err != nil {
+		return true, err
+	}
 	m.r.opts.Log.Warn("the source is gone and the destination is complete: the move goes on", "move", m.id, "vm", m.plan.VM)
 	if err := m.again(ctx, "hand the volumes to "+m.plan.To, policy.Patience, func(ctx context.Context) error {
 		return m.handOver(ctx, m.plan.From, m.plan.To)
@@ -97,6 +100,25 @@ func (m *move) salvage(ctx context.Context) (whole bool, err error) {
 		return true, err
 	}
 	return true, m.recordCommit()
+}
+
+// stoodStill fails unless the source, which is gone, is known not to have run since the switch: a hypervisor that has not heard
+// the destination's last word lets it run on by itself, and so does a cancel whose answer was lost.
+func (m *move) stoodStill(ctx context.Context) error {
+	still := false
+	err := m.call(ctx, m.r.opts.Policy.Call, m.source, func(ctx context.Context, p hypervisor.Port) (err error) {
+		if w, ok := p.(hypervisor.Witness); ok {
+			still, err = w.StoodStill(ctx, m.order())
+		}
+		return err
+	})
+	switch {
+	case errors.Is(err, hypervisor.ErrFenced) || ctx.Err() != nil:
+		return err
+	case err == nil && still:
+		return nil
+	}
+	return errors.Join(m.outlived(hypervisor.ErrNoSuchVM), err, m.recall())
 }
 
 // callBack lets the source run again. isOwed tells that the destination could not be discarded: it never ran and nobody

@@ -49,6 +49,7 @@ type Host struct {
 
 	mu       sync.Mutex
 	vms      map[string]*machine
+	still    map[string]bool        // names of those that have ended standing still since the switch of a move
 	starting map[string]model.Shape // names and what they will take
 	closed   bool
 }
@@ -61,7 +62,7 @@ func New(c Config, o Options) (*Host, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	h := &Host{c: c, o: o, identity: o.Identity, networks: c.networks(), vms: map[string]*machine{}, starting: map[string]model.Shape{}}
+	h := &Host{c: c, o: o, identity: o.Identity, networks: c.networks(), vms: map[string]*machine{}, still: map[string]bool{}, starting: map[string]model.Shape{}}
 	maps.Copy(h.networks, o.Networks)
 	if err := h.open(); err != nil {
 		return nil, err

@@ -43,6 +43,7 @@ type machine struct {
 	stream  *stream           // of the last transfer away from here
 	targets map[string]string // where disks are mirrored to, "HOST:PORT" by node
 	left    bool              // the agent ends, QEMU goes on
+	still   bool              // seen to stand still since the switch of a move
 
 	channels channels
 	ended    chan struct{} // nothing of the machine runs any more
@@ -127,6 +128,7 @@ func (h *Host) adopt(name string) error {
 func (h *Host) add(m *machine) {
 	h.mu.Lock()
 	h.vms[m.name] = m
+	delete(h.still, m.name)
 	closed := h.closed
 	h.mu.Unlock()
 	c := m.monitor
@@ -148,26 +150,33 @@ func (m *machine) follow(c *qmp.Client) {
 	for c != nil {
 		for e := range c.Events() {
 			m.saw(e)
+			m.watchRest(e)
 			m.host.events.publish(client.Event{Time: e.Time, VM: m.name, Name: e.Name, Data: e.Data})
 		}
 		c.Close()
 		m.mu.Lock()
 		m.monitor = nil
 		m.mu.Unlock()
-		c = m.again(exitLimit) // a monitor closes before its process is gone
+		said := saidAll(c.Err())
+		if c = m.again(exitLimit); c != nil || !said { // a monitor closes before its process is gone
+			m.rests(false)
+		}
 	}
 	m.channels.close()
 	if s := m.leaving(); s != nil {
 		s.close()
 	}
+	m.mu.Lock()
+	left, still := m.left, m.still
+	m.mu.Unlock()
 	m.host.mu.Lock()
 	if m.host.vms[m.name] == m {
 		delete(m.host.vms, m.name)
+		if still {
+			m.host.still[m.name] = true
+		}
 	}
 	m.host.mu.Unlock()
-	m.mu.Lock()
-	left := m.left
-	m.mu.Unlock()
 	if !left || m.host.o.Tied {
 		if m.cmd != nil {
 			_ = m.cmd.Wait() // how it ended is in its log
@@ -285,6 +294,9 @@ func (h *Host) forget(vm, move string) error {
 	if err := os.RemoveAll(dir); err != nil {
 		return fmt.Errorf("forget %s: %w", vm, err)
 	}
+	h.mu.Lock()
+	delete(h.still, vm)
+	h.mu.Unlock()
 	return nil
 }
 

@@ -91,6 +91,7 @@ func (h *Host) handler(manager bool) http.Handler {
 	look("/v1/vms", func(ctx context.Context, _ *http.Request) (any, error) { return h.List(ctx) })
 	look("/v1/vms/{vm}/shape", func(ctx context.Context, r *http.Request) (any, error) { return h.Shape(ctx, r.PathValue("vm")) })
 	look("/v1/vms/{vm}/resident", func(_ context.Context, r *http.Request) (any, error) { return h.Resident(r.PathValue("vm")) })
+	look("/v1/vms/{vm}/stood-still", func(_ context.Context, r *http.Request) (any, error) { return h.StoodStill(r.PathValue("vm")), nil })
 	mux.HandleFunc("GET /v1/events", h.streamEvents)
 
 	order := func(pattern string, f func(w http.ResponseWriter, r *http.Request)) {

@@ -3,6 +3,8 @@ package hypervisortest
 import (
 	"errors"
 	"fmt"
+
+	"github.com/ratchetos/ratchet/plugins/migration/hypervisor"
 )
 
 // Call is one call of a Port or a Transfer of a World, as a fault is chosen by.
@@ -86,6 +88,7 @@ func (w *World) kill(host, vm string) {
 		return
 	}
 	delete(h.vms, vm)
+	h.still[vm] = p.state == hypervisor.Moving || p.state == hypervisor.Moved
 	w.event(host, vm, "GONE", "")
 	// A source learns of a dead destination at once while it sends, but not while it waits before the switch: there it
 	// finds out when it goes on (invariant M1).

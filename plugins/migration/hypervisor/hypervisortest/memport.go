@@ -26,7 +26,17 @@ type Port struct {
 var (
 	_ hypervisor.Port    = (*Port)(nil)
 	_ hypervisor.Watched = (*Port)(nil)
+	_ hypervisor.Witness = (*Port)(nil)
 )
+
+// StoodStill implements hypervisor.Witness.
+func (p *Port) StoodStill(ctx context.Context, m hypervisor.Move) (yes bool, err error) {
+	err = p.move(ctx, "StoodStill", m, func(h *host) error {
+		yes = h.vms[m.VM] == nil && h.still[m.VM]
+		return nil
+	})
+	return yes, err
+}
 
 // Load implements hypervisor.Watched.
 func (p *Port) Load(ctx context.Context) (l load.Host, err error) {

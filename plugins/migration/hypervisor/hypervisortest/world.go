@@ -54,6 +54,7 @@ type Moment struct {
 
 type host struct {
 	vms   map[string]*process
+	still map[string]bool // whether a VM that is gone stood still since its switch
 	epoch uint64
 	away  bool
 	info  model.Host
@@ -84,7 +85,7 @@ func NewWorld(names ...string) *World {
 		hosts: map[string]*host{}, guests: map[string]*guest{}, volumes: map[string]*volume{}, changed: make(chan struct{}),
 	}
 	for _, n := range names {
-		w.hosts[n] = &host{vms: map[string]*process{}, info: model.Host{
+		w.hosts[n] = &host{vms: map[string]*process{}, still: map[string]bool{}, info: model.Host{
 			Name: n, Hypervisor: "memory", Accels: []string{"tcg"}, Machines: []string{"pc-i440fx-7.2"},
 			CPUs: []model.CPU{{Model: "qemu64"}}, Devices: []string{"e1000", "virtio-blk-pci", "virtio-net-pci"}, Networks: []string{"lan"},
 			FreeVCPUs: 64, MaxVCPUs: 255, FreeMemory: 64 << 30, PostCopy: true, TLS: true,

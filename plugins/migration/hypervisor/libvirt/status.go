@@ -28,6 +28,15 @@ func (p *Port) Status(ctx context.Context, vm string) (hypervisor.State, error) 
 	return s, err
 }
 
+var _ hypervisor.Witness = (*Port)(nil)
+
+// StoodStill implements hypervisor.Witness. A source whose Perform3 has succeeded waits for Confirm3, also when the connection
+// ends; one whose has not, libvirt or QEMU has let run again.
+func (p *Port) StoodStill(_ context.Context, m hypervisor.Move) (bool, error) {
+	x := p.moves.transfer(m.ID)
+	return x != nil && x.over() && x.err == nil, nil
+}
+
 // state is what a domain is to a plan, and libvirt's word for it.
 func (p *Port) state(ctx context.Context, dom remote.Domain) (hypervisor.State, string, error) {
 	s, reason, err := p.conn.State(ctx, dom)

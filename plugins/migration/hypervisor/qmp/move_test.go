@@ -202,6 +202,42 @@ func TestLocalDisk(t *testing.T) {
 	}
 }
 
+// TestWitness ends a source at the switch, as it stands there and once QEMU has let it run again by itself: its host knows which
+// of the two it was (invariant M1).
+func TestWitness(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]bool{"standing still": true, "run on": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := start(t, nil)
+			x := w.perform(w.prepare())
+			if err := x.Switchover(w.ctx); err != nil {
+				t.Fatal(err)
+			}
+			if !want {
+				if err := w.Host("b").Kill("vm1"); err != nil {
+					t.Fatal(err)
+				}
+				if err := x.Complete(w.ctx); err == nil {
+					t.Fatal("completed without a destination")
+				}
+				for s := hypervisor.Unknown; s != hypervisor.Running; {
+					var err error
+					if s, err = w.a.Status(w.ctx, "vm1"); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			if err := w.Host("a").Kill("vm1"); err != nil {
+				t.Fatal(err)
+			}
+			if still, err := w.a.(hypervisor.Witness).StoodStill(w.ctx, w.move); err != nil || still != want {
+				t.Errorf("stood still %t, %v", still, err)
+			}
+		})
+	}
+}
+
 // TestEverythingIsSaid: a QEMU keeps capabilities and parameters of an earlier move. Each transfer sets all of them, on both
 // sides, and waits for both sides before it says that it is complete (invariant M1).
 func TestEverythingIsSaid(t *testing.T) {

@@ -275,7 +275,13 @@ func (p *Port) Unplug(ctx context.Context, vm, id string) error {
 var (
 	_ hypervisor.Resident = (*Port)(nil)
 	_ hypervisor.Watched  = (*Port)(nil)
+	_ hypervisor.Witness  = (*Port)(nil)
 )
+
+// StoodStill implements hypervisor.Witness.
+func (p *Port) StoodStill(ctx context.Context, m hypervisor.Move) (bool, error) {
+	return p.client.StoodStill(p.as(ctx, m), m.VM)
+}
 
 // Load implements hypervisor.Watched.
 func (p *Port) Load(ctx context.Context) (load.Host, error) { return p.client.Load(ctx) }

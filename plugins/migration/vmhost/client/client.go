@@ -184,6 +184,12 @@ func (c *Client) Resident(ctx context.Context, vm string) (n uint64, err error) 
 	return n, err
 }
 
+// StoodStill tells whether a VM that is gone was seen to stand still from the switch of a move to its end.
+func (c *Client) StoodStill(ctx context.Context, vm string) (yes bool, err error) {
+	err = c.call(ctx, http.MethodGet, at(vm, "stood-still"), nil, &yes)
+	return yes, err
+}
+
 // Start starts a VM.
 func (c *Client) Start(ctx context.Context, s Start) error {
 	return c.call(ctx, http.MethodPost, at(s.Shape.VM, "start"), s, nil)
