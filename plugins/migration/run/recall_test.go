@@ -110,6 +110,8 @@ func TestSourceThatMayHaveRun(t *testing.T) {
 		"dead before, for the next manager":    {calls: faults{"Status@b": {died}}, want: Moved},
 		"dead before, nobody saw it":           {calls: faults{"Status@a": {killed}}, source: func(p hypervisor.Port) hypervisor.Port { return blind{p} }},
 		"dead before, its host does not say":   {calls: faults{"Status@a": {killed}, "StoodStill@a": {lost}}},
+		"dead, the target looked at twice":     {calls: faults{"Status@b": {lost}, "Status@a": {killed}}, want: Moved},
+		"dead, the target away":                {calls: faults{"Status@b": {away}, "Confirm@a": {killed}}},
 		"runs on by itself":                    {calls: faults{"Status@a": {killed}}, source: func(p hypervisor.Port) hypervisor.Port { return selfish{p.(*hypervisortest.Port)} }},
 		"dead before, for an older version":    {calls: faults{"Status@b": {died}}, older: true},
 		"answer lost":                          {calls: faults{"Confirm@a": {lost, killed}}},
@@ -163,6 +165,7 @@ func TestSourceThatMayHaveRun(t *testing.T) {
 					}
 					return l.settled()
 				}
+				l.w.Back("b")
 				l.afterComplete(faults{"Status@b": {lost}}, nil)
 				s = retry()
 				if !s.Held || !strings.Contains(s.Problem, "may have run on") || l.state("b") != hypervisor.Paused {

@@ -14,6 +14,9 @@ import (
 // hasty is how long a source is asked to cancel by itself: discarding the destination has the same effect.
 const hasty = 5 * time.Second
 
+// glance is for how long a destination is looked for whose host does not answer, before it is discarded.
+const glance = time.Second
+
 // recalled marks the record of an undo behind which the source may run.
 const recalled = "recalled"
 
@@ -76,7 +79,8 @@ func (m *move) salvage(ctx context.Context) (whole bool, err error) {
 			})
 		}
 	}
-	err = look(m.target)(ctx)
+	// One answer that was lost must not cost the only copy.
+	err = m.again(ctx, "look at the destination on "+m.plan.To, glance, look(m.target))
 	switch {
 	case ctx.Err() != nil:
 		return false, ctx.Err()
@@ -184,6 +188,8 @@ func (m *move) callBack(ctx context.Context) (isOwed bool, err error) {
 		if err := m.recall(); err != nil {
 			return isOwed, fmt.Errorf("let the VM run on %s: %w", m.plan.From, err)
 		}
+		// If the source is gone, nobody can say now whether the destination has everything: the next move must not discard it.
+		return isOwed, m.outlived(resume())
 	}
 	return isOwed, resume()
 }
