@@ -23,6 +23,7 @@ type move struct {
 	running   bool             // has a goroutine, or is about to get one
 	perhaps   error            // why this manager gives no more orders: nobody knows whether it is committed
 	cancel    context.CancelCauseFunc
+	cancelled bool   // before there was a cancel
 	bandwidth uint64 // what a scheduler grants
 
 	// Of its goroutine alone: they do not outlast it.

@@ -90,6 +90,8 @@ func (r *Runner) Cancel(id string) error {
 		r.launch(m) // what is held before its commit can only be undone
 	case m.cancel != nil:
 		m.cancel(errCancelled)
+	default:
+		m.cancelled = true // its plan is being journalled
 	}
 	return nil
 }

@@ -171,7 +171,9 @@ func (r *Runner) launch(m *move) {
 	}
 	m.running, m.status.Held = true, false
 	ctx, cancel := context.WithCancelCause(r.ctx)
-	m.cancel = cancel
+	if m.cancel = cancel; m.cancelled {
+		cancel(errCancelled)
+	}
 	r.wg.Go(func() {
 		defer cancel(nil)
 		held := m.drive(ctx)

@@ -2,12 +2,34 @@ package run
 
 import (
 	"errors"
+	"sync"
 	"testing"
 
 	"github.com/ratchetos/ratchet/plugins/migration/hypervisor/hypervisortest"
 	"github.com/ratchetos/ratchet/plugins/migration/model"
 	"github.com/ratchetos/ratchet/plugins/migration/run/journal/journaltest"
 )
+
+// TestCancelWhileItIsJournalled cancels a move while its plan is written to the disk: it is undone as soon as that is done.
+func TestCancelWhileItIsJournalled(t *testing.T) {
+	in(t, model.VMType{}, model.Goal{}, func(t *testing.T, l *lab) {
+		once := sync.OnceFunc(func() {
+			if err := l.r.Cancel(l.plan.ID); err != nil {
+				t.Error(err)
+			}
+		})
+		l.disk.Fault = func(call string) error {
+			if call == "sync" {
+				once()
+			}
+			return nil
+		}
+		l.start()
+		if s := l.settled(); s.Outcome != Undone || s.Problem != errCancelled.Error() || l.w.Runner(vm) != "a" {
+			t.Errorf("it runs on %q: %+v", l.w.Runner(vm), s)
+		}
+	})
+}
 
 // failCommit lets the disk fail from the commit on, so that the record may be on it or not; meanwhile is called just then.
 func (l *lab) failCommit(meanwhile func()) {
