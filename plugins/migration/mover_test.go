@@ -27,7 +27,8 @@ type box struct {
 
 	mu     sync.Mutex
 	values map[string][]byte
-	away   bool // the gateway is being restarted
+	away   bool  // the gateway is being restarted
+	broken error // of what is put
 }
 
 var _ plugin.Host = (*box)(nil)
@@ -46,8 +47,17 @@ func (b *box) Get(_ context.Context, key string) ([]byte, error) {
 func (b *box) Put(_ context.Context, key string, value []byte) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.values[key] = slices.Clone(value)
-	return nil
+	if b.broken == nil {
+		b.values[key] = slices.Clone(value)
+	}
+	return b.broken
+}
+
+// fail lets nothing be put until it is called with nil.
+func (b *box) fail(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.broken = err
 }
 
 func (b *box) Delete(_ context.Context, key string) error {

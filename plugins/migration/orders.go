@@ -41,6 +41,8 @@ type orders struct {
 	queue  *queue.Queue
 	plans  map[string]made    // by ID: of orders that are about to begin
 	booked map[string]booking // by ID: orders that were handed out and have not begun
+	// planning are orders that were handed out and whose hosts are being asked, by ID.
+	planning map[string]*queue.Entry
 	// tried are orders that are being tried again, by ID, with the time of the first try.
 	tried   map[string]time.Time
 	refused []api.Move // orders that have ended without a move
@@ -74,7 +76,7 @@ func openOrders(ctx context.Context, m *mover) (*orders, error) {
 		return nil, err
 	}
 	q.Reconcile(func(id string) bool { _, known := m.runner.Move(id); return known })
-	return &orders{m: m, queue: q, plans: map[string]made{}, booked: map[string]booking{}, tried: map[string]time.Time{}, wake: make(chan struct{}, 1)}, nil
+	return &orders{m: m, queue: q, plans: map[string]made{}, booked: map[string]booking{}, planning: map[string]*queue.Entry{}, tried: map[string]time.Time{}, wake: make(chan struct{}, 1)}, nil
 }
 
 // look asks for another look at what can begin. It never blocks.
@@ -154,6 +156,11 @@ func (o *orders) next(ctx context.Context) (begin []*queue.Entry, again time.Tim
 		}
 	}
 	due, next := o.due(now, max(0, free))
+	defer func() {
+		for _, e := range begin {
+			o.planning[e.ID] = e
+		}
+	}()
 	free -= len(due)
 	if o.m.schedule != nil {
 		free = manyBooked // they get their slots together, and are counted when these begin
@@ -167,7 +174,7 @@ func (o *orders) next(ctx context.Context) (begin []*queue.Entry, again time.Tim
 			o.queue.Reconcile(func(id string) bool {
 				return !slices.ContainsFunc(begin, func(e *queue.Entry) bool { return e.ID == id })
 			})
-			return nil, again, err
+			return due, again, err // they were kept when they were handed out
 		}
 	}
 	return append(due, begin...), again, nil
@@ -208,12 +215,22 @@ func latest(a, b time.Time) time.Time {
 
 // ended takes an order out, and tells of those that fall with it. It is called with mu held.
 func (o *orders) ended(id string, failed bool, now time.Time) {
-	b, dropped := o.queue.Ended(id, failed, now)
+	b, dropped := o.queue.Ended(id, failed, now, func(id string) bool {
+		_, booked := o.booked[id]
+		return booked || o.planning[id] != nil
+	})
 	for _, e := range dropped {
 		o.remember(e, now, b.Stopped)
+		o.forget(e.ID)
 	}
+	o.forget(id)
+}
+
+// forget drops what is known of an order beside the queue. It is called with mu held.
+func (o *orders) forget(id string) {
 	delete(o.plans, id)
 	delete(o.booked, id)
+	delete(o.planning, id)
 	delete(o.tried, id)
 	if o.m.schedule != nil {
 		o.m.schedule.Ended(id)

@@ -47,6 +47,9 @@ func (o *orders) begin(ctx context.Context, list []*queue.Entry) {
 		}
 		all.Wait()
 		for i, e := range some {
+			if !o.planned(e.ID) {
+				continue
+			}
 			err := ready[i].err
 			if err == nil {
 				err = o.hand(e, ready[i])
@@ -56,6 +59,19 @@ func (o *orders) begin(ctx context.Context, list []*queue.Entry) {
 			}
 		}
 	}
+}
+
+// planned tells whether an order is to go on whose hosts were asked: meanwhile it may have been cancelled, or have fallen with
+// others.
+func (o *orders) planned(id string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	_, on := o.planning[id]
+	if !on {
+		o.forget(id) // it was given a slot since
+	}
+	delete(o.planning, id)
+	return on
 }
 
 // turn is an order that can begin, or why it cannot.

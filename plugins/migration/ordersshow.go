@@ -25,8 +25,12 @@ func (o *orders) cancelWaiting(ctx context.Context, id string) (bool, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	now := time.Now()
-	if b, has := o.booked[id]; has { // handed out, and not begun
-		o.remember(b.entry, now, "cancelled by the operator")
+	out := o.planning[id]
+	if b, has := o.booked[id]; has {
+		out = b.entry
+	}
+	if out != nil { // handed out, and not begun
+		o.remember(out, now, "cancelled by the operator")
 		o.ended(id, false, now)
 		o.look()
 		return true, o.keep(ctx)

@@ -132,8 +132,9 @@ func (b *Batch) set(id string, r template.Result) {
 	b.Results[id] = r
 }
 
-// Ended notes that a move has. What is dropped because of it comes back; Batch.Stopped is the reason.
-func (q *Queue) Ended(id string, failed bool, now time.Time) (b *Batch, dropped []*Entry) {
+// Ended notes that a move has. What is dropped because of it comes back; Batch.Stopped is the reason. idle tells of those that were
+// handed out which have not begun: they fall, too.
+func (q *Queue) Ended(id string, failed bool, now time.Time, idle func(id string) bool) (b *Batch, dropped []*Entry) {
 	b = q.batch(id)
 	if b == nil {
 		return nil, nil
@@ -146,7 +147,7 @@ func (q *Queue) Ended(id string, failed bool, now time.Time) (b *Batch, dropped 
 	next := b.Rollout.Next(b.Results, now)
 	if next.Stopped != "" && b.Stopped == "" {
 		b.Stopped = next.Stopped
-		dropped = b.waiting()
+		dropped = b.waiting(idle)
 		for _, e := range dropped {
 			b.remove(e.ID)
 		}
@@ -177,15 +178,16 @@ func (q *Queue) batch(id string) *Batch {
 }
 
 func (b *Batch) remove(id string) {
+	delete(b.Results, id)
 	b.Entries = slices.DeleteFunc(b.Entries, func(e *Entry) bool { return e.ID == id })
 	for i, w := range b.Rollout.Waves {
 		b.Rollout.Waves[i] = slices.DeleteFunc(w, func(x string) bool { return x == id })
 	}
 }
 
-func (b *Batch) waiting() (list []*Entry) {
+func (b *Batch) waiting(idle func(id string) bool) (list []*Entry) {
 	for _, e := range b.Entries {
-		if b.Results[e.ID].State == template.Waiting {
+		if s := b.Results[e.ID].State; s == template.Waiting || s == template.Moving && idle(e.ID) {
 			list = append(list, e)
 		}
 	}

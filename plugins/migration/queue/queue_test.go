@@ -20,7 +20,7 @@ var epoch = time.Date(2026, 1, 2, 3, 0, 0, 0, time.UTC)
 //
 //	add NAME [priority=N] [canary] [pause=D] [budget=N]   waves, one a line
 //	next free=N [busy=VM]      what begins
-//	ended ID [failed]
+//	ended ID [failed] [idle=ID]   handed out, and not begun
 //	cancel ID
 //	wait D                     time passes
 //	reconcile [known=ID,…]
@@ -46,7 +46,9 @@ func TestQueue(t *testing.T) {
 				fmt.Fprintf(&out, "again in %s\n", again.Sub(now))
 			}
 		case "ended":
-			b, dropped := q.Ended(d.CmdArgs[0].Key, d.HasArg("failed"), now)
+			var idle string
+			optional(t, d, "idle", &idle)
+			b, dropped := q.Ended(d.CmdArgs[0].Key, d.HasArg("failed"), now, func(id string) bool { return id == idle })
 			for _, e := range dropped {
 				fmt.Fprintf(&out, "dropped %s: %s\n", e.ID, b.Stopped)
 			}
