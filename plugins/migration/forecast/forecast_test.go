@@ -163,6 +163,24 @@ func TestClock(t *testing.T) {
 	}
 }
 
+// TestClockThatWasFarAhead: what a clock said that is put back by more than there is of a history is forgotten with it.
+func TestClockThatWasFarAhead(t *testing.T) {
+	for name, ahead := range map[string]time.Duration{"new box, a day": 24 * time.Hour, "history of a month, ten years": 10 * 365 * 24 * time.Hour} {
+		f, load := newTest(), daily(rand.New(rand.NewPCG(1, 1)))
+		if ahead > 24*time.Hour {
+			feed(f, -48*28, 48*28, load)
+		}
+		for i := range 20 {
+			f.Add(begin.Add(ahead+time.Duration(i)*step/2), .5)
+		}
+		feed(f, 0, 480, load)
+		at := begin.Add(480 * step)
+		if b := f.Forecast(at); b.From != f.series.Slot(at) || f.Slots() < 460 || !f.Worth() {
+			t.Errorf("%s: %d slots, the band begins at %v, not at %v; skill %+v", name, f.Slots(), f.Time(b.From), at, f.Skill())
+		}
+	}
+}
+
 func TestSnapshot(t *testing.T) {
 	season := daily(rand.New(rand.NewPCG(6, 6)))
 	f := newTest()

@@ -84,7 +84,11 @@ func (f *Forecaster) Add(at time.Time, value float64) {
 // closed takes a slot into the history, with the gap before it.
 func (f *Forecaster) closed(c Closed) {
 	if c.Slot < f.history.Next() {
-		f.history.cut(c.Slot) // measured by a clock that was ahead
+		if f.history.cut(c.Slot); len(f.history.values) == 0 { // measured by a clock that was ahead
+			// All of it was: what was learnt has its numbers, too.
+			f.history.first = c.Slot
+			f.restart()
+		}
 	}
 	if f.history.Next() == 0 || c.Slot-f.history.Next() >= int64(f.history.keep) {
 		f.history = newHistory(f.history.keep)
