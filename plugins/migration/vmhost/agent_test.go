@@ -239,6 +239,35 @@ func TestRefusedStarts(t *testing.T) {
 	}
 }
 
+// TestEndOfOneThatIsStarted: a destination that is being started is not told as discarded, and keeps what it is started from.
+func TestEndOfOneThatIsStarted(t *testing.T) {
+	c, _ := conf(t)
+	h := agent(t, c)
+	defer h.Close()
+	s := tiny("web")
+	release, err := h.reserve(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := h.vmDir("web")
+	if err := errors.Join(os.MkdirAll(dir, 0o700), save(recordFile(dir), record{Version: recordVersion, Shape: s, Move: "m1"})); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.End(t.Context(), "web", "m1"); err == nil || !strings.Contains(err.Error(), "try again") {
+		t.Errorf("while it is started: %v", err)
+	}
+	if _, err := loadRecord(dir); err != nil {
+		t.Error(err)
+	}
+	release()
+	if err := h.End(t.Context(), "web", "m1"); err != nil {
+		t.Errorf("one that is not started any more: %v", err)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it was not forgotten: %v", err)
+	}
+}
+
 // TestConfig: the whole of what is wrong is said at once.
 func TestConfig(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "vmhost.yaml")

@@ -231,11 +231,16 @@ func (m *machine) leave() {
 
 // End ends a VM and forgets it. move is that of the destination it must be, or empty for a VM that lives here.
 func (h *Host) End(ctx context.Context, vm, move string) error {
-	m, err := h.machine(vm)
-	if err != nil {
-		if move == "" {
-			return nil
-		}
+	h.mu.Lock()
+	m := h.vms[vm]
+	_, starting := h.starting[vm]
+	h.mu.Unlock()
+	switch {
+	case m == nil && starting: // what its caller has given up ends in a moment, or is a machine
+		return fmt.Errorf("end %s: it is being started: try again", vm)
+	case m == nil && move == "":
+		return nil
+	case m == nil:
 		return h.forget(vm, move) // it died by itself
 	}
 	m.change.Lock()
