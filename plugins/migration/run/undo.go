@@ -210,7 +210,7 @@ func (m *move) outlived(err error) error {
 		return err
 	}
 	vm, from, to := m.plan.VM, m.plan.From, m.plan.To
-	return fmt.Errorf("%s is gone from %s and may have run on there after its memory was sent: its copy on %s is not let run; start %s on %s again or end the copy, then retry",
+	return fmt.Errorf("%s is gone from %s and may have run on there after its memory was sent: its copy on %s is not let run; start %s on %s again or end the copy (ratchet vmhost stop --move, virsh destroy), then retry",
 		vm, from, to, vm, from)
 }
 

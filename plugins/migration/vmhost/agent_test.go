@@ -268,6 +268,39 @@ func TestEndOfOneThatIsStarted(t *testing.T) {
 	}
 }
 
+// TestOperatorEndsADestination: who asks for it by its move, as an operator must whose move is held for that, ends the destination of it
+// and no other.
+func TestOperatorEndsADestination(t *testing.T) {
+	c, _ := conf(t)
+	h := agent(t, c)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- h.Serve(ctx, l) }()
+	defer func() {
+		cancel()
+		if err := errors.Join(<-served, h.Close()); err != nil {
+			t.Error(err)
+		}
+	}()
+	m, _ := follows(t, h, "web", "m1")
+	for _, args := range [][]string{{"web", "--force"}, {"web", "--force", "--move", "m2"}, {"web", "--move", "m1"}} {
+		if err := operate(ctx, &c, "stop", args); err == nil || args[1] == "--force" && !strings.Contains(err.Error(), "m1") {
+			t.Errorf("stop %q: %v", args, err)
+		}
+	}
+	if _, err := h.machine("web"); err != nil {
+		t.Errorf("it was ended: %v", err)
+	}
+	if err := operate(ctx, &c, "stop", []string{"web", "--force", "--move", "m1"}); err != nil {
+		t.Error(err)
+	}
+	<-m.ended
+}
+
 // TestConfig: the whole of what is wrong is said at once.
 func TestConfig(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "vmhost.yaml")

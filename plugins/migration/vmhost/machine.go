@@ -247,7 +247,7 @@ func (h *Host) End(ctx context.Context, vm, move string) error {
 	defer m.change.Unlock()
 	switch is := m.record().Move; {
 	case move == "" && is != "":
-		return fmt.Errorf("end %s: it is the destination of move %s", vm, is)
+		return fmt.Errorf("end %s: it is the destination of move %s, which the box ends when that is undone; if the move is held for it, or no box knows it, stop it with --force --move %s", vm, is, is)
 	case move != "" && is == "":
 		return fmt.Errorf("end %s: it lives on this host and is not the destination of move %s", vm, move)
 	case is != move:

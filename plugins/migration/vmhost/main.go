@@ -24,13 +24,14 @@ import (
 
 const usage = `usage: ratchet vmhost --config FILE [--check] [--debug]
        ratchet vmhost --config FILE start SHAPE [--paused]
-       ratchet vmhost --config FILE stop NAME [--force]
+       ratchet vmhost --config FILE stop NAME [--force [--move MOVE]]
        ratchet vmhost --config FILE list
        ratchet vmhost --config FILE shape NAME
 
 Runs the agent on a hypervisor host with bare QEMU, under systemd (configs/systemd/ratchet-vmhost.service) or a shell.
 The others ask an agent that runs: to start a VM from a file with its shape, to shut one down or, by force, to cut its
-power, to list what there is, and to print the shape of a VM as it is now. VMs go on when the agent ends.
+power, to list what there is, and to print the shape of a VM as it is now. VMs go on when the agent ends. The destination
+of a move, which list shows as such, is the box's to end: by --move only where the move is held for that, or no box knows it.
 
   --config FILE    networks, directories and limits of this host (docs/reference/vmhost.md)
   --check          only say what is wrong with FILE
@@ -121,13 +122,13 @@ const stopLimit = 2 * time.Minute
 func operate(ctx context.Context, c *Config, verb string, args []string) error {
 	f := flag.NewFlagSet(verb, flag.ContinueOnError)
 	f.Usage = func() {}
-	paused, force := f.Bool("paused", false, ""), f.Bool("force", false, "")
+	paused, force, move := f.Bool("paused", false, ""), f.Bool("force", false, ""), f.String("move", "", "")
 	// Flags may stand on either side of the name.
 	var name string
 	if len(args) > 0 && args[0] != "" && args[0][0] != '-' {
 		name, args = args[0], args[1:]
 	}
-	if err := f.Parse(args); err != nil || (name == "") != (verb == "list") || f.NArg() > 0 {
+	if err := f.Parse(args); err != nil || (name == "") != (verb == "list") || f.NArg() > 0 || *move != "" && !*force {
 		return errUsage
 	}
 	agent := client.Local((&Host{c: *c}).Socket())
@@ -140,7 +141,10 @@ func operate(ctx context.Context, c *Config, verb string, args []string) error {
 		}
 		return agent.Start(ctx, client.Start{Shape: s, Paused: *paused})
 	case "stop":
-		return stopVM(ctx, agent, name, *force)
+		if *force {
+			return agent.End(ctx, name, *move)
+		}
+		return stopVM(ctx, agent, name)
 	case "list":
 		return list(ctx, agent)
 	case "shape":
@@ -173,11 +177,8 @@ func readShape(path string) (model.Shape, error) {
 	return s, nil
 }
 
-// stopVM asks the guest to shut down and waits until it has, or ends QEMU.
-func stopVM(ctx context.Context, agent *client.Client, name string, force bool) error {
-	if force {
-		return agent.End(ctx, name, "")
-	}
+// stopVM asks the guest to shut down and waits until it has.
+func stopVM(ctx context.Context, agent *client.Client, name string) error {
 	limit, cancel := context.WithTimeout(ctx, stopLimit)
 	defer cancel()
 	asked := make(chan error, 1)

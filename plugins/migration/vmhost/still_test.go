@@ -2,6 +2,7 @@ package vmhost
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -13,9 +14,8 @@ import (
 	"github.com/ratchetos/ratchet/plugins/migration/hypervisor/qmp"
 )
 
-// follows makes h follow a process as the QEMU of a VM, whose monitor says each of events after its greeting. Then
-// both end.
-func follows(t *testing.T, h *Host, name string, events ...string) *machine {
+// follows makes h follow a process as the QEMU of a VM, the destination of a move if one is named. say has its monitor say events.
+func follows(t *testing.T, h *Host, name, move string) (m *machine, say func(events ...string)) {
 	t.Helper()
 	sleep := exec.Command("sleep", "60")
 	if err := sleep.Start(); err != nil {
@@ -31,23 +31,25 @@ func follows(t *testing.T, h *Host, name string, events ...string) *machine {
 		fmt.Fprintln(theirs, `{"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 0}}, "capabilities": []}}`)
 		_, _ = lines.ReadString('\n')
 		fmt.Fprintln(theirs, `{"return": {}, "id": 1}`)
-		for _, e := range events {
-			name, data, _ := strings.Cut(e, " ")
-			if data == "" {
-				data = "{}"
-			}
-			fmt.Fprintf(theirs, `{"event": %q, "data": %s, "timestamp": {"seconds": 1, "microseconds": 0}}`+"\n", name, data)
-		}
-		_ = sleep.Process.Kill()
-		theirs.Close()
+		_, _ = lines.WriteTo(io.Discard)
 	}()
 	c, err := qmp.New(t.Context(), ours, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &machine{host: h, name: name, dir: h.vmDir(name), proc: p, cmd: sleep, monitor: c, ended: make(chan struct{})}
+	m = &machine{host: h, name: name, dir: h.vmDir(name), proc: p, cmd: sleep, monitor: c, rec: record{Version: recordVersion, Move: move}, ended: make(chan struct{})}
+	go func() { // a QEMU that is killed closes its monitor
+		for !p.gone(1000) { // a signal ends it, too
+		}
+		theirs.Close()
+	}()
 	h.add(m)
-	return m
+	return m, func(events ...string) {
+		for _, e := range events {
+			name, data, _ := strings.Cut(e, " ")
+			fmt.Fprintf(theirs, `{"event": %q, "data": %s, "timestamp": {"seconds": 1, "microseconds": 0}}`+"\n", name, cmp.Or(data, "{}"))
+		}
+	}
 }
 
 // TestStoodStill: only of a VM whose monitor was read from its switch to its end without a word that it runs is it told that it
@@ -70,7 +72,11 @@ func TestStoodStill(t *testing.T) {
 		{[]string{"STOP", switches, fails, "RESUME", "STOP", switches}, true},
 	} {
 		name := fmt.Sprint("vm", i)
-		m := follows(t, h, name, tc.events...)
+		m, say := follows(t, h, name, "")
+		say(tc.events...)
+		if err := h.Kill(name); err != nil {
+			t.Fatal(err)
+		}
 		<-m.ended
 		if got := h.StoodStill(name); got != tc.want {
 			t.Errorf("%q: stood still %t", tc.events, got)
@@ -79,11 +85,18 @@ func TestStoodStill(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	m := follows(t, h, "vm2")
-	if h.StoodStill("vm2") {
+	_, say := follows(t, h, "again", "")
+	say("STOP", switches)
+	if err := h.Kill("again"); err != nil {
+		t.Fatal(err)
+	}
+	follows(t, h, "again", "")
+	if h.StoodStill("again") {
 		t.Error("one of that name was started again")
 	}
-	<-m.ended
+	if err := h.Kill("again"); err != nil {
+		t.Fatal(err)
+	}
 	for err, want := range map[error]bool{io.EOF: true, io.ErrUnexpectedEOF: false, qmp.ErrSlow: false, net.ErrClosed: false, context.Canceled: false} {
 		if saidAll(fmt.Errorf("QMP connection ended: %w", err)) != want {
 			t.Errorf("%v: want %t", err, want)
