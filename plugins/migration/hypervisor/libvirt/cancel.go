@@ -29,13 +29,16 @@ func (x *transfer) Cancel(ctx context.Context) error {
 // undo takes the transfer back. The destination ends first: two must never be able to run.
 func (x *transfer) undo(ctx context.Context) error {
 	x.mu.Lock()
-	postCopy, undone := x.postCopy, x.undone
+	postCopy, undone, complete := x.postCopy, x.undone, x.complete
 	x.mu.Unlock()
-	if postCopy {
+	switch {
+	case postCopy:
 		return errors.New("a post-copy was ordered, which cannot be taken back")
-	}
-	if undone {
+	case undone:
 		return nil
+	case complete:
+		// It may be the only copy: it is kept until the source runs, which Confirm and then Finish see to.
+		return errors.New("the destination has everything")
 	}
 	if err := x.abort(ctx); err != nil {
 		return err

@@ -236,7 +236,10 @@ func TestOlderManager(t *testing.T) {
 		t.Error("a source that runs was ended")
 	}
 	x.state(0, hypervisor.Running)
-	x.complete(hypervisor.Options{})
+	transfer := x.complete(hypervisor.Options{})
+	if err := transfer.Cancel(x.ctx); err == nil {
+		t.Error("a transfer whose destination has everything was cancelled")
+	}
 	old := x.move
 	old.Epoch--
 	for what, err := range map[string]error{
