@@ -18,7 +18,7 @@ import (
 const (
 	stateWaiting   = "waiting"   // for its turn
 	stateScheduled = "scheduled" // for its slot
-	stateHeld      = "held"      // for an operator
+	stateHeld      = api.StateHeld
 	stateNotBegun  = "not begun" // and never will
 )
 

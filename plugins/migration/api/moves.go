@@ -94,6 +94,9 @@ type MovesReply struct {
 	Moves []Move `json:"moves"`
 }
 
+// StateHeld is the state of a move that waits for an operator: it does not end by itself.
+const StateHeld = "held"
+
 // Move is one that waits, is under way or has ended.
 type Move struct {
 	ID    string `json:"id"`

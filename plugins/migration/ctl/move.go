@@ -160,7 +160,7 @@ that fails or is cancelled leaves the VM at its source in its former shape.`,
 	f.StringSliceVar(&r.Windows, "window", nil, "maintenance window in which it shall happen; of several, one")
 	f.IntVar(&r.Priority, "priority", 0, "moves of a higher one go first and get the bandwidth")
 	f.BoolVar(&dryRun, "dry-run", false, "show the plan and change nothing, as plan does")
-	f.BoolVar(&wait, "wait", false, "return when the moves have ended")
+	f.BoolVar(&wait, "wait", false, "return when the moves have ended, or wait for an operator")
 	_ = c.RegisterFlagCompletionFunc("at", cobra.FixedCompletions([]string{api.WhenNow, api.WhenBest}, cobra.ShellCompDirectiveNoFileComp))
 	return c
 }

@@ -117,10 +117,16 @@ func untilEnded(app command.App, cmd *cobra.Command, ids []string) error {
 				return err
 			}
 			for _, m := range reply.Moves {
-				if m.Ended.IsZero() {
+				held := m.State == api.StateHeld // it does not end by itself
+				if m.Ended.IsZero() && !held {
 					continue
 				}
 				ids = slices.DeleteFunc(ids, func(other string) bool { return other == id })
+				if held {
+					fmt.Fprintf(cmd.OutOrStdout(), "%s: %s is held\n", m.ID, m.VM)
+					failed = append(failed, m.VM+" waits for an operator: "+m.Problem)
+					continue
+				}
 				fmt.Fprintf(cmd.OutOrStdout(), "%s: %s is %s after %s\n", m.ID, m.VM, m.State, m.Ended.Sub(m.Began).Round(time.Millisecond))
 				if m.Problem != "" {
 					failed = append(failed, m.VM+": "+m.Problem)
