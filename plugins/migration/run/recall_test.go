@@ -22,6 +22,9 @@ func (l *lab) afterComplete(calls map[string][]hypervisortest.Fault, disk []erro
 		switch left := calls[at]; {
 		case c.Name == "Transfer.Complete":
 			completed = true
+			if len(left) > 0 {
+				return left[0]
+			}
 			return hypervisortest.FailAfter
 		case completed && len(left) > 0:
 			f, calls[at] = left[0], left[1:]
@@ -54,23 +57,6 @@ func (u unacknowledged) Perform(ctx context.Context, m hypervisor.Move, a hyperv
 }
 
 func (t unacknowledgedTransfer) Cancel(ctx context.Context) error { return t.cancel(ctx) }
-
-// selfish is a source that has not heard that the destination has everything: it runs on by itself.
-type selfish struct{ *hypervisortest.Port }
-
-type selfishTransfer struct {
-	hypervisor.Transfer
-	run func(context.Context) error
-}
-
-func (s selfish) Perform(ctx context.Context, m hypervisor.Move, a hypervisor.Arrival, o hypervisor.Options) (hypervisor.Transfer, error) {
-	t, err := s.Port.Perform(ctx, m, a, o)
-	return selfishTransfer{t, func(ctx context.Context) error { return s.Confirm(ctx, m, false) }}, err
-}
-
-func (t selfishTransfer) Complete(ctx context.Context) error {
-	return errors.Join(t.Transfer.Complete(ctx), t.run(ctx))
-}
 
 // blind is a host that cannot tell what became of a VM.
 type blind struct{ hypervisor.Port }
@@ -112,7 +98,7 @@ func TestSourceThatMayHaveRun(t *testing.T) {
 		"dead before, its host does not say":   {calls: faults{"Status@a": {killed}, "StoodStill@a": {lost}}},
 		"dead, the target looked at twice":     {calls: faults{"Status@b": {lost}, "Status@a": {killed}}, want: Moved},
 		"dead, the target away":                {calls: faults{"Status@b": {away}, "Confirm@a": {killed}}},
-		"runs on by itself":                    {calls: faults{"Status@a": {killed}}, source: func(p hypervisor.Port) hypervisor.Port { return selfish{p.(*hypervisortest.Port)} }},
+		"runs on by itself":                    {calls: faults{"Transfer.Complete@a": {hypervisortest.RunOn}, "Status@a": {killed}}},
 		"dead before, for an older version":    {calls: faults{"Status@b": {died}}, older: true},
 		"answer lost":                          {calls: faults{"Confirm@a": {lost, killed}}},
 		"dead as it is told to run":            {calls: faults{"Confirm@a": {killed}}},

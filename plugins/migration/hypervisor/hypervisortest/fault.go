@@ -31,15 +31,16 @@ const (
 	KillHere          // the VM's process on the host of the call is dead
 	KillThere         // its processes on all other hosts are
 	HostAway          // the host cannot be reached until Back
+	RunOn             // a Complete has its effect on the destination, but the source has not heard so: it fails, and the VM runs on there
 )
 
 // Faults lists those that a test may want to try at each call.
 func Faults() []Fault {
-	return []Fault{FailBefore, FailAfter, CrashBefore, CrashAfter, Stall, KillHere, KillThere, HostAway}
+	return []Fault{FailBefore, FailAfter, CrashBefore, CrashAfter, Stall, KillHere, KillThere, HostAway, RunOn}
 }
 
 func (f Fault) String() string {
-	names := []string{"none", "fail before", "fail after", "crash before", "crash after", "stall", "kill here", "kill there", "host away"}
+	names := []string{"none", "fail before", "fail after", "crash before", "crash after", "stall", "kill here", "kill there", "host away", "run on"}
 	if f < 0 || int(f) >= len(names) {
 		return "unknown fault"
 	}

@@ -319,6 +319,11 @@ func (w *World) call(ctx context.Context, manager int, host, name, vm string, do
 	case CrashAfter:
 		w.crash()
 		return ErrCrashed
+	case RunOn:
+		if v := w.hosts[host].vms[vm]; err == nil && name == "Transfer.Complete" && v.whole && v.state == hypervisor.Moved {
+			w.run(host, v)
+			return fmt.Errorf("%s: %w", c, ErrInjected)
+		}
 	}
 	return err
 }

@@ -160,7 +160,7 @@ func faultAt(t *testing.T, f Fault, n int) {
 	if wrong := w.Violations(); len(wrong) > 0 {
 		t.Errorf("%s at call %d: %v", f, n, wrong)
 	}
-	if n < 8 && err == nil && f != KillThere && f != KillHere {
+	if n < 8 && err == nil && f != KillThere && f != KillHere && f != RunOn {
 		t.Errorf("%s at call %d went unnoticed", f, n)
 	}
 	if (f == CrashBefore || f == CrashAfter) && n < 8 && !errors.Is(err, ErrCrashed) {
