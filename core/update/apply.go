@@ -119,7 +119,7 @@ func (m *Manager) fill(ctx context.Context, target string, to ledger.Content, im
 	}
 	progress("attempt", 0, 0)
 	// A slot that is being written must not be tried if the power fails.
-	if err := m.o.Firmware.Forget(); err != nil {
+	if err := m.forget(); err != nil {
 		return err
 	}
 	a, err := m.o.Attempts.Open(ctx, ledger.Intent{Target: ledger.SlotTarget(target), From: from, To: to, Signer: signer})
@@ -208,6 +208,8 @@ func (w *watcher) Read(b []byte) (int, error) {
 
 // try has the firmware start a slot once. What is known of it is durable before that.
 func (m *Manager) try(ctx context.Context, target string, t *trial) error {
+	m.choice.Lock()
+	defer m.choice.Unlock()
 	if err := m.put(ctx, keyTrial, t); err != nil {
 		return err
 	}
@@ -215,7 +217,28 @@ func (m *Manager) try(ctx context.Context, target string, t *trial) error {
 	if _, err := m.o.Firmware.Repair(m.places(), m.o.Report.Slot, m.bad()); err != nil {
 		return err
 	}
-	return m.o.Firmware.Try(m.places(), target)
+	if err := m.o.Firmware.Try(m.places(), target); err != nil {
+		return err
+	}
+	m.plan(true)
+	return nil
+}
+
+// forget has the firmware start what is first in the order.
+func (m *Manager) forget() error {
+	m.choice.Lock()
+	defer m.choice.Unlock()
+	if err := m.o.Firmware.Forget(); err != nil {
+		return err
+	}
+	m.plan(false)
+	return nil
+}
+
+func (m *Manager) plan(other bool) {
+	m.mu.Lock()
+	m.planned = other
+	m.mu.Unlock()
 }
 
 // speed is for logs.

@@ -2,9 +2,50 @@ package update
 
 import (
 	"testing"
+	"time"
 
 	"github.com/ratchetos/ratchet/boot/slot"
 )
+
+// proving is a box whose slot B has an image of yesterday that is about to settle.
+func proving(t *testing.T) *box {
+	t.Helper()
+	b := newBox(t)
+	b.live(time.Minute)
+	must(t, errorOf(b.install(b.bundle("2.0", 2, nil))))
+	b.boot(b.power(), "2.0", 2)
+	b.live(23 * time.Hour)
+	return b
+}
+
+// TestPending: what waits for the next restart is not overwritten by the image that settles meanwhile.
+func TestPending(t *testing.T) {
+	for name, c := range map[string]struct {
+		act  func(*box) error
+		want string // in slot A
+	}{
+		"update":   {func(b *box) error { return errorOf(b.install(b.bundle("3.0", 3, nil))) }, "3.0"},
+		"rollback": {func(b *box) error { return errorOf(b.Rollback(b.t.Context(), false)) }, "1.0"},
+	} {
+		b := proving(t)
+		must(t, c.act(b))
+		b.live(3 * time.Hour)
+		s, err := b.Status(t.Context())
+		if v := b.version("A"); v != c.want || s.Next != "A" || s.SettlesIn != 0 || err != nil {
+			t.Errorf("%s: slot A holds %s, next is %q, settles in %s, %v; %q", name, v, s.Next, s.SettlesIn, err, b.said)
+		}
+	}
+}
+
+// TestSettleByHand takes the place of what waited for the next restart.
+func TestSettleByHand(t *testing.T) {
+	b := proving(t)
+	must(t, errorOf(b.Rollback(t.Context(), false)))
+	must(t, errorOf(b.Settle(t.Context(), "alice", func(string, int64, int64) {})))
+	if s, err := b.Status(t.Context()); s.Next != "" || b.version("A") != "2.0" || err != nil {
+		t.Errorf("next is %q, slot A holds %s, %v", s.Next, b.version("A"), err)
+	}
+}
 
 // TestTrialIsKept: an ordered end of a boot that was not healthy leaves the trial that is to come a trial.
 func TestTrialIsKept(t *testing.T) {

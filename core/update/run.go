@@ -86,9 +86,13 @@ func (m *Manager) load(ctx context.Context) {
 	}
 	s := new(settling)
 	found := m.get(ctx, keySettle, s) && s.Slot == m.o.Report.Slot && s.Digest == m.image(s.Slot).Digest
+	next, err := m.o.Firmware.Trying(m.places())
+	if err != nil {
+		m.o.Log.Warn("read what boots next", "err", err)
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.boots = boots
+	m.boots, m.planned = boots, next != "" && next != m.o.Report.Slot
 	if found {
 		m.settle = s
 	}
@@ -108,6 +112,7 @@ func (m *Manager) image(name string) verdict.Image {
 // an update that was on trial begins its time of proof.
 func (m *Manager) commit(ctx context.Context, before string) {
 	r := m.o.Report
+	m.choice.Lock()
 	if err := m.o.Firmware.Commit(m.places(), r.Slot, m.bad()); err != nil {
 		// Without the order the next boot may be of the other slot, without the count the box goes there after some boots.
 		m.o.Say("the firmware does not keep that slot %s is healthy: %v", r.Slot, err)
@@ -116,8 +121,7 @@ func (m *Manager) commit(ctx context.Context, before string) {
 	m.healthy, m.boots = true, 0
 	m.mu.Unlock()
 	m.o.Say("healthy: slot %s, image %s, security version %d", r.Slot, r.Image, r.SecurityVersion)
-	t := new(trial)
-	if m.get(ctx, keyTrial, t) {
+	if t := new(trial); m.get(ctx, keyTrial, t) {
 		if err := m.put(ctx, keyTrial, nil); err != nil {
 			m.o.Log.Warn("forget the trial", "err", err)
 		}
@@ -125,6 +129,7 @@ func (m *Manager) commit(ctx context.Context, before string) {
 			m.prove(ctx, &settling{Slot: t.Slot, Digest: t.Digest, Now: t.Revokes})
 		}
 	}
+	m.choice.Unlock()
 	// Slots that were written since the boot are the next boot's business.
 	m.mu.Lock()
 	quiet := len(m.written) == 0
@@ -155,7 +160,8 @@ func (m *Manager) settleStep(ctx context.Context, passed time.Duration) {
 	}
 	kept := s.Ran / keepEvery
 	s.Ran += passed
-	due, keep, copied := s.left(m.o.Times.Settle) <= 0, s.Ran/keepEvery != kept, *s
+	// What an operator has put into the other slot for the next boot, or wants to go back to, stays there.
+	due, keep, copied := s.left(m.o.Times.Settle) <= 0 && !m.planned, s.Ran/keepEvery != kept, *s
 	if due {
 		m.settle = nil // once a boot, whatever comes of it
 	}

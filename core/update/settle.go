@@ -126,7 +126,10 @@ func (m *Manager) Settle(ctx context.Context, signer string, progress Progress) 
 	m.mu.Lock()
 	m.settle = nil
 	m.mu.Unlock()
-	if err := errors.Join(m.put(ctx, keySettle, nil), m.o.Firmware.Commit(m.places(), running, m.bad())); err != nil {
+	m.choice.Lock()
+	err = errors.Join(m.put(ctx, keySettle, nil), m.o.Firmware.Commit(m.places(), running, m.bad()))
+	m.choice.Unlock()
+	if err != nil {
 		return r, err
 	}
 	return r, m.raise(ctx, m.o.Report.SecurityVersion)

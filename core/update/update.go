@@ -112,9 +112,11 @@ type Manager struct {
 	pause   time.Duration // before a download that was cut off goes on; it doubles
 
 	staging sync.Mutex // over the staged bundle
+	choice  sync.Mutex // over the boot variables and the trial that is kept beside them
 
 	mu      sync.Mutex // over what follows
 	healthy bool
+	planned bool // the next boot tries the other slot
 	boots   uint8
 	last    *Result
 	settle  *settling
@@ -253,7 +255,7 @@ func (m *Manager) Status(ctx context.Context) (Status, error) {
 	}
 	m.mu.Lock()
 	s.Healthy, s.Boots, s.Last = m.healthy, m.boots, m.last
-	if m.settle != nil {
+	if m.settle != nil && !m.planned {
 		s.SettlesIn = max(m.settle.left(m.o.Times.Settle), time.Second)
 	}
 	m.mu.Unlock()
