@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ratchetos/ratchet/boot/bundle"
 	"github.com/ratchetos/ratchet/boot/slot"
 )
 
@@ -44,6 +45,18 @@ func TestSettleByHand(t *testing.T) {
 	must(t, errorOf(b.Settle(t.Context(), "alice", func(string, int64, int64) {})))
 	if s, err := b.Status(t.Context()); s.Next != "" || b.version("A") != "2.0" || err != nil {
 		t.Errorf("next is %q, slot A holds %s, %v", s.Next, b.version("A"), err)
+	}
+}
+
+// TestBeforeHealthy: an update that was written before its box was healthy proves itself, and revokes, as any other.
+func TestBeforeHealthy(t *testing.T) {
+	b := newBox(t)
+	must(t, errorOf(b.install(b.bundle("2.0", 2, func(m *bundle.Manifest) { m.Revokes = true }))))
+	b.live(time.Minute)
+	b.boot(b.power(), "2.0", 2)
+	b.live(time.Minute)
+	if v := b.version("A"); v != "2.0" || b.counter.floor != 2 {
+		t.Errorf("slot A holds %s, security version %d; %q", v, b.counter.floor, b.said)
 	}
 }
 

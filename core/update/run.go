@@ -119,9 +119,11 @@ func (m *Manager) commit(ctx context.Context, before string) {
 	}
 	m.mu.Lock()
 	m.healthy, m.boots = true, 0
+	planned := m.planned
 	m.mu.Unlock()
 	m.o.Say("healthy: slot %s, image %s, security version %d", r.Slot, r.Image, r.SecurityVersion)
-	if t := new(trial); m.get(ctx, keyTrial, t) {
+	// What is kept when another boot is planned is that one's trial.
+	if t := new(trial); !planned && m.get(ctx, keyTrial, t) {
 		if err := m.put(ctx, keyTrial, nil); err != nil {
 			m.o.Log.Warn("forget the trial", "err", err)
 		}
