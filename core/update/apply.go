@@ -38,6 +38,9 @@ func (m *Manager) Apply(ctx context.Context, req Request, progress Progress) (r 
 		}
 		m.remember(&r)
 	}()
+	if err := m.proven(); err != nil {
+		return r, err
+	}
 	if req.URL != "" {
 		if err := m.download(ctx, req.URL, progress); err != nil {
 			return r, err
@@ -75,6 +78,23 @@ func (m *Manager) Apply(ctx context.Context, req Request, progress Progress) (r 
 		m.o.Restart("update to " + v.Version + " in slot " + target)
 	}
 	return r, nil
+}
+
+// proven refuses while the slot that runs is on trial: the other one then holds the image that was healthy last.
+func (m *Manager) proven() error {
+	m.mu.Lock()
+	healthy := m.healthy
+	m.mu.Unlock()
+	if healthy {
+		return nil
+	}
+	running := m.o.Report.Slot
+	front, err := m.o.Firmware.Front(m.places())
+	if err == nil && front != "" && front != running {
+		err = fmt.Errorf("%w now: slot %s is on trial and slot %s is the way back; try again when one of them runs healthy, see: ratchetctl update status",
+			ErrBlocked, running, front)
+	}
+	return err
 }
 
 // verified is a bundle whose every byte was looked at.

@@ -12,7 +12,8 @@
 // The order of Apply is its guarantee. Everything that can be said about a bundle – signer, product, flavour, size,
 // age, every byte's digest – is said before the attempt is opened, so a bundle that is refused changes nothing, not
 // even the counter. The slot that runs is never written. BootNext names the new slot only after its bytes were read
-// back from the medium. A power cut anywhere leaves the slot that was healthy first in the order.
+// back from the medium. A power cut anywhere leaves the slot that was healthy first in the order; while the one that
+// runs is on trial, that is the other one, and nothing is installed.
 //
 // Health is core up and all enabled plugins ready for Options.Healthy without a break. It puts the running slot first,
 // ends the boot count, and raises V to the lower security version of the two slots. A trial that is not healthy within

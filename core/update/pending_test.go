@@ -1,6 +1,8 @@
 package update
 
 import (
+	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -57,6 +59,23 @@ func TestBeforeHealthy(t *testing.T) {
 	b.live(time.Minute)
 	if v := b.version("A"); v != "2.0" || b.counter.floor != 2 {
 		t.Errorf("slot A holds %s, security version %d; %q", v, b.counter.floor, b.said)
+	}
+}
+
+// TestOnTrial: while a slot is on trial the other one holds the only image that was ever healthy.
+func TestOnTrial(t *testing.T) {
+	b := newBox(t)
+	b.live(time.Minute)
+	must(t, errorOf(b.install(b.bundle("2.0", 2, nil))))
+	b.boot(b.power(), "2.0", 2)
+	_, err := b.install(b.bundle("3.0", 3, nil))
+	if !errors.Is(err, ErrBlocked) || !strings.Contains(err.Error(), "on trial") || b.version("A") != "1.0" || len(b.counter.open) > 0 {
+		t.Errorf("%v; slot A holds %s", err, b.version("A"))
+	}
+	b.live(time.Minute)
+	must(t, errorOf(b.apply(Request{}))) // what was uploaded is still there
+	if v := b.version("A"); v != "3.0" {
+		t.Errorf("slot A holds %s", v)
 	}
 }
 
