@@ -41,13 +41,13 @@ func (m *Manager) Apply(ctx context.Context, req Request, progress Progress) (r 
 	if err := m.proven(); err != nil {
 		return r, err
 	}
+	m.staging.Lock()
+	defer m.staging.Unlock()
 	if req.URL != "" {
 		if err := m.download(ctx, req.URL, progress); err != nil {
 			return r, err
 		}
 	}
-	m.staging.Lock()
-	defer m.staging.Unlock()
 	f, err := os.Open(m.stagedPath())
 	if errors.Is(err, os.ErrNotExist) {
 		return r, fmt.Errorf("%w: no bundle is staged", ErrNothing)

@@ -32,14 +32,12 @@ type source struct {
 func (m *Manager) sourcePath() string { return filepath.Join(m.o.Dir, "source.json") }
 
 // download fetches a bundle to the staging place. What is there of the same URL is kept: the server is asked for the
-// rest, and for all of it when it has another version now.
+// rest, and for all of it when it has another version now. The caller holds m.staging.
 func (m *Manager) download(ctx context.Context, address string, progress Progress) error {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return fmt.Errorf("%w: %q is not an http or https URL", ErrSource, address)
 	}
-	m.staging.Lock()
-	defer m.staging.Unlock()
 	capacity, err := m.capacity()
 	if err != nil {
 		return err

@@ -25,7 +25,9 @@ func (m *Manager) Stage(offset int64, data []byte) (size int64, err error) {
 	if m.blocked != nil {
 		return 0, m.blocked
 	}
-	m.staging.Lock()
+	if !m.staging.TryLock() {
+		return 0, ErrBusy // a download may take hours
+	}
 	defer m.staging.Unlock()
 	f, err := m.openStaged(offset == 0)
 	if err != nil {
@@ -75,6 +77,10 @@ func (m *Manager) openStaged(anew bool) (*os.File, error) {
 	mode := os.O_RDWR | os.O_CREATE
 	if anew {
 		mode |= os.O_TRUNC
+		// What comes now is not what a download began with.
+		if err := os.Remove(m.sourcePath()); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, storage(err)
+		}
 	}
 	f, err := os.OpenFile(m.stagedPath(), mode, 0o600)
 	if err != nil {

@@ -1,0 +1,47 @@
+package update
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+)
+
+// TestUploadIsNoDownload: what was uploaded is not taken for the first part of a download that was cut off before it.
+func TestUploadIsNoDownload(t *testing.T) {
+	b := newBox(t)
+	f := &flaky{data: b.bundle("2.0", 2, nil), etag: `"v1"`, limit: 300_000}
+	again := 0
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if again++; again > 1 && again <= 1+tries {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		f.ServeHTTP(w, r)
+	}))
+	defer s.Close()
+	if _, err := b.apply(Request{URL: s.URL}); !errors.Is(err, ErrSource) {
+		t.Fatal(err)
+	}
+	must(t, errorOf(b.Stage(0, b.bundle("3.0", 3, nil)[:2_000_000])))
+	f.limit = 0
+	if _, err := b.apply(Request{URL: s.URL}); err != nil || b.version("B") != "2.0" {
+		t.Errorf("slot B holds %s, %v", b.version("B"), err)
+	}
+}
+
+// TestUploadDuringDownload: an upload does not wait for the end of a download, nor is it installed in its place.
+func TestUploadDuringDownload(t *testing.T) {
+	b := newBox(t)
+	f := &flaky{data: b.bundle("2.0", 2, nil), etag: `"v1"`}
+	other := b.bundle("3.0", 3, nil)
+	var during error
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		during = b.upload(other)
+		f.ServeHTTP(w, r)
+	}))
+	defer s.Close()
+	if _, err := b.apply(Request{URL: s.URL}); err != nil || b.version("B") != "2.0" || !errors.Is(during, ErrBusy) {
+		t.Errorf("slot B holds %s, %v; the upload: %v", b.version("B"), err, during)
+	}
+}
