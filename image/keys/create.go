@@ -14,6 +14,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -72,25 +73,40 @@ func (r Ring) Adopt(role Role, uri, name string) error {
 		if r.Has(role) {
 			return fmt.Errorf("adopt key %s: %s has one already; choose another folder or rotate it", role, r.Dir)
 		}
-		return r.adopt(role, uri, name)
+		f, err := adopted(role, uri, name)
+		if err != nil {
+			return err
+		}
+		return r.keep(role, f)
 	})
 }
 
-func (r Ring) adopt(role Role, uri, name string) error {
+// halves are what a ring keeps of a role.
+type halves struct{ private, half []byte }
+
+// adopted are the files of a role whose key is on a token.
+func adopted(role Role, uri, name string) (halves, error) {
+	if !strings.HasPrefix(uri, scheme) {
+		return halves{}, fmt.Errorf("adopt key %s: %w: it does not begin with %q", role, ErrURI, scheme)
+	}
 	key, err := openURI(uri)
 	if err != nil {
-		return fmt.Errorf("adopt key %s: %w", role, err)
+		return halves{}, fmt.Errorf("adopt key %s: %w", role, err)
 	}
 	if err := role.fits(key.Public()); err != nil {
-		return fmt.Errorf("adopt key: %w", err)
+		return halves{}, fmt.Errorf("adopt key: %w", err)
 	}
 	half, err := publicHalf(role, name, key)
 	if err != nil {
-		return fmt.Errorf("adopt key %s: %w", role, err)
+		return halves{}, fmt.Errorf("adopt key %s: %w", role, err)
 	}
+	return halves{[]byte(uri + "\n"), half}, nil
+}
+
+func (r Ring) keep(role Role, f halves) error {
 	return errors.Join(
-		write(filepath.Join(r.Dir, role.keyFile()), []byte(uri+"\n"), 0o600),
-		write(filepath.Join(r.Dir, role.half()), half, 0o644),
+		write(filepath.Join(r.Dir, role.keyFile()), f.private, 0o600),
+		write(filepath.Join(r.Dir, role.half()), f.half, 0o644),
 	)
 }
 
@@ -111,7 +127,11 @@ func (r Ring) fill(name string, roles ...Role) (made []Role, err error) {
 		if haveKey {
 			continue
 		}
-		if err := r.generate(role, name); err != nil {
+		f, err := generated(role, name)
+		if err != nil {
+			return made, err
+		}
+		if err := r.keep(role, f); err != nil {
 			return made, err
 		}
 		made = append(made, role)
@@ -127,21 +147,17 @@ func (r Role) half() string {
 	return r.publicFile()
 }
 
-// generate writes a new key and its public half.
-func (r Ring) generate(role Role, name string) error {
+// generated are the files of a new key.
+func generated(role Role, name string) (halves, error) {
 	key, half, err := pair(role, name)
 	if err != nil {
-		return fmt.Errorf("make key %s: %w", role, err)
+		return halves{}, fmt.Errorf("make key %s: %w", role, err)
 	}
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		return fmt.Errorf("make key %s: %w", role, err)
+		return halves{}, fmt.Errorf("make key %s: %w", role, err)
 	}
-	private := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-	return errors.Join(
-		write(filepath.Join(r.Dir, role.keyFile()), private, 0o600),
-		write(filepath.Join(r.Dir, role.half()), half, 0o644),
-	)
+	return halves{pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), half}, nil
 }
 
 // pair makes a key, and its certificate or public key as PEM.

@@ -33,10 +33,15 @@ func (r Ring) Rotate(role Role, name, uri string) error {
 		if !r.Has(role) || !r.Has(next) {
 			return fmt.Errorf("rotate key %s: there is none in %s", role, r.Dir)
 		}
-		if uri != "" { // before anything is moved
-			if _, err := openURI(uri); err != nil {
-				return fmt.Errorf("rotate key %s: %w", role, err)
-			}
+		var f halves
+		var err error
+		if uri == "" { // before anything is moved
+			f, err = generated(next, name)
+		} else {
+			f, err = adopted(next, uri, name)
+		}
+		if err != nil {
+			return fmt.Errorf("rotate key %s: %w", role, err)
 		}
 		if err := r.move(role, role.old()); err != nil {
 			return err
@@ -46,10 +51,7 @@ func (r Ring) Rotate(role Role, name, uri string) error {
 				return err
 			}
 		}
-		if uri != "" {
-			return r.adopt(next, uri, name)
-		}
-		return r.generate(next, name)
+		return r.keep(next, f)
 	})
 }
 

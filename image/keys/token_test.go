@@ -3,6 +3,8 @@ package keys
 import (
 	"crypto"
 	"crypto/sha256"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
@@ -77,6 +79,30 @@ func TestToken(t *testing.T) {
 	}
 	if err := r.Adopt(Bundle, "pkcs11:object=secureboot", "Example"); err == nil || !strings.Contains(err.Error(), "not P-256") {
 		t.Errorf("RSA for P-256: %v", err)
+	}
+	// A rotation that is refused leaves the key in its place.
+	file := filepath.Join(r.Dir, "new.key")
+	private, _, err := pair(SecureBoot, "Example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for uri, says := range map[string]string{
+		"pkcs11:object=policy": "not RSA-2048", "pkcs11:object=nobody": "not on the token", file: "does not begin",
+	} {
+		err := r.Rotate(SecureBoot, "Example", uri)
+		if err == nil || !strings.Contains(err.Error(), says) || r.Has(SecureBoot.old()) {
+			t.Errorf("rotated to %s: %v, want an error that says %q", uri, err, says)
+		}
+		if _, err := r.Signer(SecureBoot); err != nil {
+			t.Errorf("after a rotation to %s was refused: %v", uri, err)
+		}
 	}
 	for name, c := range map[string]struct{ uri, pin, says string }{
 		"wrong PIN":  {"pkcs11:token=ratchet;object=policy", "0000", "CKR_PIN_INCORRECT"},
