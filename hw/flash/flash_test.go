@@ -192,6 +192,10 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("a refused disk of %d MiB was written to", d.Size>>20)
 		}
 	}
+	short := filepath.Join(t.TempDir(), "short.img")
+	if err := os.Link(raw, short); err != nil {
+		t.Fatal(err)
+	}
 	whole, err := os.ReadFile(compress(t, raw))
 	if err != nil {
 		t.Fatal(err)
@@ -207,6 +211,12 @@ func TestRefusals(t *testing.T) {
 		if _, err := OpenSource(ctx, path); err == nil {
 			t.Errorf("%s was taken for an image", name)
 		}
+	}
+	if err := os.Truncate(short, 60*mib); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenSource(ctx, short); err == nil || !strings.Contains(err.Error(), "60 of 342 MiB") {
+		t.Errorf("an image that was cut off: %v", err)
 	}
 }
 

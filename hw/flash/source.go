@@ -26,8 +26,8 @@ type Source struct {
 	table      table
 }
 
-// OpenSource reads an image's table and size. A compressed image is decompressed once for that, which finds a
-// truncated or damaged one before any disk is touched.
+// OpenSource reads an image's table and size, so that one that was cut off is found before any disk is touched. A
+// compressed image is decompressed once for that, which finds a damaged one as well.
 func OpenSource(ctx context.Context, path string) (*Source, error) {
 	s := &Source{path: path, compressed: strings.HasSuffix(path, ".zst")}
 	head := &bytes.Buffer{}
@@ -51,6 +51,9 @@ func OpenSource(ctx context.Context, path string) (*Source, error) {
 	}
 	if s.table.partition(ledgerName) == nil {
 		return nil, fmt.Errorf("%s is not a disk image of an appliance: it has no partition %s", path, ledgerName)
+	}
+	if whole := s.table.size(); s.Size < whole {
+		return nil, fmt.Errorf("%s was cut off: it has %d of %d MiB; copy it again", path, s.Size>>20, whole>>20)
 	}
 	return s, nil
 }

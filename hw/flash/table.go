@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"math"
 	"unicode/utf16"
 )
 
@@ -58,6 +59,12 @@ func headerSum(h []byte) uint32 {
 	c := bytes.Clone(h[:92])
 	clear(c[16:20])
 	return crc32.ChecksumIEEE(c)
+}
+
+// size of the disk that the table is of, in bytes: the backup of its header is in the last sector.
+func (t table) size() int64 {
+	last := binary.LittleEndian.Uint64(t.header()[32:])
+	return int64(min(last, math.MaxInt64/sector-1)+1) * sector
 }
 
 // partition finds an entry by name.
