@@ -243,23 +243,28 @@ func TestCutOff(t *testing.T) {
 	}
 }
 
-// TestVerifyFinds: a disk that does not keep what it is given is noticed.
+// TestVerifyFinds: a disk that does not keep what it is given is noticed, also where it was told to be zero.
 func TestVerifyFinds(t *testing.T) {
-	d := used(t, disk.MinSize)
-	tampered := false
-	err := Write(t.Context(), source(t, image(t)), d, Options{Progress: func(step string, done, total int64) {
-		if step == StepWrite && done == total {
-			f, err := os.OpenFile(d.Path, os.O_RDWR, 0)
-			if err != nil {
-				t.Fatal(err)
+	raw := image(t)
+	state, _ := span(source(t, raw).table.partition(disk.State))
+	data, _ := span(source(t, raw).table.partition(disk.Data))
+	for name, at := range map[string]int64{"the image": 2 * mib, "a hole in STATE": data - mib, "the start of DATA": data + 2*mib, "behind the header of STATE": state + 20*mib} {
+		d := used(t, disk.MinSize)
+		tampered := false
+		err := Write(t.Context(), source(t, raw), d, Options{Progress: func(step string, done, total int64) {
+			if step == StepWrite && done == total {
+				f, err := os.OpenFile(d.Path, os.O_RDWR, 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer f.Close()
+				_, err = f.WriteAt([]byte("bit rot"), at)
+				tampered = err == nil
 			}
-			defer f.Close()
-			_, err = f.WriteAt([]byte("bit rot"), 2*mib)
-			tampered = err == nil
+		}})
+		if !tampered || err == nil || !strings.Contains(err.Error(), "read back") {
+			t.Errorf("%s: tampered %v: %v", name, tampered, err)
 		}
-	}})
-	if !tampered || err == nil || !strings.Contains(err.Error(), "read back") {
-		t.Fatalf("tampered %v: %v", tampered, err)
 	}
 }
 

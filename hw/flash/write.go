@@ -166,14 +166,17 @@ func (w *writer) part(b []byte, at int64) ([]byte, int64, bool) {
 	return b, at, true
 }
 
-// fill zeroes a hole of the image. The bulk of DATA, which comes last, is left as it is: that could be terabytes.
-func (w *writer) fill(from, to int64) error {
+// fill zeroes a hole of the image.
+func (w *writer) fill(from, to int64) error { return w.zero(from, w.hole(to)) }
+
+// hole is the end of what is zeroed of a hole. The bulk of DATA, which comes last, is left as it is: that could be terabytes.
+func (w *writer) hole(to int64) int64 {
 	end := w.source.Size
 	if e := w.source.table.partition(dataName); e != nil {
 		start, _ := span(e)
 		end = start + keepHole
 	}
-	return w.zero(from, min(to, end))
+	return min(to, end, w.size)
 }
 
 // zero makes a range read as zeros. Disks that can do it by themselves are asked to.
@@ -212,26 +215,43 @@ func zeroRange(f *os.File, at, n int64) error {
 
 // verify compares the disk with the image, holes included where they were zeroed.
 func (w *writer) verify(ctx context.Context) error {
-	r, err := uncached(w.file)
+	m, err := w.medium()
 	if err != nil {
-		return fmt.Errorf("read back: %w", err)
+		return err
 	}
-	defer r.Close()
-	got := disk.Aligned(chunk + 2*page)
+	defer m.Close()
+	done := int64(tableEnd)
+	hole := func(to int64) error {
+		for to = w.hole(to); done < to; {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			n := min(int64(len(zeros)), to-done)
+			if err := m.holds(done, zeros[:n]); err != nil {
+				return err
+			}
+			done += n
+		}
+		return nil
+	}
 	err = w.source.Each(ctx, func(at int64, b []byte) error {
-		// O_DIRECT reads whole pages. The table's place is compared on its own.
-		base := at &^ (page - 1)
-		need := int(at-base) + len(b)
-		if err := readFull(r, got[:(need+page-1)&^(page-1)], base, need); err != nil {
-			return fmt.Errorf("read back at %d: %w", at, err)
+		b, at, ok := w.part(b, at)
+		if !ok {
+			return nil
 		}
-		want, start, ok := w.part(b, at)
-		if ok && !bytes.Equal(got[start-base:][:len(want)], want) {
-			return fmt.Errorf("read back at %d: the disk does not hold what was written", at)
+		if err := hole(at); err != nil {
+			return err
 		}
-		w.options.Progress(StepVerify, at+int64(len(b)), w.source.Size)
+		if err := m.holds(at, b); err != nil {
+			return err
+		}
+		done = at + int64(len(b))
+		w.options.Progress(StepVerify, done, w.source.Size)
 		return nil
 	})
+	if err == nil {
+		err = hole(w.size)
+	}
 	if err != nil {
 		return err
 	}
@@ -240,17 +260,40 @@ func (w *writer) verify(ctx context.Context) error {
 }
 
 func (w *writer) verifyTable() error {
-	r, err := uncached(w.file)
+	m, err := w.medium()
 	if err != nil {
-		return fmt.Errorf("read back: %w", err)
+		return err
 	}
-	defer r.Close()
-	b := disk.Aligned((tableEnd + page - 1) &^ (page - 1))
-	if err := readFull(r, b, 0, tableEnd); err != nil {
-		return fmt.Errorf("read partition table back: %w", err)
+	defer m.Close()
+	if err := errors.Join(m.holds(0, w.head), m.holds(w.size-tailSize, w.tail)); err != nil {
+		return fmt.Errorf("partition table: %w", err)
 	}
-	if !bytes.Equal(b[:tableEnd], w.head) {
-		return errors.New("read partition table back: the disk does not hold what was written")
+	return nil
+}
+
+// medium is the disk itself, past the cache.
+type medium struct {
+	*os.File
+	got []byte
+}
+
+func (w *writer) medium() (*medium, error) {
+	f, err := uncached(w.file)
+	if err != nil {
+		return nil, fmt.Errorf("read back: %w", err)
+	}
+	return &medium{f, disk.Aligned(chunk + 2*page)}, nil
+}
+
+// holds compares at most a chunk.
+func (m *medium) holds(at int64, want []byte) error {
+	base := at &^ (page - 1) // O_DIRECT reads whole pages
+	need := int(at-base) + len(want)
+	if err := readFull(m, m.got[:(need+page-1)&^(page-1)], base, need); err != nil {
+		return fmt.Errorf("read back at %d: %w", at, err)
+	}
+	if !bytes.Equal(m.got[at-base:need], want) {
+		return fmt.Errorf("read back at %d: the disk does not hold what was written", at)
 	}
 	return nil
 }
