@@ -69,6 +69,13 @@ func runFlash(ctx context.Context, in io.Reader, out io.Writer, image, path stri
 			return err
 		}
 	}
+	// Answering takes its time, and so does unpacking: /dev/sdb may be another disk by now.
+	switch now, err := flash.Look(path); {
+	case err != nil:
+		return err
+	case !now.Is(d):
+		return fmt.Errorf("%s is not the disk that was shown any more; nothing was written", path)
+	}
 	start := time.Now()
 	p := &progress{out: out, last: start}
 	if err := flash.Write(ctx, s, d, flash.Options{Force: overwrite != "", Progress: p.show}); err != nil {

@@ -27,6 +27,11 @@ type Disk struct {
 	InUse []string
 }
 
+// Is says whether both are what was seen of one disk.
+func (d Disk) Is(o Disk) bool {
+	return d.File == o.File && d.Model == o.Model && d.Serial == o.Serial && d.Size == o.Size && d.Content == o.Content
+}
+
 // Look finds out about a disk. It opens nothing for writing.
 func Look(path string) (Disk, error) {
 	st, err := os.Stat(path)

@@ -1,0 +1,62 @@
+package ctl
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/ratchetos/ratchet/image/disk"
+)
+
+// reader does something before it gives its text.
+type reader struct {
+	before func()
+	io.Reader
+}
+
+func (r reader) Read(b []byte) (int, error) {
+	r.before()
+	return r.Reader.Read(b)
+}
+
+// TestFlashAnother: what was shown is what is overwritten, not what came in its place while somebody was asked.
+func TestFlashAnother(t *testing.T) {
+	dir := t.TempDir()
+	image, target := filepath.Join(dir, "disk.img"), filepath.Join(dir, "target")
+	if err := disk.Write(image, disk.Options{UKI: []byte("MZ"), Size: disk.MinSize}); err != nil {
+		t.Fatal(err)
+	}
+	other := []byte("somebody's photographs")
+	put := func(data []byte, size int64) {
+		if err := os.WriteFile(target, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(target, size); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(nil, disk.MinSize)
+	in := reader{func() { put(other, 2*disk.MinSize) }, strings.NewReader("yes\n")}
+	err := runFlash(t.Context(), in, io.Discard, image, target, false, "")
+	if err == nil || !strings.Contains(err.Error(), "not the disk that was shown") {
+		t.Errorf("flashed: %v", err)
+	}
+	if b := make([]byte, len(other)); readStart(t, target, b) != string(other) {
+		t.Errorf("it starts with %q", b)
+	}
+}
+
+func readStart(t *testing.T, path string, b []byte) string {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := io.ReadFull(f, b); err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
