@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ratchetos/ratchet/core/config"
 	"github.com/ratchetos/ratchet/core/ctl"
 	"github.com/ratchetos/ratchet/image/builder"
 	"github.com/ratchetos/ratchet/image/disk"
@@ -37,6 +38,11 @@ func newBuild() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.Out == "" {
 				o.Out = filepath.Join("build", "image", o.Flavour)
+			}
+			for _, path := range []string{o.Config, o.DiskConfig} {
+				if _, err := configuration(path); err != nil {
+					return err
+				}
 			}
 			o.Level, o.DiskSize, o.Progress = initramfs.Level(level), size, cmd.OutOrStdout()
 			if bundled {
@@ -87,7 +93,7 @@ func printBuilt(w io.Writer, dir string, m builder.Manifest) {
 func mib(n int) float64 { return float64(n) / (1 << 20) }
 
 func newDisk() *cobra.Command {
-	var out, config string
+	var out, first string
 	var size int64
 	cmd := &cobra.Command{
 		Use:   "disk UKI",
@@ -96,22 +102,34 @@ func newDisk() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o := disk.Options{Size: size}
 			var err error
-			if o.UKI, err = os.ReadFile(args[0]); err != nil {
-				return fmt.Errorf("read image: %w", err)
+			if o.UKI, err = builder.ReadSigned(args[0]); err != nil {
+				return fmt.Errorf("make disk: %w", err)
 			}
-			if config != "" {
-				if o.Config, err = os.ReadFile(config); err != nil {
-					return fmt.Errorf("read configuration: %w", err)
-				}
+			if o.Config, err = configuration(first); err != nil {
+				return err
 			}
 			return disk.Write(out, o)
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&out, "out", "disk.img", "file to write")
-	f.StringVar(&config, "config", "", "first configuration to write to the LEDGER")
+	f.StringVar(&first, "config", "", "first configuration to write to the LEDGER")
 	f.Int64Var(&size, "size", disk.DefaultSize, "size of the disk image in bytes")
 	return cmd
+}
+
+// configuration reads what a box is to start with; "" is none. What plugins have against their sections only
+// `ratchetctl config check` knows.
+func configuration(path string) ([]byte, error) {
+	if path == "" {
+		return nil, nil
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	_, _, found := config.Parse(path, data)
+	return data, found.Err()
 }
 
 func newInfo() *cobra.Command {

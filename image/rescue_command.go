@@ -2,10 +2,10 @@ package main
 
 import (
 	"fmt"
-	"os"
 
 	"github.com/spf13/cobra"
 
+	"github.com/ratchetos/ratchet/image/builder"
 	"github.com/ratchetos/ratchet/image/disk"
 )
 
@@ -19,9 +19,9 @@ func newRescue() *cobra.Command {
 		Example: "  image rescue build/image/full/ratchet.efi --out rescue.img\n  dd if=rescue.img of=/dev/sdX bs=1M oflag=direct",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			uki, err := os.ReadFile(args[0])
+			uki, err := builder.ReadSigned(args[0])
 			if err != nil {
-				return fmt.Errorf("read image: %w", err)
+				return fmt.Errorf("make rescue stick: %w", err)
 			}
 			return disk.WriteRescue(out, uki)
 		},

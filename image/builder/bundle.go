@@ -3,7 +3,9 @@ package builder
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"os"
 
 	"github.com/ratchetos/ratchet/boot/bundle"
 	"github.com/ratchetos/ratchet/image/keys"
@@ -20,15 +22,9 @@ type BundleOptions struct {
 // Bundle packs a signed UKI and its SBOM (nil for none) into an update, signed by the ring's bundle key.
 // What the image is, its own policy says.
 func Bundle(ring keys.Ring, signed, sbom []byte, o BundleOptions) ([]byte, error) {
-	image, err := inspectUKI(signed)
+	image, err := bootable(signed)
 	if err != nil {
 		return nil, fmt.Errorf("make bundle: %w", err)
-	}
-	if image.policyErr != nil {
-		return nil, fmt.Errorf("make bundle: %w", image.policyErr)
-	}
-	if !image.Signed {
-		return nil, fmt.Errorf("make bundle: the image is not signed; sign it first: image sign")
 	}
 	p := image.Policy
 	m := bundle.Manifest{
@@ -53,6 +49,32 @@ func Bundle(ring keys.Ring, signed, sbom []byte, o BundleOptions) ([]byte, error
 		return nil, fmt.Errorf("make bundle: %w", err)
 	}
 	return b.Bytes(), nil
+}
+
+// ReadSigned reads a UKI that a disk or a stick is to be made around.
+func ReadSigned(path string) ([]byte, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := bootable(data); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return data, nil
+}
+
+// bootable refuses what is no image of ours, or not signed: firmware would not start it, and no box release it.
+func bootable(data []byte) (ImageReport, error) {
+	image, err := inspectUKI(data)
+	switch {
+	case err != nil:
+		return image, err
+	case image.policyErr != nil:
+		return image, image.policyErr
+	case !image.Signed:
+		return image, errors.New("the image is not signed; sign it first: image sign")
+	}
+	return image, nil
 }
 
 func fileOf(data []byte) bundle.File {
