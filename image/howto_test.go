@@ -53,7 +53,7 @@ func boxes(page string) string {
 		switch {
 		case strings.TrimSpace(line) == "```sh":
 			inside = true
-		case strings.HasPrefix(line, "```"):
+		case strings.HasPrefix(strings.TrimSpace(line), "```"):
 			inside = false
 		case inside:
 			b.WriteString(line)

@@ -74,7 +74,8 @@ func (r Ring) resolve(role Role) Role {
 	return role
 }
 
-// Signer returns the key of a role. Its public half is the ring's, whatever the private half is.
+// Signer returns the key of a role. Its public half is the ring's, whatever the private half is; where a URI names the
+// key before it, which is not dropped yet, it is that one's, for boxes that know no other.
 //
 // The signer of a file is deterministic when it is called without a source of randomness:
 // Sign(nil, digest, crypto.SHA256) is PKCS #1 v1.5 or RFC 6979.
@@ -91,10 +92,17 @@ func (r Ring) Signer(role Role) (crypto.Signer, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	if pub != nil && !same(pub, s.Public()) {
+	if pub != nil && !same(pub, s.Public()) && !r.before(role, s.Public()) {
 		return nil, fmt.Errorf("key %s: private and public half in %s do not belong together", role, r.Dir)
 	}
 	return s, nil
+}
+
+// before says whether a key is the one that a role had until it was rotated. A certificate's key cannot be: the new
+// certificate would be put beside the old key's signature.
+func (r Ring) before(role Role, pub crypto.PublicKey) bool {
+	old, err := r.recorded(role.old())
+	return err == nil && !role.certified() && same(old, pub)
 }
 
 // Public returns the public half of a role's key; the private one need not be there.

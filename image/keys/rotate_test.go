@@ -33,6 +33,15 @@ func public(t *testing.T, r Ring, role Role) string {
 	return text
 }
 
+func mustPublic(t *testing.T, r Ring, role Role) crypto.PublicKey {
+	t.Helper()
+	pub, err := r.Public(role)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pub
+}
+
 // TestRotatePolicy: images go on naming the pair that boxes are sealed to, and the spare signs.
 func TestRotatePolicy(t *testing.T) {
 	r := development(t)
@@ -81,6 +90,15 @@ func TestRotate(t *testing.T) {
 		}
 		if _, err := r.Signer(role.old()); err != nil {
 			t.Errorf("%s: the old key cannot sign any more: %v", role, err)
+		}
+		// What boxes take that know only the old key is signed by it, beside the new ring.
+		with := Ring{Dir: r.Dir, URIs: map[Role]string{role: filepath.Join(r.Dir, role.old().keyFile())}}
+		if s, err := with.Signer(role); !role.certified() && (err != nil || !same(s.Public(), mustPublic(t, r, role.old()))) {
+			t.Errorf("%s: named by its file the old key does not sign: %v", role, err)
+		}
+		with.URIs[role] = filepath.Join(development(t).Dir, role.keyFile())
+		if _, err := with.Signer(role); err == nil {
+			t.Errorf("%s: anybody's key signs", role)
 		}
 		if err := r.Drop(role); err != nil {
 			t.Fatal(err)

@@ -226,11 +226,11 @@ func (m *maker) verify() error {
 	if err != nil {
 		return err
 	}
-	pub, err := m.ring.PublicPEM(keys.Bundle)
+	trusted, err := m.ring.TrustedPEM(keys.Bundle)
 	if err != nil {
 		return err
 	}
-	bundleKeys, err := bundle.ParseKeys([]string{pub})
+	bundleKeys, err := bundle.ParseKeys(trusted)
 	if err != nil {
 		return err
 	}

@@ -45,6 +45,21 @@ func run(t *testing.T, dir, name string, args ...string) {
 	}
 }
 
+// TestRotated: the first release after the bundle key was rotated is signed by the old one, which is all that boxes know.
+func TestRotated(t *testing.T) {
+	t.Parallel()
+	ring := own(t)
+	if err := ring.Rotate(keys.Bundle, "Example", ""); err != nil {
+		t.Fatal(err)
+	}
+	ring.URIs = map[keys.Role]string{keys.Bundle: filepath.Join(ring.Dir, "bundle-old.key")}
+	o := options(t, ring)
+	if _, err := Make(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	run(t, o.Out, "openssl", "dgst", "-sha256", "-verify", "bundle-old.pub", "-signature", "SHA256SUMS.sig", "SHA256SUMS")
+}
+
 // TestMake checks a release with the tools that a user has, and makes it again: in other folders,
 // with empty caches, it is the same.
 func TestMake(t *testing.T) {
