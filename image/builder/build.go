@@ -1,9 +1,11 @@
 package builder
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
+	"debug/buildinfo"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -149,7 +151,6 @@ func (o Options) unify(p *progress, in *inputs, initrd []byte, signer string) (u
 
 // manifest says what the image is made of. Sizes, digests and the time it took are not in it yet.
 func (o Options) manifest(in *inputs, u unified, cert *x509.Certificate) Manifest {
-	certSum := sha256.Sum256(cert.Raw)
 	m := Manifest{
 		Version: o.Source.Version, Flavour: o.Flavour, Development: !o.Release, SecurityVersion: o.SecurityVersion,
 		Kernel: KernelRecord{
@@ -157,11 +158,18 @@ func (o Options) manifest(in *inputs, u unified, cert *x509.Certificate) Manifes
 			SHA256: in.kernel.SHA256, Locked: in.kernel.Locked, Warning: in.kernel.Warning,
 		},
 		Stub:        "systemd " + u.stub,
+		Host:        map[string]string{o.Stub: digest(in.stub)},
 		PCR11:       PCR{SHA256: hex.EncodeToString(u.pcr11[:])},
-		Certificate: hex.EncodeToString(certSum[:]),
+		Certificate: digest(cert.Raw),
 		SHA256:      make(map[string]string),
 		Level:       int(o.Level),
 		Missing:     in.closure.Missing,
+	}
+	if len(in.system.CA) > 0 {
+		m.Host[caBundle] = digest(in.system.CA)
+	}
+	if info, err := buildinfo.Read(bytes.NewReader(in.system.Init)); err == nil {
+		m.Go = info.GoVersion
 	}
 	for _, mod := range in.closure.Modules {
 		if !mod.Builtin {
@@ -171,6 +179,11 @@ func (o Options) manifest(in *inputs, u unified, cert *x509.Certificate) Manifes
 	return m
 }
 
+func digest(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
+
 // store writes the files of the build and the disk, and records their digests.
 func (o Options) store(p *progress, files map[string][]byte, m *Manifest) error {
 	done := p.step("disk image")
@@ -178,8 +191,7 @@ func (o Options) store(p *progress, files map[string][]byte, m *Manifest) error 
 		if err := renameio.WriteFile(filepath.Join(o.Out, name), data, 0o644); err != nil {
 			return fmt.Errorf("write %s: %w", name, err)
 		}
-		h := sha256.Sum256(data)
-		m.SHA256[name] = hex.EncodeToString(h[:])
+		m.SHA256[name] = digest(data)
 	}
 	var config []byte
 	if o.DiskConfig != "" {

@@ -162,6 +162,15 @@ func TestManifest(t *testing.T) {
 	if len(got.SHA256) != 5 || got.Sizes.UKI == 0 || got.Sizes.InitramfsRaw == 0 || got.Sizes.Binary != len("appliance") {
 		t.Errorf("digests %v sizes %+v", got.SHA256, got.Sizes)
 	}
+	for _, path := range []string{"/usr/lib/systemd/boot/efi/linuxx64.efi.stub", caBundle} {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Host[path] != digest(data) {
+			t.Errorf("the manifest says %q of %s", got.Host[path], path)
+		}
+	}
 	for _, s := range []string{"kernel", "compress initramfs", "unified kernel image", "disk image", "no module [absent]", "made development keys"} {
 		if !strings.Contains(lines.String(), s) {
 			t.Errorf("no progress about %q in\n%s", s, &lines)

@@ -30,7 +30,12 @@ type Manifest struct {
 	SecurityVersion uint         `json:"security_version"`
 	Kernel          KernelRecord `json:"kernel"`
 	Stub            string       `json:"stub"` // systemd version
-	PCR11           PCR          `json:"pcr11"`
+	// Go is the compiler's version, "" when the binary was given and tells none.
+	Go string `json:"go,omitempty"`
+	// Host are the SHA-256, by path, of the files that come from the machine of the build and from no lock: where a
+	// rebuild differs, these say why.
+	Host  map[string]string `json:"host"`
+	PCR11 PCR               `json:"pcr11"`
 	// Certificate is the SHA-256 of the DER certificate the UKI is signed with.
 	Certificate string            `json:"certificate"`
 	Sizes       Sizes             `json:"sizes"`
