@@ -5,6 +5,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -130,13 +133,55 @@ func fits(m bundle.DeviceManifest, d hw.Device) error {
 	return fmt.Errorf("%w: it is for %v, %s is %s (%s:%s)", ErrOther, m.Models, d.ID, d.Model, d.Vendor, d.Product)
 }
 
-// expected is what a device reads back as once the package runs.
-func expected(m bundle.DeviceManifest, now fw.Reading, components []fw.Component) ledger.Content {
+// expected is what a device reads back as once the package runs. A package that names other components than the device
+// has is ErrOther.
+func expected(m bundle.DeviceManifest, now fw.Reading, components []fw.Component) (ledger.Content, error) {
 	switch now.Strength {
 	case fw.Digest:
-		return ledger.Content{Strength: ledger.StrengthDigest, Digest: ledger.Digest(m.Image.SHA256), Version: m.Version()}
+		return ledger.Content{Strength: ledger.StrengthDigest, Digest: ledger.Digest(m.Image.SHA256), Version: m.Version()}, nil
 	case fw.Version:
-		return ledger.OfFirmware(fw.Expected(components, m.Versions), "")
+		if err := named(m.Versions, components); err != nil {
+			return ledger.Content{}, err
+		}
+		return ledger.OfFirmware(fw.Expected(components, m.Versions), ""), nil
 	}
-	return ledger.OfFirmware("", "")
+	return ledger.OfFirmware("", ""), nil
+}
+
+// remembered are the components of a device that cannot be read, by what the ledger knows of it. The name of an only one
+// is not in the ledger; it is taken from the package.
+func remembered(version string, update map[string]string) []fw.Component {
+	parts := strings.Split(version, ", ")
+	if len(parts) == 1 {
+		only := fw.Component{Running: version}
+		for name := range update {
+			only.Name = name
+		}
+		return []fw.Component{only}
+	}
+	var components []fw.Component
+	for _, part := range parts {
+		name, running, _ := strings.Cut(part, " ")
+		components = append(components, fw.Component{Name: name, Running: running})
+	}
+	return components
+}
+
+// named finds every component that a package names in the device; "" is the only one.
+func named(versions map[string]string, components []fw.Component) error {
+	var names []string
+	for _, c := range components {
+		if !c.Fixed {
+			names = append(names, c.Name)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(versions)) {
+		switch {
+		case name == "" && len(names) > 1:
+			return fmt.Errorf("%w: it gives one version and names no component, the device has several: %s", ErrOther, strings.Join(names, ", "))
+		case name != "" && !slices.Contains(names, name):
+			return fmt.Errorf("%w: the device has no component %q but %s", ErrOther, name, strings.Join(names, ", "))
+		}
+	}
+	return nil
 }

@@ -48,9 +48,9 @@ func (m *Manager) Flash(ctx context.Context, selector string, p *Package, signer
 	if err != nil {
 		return Result{}, fmt.Errorf("read back %s: %w", d.ID, err)
 	}
-	u := &update{
-		Manager: m, device: d.Device, firmware: f, signer: signer,
-		from: content(now), to: expected(p.Manifest, now, components),
+	u := &update{Manager: m, device: d.Device, firmware: f, signer: signer, from: content(now)}
+	if u.to, err = expected(p.Manifest, now, components); err != nil {
+		return Result{}, err
 	}
 	if u.from.Strength > ledger.StrengthNone && u.to.Matches(u.from) {
 		return u.result(0, Unchanged, u.from, nil), nil

@@ -48,9 +48,11 @@ func (m *Manager) Recover(ctx context.Context, selector string, p *Package, sign
 	now, components, lookErr := look(ctx, u.firmware)
 	if lookErr != nil {
 		now = fw.Reading{Strength: strengthOf(was.Content)}
-		components = []fw.Component{{Running: was.Content.Version}}
+		components = remembered(was.Content.Version, p.Manifest.Versions)
 	}
-	u.to = expected(p.Manifest, now, components)
+	if u.to, err = expected(p.Manifest, now, components); err != nil {
+		return Result{}, err
+	}
 	store := func(ctx context.Context) error { return u.firmware.Flash(ctx, p.Image, p.Image.Size(), progress) }
 	if lookErr == nil && u.to.Strength > ledger.StrengthNone && u.to.Matches(content(now)) {
 		// It runs what a signed package holds: that is proof enough to say so in an attempt.
