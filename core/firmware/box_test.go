@@ -40,6 +40,7 @@ type box struct {
 	refuse  error // of Open
 	inv     *inventory.Inventory
 	report  verdict.Report
+	mute    bool // devices do not tell what the next reset activates
 }
 
 var (
@@ -137,7 +138,20 @@ func (b *box) Firmware(d hw.Device) (fw.Firmware, error) {
 	if d.Driver == "" {
 		return nil, errors.New("no driver is bound")
 	}
-	return sim.Open(d.Node, fmt.Sprint("boot ", b.boots))
+	f, err := sim.Open(d.Node, fmt.Sprint("boot ", b.boots))
+	if b.mute && err == nil {
+		return mute{f}, nil
+	}
+	return f, err
+}
+
+// mute is a device whose driver tells only what runs.
+type mute struct{ fw.Firmware }
+
+func (m mute) ReadBack(ctx context.Context) (fw.Reading, error) {
+	r, err := m.Firmware.ReadBack(ctx)
+	r.Next = ""
+	return r, err
 }
 
 var errNowhere = errors.New("nothing is there")

@@ -52,6 +52,22 @@ func TestFlash(t *testing.T) {
 	}
 }
 
+// TestPendingUntold: that an update waits for the next boot is known also where the driver does not say so.
+func TestPendingUntold(t *testing.T) {
+	b := newBox(t, map[string]sim.Options{"05.0": {AtReset: true}})
+	b.mute = true
+	if r, err := b.Flash(t.Context(), id, pack(t, "1.1"), "", nil); err != nil || r.State != AtReset {
+		t.Fatal(r, err)
+	}
+	if _, err := b.Flash(t.Context(), id, pack(t, "1.2"), "", nil); !errors.Is(err, ErrPending) || len(b.open) != 1 {
+		t.Errorf("a second update before the boot: %v, %d attempts", err, len(b.open))
+	}
+	b.boot(false)
+	if r, err := b.Flash(t.Context(), id, pack(t, "1.2"), "", nil); err != nil || r.State != AtReset {
+		t.Errorf("after the boot: %+v, %v", r, err)
+	}
+}
+
 func TestNothingToDo(t *testing.T) {
 	b := newBox(t, map[string]sim.Options{"05.0": {}})
 	if _, err := b.Flash(t.Context(), id, pack(t, "1.1"), "", nil); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ratchetos/ratchet/boot/ledger"
@@ -55,12 +56,39 @@ func (m *Manager) Flash(ctx context.Context, selector string, p *Package, signer
 	if u.from.Strength > ledger.StrengthNone && u.to.Matches(u.from) {
 		return u.result(0, Unchanged, u.from, nil), nil
 	}
-	if now.Next != "" {
+	waits, err := m.waits(ctx, d.Device)
+	if err != nil {
+		return Result{}, err
+	}
+	if waits || now.Next != "" {
 		return Result{}, fmt.Errorf("%s: %w", d.ID, ErrPending)
 	}
 	return u.run(ctx, func(ctx context.Context) error {
 		return f.Flash(ctx, p.Image, p.Image.Size(), progress)
 	})
+}
+
+// waits says whether an update of this run takes effect at the next boot: not every driver tells what is stored.
+func (m *Manager) waits(ctx context.Context, device hw.Device) (bool, error) {
+	j, err := m.Attempts.Judge(ctx)
+	if err != nil {
+		return false, err
+	}
+	devices, err := m.Devices.Devices()
+	if err != nil {
+		return false, err
+	}
+	for _, d := range devices {
+		if d.ID != device.ID && !hw.SharesFirmware(d.Device, device) {
+			continue
+		}
+		last := m.last(ctx, d.ID)
+		open := func(i ledger.Intent) bool { return i.Target == ledger.DeviceTarget(d.ID) && i.Number == last.Attempt }
+		if last != nil && last.State == AtReset && slices.ContainsFunc(j.Open, open) {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // updatable says why a device cannot be updated in this run.
