@@ -65,7 +65,7 @@ func runFlash(ctx context.Context, in io.Reader, out io.Writer, image, path stri
 		return err
 	}
 	if !yes {
-		if err := confirm(in, out, path); err != nil {
+		if err := confirm(ctx, in, out, path); err != nil {
 			return err
 		}
 	}
@@ -106,10 +106,21 @@ func describeDisk(out io.Writer, d flash.Disk) {
 	}
 }
 
-// confirm wants the word "yes" from whoever sits there.
-func confirm(in io.Reader, out io.Writer, path string) error {
+// confirm wants the word "yes" from whoever sits there, until ctx ends.
+func confirm(ctx context.Context, in io.Reader, out io.Writer, path string) error {
 	fmt.Fprintf(out, "Everything on %s will be lost. Type yes to go on: ", path)
-	line, err := bufio.NewReader(in).ReadString('\n')
+	var line string
+	var err error
+	answered := make(chan struct{})
+	go func() { // a terminal cannot be told to stop waiting; the command ends with it
+		line, err = bufio.NewReader(in).ReadString('\n')
+		close(answered)
+	}()
+	select {
+	case <-answered:
+	case <-ctx.Done():
+		return fmt.Errorf("nothing was written: %w", ctx.Err())
+	}
 	if strings.TrimSpace(line) == "yes" {
 		return nil
 	}

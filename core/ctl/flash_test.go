@@ -1,6 +1,8 @@
 package ctl
 
 import (
+	"context"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -59,4 +61,32 @@ func readStart(t *testing.T, path string, b []byte) string {
 		t.Fatal(err)
 	}
 	return string(b)
+}
+
+// TestFlashInterrupted: who presses Ctrl-C at the question is not asked any longer, and nothing was written.
+func TestFlashInterrupted(t *testing.T) {
+	dir := t.TempDir()
+	image, target := filepath.Join(dir, "disk.img"), filepath.Join(dir, "target")
+	if err := disk.Write(image, disk.Options{UKI: []byte("MZ"), Size: disk.MinSize}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(target, []byte("somebody's photographs"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(target, disk.MinSize); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	terminal, keyboard := io.Pipe()
+	defer keyboard.Close()
+	in := reader{cancel, terminal}
+	if err := runFlash(ctx, in, io.Discard, image, target, false, ""); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "nothing was written") {
+		t.Error(err)
+	}
+	if err := runFlash(ctx, nil, io.Discard, image, target, true, ""); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if b := make([]byte, 8); readStart(t, target, b) != "somebody" {
+		t.Errorf("it starts with %q", b)
+	}
 }

@@ -45,6 +45,9 @@ func Write(ctx context.Context, s *Source, d Disk, o Options) (err error) {
 	if len(d.InUse) > 0 && !o.Force {
 		return fmt.Errorf("flash %s: %s", d.Path, d.InUse[0])
 	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("flash %s: nothing was written: %w", d.Path, err)
+	}
 	if o.Random == nil {
 		o.Random = rand.Reader
 	}
