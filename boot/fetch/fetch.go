@@ -13,6 +13,7 @@ import (
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/insomniacslk/dhcp/dhcpv4/nclient4"
+	"golang.org/x/sys/unix"
 
 	"github.com/ratchetos/ratchet/hw/nic/netif"
 )
@@ -112,7 +113,7 @@ func lease(ctx context.Context, name string) (netip.Prefix, netip.Addr, error) {
 func download(ctx context.Context, cancel context.CancelFunc, from From, limit int64, w io.Writer) error {
 	client := http.Client{
 		Transport: &http.Transport{
-			DialContext:       (&net.Dialer{Timeout: dialLimit}).DialContext,
+			DialContext:       dial,
 			DisableKeepAlives: true, DisableCompression: true, ResponseHeaderTimeout: answerLimit,
 		},
 		CheckRedirect: func(r *http.Request, _ []*http.Request) error {
@@ -149,6 +150,23 @@ func download(ctx context.Context, cancel context.CancelFunc, from From, limit i
 		return fmt.Errorf("get %s: more than %d bytes", from.URL, limit)
 	}
 	return nil
+}
+
+// dial waits for the interface's address: one of IPv6 cannot be used until the kernel knows that no other host has it.
+func dial(ctx context.Context, network, address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialLimit)
+	defer cancel()
+	for {
+		conn, err := new(net.Dialer).DialContext(ctx, network, address)
+		if !errors.Is(err, unix.EADDRNOTAVAIL) {
+			return conn, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(look):
+		}
+	}
 }
 
 // moving puts the stall off with every byte.

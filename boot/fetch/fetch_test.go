@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -57,6 +58,32 @@ func TestGet(t *testing.T) {
 				t.Errorf("the link is not down: %s", link)
 			}
 		})
+	}
+}
+
+// TestGetIPv6: an address of IPv6 is of no use until the kernel has asked whether another host has it.
+func TestGetIPv6(t *testing.T) {
+	if !netlab.Alone(t) {
+		return
+	}
+	l := netlab.New(t)
+	file := bytes.Repeat([]byte("bundle"), 1<<18)
+	serve(t, l, file)
+	l.There("ip addr add fd00::1/64 dev s0 nodad")
+	// It takes a second or two about that, a tenth with these.
+	for _, s := range []string{"ipv6/neigh/c0/retrans_time_ms=100", "ipv6/conf/c0/router_solicitation_delay=0"} {
+		name, value, _ := strings.Cut(s, "=")
+		if err := os.WriteFile("/proc/sys/net/"+name, []byte(value), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	from, err := Parse(strings.Fields("http://[fd00::1]:8080/file fd00::5/64"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got bytes.Buffer
+	if err := Get(t.Context(), "c0", from, int64(len(file)), &got); err != nil || got.Len() != len(file) {
+		t.Errorf("%d bytes, %v", got.Len(), err)
 	}
 }
 
