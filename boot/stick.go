@@ -126,7 +126,7 @@ func (s sticks) fatBundle(node string) (io.ReadSeekCloser, string, error) {
 		return nil, "", err
 	}
 	unmount := func() error { return unix.Unmount(s.dir, 0) }
-	found, err := filepath.Glob(filepath.Join(s.dir, "*.bundle"))
+	found, err := bundlesIn(s.dir)
 	switch {
 	case err == nil && len(found) > 1:
 		err = fmt.Errorf("%s has %d bundles; leave the one that is meant", node, len(found))
@@ -137,6 +137,18 @@ func (s sticks) fatBundle(node string) (io.ReadSeekCloser, string, error) {
 		}
 	}
 	return nil, "", errors.Join(err, unmount())
+}
+
+// bundlesIn finds the bundles in a folder. FAT does not tell capitals; hidden files are what systems that copied them
+// leave beside them.
+func bundlesIn(dir string) (found []string, err error) {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		if name := e.Name(); !strings.HasPrefix(name, ".") && strings.EqualFold(filepath.Ext(name), ".bundle") {
+			found = append(found, filepath.Join(dir, name))
+		}
+	}
+	return found, err
 }
 
 // isFAT looks at the boot sector (Microsoft FAT32 specification 1.03: signature, and the type's name).

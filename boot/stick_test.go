@@ -40,6 +40,21 @@ func TestFATIsFound(t *testing.T) {
 	}
 }
 
+// TestBundlesIn: what a Mac leaves beside every file that it copies is no second bundle, and letters may be capitals.
+func TestBundlesIn(t *testing.T) {
+	for _, name := range []string{"ratchet-1.2.bundle", "RATCHET.BUNDLE"} {
+		dir := t.TempDir()
+		for _, f := range []string{name, "._" + name, ".Trash-bundle", "notes.txt"} {
+			if err := os.WriteFile(filepath.Join(dir, f), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if found, err := bundlesIn(dir); err != nil || len(found) != 1 || filepath.Base(found[0]) != name {
+			t.Errorf("%s: found %q, %v", name, found, err)
+		}
+	}
+}
+
 // TestRawBundle: the update that lies on a stick ends where its tar does.
 func TestRawBundle(t *testing.T) {
 	w := &world{t: t}
