@@ -166,6 +166,9 @@ func printReport(w io.Writer, r *builder.Report) {
 	if b := r.Bundle; b != nil {
 		m := b.Manifest
 		fmt.Fprintf(w, "update    %s for %s %s, security version %d, revokes %v, development %v\n", m.Version, m.Arch, m.Flavour, m.SecurityVersion, m.Revokes, m.Development)
+		for _, d := range m.Firmware {
+			fmt.Fprintf(w, "known     %s %s with %s\n", d.Kind, d.Model, d.Version)
+		}
 	}
 	for _, i := range r.Images {
 		if i.Slot != "" {

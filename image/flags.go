@@ -6,6 +6,8 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/ratchetos/ratchet/boot/bundle"
+	"github.com/ratchetos/ratchet/hw"
 	"github.com/ratchetos/ratchet/image/keys"
 )
 
@@ -41,3 +43,25 @@ func (sources) String() string { return "" }
 
 // Type is shown in the help.
 func (sources) Type() string { return "ROLE=URI" }
+
+// knownGood collects KIND/MODEL=VERSION.
+type knownGood struct{ list *[]bundle.Firmware }
+
+var _ pflag.Value = knownGood{}
+
+const knownGoodUsage = "firmware of a device that was tested with this release, as KIND/MODEL=VERSION; may be repeated"
+
+func (k knownGood) Set(v string) error {
+	kind, rest, _ := strings.Cut(v, "/")
+	model, version, _ := strings.Cut(rest, "=")
+	if kind != string(hw.NIC) && kind != string(hw.Disk) || model == "" || version == "" {
+		return fmt.Errorf("%q is not KIND/MODEL=VERSION, with nic or disk for KIND", v)
+	}
+	*k.list = append(*k.list, bundle.Firmware{Kind: kind, Model: model, Version: version})
+	return nil
+}
+
+func (knownGood) String() string { return "" }
+
+// Type is shown in the help.
+func (knownGood) Type() string { return "KIND/MODEL=VERSION" }

@@ -60,6 +60,7 @@ func newRelease() *cobra.Command {
 	f.UintVar(&o.Build.SecurityVersion, "security-version", 0, "raised by a release that closes a hole, at most 63")
 	f.StringVar(&o.Build.QuarantineNIC, "quarantine-nic", "", quarantineUsage)
 	f.BoolVar(&o.Update.Revokes, "revokes", false, "boxes replace both slots at once: the release before must not run any more")
+	f.Var(knownGood{&o.Update.KnownGood}, "known-good", knownGoodUsage)
 	f.BoolVar(&o.Build.DevelopmentKeys, "development-keys", false, "sign with development keys, for a rehearsal")
 	f.BoolVar(&dirty, "allow-dirty", false, "build a tree with changes that are not committed, for a rehearsal")
 	return cmd

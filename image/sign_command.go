@@ -89,6 +89,7 @@ func newBundle() *cobra.Command {
 	f.StringVar(&out, "out", builder.BundleFile, "file to write")
 	f.StringVar(&bill, "sbom", "", "SPDX document to pack (default: the one beside UKI)")
 	f.BoolVar(&o.Revokes, "revokes", false, "boxes replace both slots at once: the release before must not run any more")
+	f.Var(knownGood{&o.KnownGood}, "known-good", knownGoodUsage)
 	f.Uint64Var(&o.MinMemory, "min-memory", 0, "least memory of a box in bytes")
 	return cmd
 }

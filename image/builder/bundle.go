@@ -17,6 +17,9 @@ type BundleOptions struct {
 	Revokes bool
 	// MinMemory is the least memory of a box in bytes; 0 for any.
 	MinMemory uint64
+	// KnownGood are firmwares of devices that were tested with this release: a box that was offered the update on a
+	// stick lets its operator validate a device that reads back as one of them.
+	KnownGood []bundle.Firmware
 }
 
 // Bundle packs a signed UKI and its SBOM (nil for none) into an update, signed by the ring's bundle key.
@@ -30,7 +33,7 @@ func Bundle(ring keys.Ring, signed, sbom []byte, o BundleOptions) ([]byte, error
 	m := bundle.Manifest{
 		Format: bundle.Format, Product: bundle.Product, Flavour: p.Flavour, Arch: "x86_64",
 		Version: p.Version, SecurityVersion: p.SecurityVersion, Development: p.Development,
-		Revokes: o.Revokes, MinMemory: o.MinMemory, UKI: fileOf(signed), SBOM: fileOf(sbom),
+		Revokes: o.Revokes, MinMemory: o.MinMemory, Firmware: o.KnownGood, UKI: fileOf(signed), SBOM: fileOf(sbom),
 	}
 	manifest, err := m.Encode()
 	if err != nil {
