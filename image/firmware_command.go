@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 
 	"github.com/google/renameio/v2"
@@ -12,6 +13,9 @@ import (
 	"github.com/ratchetos/ratchet/image/builder"
 	"github.com/ratchetos/ratchet/image/keys"
 )
+
+// pciID is a vendor and a device, which boxes compare in small letters.
+var pciID = regexp.MustCompile(`^[0-9A-Fa-f]{4}:[0-9A-Fa-f]{4}$`)
 
 func newFirmware() *cobra.Command {
 	var r keys.Ring
@@ -33,11 +37,19 @@ func newFirmware() *cobra.Command {
 			if err := develop(&r); err != nil {
 				return err
 			}
+			for i, model := range models {
+				if pciID.MatchString(model) {
+					models[i] = strings.ToLower(model)
+				}
+			}
 			m := bundle.DeviceManifest{Models: models, Versions: map[string]string{}}
 			for _, v := range versions {
 				component, version, named := strings.Cut(v, "=")
 				if !named {
 					component, version = "", v
+				}
+				if _, twice := m.Versions[component]; twice {
+					return fmt.Errorf("pack device firmware: component %q has two versions", component)
 				}
 				m.Versions[component] = version
 			}
