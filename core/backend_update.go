@@ -15,6 +15,7 @@ import (
 	"github.com/ratchetos/ratchet/boot/slot"
 	"github.com/ratchetos/ratchet/core/api"
 	"github.com/ratchetos/ratchet/core/api/apipb"
+	"github.com/ratchetos/ratchet/core/config"
 	"github.com/ratchetos/ratchet/core/host"
 	"github.com/ratchetos/ratchet/core/memory"
 	"github.com/ratchetos/ratchet/core/pid1"
@@ -37,8 +38,7 @@ func (a *appliance) openUpdate() {
 	if use, err := memory.Read(""); err == nil { // else it is not checked
 		o.Memory = use.Total
 	}
-	u := a.config.Update
-	o.Times = update.Times{Healthy: time.Duration(u.Healthy), Deadline: time.Duration(u.Trial), Settle: time.Duration(u.Settle)}
+	o.Times = updateTimes(a.config)
 	if a.attempts != nil {
 		o.Attempts = a.attempts
 	}
@@ -46,6 +46,11 @@ func (a *appliance) openUpdate() {
 		o.Dir = filepath.Join(a.stateDir, "update")
 	}
 	a.update = update.New(o)
+}
+
+func updateTimes(c *config.Config) update.Times {
+	u := c.Update
+	return update.Times{Healthy: time.Duration(u.Healthy), Deadline: time.Duration(u.Trial), Settle: time.Duration(u.Settle)}
 }
 
 // finish begins the end, unless it has begun already.

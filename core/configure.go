@@ -248,25 +248,20 @@ func (a *appliance) record(ctx context.Context, yaml []byte, signer string) (cou
 // would stay so.
 func (a *appliance) bringTo(ctx context.Context, c *config.Config, yaml []byte, changed []string) (reboot bool, err error) {
 	a.mu.Lock()
-	before := a.config
 	a.config, a.yaml = c, yaml
 	a.applied++
 	a.mu.Unlock()
 	if a.released() && (slices.Contains(changed, "network") || slices.Contains(changed, "hostname") || slices.Contains(changed, "time")) {
 		a.bringUpNetwork(ctx, c)
 	}
-	// The listener that this very call came over stays as it is, and an image goes on proving itself as it began to.
-	reboot = slices.Contains(changed, "api") || slices.Contains(changed, "tpm") || proof(before) != proof(c)
+	if a.update != nil {
+		a.update.SetTimes(updateTimes(c))
+	}
+	// The listener that this very call came over stays as it is.
+	reboot = slices.Contains(changed, "api") || slices.Contains(changed, "tpm")
 	ctx, cancel := context.WithTimeout(ctx, applyLimit)
 	defer cancel()
 	return reboot, a.host.Apply(ctx, a.sections(ctx, c))
-}
-
-// proof is how an image proves itself: the section update without what is asked for at each download.
-func proof(c *config.Config) config.Update {
-	u := c.Update
-	u.Proxy = ""
-	return u
 }
 
 // await goes back to the old configuration unless confirmed in time.

@@ -11,12 +11,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ratchetos/ratchet/boot/verdict"
 	"github.com/ratchetos/ratchet/core/api"
 	"github.com/ratchetos/ratchet/core/api/apipb"
 	"github.com/ratchetos/ratchet/core/api/pki"
 	"github.com/ratchetos/ratchet/core/pid1"
 	"github.com/ratchetos/ratchet/core/plugin"
 	"github.com/ratchetos/ratchet/core/state"
+	"github.com/ratchetos/ratchet/core/update"
 )
 
 const (
@@ -103,21 +105,6 @@ func TestApply(t *testing.T) {
 		t.Errorf("a document with two errors: %v", r)
 	}
 	holds(t, a, after)
-}
-
-// TestApplyUpdateSection: an image goes on proving itself as it began to, and the next download asks the new proxy.
-func TestApplyUpdateSection(t *testing.T) {
-	a := workstation(t, newDir(t))
-	defer a.mustClose(t)
-	for _, test := range []struct {
-		section string
-		reboot  bool
-	}{{"{proxy: 'http://proxy.example.net:3128'}", false}, {"{healthy: 10s}", true}} {
-		r := apply(t, a, before+"update: "+test.section+"\n", 0)
-		if changed := strings.Join(r.GetChanged(), " "); changed != "update" || r.GetRebootNeeded() != test.reboot {
-			t.Errorf("%s: changed %q, reboot needed %v", test.section, changed, r.GetRebootNeeded())
-		}
-	}
 }
 
 // TestApplyToAnother: what was made from a document that the box does not run any more is refused.
@@ -299,5 +286,23 @@ func TestApplyThatNobodyWaitsFor(t *testing.T) {
 	holds(t, a, yaml)
 	if s := a.host.Status()[0]; s.State != "ready" {
 		t.Errorf("the plugin is %s: %s", s.State, s.Message)
+	}
+}
+
+// TestUpdateTimes: what a configuration says of updates holds as soon as it is applied, also when it is taken back.
+func TestUpdateTimes(t *testing.T) {
+	a := workstation(t, newDir(t))
+	defer a.mustClose(t)
+	a.update = update.New(update.Options{Report: &verdict.Report{}})
+	for _, c := range []struct {
+		text string
+		want time.Duration
+	}{{before + "update: {settle: 720h}\n", 720 * time.Hour}, {before, 24 * time.Hour}} {
+		if r := apply(t, a, c.text, 0); strings.Join(r.GetChanged(), " ") != "update" || r.GetRebootNeeded() {
+			t.Errorf("changed %q, reboot needed %v", r.GetChanged(), r.GetRebootNeeded())
+		}
+		if got := a.update.Times().Settle; got != c.want {
+			t.Errorf("an image settles after %s, want %s", got, c.want)
+		}
 	}
 }

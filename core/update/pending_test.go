@@ -50,6 +50,21 @@ func TestSettleByHand(t *testing.T) {
 	}
 }
 
+// TestTimes: a time of proof that is made longer holds at once, and so does one that is made shorter.
+func TestTimes(t *testing.T) {
+	b := proving(t)
+	b.SetTimes(Times{Settle: 48 * time.Hour})
+	b.live(3 * time.Hour)
+	if s, err := b.Status(t.Context()); b.version("A") != "1.0" || s.SettlesIn < 20*time.Hour || err != nil {
+		t.Errorf("slot A holds %s, settles in %s, %v", b.version("A"), s.SettlesIn, err)
+	}
+	b.SetTimes(Times{Settle: time.Hour})
+	b.live(time.Minute)
+	if v := b.version("A"); v != "2.0" {
+		t.Errorf("slot A holds %s", v)
+	}
+}
+
 // TestBeforeHealthy: an update that was written before its box was healthy proves itself, and revokes, as any other.
 func TestBeforeHealthy(t *testing.T) {
 	b := newBox(t)

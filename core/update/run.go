@@ -25,7 +25,7 @@ func (m *Manager) Run(ctx context.Context) {
 	if err != nil {
 		m.o.Log.Warn("read boot order", "err", err)
 	}
-	h := newHealth(m.o.Times, front != "" && front != m.o.Report.Slot, m.o.Clock())
+	h := newHealth(m.Times(), front != "" && front != m.o.Report.Slot, m.o.Clock())
 	t := time.NewTicker(tick)
 	defer t.Stop()
 	last := m.o.Clock()
@@ -51,8 +51,9 @@ func (m *Manager) giveUp(ctx context.Context) {
 	if !trial || m.o.Report.Box.Decision == verdict.Released {
 		return
 	}
-	m.o.Say("this slot is on trial and isolated: back to the other one in %s", m.o.Times.Deadline)
-	t := time.NewTimer(m.o.Times.Deadline)
+	deadline := m.Times().Deadline
+	m.o.Say("this slot is on trial and isolated: back to the other one in %s", deadline)
+	t := time.NewTimer(deadline)
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
@@ -64,11 +65,12 @@ func (m *Manager) giveUp(ctx context.Context) {
 // step is one tick; front is the slot that was first in the order when the boot began.
 func (m *Manager) step(ctx context.Context, h *health, front string, passed time.Duration) {
 	running := m.o.Report.Slot
+	h.times = m.Times()
 	switch h.step(m.o.Clock(), m.ready()) {
 	case healthy:
 		m.commit(ctx, front)
 	case failed:
-		m.o.Say("slot %s was not healthy within %s: back to slot %s", running, m.o.Times.Deadline, slot.Other(running))
+		m.o.Say("slot %s was not healthy within %s: back to slot %s", running, h.times.Deadline, slot.Other(running))
 		m.o.Restart("the trial of slot " + running + " failed")
 	case wait:
 	}

@@ -82,7 +82,7 @@ type Options struct {
 	// Say prints a line for the operator.
 	Say func(format string, args ...any)
 	Log *slog.Logger
-	// Times are the defaults where zero.
+	// Times are the defaults where zero; SetTimes changes them.
 	Times Times
 }
 
@@ -146,6 +146,20 @@ func New(o Options) *Manager {
 		m.blocked = fmt.Errorf("%w: %w", ErrBlocked, err)
 	}
 	return m
+}
+
+// SetTimes has other times hold from now on.
+func (m *Manager) SetTimes(t Times) {
+	m.mu.Lock()
+	m.o.Times = t.orDefaults()
+	m.mu.Unlock()
+}
+
+// Times are those that hold.
+func (m *Manager) Times() Times {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.o.Times
 }
 
 // usable says why a box cannot be updated.
