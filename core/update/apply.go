@@ -58,7 +58,9 @@ func (m *Manager) Apply(ctx context.Context, req Request, progress Progress) (r 
 	defer f.Close()
 	v, err := m.verify(ctx, f, progress)
 	if err != nil {
-		m.forgetStaged()
+		if ctx.Err() == nil { // else nothing speaks against the bundle
+			m.forgetStaged()
+		}
 		return r, err
 	}
 	target := slot.Other(m.o.Report.Slot)

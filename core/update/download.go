@@ -103,6 +103,9 @@ func (d *download) part(ctx context.Context) (more bool, err error) {
 	case res.StatusCode == http.StatusOK:
 		have = 0
 	case res.StatusCode == http.StatusRequestedRangeNotSatisfiable && have > 0:
+		if res.Header.Get("Content-Range") == fmt.Sprintf("bytes */%d", have) {
+			return false, nil // all of it is here
+		}
 		d.m.forgetStaged()
 		return false, fmt.Errorf("%w: %w: the server has a shorter file now", ErrSource, errAgain)
 	case res.StatusCode >= 500:

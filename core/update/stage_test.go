@@ -1,9 +1,12 @@
 package update
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"testing"
 )
 
@@ -43,5 +46,28 @@ func TestUploadDuringDownload(t *testing.T) {
 	defer s.Close()
 	if _, err := b.apply(Request{URL: s.URL}); err != nil || b.version("B") != "2.0" || !errors.Is(during, ErrBusy) {
 		t.Errorf("slot B holds %s, %v; the upload: %v", b.version("B"), err, during)
+	}
+}
+
+// TestDownloadIsKept: a download that was whole when its caller went away is not made again.
+func TestDownloadIsKept(t *testing.T) {
+	b := newBox(t)
+	f := &flaky{data: b.bundle("2.0", 2, nil), etag: `"v1"`}
+	s := httptest.NewServer(f)
+	defer s.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err := b.Apply(ctx, Request{URL: s.URL}, func(phase string, _, _ int64) {
+		if phase == "verify" {
+			cancel()
+		}
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	if _, err := b.apply(Request{URL: s.URL}); err != nil || b.version("B") != "2.0" {
+		t.Errorf("slot B holds %s, %v", b.version("B"), err)
+	}
+	if want := []string{"", fmt.Sprintf("bytes=%d-", len(f.data))}; !slices.Equal(f.ranges, want) {
+		t.Errorf("asked for %q, want %q", f.ranges, want)
 	}
 }
