@@ -243,6 +243,45 @@ func TestCutOff(t *testing.T) {
 	}
 }
 
+// TestTableGoesFirst: the old table is gone from the medium, not only from its cache, before anything else is written:
+// who pulls the plug, or the stick, must not be left with a table of files that are half another's.
+func TestTableGoesFirst(t *testing.T) {
+	target := used(t, disk.MinSize)
+	out, err := exec.CommandContext(t.Context(), "losetup", "--find", "--show", target.Path).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	node := strings.TrimSpace(string(out))
+	defer func() {
+		if err := exec.Command("losetup", "--detach", node).Run(); err != nil {
+			t.Error(err)
+		}
+	}()
+	// Documentation/block/stat.rst: the 16th is the number of flushes.
+	flushes := func() string {
+		b, err := os.ReadFile(filepath.Join("/sys/block", filepath.Base(node), "stat"))
+		fields := strings.Fields(string(b))
+		if err != nil || len(fields) < 16 {
+			t.Fatalf("%q, %v", b, err)
+		}
+		return fields[15]
+	}
+	d, err := Look(node)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, wrote := flushes(), false
+	err = Write(t.Context(), source(t, image(t)), d, Options{Progress: func(string, int64, int64) {
+		if !wrote && flushes() == before {
+			t.Error("the image is written before the disk was told to keep that there is no table")
+		}
+		wrote = true
+	}})
+	if err != nil || !wrote {
+		t.Error(wrote, err)
+	}
+}
+
 // TestVerifyFinds: a disk that does not keep what it is given is noticed, also where it was told to be zero.
 func TestVerifyFinds(t *testing.T) {
 	raw := image(t)

@@ -101,6 +101,9 @@ func (w *writer) run(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := w.file.Sync(); err != nil { // or a cache may write what follows first
+		return fmt.Errorf("sync: %w", err)
+	}
 	if err := w.data(ctx); err != nil {
 		return err
 	}
