@@ -15,6 +15,7 @@ import (
 
 	"github.com/ratchetos/ratchet/core/plugin"
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
+	"github.com/ratchetos/ratchet/core/plugin/wire"
 	"github.com/ratchetos/ratchet/core/supervise"
 )
 
@@ -91,7 +92,7 @@ func validate(ctx context.Context, p *process, section Section) (plugin.Validati
 	defer cancel()
 	r, err := p.rpc.Validate(ctx, &pluginpb.ConfigDocument{Json: section.JSON})
 	if err != nil {
-		return plugin.Validation{}, err
+		return plugin.Validation{}, wire.Plain(err)
 	}
 	return plugin.Validation{Diagnostics: r.GetDiagnostics(), Wants: r.GetWants()}, nil
 }
@@ -216,7 +217,7 @@ func (h *Host) ask(ctx context.Context, u *unit, p *process, section Section) er
 		r, err := p.rpc.Configure(cctx, next.document())
 		cancel()
 		if err != nil {
-			return err
+			return wire.Plain(err)
 		}
 		switch r.GetOutcome() {
 		case pluginpb.ConfigureReply_REJECTED:

@@ -8,9 +8,8 @@ import (
 	"sync"
 	"time"
 
-	"google.golang.org/grpc/status"
-
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
+	"github.com/ratchetos/ratchet/core/plugin/wire"
 	"github.com/ratchetos/ratchet/core/supervise"
 )
 
@@ -315,11 +314,7 @@ func (a *attempt) explain(p *process, verb string, err error) error {
 	if a.ctx.Err() != nil {
 		return fmt.Errorf("%s: %w", verb, a.ctx.Err())
 	}
-	msg := err.Error()
-	if s, ok := status.FromError(err); ok {
-		msg = s.Message()
-	}
-	return fmt.Errorf("%s: %s", verb, strings.TrimPrefix(msg, verb+": "))
+	return fmt.Errorf("%s: %s", verb, strings.TrimPrefix(wire.Plain(err).Error(), verb+": "))
 }
 
 func (c config) document() *pluginpb.ConfigDocument {

@@ -53,6 +53,9 @@ func TestCallOfOneThatIsAway(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "not enabled") {
 		t.Errorf("call of one that is not enabled: %v", err)
 	}
+	if strings.Contains(err.Error(), "rpc error") {
+		t.Errorf("a person reads this: %v", err)
+	}
 	// It dies at its start again and again.
 	if err := apply(t, h, map[string]probeConfig{"asks": {Calls: "answers/pid"}, "answers": {FailAt: "start"}}); err == nil {
 		t.Error("a plugin that cannot start was applied")

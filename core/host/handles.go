@@ -198,6 +198,9 @@ func openOne(ctx context.Context, res Resources, req Request) (*held, error) {
 	}
 	o, err := res.Open(ctx, req)
 	if err != nil {
+		if w.GetPath() == w.GetName() {
+			return nil, fmt.Errorf("open %s: %w", w.GetName(), err)
+		}
 		return nil, fmt.Errorf("open %s (%s): %w", w.GetName(), w.GetPath(), err)
 	}
 	if o.Handle == nil {

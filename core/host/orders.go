@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
+	"github.com/ratchetos/ratchet/core/plugin/wire"
 	"github.com/ratchetos/ratchet/core/supervise"
 )
 
@@ -79,7 +80,7 @@ func (h *Host) Invoke(ctx context.Context, name, method string, req []byte, call
 	}
 	r, err := v.process.rpc.Invoke(ctx, &pluginpb.InvokeRequest{Method: method, Json: req, Caller: caller})
 	if err != nil {
-		return nil, fmt.Errorf("invoke %s of %s: %w", method, name, err)
+		return nil, fmt.Errorf("invoke %s of %s: %w", method, name, wire.Plain(err))
 	}
 	return r.GetJson(), nil
 }

@@ -100,7 +100,7 @@ func (h *hostClient) Claim(ctx context.Context, w Want) (Handle, error) {
 	}
 	r, err := c.Claim(ctx, &pluginpb.ClaimRequest{Want: w})
 	if err != nil {
-		return Handle{}, fmt.Errorf("claim %s: %s", w.GetName(), status.Convert(err).Message()) // "rpc error: …" is nobody's concern
+		return Handle{}, fmt.Errorf("claim %s: %w", w.GetName(), wire.Plain(err))
 	}
 	if r.GetHandle() == nil {
 		return Handle{}, errors.New("claim: core answered without a handle")
@@ -115,7 +115,7 @@ func (h *hostClient) Release(ctx context.Context, name string) error {
 		return err
 	}
 	if _, err := c.Release(ctx, &pluginpb.ReleaseRequest{Name: name}); err != nil {
-		return fmt.Errorf("release %s: %w", name, err)
+		return fmt.Errorf("release %s: %w", name, wire.Plain(err))
 	}
 	return nil
 }
@@ -128,7 +128,7 @@ func (h *hostClient) Get(ctx context.Context, key string) ([]byte, error) {
 	}
 	r, err := c.Get(ctx, &pluginpb.GetRequest{Key: key})
 	if err != nil {
-		return nil, fmt.Errorf("get %s: %w", key, err)
+		return nil, fmt.Errorf("get %s: %w", key, wire.Plain(err))
 	}
 	if !r.GetFound() {
 		return nil, nil
@@ -146,7 +146,7 @@ func (h *hostClient) Put(ctx context.Context, key string, value []byte) error {
 		return err
 	}
 	if _, err := c.Put(ctx, &pluginpb.PutRequest{Key: key, Value: value}); err != nil {
-		return fmt.Errorf("put %s: %w", key, err)
+		return fmt.Errorf("put %s: %w", key, wire.Plain(err))
 	}
 	return nil
 }
@@ -158,7 +158,7 @@ func (h *hostClient) Delete(ctx context.Context, key string) error {
 		return err
 	}
 	if _, err := c.Delete(ctx, &pluginpb.DeleteRequest{Key: key}); err != nil {
-		return fmt.Errorf("delete %s: %w", key, err)
+		return fmt.Errorf("delete %s: %w", key, wire.Plain(err))
 	}
 	return nil
 }
@@ -171,7 +171,7 @@ func (h *hostClient) List(ctx context.Context, prefix string) ([]string, error) 
 	}
 	r, err := c.List(ctx, &pluginpb.ListRequest{Prefix: prefix})
 	if err != nil {
-		return nil, fmt.Errorf("list %s: %w", prefix, err)
+		return nil, fmt.Errorf("list %s: %w", prefix, wire.Plain(err))
 	}
 	return r.GetKeys(), nil
 }
@@ -187,9 +187,9 @@ func (h *hostClient) Call(ctx context.Context, plugin, method string, request []
 	case err == nil:
 		return r.GetJson(), nil
 	case status.Code(err) == codes.Unavailable:
-		return nil, fmt.Errorf("call %s of %s: %w: %s", method, plugin, ErrUnavailable, status.Convert(err).Message())
+		return nil, fmt.Errorf("call %s of %s: %w: %w", method, plugin, ErrUnavailable, wire.Plain(err))
 	}
-	return nil, fmt.Errorf("call %s of %s: %w", method, plugin, err)
+	return nil, fmt.Errorf("call %s of %s: %w", method, plugin, wire.Plain(err))
 }
 
 // resolve turns the contract's handle into the feature's, with its descriptor.

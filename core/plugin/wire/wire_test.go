@@ -2,7 +2,9 @@ package wire
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -10,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 func pair(t *testing.T) (*Control, *Control) {
@@ -168,4 +172,15 @@ func FuzzReadBootstrap(f *testing.F) {
 		}
 		_, _ = b.ServerTLS() // must not panic
 	})
+}
+
+// TestPlain: people read what was said, programs find the code.
+func TestPlain(t *testing.T) {
+	err := fmt.Errorf("invoke: %w", Plain(status.Error(codes.Aborted, "there is no volume x")))
+	if err.Error() != "invoke: there is no volume x" || status.Code(err) != codes.Aborted {
+		t.Errorf("%q has the code %s", err, status.Code(err))
+	}
+	if err := Plain(context.Canceled); err.Error() != "context canceled" || !errors.Is(err, context.Canceled) {
+		t.Errorf("an error that gRPC did not make: %q", err)
+	}
 }
