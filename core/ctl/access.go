@@ -3,6 +3,7 @@ package ctl
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/user"
@@ -65,6 +66,14 @@ func whoami() string {
 	return name[:min(len(name), 64)]
 }
 
+// loginToken is what "ratchetctl token" prints for scripts.
+type loginToken struct {
+	Address  string `json:"address"` // of the box as it knows it, ADDRESS if it does not
+	Role     string `json:"role"`
+	Token    string `json:"token"`
+	CASHA256 string `json:"ca_sha256"`
+}
+
 func (a *App) tokenCommand() *cobra.Command {
 	var role string
 	var ttl time.Duration
@@ -91,8 +100,8 @@ func (a *App) tokenCommand() *cobra.Command {
 				host, _, _ := strings.Cut(s.GetNetwork().GetAddresses()[0], "/")
 				address = net.JoinHostPort(host, client.DefaultPort)
 			}
-			_, err = fmt.Fprintln(a.Out, api.LoginCommand(address, reply.GetToken(), reply.GetCaSha256()))
-			return err
+			login := loginToken{address, role, reply.GetToken(), reply.GetCaSha256()}
+			return a.show(login, func(w io.Writer) { fmt.Fprintln(w, api.LoginCommand(address, login.Token, login.CASHA256)) })
 		},
 	}
 	cmd.Flags().StringVar(&role, "role", "operator", "what the new login may do: "+strings.Join(pki.Roles(), ", "))

@@ -115,7 +115,10 @@ func (a *App) currentContext() (string, error) {
 		return a.context, nil
 	}
 	name, err := os.ReadFile(filepath.Join(a.configDir, "current"))
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && a.address != "":
+		return "", fmt.Errorf("no login to %s is known; the box prints the command to type: ratchetctl login %s --token … --ca-sha256 …", a.address, a.address)
+	case errors.Is(err, fs.ErrNotExist):
 		return "", fmt.Errorf("no box is known: run this on the box (%s is missing here), or log in with the command that the box prints (ratchetctl login …)", api.SocketPath)
 	}
 	return strings.TrimSpace(string(name)), err

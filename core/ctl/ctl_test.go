@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"connectrpc.com/connect"
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/ratchetos/ratchet/core/api/apipb"
 	"github.com/ratchetos/ratchet/core/api/apitest"
@@ -223,6 +225,10 @@ func TestOutcome(t *testing.T) {
 	err := fmt.Errorf("give the space back: %w; --force gives it up", connect.NewError(connect.CodeAborted, errors.New("2 clients are connected")))
 	if code, text := outcome(err); code != ExitFailed || text != "give the space back: 2 clients are connected; --force gives it up" {
 		t.Errorf("%d: %s", code, text)
+	}
+	locked := connect.NewError(connect.CodeUnavailable, &net.OpError{Op: "dial", Net: "unix", Err: unix.EACCES})
+	if code, text := outcome(locked); code != ExitUnreachable || !strings.Contains(text, "permission denied; use sudo") {
+		t.Errorf("a socket of somebody else: %d: %s", code, text)
 	}
 }
 

@@ -3,6 +3,7 @@ package ctl
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"strings"
 
 	"connectrpc.com/connect"
@@ -52,6 +53,9 @@ func outcome(err error) (int, string) {
 	}
 	switch client.ReasonOf(err) {
 	case client.Unreachable:
+		if errors.Is(err, fs.ErrPermission) { // the local socket's
+			return ExitUnreachable, text + "; use sudo or be of the socket's group, or log in (ratchetctl login …) and name that login with --context"
+		}
 		return ExitUnreachable, "the box does not answer: " + text
 	case client.NotReleased:
 		return ExitNotReleased, text + "; see: ratchetctl counter show"

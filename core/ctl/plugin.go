@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ratchetos/ratchet/core/api/apipb"
+	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
 )
 
 func (a *App) pluginCommand() *cobra.Command {
@@ -75,18 +76,23 @@ func (a *App) pluginShow() *cobra.Command {
 	}
 }
 
+// reported writes a table of a plugin; its columns are the plugin's.
+func reported(w io.Writer, t *pluginpb.Table) {
+	columns := make([]any, len(t.GetColumns()))
+	for i, c := range t.GetColumns() {
+		columns[i] = strings.ToUpper(c)
+	}
+	Row(w, columns...)
+	for _, r := range t.GetRows() {
+		Row(w, cells(r.GetCells())...)
+	}
+}
+
 func pluginDetail(w io.Writer, p *apipb.Plugin) {
 	pluginTable(w, []*apipb.Plugin{p})
 	for _, t := range p.GetTables() {
 		fmt.Fprintf(w, "\n%s\n", clean(t.GetName()))
-		columns := make([]any, len(t.GetColumns()))
-		for i, c := range t.GetColumns() {
-			columns[i] = strings.ToUpper(c)
-		}
-		Row(w, columns...)
-		for _, r := range t.GetRows() {
-			Row(w, cells(r.GetCells())...)
-		}
+		reported(w, t)
 	}
 	if len(p.GetGauges()) > 0 {
 		fmt.Fprintln(w)

@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ratchetos/ratchet/core/api/apipb"
-	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
 )
 
 func (a *App) statusCommand() *cobra.Command {
@@ -72,8 +71,7 @@ func statusTable(w io.Writer, s *apipb.StatusReply) {
 	}
 }
 
-// alertTable is the name under which a plugin reports what needs somebody's attention, most urgent first. Its columns
-// are the plugin's.
+// alertTable is the name under which a plugin reports what needs somebody's attention, most urgent first.
 const alertTable = "alerts"
 
 func alerts(w io.Writer, p *apipb.Plugin) {
@@ -82,9 +80,7 @@ func alerts(w io.Writer, p *apipb.Plugin) {
 			continue
 		}
 		fmt.Fprintf(w, "\nALERTS of %s\n", p.GetName())
-		for _, r := range append([]*pluginpb.Row{{Cells: t.GetColumns()}}, t.GetRows()...) {
-			Row(w, cells(r.GetCells())...)
-		}
+		reported(w, t)
 	}
 }
 

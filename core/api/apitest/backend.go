@@ -142,6 +142,10 @@ func (b *Backend) Plugins(context.Context) ([]*apipb.Plugin, error) {
 		Name: "dataplane", Summary: "network links", State: "degraded", Version: "0.4.1", Generation: 7, Pid: 72, Restarts: 1,
 		SinceUnixMs: now.Add(-14 * time.Second).UnixMilli(), Memory: 18 << 20, Health: "degraded", Message: "link eth2 is down",
 		Gauges: []*pluginpb.Gauge{{Name: "requests_total", Help: "other words", Value: 3}},
+		Tables: []*pluginpb.Table{{
+			Name: "alerts", Columns: []string{"link", "what", "to do"},
+			Rows: []*pluginpb.Row{{Cells: []string{"eth2", "is down", "plug it in"}}},
+		}},
 	}}, nil
 }
 
