@@ -112,7 +112,11 @@ func run(ctx context.Context, o options) (pid1.Action, error) {
 // keeps the machine from what was asked of it.
 func (a *appliance) until(signals <-chan pid1.Action) pid1.Action {
 	end := a.live(signals)
-	a.say("stopping: %s", end)
+	if a.boxed() {
+		a.say("stopping: %s", end)
+	} else {
+		a.say("stopping")
+	}
 	notifyStopping()
 	a.awaitFirmware()
 	if err := a.close(); err != nil {

@@ -130,6 +130,12 @@ func (o *options) parse(args []string, stderr io.Writer) int {
 		}
 		*path = abs
 	}
+	// A box comes up without a configuration, to be given one. Here it is a slip of who typed the name, and the
+	// defaults would open the API to the network.
+	if _, err := os.ReadFile(o.file); err != nil {
+		fmt.Fprintln(stderr, "ratchet: core: read configuration:", err)
+		return 1
+	}
 	o.log = slog.New(slog.NewTextHandler(stderr, nil))
 	return -1
 }
