@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -44,13 +45,23 @@ func Serve(f Feature, opts ServeOptions) int {
 	level := new(slog.LevelVar)
 	log := opts.Log
 	if log == nil {
-		log = slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: level}))
+		log = slog.New(logHandler(stderr, level))
 	}
 	if err := serve(f, opts, log, level); err != nil {
 		log.Error("plugin ended", "err", err)
 		return 1
 	}
 	return 0
+}
+
+// logHandler writes the lines that core keeps. Durations are written with their unit: as a number nobody can tell.
+func logHandler(w io.Writer, level slog.Leveler) slog.Handler {
+	return slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Value.Kind() == slog.KindDuration {
+			a.Value = slog.StringValue(a.Value.Duration().String())
+		}
+		return a
+	}})
 }
 
 func serve(f Feature, opts ServeOptions, log *slog.Logger, level *slog.LevelVar) error {

@@ -62,6 +62,7 @@ func scrubbed(ctx context.Context, app App, name string, passes uint64) (api.Scr
 		}
 		switch {
 		case v.Scrub.Passes > passes:
+			v.Scrub.Running, v.Scrub.Done = false, 0 // this pass is over, whatever has begun since
 			return v.Scrub, nil
 		case v.Scrub.Passes < passes, !v.Scrub.Running: // another process, or it gave up
 			return v.Scrub, fmt.Errorf("volume %s is %s and the pass ended early: see ratchetctl plugin logs gateway", name, v.State)
