@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/ratchetos/ratchet/core/config/strict"
 	"github.com/ratchetos/ratchet/core/plugin"
 	"github.com/ratchetos/ratchet/hw/disk"
 	"github.com/ratchetos/ratchet/plugins/internal/log"
@@ -138,8 +139,8 @@ func (d *localDisk) settle() map[string]error {
 		_, _ = rand.Read(id[:])
 		_, err := d.set.Create(slice.Info{Name: p.volume, ID: id, Size: p.size, Share: int64(p.share)})
 		if errors.Is(err, slice.ErrNoRoom) {
-			err = fmt.Errorf("%s has no room for volume %s: %w; give it a smaller cache_size or another disk, or take a volume off and create it again with a cache_size: its data is in the store",
-				d.handle.ID, p.volume, err)
+			err = fmt.Errorf("%s: %w for volume %s, which takes %s: %s are free; give it a smaller cache_size or another disk, or take a volume off and create it again with a cache_size: its data is in the store",
+				d.handle.ID, slice.ErrNoRoom, p.volume, strict.Size(p.size), strict.Size(d.set.Free()))
 		}
 		failed[p.volume] = err
 	}

@@ -104,7 +104,7 @@ func TestSeveralVolumesOnOneDisk(t *testing.T) {
 	f = b.start()
 	reads("two", 2)
 	v, err := invoke[api.Volume](t, f, api.MethodShow, api.VolumeRequest{Name: "three"})
-	if err != nil || v.State != "failed" || !strings.Contains(v.Message, "no room for volume three") {
+	if err != nil || v.State != "failed" || !strings.Contains(v.Message, "no room on the disk for volume three, which takes 48MiB") {
 		t.Errorf("three: %+v, %v", v, err)
 	}
 	alerts := event(f.runners, f.disks).GetTables()[1]

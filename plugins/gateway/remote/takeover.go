@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/ratchetos/ratchet/core/config/strict"
 	"github.com/ratchetos/ratchet/plugins/internal/manifest"
 	"github.com/ratchetos/ratchet/plugins/internal/objstore"
 )
@@ -42,7 +43,7 @@ func decide(l Local, owner string, size int64, head *manifest.Head) error {
 	case head == nil:
 		return nil
 	case head.Size > size || head.Size < size && !l.Attached: // a disk that was there may have grown meanwhile
-		return fmt.Errorf("%d bytes configured, %d in the store: %w", size, head.Size, ErrSize)
+		return fmt.Errorf("%w, which is %s: configure size: %[2]s, not %s", ErrSize, strict.Size(head.Size), strict.Size(size))
 	case !l.Attached:
 		return nil
 	case head.Owner != owner && head.Epoch > l.Epoch:

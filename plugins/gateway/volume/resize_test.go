@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"testing"
 
 	"github.com/ratchetos/ratchet/plugins/internal/log/simdisk"
@@ -39,7 +40,7 @@ func TestResize(t *testing.T) {
 	if err := v.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if v, err := Open(t.Context(), Options{Name: "v", Size: 1 << 20, Disk: disk, Store: store}); !errors.Is(err, ErrShrink) {
+	if v, err := Open(t.Context(), Options{Name: "v", Size: 1 << 20, Disk: disk, Store: store}); !errors.Is(err, ErrShrink) || !strings.Contains(err.Error(), "ratchetctl volume resize v 1MiB --shrink") {
 		t.Errorf("open with less than the disk holds: %v, %v", v, err)
 	}
 	v = mustOpen(t, testOptions(disk, store)) // grows to testSize again

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/ratchetos/ratchet/core/config/strict"
 	"github.com/ratchetos/ratchet/core/pipeline"
 	"github.com/ratchetos/ratchet/plugins/gateway/remote"
 	"github.com/ratchetos/ratchet/plugins/gateway/volume/index"
@@ -195,7 +196,8 @@ func sameVolume(sb *log.Superblock, o *Options) error {
 		return fmt.Errorf("disk holds volume %q: choose another disk, or erase this one with ratchetctl hw claim DISK --erase: %w", sb.Label, ErrOtherVolume)
 	}
 	if sb.UserSize > o.Size {
-		return fmt.Errorf("disk holds it with %d bytes, configured are %d: %w", sb.UserSize, o.Size, ErrShrink)
+		return fmt.Errorf("the disk holds it with %s, configured are %s: %w; configure size: %[1]s, and shrink it with ratchetctl volume resize %[4]s %[2]s --shrink",
+			strict.Size(sb.UserSize), strict.Size(o.Size), ErrShrink, o.Name)
 	}
 	return nil
 }
