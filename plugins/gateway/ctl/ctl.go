@@ -4,6 +4,7 @@ package ctl
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -102,7 +103,7 @@ func fields(v api.Volume) [][]string {
 		{"reads", fmt.Sprintf("%d local, %d from the store, %s", v.Hits, v.Misses, HitRatio(v))},
 		{"uploaded", fmt.Sprintf("group %d of %d, %s in %d batches since start", v.UploadedSeq, v.DurableSeq, size(v.UploadedBytes), v.UploadBatches)},
 		{"epoch", fmt.Sprint(v.Epoch)},
-		{"store", remote(v)},
+		{"store", strings.TrimSuffix(remote(v)+": "+v.RemoteProblem, ": ")},
 		{"clients", fmt.Sprint(v.Connections)},
 	}
 	if v.Writer != "" {
@@ -127,11 +128,12 @@ func yesNo(b bool) string {
 	return "no"
 }
 
+// remote is how the store is; why it is down would be too long for a table of volumes.
 func remote(v api.Volume) string {
 	if v.Remote != "down" {
 		return v.Remote
 	}
-	return fmt.Sprintf("down for %s: %s", age(v.RemoteDownMS), v.RemoteProblem)
+	return "down for " + age(v.RemoteDownMS)
 }
 
 func age(ms int64) string {

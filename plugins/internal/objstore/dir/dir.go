@@ -282,6 +282,8 @@ func classify(err error) error {
 		return fmt.Errorf("%w (%w)", objstore.ErrNotFound, err)
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EROFS):
 		return fmt.Errorf("%w: %w", objstore.ErrRefused, err)
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return fmt.Errorf("%w: the file system of its directory is full, make room there: %w", objstore.ErrUnavailable, err)
 	case errors.Is(err, fs.ErrClosed):
 		return err // waiting will not help
 	default:
