@@ -1,6 +1,14 @@
 package main
 
-import "testing"
+import (
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ratchetos/ratchet/core/ctl"
+)
 
 // The names by which processes are started are those that the plugins give themselves.
 func TestFeatureNames(t *testing.T) {
@@ -13,4 +21,26 @@ func TestFeatureNames(t *testing.T) {
 	if feature("core") != nil || feature("") != nil {
 		t.Error("a plugin for a name that has none")
 	}
+}
+
+// TestCommands: every command of ratchetctl shows an example of itself, and completes what names a thing that the box has.
+func TestCommands(t *testing.T) {
+	thing := regexp.MustCompile(` \[?(NAME|VOLUME|VIP|GROUP|SERVICE|VNI|VM|MOVE|PLUGIN|DEVICE)\b`)
+	unknown := regexp.MustCompile(`^(create|enroll|release NAME|peer|sign) ?`) // what it names is not there, or not listed
+	var walk func(c *cobra.Command)
+	walk = func(c *cobra.Command) {
+		if c.Name() == "completion" || c.Name() == "help" {
+			return // cobra's own
+		}
+		if !strings.Contains(c.Example, "ratchetctl ") {
+			t.Errorf("%s shows no example", c.CommandPath())
+		}
+		if thing.MatchString(c.Use) && c.ValidArgsFunction == nil && !unknown.MatchString(c.Use) {
+			t.Errorf("%s does not complete its argument", c.CommandPath())
+		}
+		for _, sub := range c.Commands() {
+			walk(sub)
+		}
+	}
+	walk(new(ctl.App).Command(commands()...))
 }

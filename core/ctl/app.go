@@ -110,6 +110,15 @@ func (a *App) contextDir(name string) string {
 	return filepath.Join(a.configDir, "contexts", name)
 }
 
+// contexts are the names of all logins.
+func (a *App) contexts() (names []string) {
+	entries, _ := os.ReadDir(filepath.Join(a.configDir, "contexts")) // missing: no login yet
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
 func (a *App) currentContext() (string, error) {
 	if a.context != "" {
 		return a.context, nil
@@ -127,11 +136,10 @@ func (a *App) currentContext() (string, error) {
 // contextFor finds the login made at an address; the current one if there is none.
 func (a *App) contextFor(address string) (string, error) {
 	if a.context == "" {
-		entries, _ := os.ReadDir(filepath.Join(a.configDir, "contexts")) // missing: no login yet
-		for _, e := range entries {
-			known, err := os.ReadFile(filepath.Join(a.contextDir(e.Name()), addressFile))
+		for _, name := range a.contexts() {
+			known, err := os.ReadFile(filepath.Join(a.contextDir(name), addressFile))
 			if err == nil && strings.TrimSpace(string(known)) == address {
-				return e.Name(), nil
+				return name, nil
 			}
 		}
 	}

@@ -69,7 +69,7 @@ func (a *App) firmwareFlash() *cobra.Command {
 		Long: "Flash a signed firmware package to a device. The package is verified and compared with the device\n" +
 			"first; a wrong one changes nothing and is not counted.",
 		Example: "  ratchetctl firmware flash serial:S4EVNX0R x.fw",
-		Args:    cobra.ExactArgs(2),
+		Args:    cobra.ExactArgs(2), ValidArgsFunction: a.completeDevice,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.flash(cmd.Context(), &apipb.FlashFirmwareRequest{Selector: args[0], Staged: true}, args[1])
 		},
@@ -83,7 +83,7 @@ func (a *App) firmwareRecover() *cobra.Command {
 			"to the package, or without one to the firmware that the ledger knows, if a slot of the device still\n" +
 			"holds it. The next boot releases the device.",
 		Example: "  ratchetctl firmware recover serial:S4EVNX0R\n  ratchetctl firmware recover serial:S4EVNX0R x.fw",
-		Args:    cobra.RangeArgs(1, 2),
+		Args:    cobra.RangeArgs(1, 2), ValidArgsFunction: a.completeDevice,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r := &apipb.FlashFirmwareRequest{Selector: args[0], Recover: true, Staged: len(args) == 2}
 			return a.flash(cmd.Context(), r, strings.Join(args[1:], ""))
@@ -172,7 +172,7 @@ func (a *App) firmwareVerify() *cobra.Command {
 		Long: "Read the firmware of a device back, or of all, and hold it against the ledger as the next boot will.\n\n" +
 			"The exit code is 4 when a device would not be released.",
 		Example: "  ratchetctl firmware verify\n  ratchetctl firmware verify serial:S4EVNX0R",
-		Args:    cobra.MaximumNArgs(1),
+		Args:    cobra.MaximumNArgs(1), ValidArgsFunction: a.completeDevice,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.Client()
 			if err != nil {

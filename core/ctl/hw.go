@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"context"
 	"fmt"
 	"io"
 
@@ -42,6 +43,28 @@ func (a *App) hwList() *cobra.Command {
 	}
 }
 
+// completeDevice completes the id of a device.
+func (a *App) completeDevice(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveDefault // a file, where the command takes one
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), completeWithin)
+	defer cancel()
+	c, err := a.Client()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	reply, err := c.Hardware.List(ctx, &apipb.ListHardwareRequest{})
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	var ids []string
+	for _, d := range reply.GetDevices() {
+		ids = append(ids, d.GetId()+"\t"+d.GetModel())
+	}
+	return ids, cobra.ShellCompDirectiveNoFileComp
+}
+
 // deviceState is the one thing that most stands in the way of using a device.
 func deviceState(d *apipb.Device) string {
 	switch v := d.GetVerdict(); {
@@ -66,7 +89,7 @@ func (a *App) hwAdmit() *cobra.Command {
 			"The device is read back in quarantine and admitted with the firmware it has now, in an attempt\n" +
 			"of the counter. The next boot reads it back once more and releases it.",
 		Example: "  ratchetctl hw admit mac:52:54:00:72:61:02\n  ratchetctl power reboot",
-		Args:    cobra.ExactArgs(1),
+		Args:    cobra.ExactArgs(1), ValidArgsFunction: a.completeDevice,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.Client()
 			if err != nil {
@@ -93,7 +116,7 @@ func (a *App) hwClaim() *cobra.Command {
 			"--erase says that its content may be destroyed. That includes volumes of this box, all that are on\n" +
 			"the disk, with what they have not uploaded.",
 		Example: "  ratchetctl hw claim mac:52:54:00:72:61:02\n  ratchetctl hw claim serial:ratchet-data --erase",
-		Args:    cobra.ExactArgs(1),
+		Args:    cobra.ExactArgs(1), ValidArgsFunction: a.completeDevice,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.Client()
 			if err != nil {
@@ -114,7 +137,7 @@ func (a *App) hwRelease() *cobra.Command {
 	return &cobra.Command{
 		Use: "release DEVICE", Short: "Take a device out of use",
 		Example: "  ratchetctl hw release serial:ratchet-data",
-		Args:    cobra.ExactArgs(1),
+		Args:    cobra.ExactArgs(1), ValidArgsFunction: a.completeDevice,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.Client()
 			if err != nil {

@@ -181,11 +181,14 @@ func (a *App) showLog(ctx context.Context, request *apipb.LogsRequest) error {
 }
 
 // completePlugin asks the box; a shell that waits gets an answer soon or none.
+// completeWithin is how long a shell waits for the box to say what there is.
+const completeWithin = time.Second
+
 func (a *App) completePlugin(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), time.Second)
+	ctx, cancel := context.WithTimeout(cmd.Context(), completeWithin)
 	defer cancel()
 	reply, err := a.plugins(ctx)
 	if err != nil {

@@ -57,6 +57,9 @@ func (a *App) Command(extra ...func(*App) *cobra.Command) *cobra.Command {
 	flags.Lookup("config-dir").DefValue = "~/.config/ratchet" // the generated pages do not depend on who makes them
 	flags.StringVarP(&a.output, "output", "o", "table", "output format: "+strings.Join(formats, ", "))
 	must(root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp)))
+	must(root.RegisterFlagCompletionFunc("context", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return a.contexts(), cobra.ShellCompDirectiveNoFileComp
+	}))
 	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error {
 		if err := c.ValidateRequiredFlags(); err != nil {
 			return usage(fmt.Errorf("%w; usage: %s", err, c.UseLine()))

@@ -23,7 +23,7 @@ func volumeAdmin(t *testing.T) {
 	}
 	// The disk is demo's from end to end: the second volume says so, and the first one goes on.
 	w.ctl("volume", "create", "second", "--size", "32MiB", "--disk", disk, "--like", "demo")
-	w.volume(t, "second", "failed", "no room for volume second")
+	w.volume(t, "second", "failed", "no room on the disk for volume second")
 	first.does("read -P 1 0 4M", "read 4194304/4194304")
 	w.ctl("volume", "delete", "second", "--force")
 

@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -12,7 +13,10 @@ import (
 
 // agent is `ratchetctl dataplane agent`.
 func agent(app command.App) *cobra.Command {
-	c := &cobra.Command{Use: "agent", Short: "Hosts that talk to this box: enrol, revoke, list"}
+	c := &cobra.Command{
+		Use: "agent", Short: "Hosts that talk to this box: enrol, revoke, list",
+		Example: "  ratchetctl dataplane agent enroll web-1 --file web-1.pem\n  ratchetctl dataplane agent list",
+	}
 	c.AddCommand(agentList(app), agentEnroll(app), agentRevoke(app))
 	return c
 }
@@ -58,9 +62,23 @@ The box does not keep the key. Enrolling a host again makes its earlier file voi
 	return c
 }
 
+// hostNames completes the name of an enrolled host.
+func hostNames(ctx context.Context, app command.App) (names []string, err error) {
+	var reply api.AgentsReply
+	err = app.Invoke(ctx, plugin, api.MethodAgents, struct{}{}, &reply)
+	for _, a := range reply.Agents {
+		word := "away"
+		if a.Joined {
+			word = "joined"
+		}
+		names = append(names, a.Name+"\t"+word)
+	}
+	return names, err
+}
+
 func agentRevoke(app command.App) *cobra.Command {
 	return &cobra.Command{
-		Use: "revoke NAME", Short: "Make a host's identity file void and end its session", Args: cobra.ExactArgs(1),
+		Use: "revoke NAME", Short: "Make a host's identity file void and end its session", Args: cobra.ExactArgs(1), ValidArgsFunction: command.Names(hostNames).First(app),
 		Example: "  ratchetctl dataplane agent revoke web-1",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return app.Invoke(cmd.Context(), plugin, api.MethodRevoke, api.AgentRequest{Name: args[0]}, &struct{}{})

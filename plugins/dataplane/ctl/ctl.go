@@ -19,7 +19,10 @@ const plugin = "dataplane"
 
 // Command is `ratchetctl dataplane`.
 func Command(app command.App) *cobra.Command {
-	c := &cobra.Command{Use: "dataplane", Short: "NICs apart from the management network, balancer, interface groups, leases"}
+	c := &cobra.Command{
+		Use: "dataplane", Short: "NICs apart from the management network, balancer, interface groups, leases",
+		Example: "  ratchetctl dataplane links\n  ratchetctl dataplane backends web -w\n  ratchetctl dataplane drops",
+	}
 	c.AddCommand(links(app), agent(app), probe(app))
 	c.AddCommand(balancer.Command(app)...)
 	c.AddCommand(group.Command(app)...)

@@ -3,6 +3,7 @@ package ctl
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"testing"
 
 	"github.com/ratchetos/ratchet/plugins/internal/command/commandtest"
@@ -30,5 +31,16 @@ func TestIdentityFile(t *testing.T) {
 	}
 	if text, err := os.ReadFile(path); err != nil || string(text) != "-----BEGIN CERTIFICATE-----\n" || st.Mode().Perm() != 0o600 {
 		t.Errorf("%q with mode %o, %v", text, st.Mode().Perm(), err)
+	}
+}
+
+// TestCompletion: every command that takes a name offers those that there are.
+func TestCompletion(t *testing.T) {
+	reply := `{"vips": [{"name": "web", "address": "192.0.2.80"}], "groups": [{"name": "web"}], "services": [{"name": "web"}],
+		"interfaces": [{"id": 71, "state": "attached"}], "agents": [{"name": "web-1", "joined": true}]}`
+	for path, offered := range commandtest.Completions(t, Command(&commandtest.App{Reply: reply})) {
+		if len(offered) != 1 || !regexp.MustCompile(`^(web|web-1|71)\t.`).MatchString(offered[0]) {
+			t.Errorf("%s offers %q", path, offered)
+		}
 	}
 }

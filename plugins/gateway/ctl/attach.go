@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ratchetos/ratchet/plugins/gateway/api"
+	"github.com/ratchetos/ratchet/plugins/internal/command"
 )
 
 // way is one client's way to a volume.
@@ -19,7 +20,7 @@ type way struct {
 func attachInfo(app App) *cobra.Command {
 	var host string
 	c := &cobra.Command{
-		Use: "attach-info NAME", Short: "Print the commands with which clients attach a volume", Args: cobra.ExactArgs(1),
+		Use: "attach-info NAME", Short: "Print the commands with which clients attach a volume", Args: cobra.ExactArgs(1), ValidArgsFunction: command.Names(volumeNames).First(app),
 		Long: "Print commands, ready to paste, with which Linux, QEMU and others attach a volume, for every way in that\n" +
 			"the box offers.",
 		Example: "  ratchetctl volume attach-info demo\n  ratchetctl volume attach-info demo --host storage.example.net -o json",

@@ -14,6 +14,7 @@ import (
 
 	"github.com/ratchetos/ratchet/core/config/strict"
 	"github.com/ratchetos/ratchet/plugins/gateway/api"
+	"github.com/ratchetos/ratchet/plugins/internal/command"
 )
 
 // section is what these commands need to know of plugins.gateway.
@@ -134,6 +135,7 @@ func create(app App) *cobra.Command {
 	f.StringVar(&e.CacheSize, "cache-size", "", "part of the disk; default: what is free, by share")
 	f.StringVar(&e.Ack, "ack", "", "when writes are answered: log or ring")
 	f.StringVar(&like, "like", "", "take the store over from this volume")
+	_ = c.RegisterFlagCompletionFunc("like", command.Names(volumeNames).Flag(app)) // fails for a flag that is not there
 	f.StringVar(&s.Path, "path", "", "store in this directory of the box")
 	f.StringVar(&s.Endpoint, "endpoint", "", "store in an S3 service at this URL")
 	f.StringVar(&s.Bucket, "bucket", "", "its bucket")
@@ -207,7 +209,7 @@ func parseSize(text string) (strict.Size, error) {
 func resize(app App) *cobra.Command {
 	var shrink, preview bool
 	c := &cobra.Command{
-		Use: "resize NAME SIZE", Short: "Change the size of a volume while it is in use", Args: cobra.ExactArgs(2),
+		Use: "resize NAME SIZE", Short: "Change the size of a volume while it is in use", Args: cobra.ExactArgs(2), ValidArgsFunction: command.Names(volumeNames).First(app),
 		Long: "Change the size of a volume in the configuration and have the box apply it, which moves the secure\n" +
 			"counter. Clients keep their connections. NVMe hosts are told. NBD and iSCSI clients are not: they see the\n" +
 			"new size when they connect again or rescan (nbd-client: after a reconnect; QEMU: block_resize; Linux:\n" +
@@ -258,7 +260,7 @@ func remove(app App) *cobra.Command {
 	var force, preview bool
 	var timeout time.Duration
 	c := &cobra.Command{
-		Use: "delete NAME", Short: "Take a volume out of the configuration and give its disk space back", Args: cobra.ExactArgs(1),
+		Use: "delete NAME", Short: "Take a volume out of the configuration and give its disk space back", Args: cobra.ExactArgs(1), ValidArgsFunction: command.Names(volumeNames).First(app),
 		Long: "Upload what is left, take the volume out of the configuration, which moves the secure counter, and give\n" +
 			"its part of the disk back. The objects in the store stay: the same volume can be created again, here or\n" +
 			"on another box, and has its data.\n\n" +

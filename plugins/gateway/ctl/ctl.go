@@ -33,9 +33,22 @@ const plugin = "gateway"
 
 // Command is `ratchetctl volume`.
 func Command(app App) *cobra.Command {
-	c := &cobra.Command{Use: "volume", Short: "Cached volumes: create, attach, resize, look after"}
+	c := &cobra.Command{
+		Use: "volume", Short: "Cached volumes: create, attach, resize, look after",
+		Example: "  ratchetctl volume list\n  ratchetctl volume attach-info demo\n  ratchetctl volume resize demo 1TiB",
+	}
 	c.AddCommand(list(app), show(app), stats(app), create(app), resize(app), remove(app), attachInfo(app), flush(app), evict(app), scrub(app), token(app), handover(app), writers(app), release(app), reservations(app))
 	return c
+}
+
+// volumeNames completes the name of a volume.
+func volumeNames(ctx context.Context, app command.App) (names []string, err error) {
+	var reply api.ListReply
+	err = app.Invoke(ctx, plugin, api.MethodList, struct{}{}, &reply)
+	for _, v := range reply.Volumes {
+		names = append(names, v.Name+"\t"+v.State)
+	}
+	return names, err
 }
 
 func list(app App) *cobra.Command {
@@ -58,7 +71,7 @@ func list(app App) *cobra.Command {
 
 func show(app App) *cobra.Command {
 	return &cobra.Command{
-		Use: "show NAME", Short: "Show everything about one volume", Args: cobra.ExactArgs(1),
+		Use: "show NAME", Short: "Show everything about one volume", Args: cobra.ExactArgs(1), ValidArgsFunction: command.Names(volumeNames).First(app),
 		Example: "  ratchetctl volume show demo",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var v api.Volume
@@ -73,7 +86,7 @@ func show(app App) *cobra.Command {
 func flush(app App) *cobra.Command {
 	var timeout time.Duration
 	c := &cobra.Command{
-		Use: "flush NAME", Short: "Upload everything written so far and wait for it", Args: cobra.ExactArgs(1),
+		Use: "flush NAME", Short: "Upload everything written so far and wait for it", Args: cobra.ExactArgs(1), ValidArgsFunction: command.Names(volumeNames).First(app),
 		Example: "  ratchetctl volume flush demo --timeout 10m",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var v api.Volume

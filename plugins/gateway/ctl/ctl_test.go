@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -91,6 +92,17 @@ func TestNode(t *testing.T) {
 		qemu := exec.Command("qemu-img", "info", "--image-opts", "driver=null-co,node-name="+got)
 		if out, err := qemu.CombinedOutput(); err != nil {
 			t.Errorf("%s: %v: %s", got, err, out)
+		}
+	}
+}
+
+// TestCompletion: every command that takes a volume offers those that there are.
+func TestCompletion(t *testing.T) {
+	app := new(fakeApp)
+	app.Reply = `{"volumes": [{"name": "demo", "state": "attached"}]}`
+	for path, offered := range commandtest.Completions(t, Command(app)) {
+		if !slices.Equal(offered, []string{"demo\tattached"}) {
+			t.Errorf("%s offers %q", path, offered)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ratchetos/ratchet/plugins/gateway/api"
+	"github.com/ratchetos/ratchet/plugins/internal/command"
 )
 
 // companion is the plugin that has the kernel's targets.
@@ -24,7 +25,7 @@ func reservations(app App) *cobra.Command {
 func reservationsClear(app App) *cobra.Command {
 	var yes, force bool
 	c := &cobra.Command{
-		Use: "clear NAME", Short: "Give up reservations that cannot be read, so that the disk is exported again", Args: cobra.ExactArgs(1),
+		Use: "clear NAME", Short: "Give up reservations that cannot be read, so that the disk is exported again", Args: cobra.ExactArgs(1), ValidArgsFunction: command.Names(volumeNames).First(app),
 		Long: "Remove the file in which the kernel keeps the persistent reservations of a volume's iSCSI disk. A power cut while\n" +
 			"it is written leaves one that is not complete, and the disk is not exported without what its initiators rely on.\n" +
 			"Stop all of them first, then say --yes: they reserve anew. The disk is exported at once.\n\n" +

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ratchetos/ratchet/plugins/gateway/api"
+	"github.com/ratchetos/ratchet/plugins/internal/command"
 )
 
 // scrubLook is how often a pass is looked at that somebody waits for.
@@ -17,7 +18,7 @@ func scrub(app App) *cobra.Command {
 	var rate string
 	var wait bool
 	c := &cobra.Command{
-		Use: "scrub NAME", Short: "Read the local part of a volume through and check every checksum", Args: cobra.ExactArgs(1),
+		Use: "scrub NAME", Short: "Read the local part of a volume through and check every checksum", Args: cobra.ExactArgs(1), ValidArgsFunction: command.Names(volumeNames).First(app),
 		Long: "Read the volume's part of the local disk through, past all caches, and check every checksum. The gateway does\n" +
 			"this by itself (plugins.gateway.scrub). A damaged block is fetched again from the store; one that is not in\n" +
 			"the store yet is reported, and reads of it fail. Volumes of one disk are read one after the other.",

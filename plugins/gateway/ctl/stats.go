@@ -7,11 +7,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ratchetos/ratchet/plugins/gateway/api"
+	"github.com/ratchetos/ratchet/plugins/internal/command"
 )
 
 func stats(app App) *cobra.Command {
 	return &cobra.Command{
-		Use: "stats NAME", Short: "Show how many requests a volume answered, and how fast", Args: cobra.ExactArgs(1),
+		Use: "stats NAME", Short: "Show how many requests a volume answered, and how fast", Args: cobra.ExactArgs(1), ValidArgsFunction: command.Names(volumeNames).First(app),
 		Long: "Show what clients asked of a volume since the gateway's start: requests, bytes and latencies inside the\n" +
 			"gateway, as upper bounds. The histograms are in the metrics, as ratchet_plugin_volume_request_seconds.",
 		Example: "  ratchetctl volume stats demo",
@@ -41,7 +42,7 @@ func micros(n uint64) string {
 func evict(app App) *cobra.Command {
 	var bytes string
 	c := &cobra.Command{
-		Use: "evict NAME", Short: "Forget local copies of what the store holds", Args: cobra.ExactArgs(1),
+		Use: "evict NAME", Short: "Forget local copies of what the store holds", Args: cobra.ExactArgs(1), ValidArgsFunction: command.Names(volumeNames).First(app),
 		Long: "Forget local copies of data that the store holds, oldest first. What is not uploaded stays. Reads of what\n" +
 			"was forgotten come from the store. The gateway does this by itself when it needs space.",
 		Example: "  ratchetctl volume evict demo\n  ratchetctl volume evict demo --bytes 10GiB",

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ratchetos/ratchet/plugins/gateway/api"
+	"github.com/ratchetos/ratchet/plugins/internal/command"
 )
 
 func token(app App) *cobra.Command {
@@ -27,7 +28,7 @@ func token(app App) *cobra.Command {
 func tokenMake(app App) *cobra.Command {
 	var readOnly bool
 	c := &cobra.Command{
-		Use: "make VOLUME IDENTITY", Short: "Give somebody a token, which is shown this once", Args: cobra.ExactArgs(2),
+		Use: "make VOLUME IDENTITY", Short: "Give somebody a token, which is shown this once", Args: cobra.ExactArgs(2), ValidArgsFunction: command.Names(volumeNames).First(app),
 		Long:    "Give somebody a token, which is shown this once. With the first token a volume is closed to clients without one,\nbut those that are connected already.",
 		Example: "  ratchetctl volume token make demo host-7\n  ratchetctl volume token make demo backup --read-only",
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -45,7 +46,7 @@ func tokenMake(app App) *cobra.Command {
 
 func tokenList(app App) *cobra.Command {
 	return &cobra.Command{
-		Use: "list VOLUME", Aliases: []string{"ls"}, Short: "List who has a token", Args: cobra.ExactArgs(1),
+		Use: "list VOLUME", Aliases: []string{"ls"}, Short: "List who has a token", Args: cobra.ExactArgs(1), ValidArgsFunction: command.Names(volumeNames).First(app),
 		Example: "  ratchetctl volume token list demo",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var reply api.TokensReply
@@ -85,7 +86,7 @@ func tokenRows(r api.TokensReply) (rows [][]string) {
 
 func tokenRevoke(app App) *cobra.Command {
 	return &cobra.Command{
-		Use: "revoke VOLUME IDENTITY", Short: "Take a token back and cut its clients off", Args: cobra.ExactArgs(2),
+		Use: "revoke VOLUME IDENTITY", Short: "Take a token back and cut its clients off", Args: cobra.ExactArgs(2), ValidArgsFunction: command.Names(volumeNames).First(app),
 		Example: "  ratchetctl volume token revoke demo host-7",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return app.Invoke(cmd.Context(), plugin, api.MethodRevoke, api.TokenRequest{Name: args[0], Identity: args[1]}, &struct{}{})
@@ -95,7 +96,7 @@ func tokenRevoke(app App) *cobra.Command {
 
 func tokenOpen(app App) *cobra.Command {
 	return &cobra.Command{
-		Use: "open VOLUME", Short: "Forget all tokens and let everyone in", Args: cobra.ExactArgs(1),
+		Use: "open VOLUME", Short: "Forget all tokens and let everyone in", Args: cobra.ExactArgs(1), ValidArgsFunction: command.Names(volumeNames).First(app),
 		Long: "Forget all tokens, and let everyone who reaches the gateway in and write, also when the volume was handed over.\n" +
 			"Who writes now is not interrupted. The volume has to be up.",
 		Example: "  ratchetctl volume token open demo",
@@ -107,7 +108,7 @@ func tokenOpen(app App) *cobra.Command {
 
 func handover(app App) *cobra.Command {
 	return &cobra.Command{
-		Use: "handover VOLUME FROM TO", Short: "Take the right to write from one client and give it to another", Args: cobra.ExactArgs(3),
+		Use: "handover VOLUME FROM TO", Short: "Take the right to write from one client and give it to another", Args: cobra.ExactArgs(3), ValidArgsFunction: command.Names(volumeNames).First(app),
 		Long: "Take the right to write from one identity and give it to another; both may stay connected and read. When this\n" +
 			"returns, every write that FROM was told of is durable and no later one of FROM succeeds (it gets ESHUTDOWN).\n" +
 			"It may be repeated: what has happened already stays as it is. Identities come from tokens.",
@@ -125,7 +126,7 @@ func handover(app App) *cobra.Command {
 
 func writers(app App) *cobra.Command {
 	return &cobra.Command{
-		Use: "writers VOLUME", Short: "Show who wrote under which epoch, who is connected and who may write", Args: cobra.ExactArgs(1),
+		Use: "writers VOLUME", Short: "Show who wrote under which epoch, who is connected and who may write", Args: cobra.ExactArgs(1), ValidArgsFunction: command.Names(volumeNames).First(app),
 		Example: "  ratchetctl volume writers vm-17",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var reply api.WritersReply

@@ -2,42 +2,10 @@ package ctl
 
 import (
 	"context"
-	"time"
-
-	"github.com/spf13/cobra"
 
 	"github.com/ratchetos/ratchet/plugins/internal/command"
 	"github.com/ratchetos/ratchet/plugins/migration/api"
 )
-
-// completeWithin is how long a shell waits for the box to say what there is.
-const completeWithin = time.Second
-
-// names lists what can be written in a place, each with a word about it.
-type names func(ctx context.Context, app command.App) ([]string, error)
-
-// first completes a command's first argument.
-func (n names) first(app command.App) cobra.CompletionFunc {
-	return func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-		if len(args) > 0 {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		return n.flag(app)(cmd, args, typed)
-	}
-}
-
-// flag completes the value of a flag.
-func (n names) flag(app command.App) cobra.CompletionFunc {
-	return func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-		ctx, cancel := context.WithTimeout(cmd.Context(), completeWithin)
-		defer cancel()
-		list, err := n(ctx, app)
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveError
-		}
-		return list, cobra.ShellCompDirectiveNoFileComp
-	}
-}
 
 func hostNames(ctx context.Context, app command.App) (names []string, err error) {
 	var reply api.HostsReply

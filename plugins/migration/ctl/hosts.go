@@ -32,7 +32,10 @@ func hosts(app command.App) *cobra.Command {
 
 // host is `ratchetctl migrate host`.
 func host(app command.App) *cobra.Command {
-	c := &cobra.Command{Use: "host", Short: "Credentials of hosts with bare QEMU: enrol, revoke"}
+	c := &cobra.Command{
+		Use: "host", Short: "Credentials of hosts with bare QEMU: enrol, revoke",
+		Example: "  ratchetctl migrate host enroll a --file vmhost.pem",
+	}
 	c.AddCommand(enroll(app), revoke(app))
 	return c
 }
@@ -55,7 +58,7 @@ the key. Enrolling a host again makes its earlier file void.`,
 			}
 			return enrol.WriteFile(out, reply.Bundle)
 		},
-		ValidArgsFunction: names(hostNames).first(app),
+		ValidArgsFunction: command.Names(hostNames).First(app),
 	}
 	c.Flags().StringVar(&out, "file", "", "write it there, for the owner alone, instead of printing it")
 	return c
@@ -68,6 +71,6 @@ func revoke(app command.App) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return app.Invoke(cmd.Context(), plugin, api.MethodRevoke, api.HostRequest{Name: args[0]}, &struct{}{})
 		},
-		ValidArgsFunction: names(hostNames).first(app),
+		ValidArgsFunction: command.Names(hostNames).First(app),
 	}
 }

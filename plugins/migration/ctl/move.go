@@ -42,8 +42,8 @@ func (r *request) register(app command.App, c *cobra.Command) {
 	f.BoolVar(&r.goal.AllowPostCopy, "allow-post-copy", false, "the guest may run before all its memory has arrived: a link that is cut then can lose the VM")
 	f.BoolVar(&r.goal.AllowPlain, "allow-plain", false, "memory and disks may be sent without TLS to hosts that have none")
 
-	for flag, list := range map[string]names{"to": hostNames, "host": hostNames, "template": templateNames, "type": typeNames} {
-		_ = c.RegisterFlagCompletionFunc(flag, list.flag(app)) // fails for a flag that is not there
+	for flag, list := range map[string]command.Names{"to": hostNames, "host": hostNames, "template": templateNames, "type": typeNames} {
+		_ = c.RegisterFlagCompletionFunc(flag, list.Flag(app)) // fails for a flag that is not there
 	}
 }
 
@@ -88,7 +88,7 @@ changed and nothing is sent. What cannot be done is said with its reason and wha
 			}
 			return showPlan(app, cmd, request)
 		},
-		ValidArgsFunction: names(vmNames).first(app),
+		ValidArgsFunction: command.Names(vmNames).First(app),
 	}
 	r.register(app, c)
 	c.Flags().Bool("dry-run", true, "plan is always one")
@@ -151,7 +151,7 @@ that fails or is cancelled leaves the VM at its source in its former shape.`,
 			}
 			return begin(app, cmd, request, wait)
 		},
-		ValidArgsFunction: names(vmNames).first(app),
+		ValidArgsFunction: command.Names(vmNames).First(app),
 	}
 	r.register(app, c)
 	f := c.Flags()

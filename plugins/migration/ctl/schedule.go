@@ -14,7 +14,10 @@ import (
 
 // schedule is `ratchetctl migrate schedule`.
 func schedule(app command.App) *cobra.Command {
-	c := &cobra.Command{Use: "schedule", Short: "When moves happen, and why"}
+	c := &cobra.Command{
+		Use: "schedule", Short: "When moves happen, and why",
+		Example: "  ratchetctl migrate schedule show --link uplink -w",
+	}
 	c.AddCommand(scheduleShow(app), scheduleImport(app))
 	return c
 }

@@ -20,7 +20,7 @@ func status(app command.App) *cobra.Command {
 	c := &cobra.Command{
 		Use: "status [MOVE]", Short: "Show moves that wait or are under way, with what is sent and when they end", Args: cobra.MaximumNArgs(1),
 		Example:           "  ratchetctl migrate status -w\n  ratchetctl migrate status -o json",
-		ValidArgsFunction: names(moveIDs).first(app),
+		ValidArgsFunction: command.Names(moveIDs).First(app),
 	}
 	return command.Watch(c, func(cmd *cobra.Command) error {
 		reply, err := moves(app, cmd, cmd.Flags().Arg(0))
@@ -67,7 +67,7 @@ although its agent does not answer. The source is ended then.`,
 
 // order makes a command that says one thing about one move.
 func order(app command.App, method string, c *cobra.Command) *cobra.Command {
-	c.Args, c.ValidArgsFunction = cobra.ExactArgs(1), names(moveIDs).first(app)
+	c.Args, c.ValidArgsFunction = cobra.ExactArgs(1), command.Names(moveIDs).First(app)
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		return app.Invoke(cmd.Context(), plugin, method, api.IDRequest{ID: args[0]}, &struct{}{})
 	}
@@ -79,7 +79,7 @@ func history(app command.App) *cobra.Command {
 	c := &cobra.Command{
 		Use: "history [MOVE]", Short: "Show moves that have ended", Args: cobra.MaximumNArgs(1),
 		Example:           "  ratchetctl migrate history\n  ratchetctl migrate history --last 100 -o json",
-		ValidArgsFunction: names(endedIDs).first(app),
+		ValidArgsFunction: command.Names(endedIDs).First(app),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var reply api.MovesReply
 			request := api.MovesRequest{Last: last, ID: cmd.Flags().Arg(0)}

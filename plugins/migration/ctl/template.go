@@ -21,7 +21,10 @@ const maxDocument = 256 << 10
 
 // template is `ratchetctl migrate template`.
 func template(app command.App) *cobra.Command {
-	c := &cobra.Command{Use: "template", Short: "Migrations of many VMs: create, list, show, delete"}
+	c := &cobra.Command{
+		Use: "template", Short: "Migrations of many VMs: create, list, show, delete",
+		Example: "  ratchetctl migrate template create web --from-agents --vms 'web-*'\n  ratchetctl migrate template list",
+	}
 	c.AddCommand(templateList(app), templateShow(app), templateCreate(app), templateDelete(app))
 	return c
 }
@@ -64,7 +67,7 @@ func templateShow(app command.App) *cobra.Command {
 			_, err := fmt.Fprintln(cmd.OutOrStdout(), strings.TrimRight(reply.Document, "\n"))
 			return err
 		},
-		ValidArgsFunction: names(templateNames).first(app),
+		ValidArgsFunction: command.Names(templateNames).First(app),
 	}
 }
 
@@ -99,7 +102,7 @@ VMs what their guests can do, and makes a template that all of them can follow. 
 	f.StringSliceVar(&make.Select.Hosts, "hosts", nil, "with --from-agents, names of the hosts they are on")
 	f.StringSliceVar(&make.Select.Capabilities, "capabilities", nil, "with --from-agents, what their guests can do, as virtio-mem")
 	f.BoolVar(&make.Select.All, "all", false, "with --from-agents, every VM of every host")
-	_ = c.RegisterFlagCompletionFunc("type", names(typeNames).flag(app))
+	_ = c.RegisterFlagCompletionFunc("type", command.Names(typeNames).Flag(app))
 	return c
 }
 
@@ -165,6 +168,6 @@ func templateDelete(app command.App) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return app.Invoke(cmd.Context(), plugin, api.MethodTemplateDelete, api.TemplateRequest{Name: args[0]}, &struct{}{})
 		},
-		ValidArgsFunction: names(templateNames).first(app),
+		ValidArgsFunction: command.Names(templateNames).First(app),
 	}
 }

@@ -56,10 +56,10 @@ func show(app command.App) *cobra.Command {
 			}
 			return app.Print(reply, []string{"WHAT", "VALUE", "DETAIL"}, rows)
 		},
-		ValidArgsFunction: names(vmNames).first(app),
+		ValidArgsFunction: command.Names(vmNames).First(app),
 	}
 	c.Flags().StringVar(&host, "host", "", "host of the VM, when several have one of that name")
-	_ = c.RegisterFlagCompletionFunc("host", names(hostNames).flag(app))
+	_ = c.RegisterFlagCompletionFunc("host", command.Names(hostNames).Flag(app))
 	return c
 }
 

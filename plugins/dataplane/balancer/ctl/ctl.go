@@ -2,6 +2,7 @@
 package ctl
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"os"
@@ -18,6 +19,16 @@ const plugin = "dataplane"
 // Command are the commands below `ratchetctl dataplane`.
 func Command(app command.App) []*cobra.Command {
 	return []*cobra.Command{vips(app), backends(app), flows(app), drops(app), balancers(app), peer(app), weight(app), capture(app)}
+}
+
+// vipNames completes the name of a VIP.
+func vipNames(ctx context.Context, app command.App) (names []string, err error) {
+	var reply api.VIPsReply
+	err = app.Invoke(ctx, plugin, api.MethodVIPs, api.VIPsRequest{}, &reply)
+	for _, v := range reply.VIPs {
+		names = append(names, v.Name+"\t"+v.Address)
+	}
+	return names, err
 }
 
 func vips(app command.App) *cobra.Command {
@@ -49,7 +60,7 @@ func vips(app command.App) *cobra.Command {
 
 func backends(app command.App) *cobra.Command {
 	c := &cobra.Command{
-		Use: "backends VIP", Short: "List a VIP's backends with their state and capacity", Args: cobra.ExactArgs(1),
+		Use: "backends VIP", Short: "List a VIP's backends with their state and capacity", Args: cobra.ExactArgs(1), ValidArgsFunction: command.Names(vipNames).First(app),
 		Example: "  ratchetctl dataplane backends web -w",
 	}
 	return command.Watch(c, func(cmd *cobra.Command) error {
@@ -149,7 +160,7 @@ func peer(app command.App) *cobra.Command {
 
 func weight(app command.App) *cobra.Command {
 	return &cobra.Command{
-		Use: "weight VIP BACKEND WEIGHT|drain|default", Short: "Change a backend's weight until it is taken back", Args: cobra.ExactArgs(3),
+		Use: "weight VIP BACKEND WEIGHT|drain|default", Short: "Change a backend's weight until it is taken back", Args: cobra.ExactArgs(3), ValidArgsFunction: command.Names(vipNames).First(app),
 		Long:    "Change a backend's weight in a VIP until it is taken back with default. Weight 0, or drain, keeps its connections and gives it no new ones.\nIt holds over restarts; the configuration is not changed.",
 		Example: "  ratchetctl dataplane weight web web3 drain\n  ratchetctl dataplane weight web web3 default",
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -198,6 +209,7 @@ func capture(app command.App) *cobra.Command {
 	}
 	f := c.Flags()
 	f.StringVar(&q.VIP, "vip", "", "packets of this VIP")
+	_ = c.RegisterFlagCompletionFunc("vip", command.Names(vipNames).Flag(app)) // fails for a flag that is not there
 	f.StringVar(&q.Reason, "reason", "", "packets with this fate")
 	f.IntVar(&q.Packets, "packets", 100, "how many, at most 8192")
 	f.IntVar(&q.Seconds, "seconds", 10, "how long, at most 60")

@@ -2,6 +2,7 @@
 package ctl
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 
@@ -15,9 +16,22 @@ const plugin = "dataplane"
 
 // Command are the commands below `ratchetctl dataplane`.
 func Command(app command.App) []*cobra.Command {
-	c := &cobra.Command{Use: "group", Short: "Interface groups: create, add members, drain, look after"}
+	c := &cobra.Command{
+		Use: "group", Short: "Interface groups: create, add members, drain, look after",
+		Example: "  ratchetctl dataplane group create web 10.9.0.1\n  ratchetctl dataplane group add web web-1 --vni 1001\n  ratchetctl dataplane group list -w",
+	}
 	c.AddCommand(list(app, "list"), show(app), clients(app), log(app), create(app), remove(app), add(app), end(app), drain(app), promote(app))
 	return []*cobra.Command{c, list(app, "members")}
+}
+
+// groupNames completes the name of a group.
+func groupNames(ctx context.Context, app command.App) (names []string, err error) {
+	var reply api.ListReply
+	err = app.Invoke(ctx, plugin, api.MethodList, struct{}{}, &reply)
+	for _, g := range reply.Groups {
+		names = append(names, fmt.Sprintf("%s\t%d members", g.Name, len(g.Members)))
+	}
+	return names, err
 }
 
 func list(app command.App, use string) *cobra.Command {
@@ -43,7 +57,7 @@ func list(app command.App, use string) *cobra.Command {
 
 func show(app command.App) *cobra.Command {
 	return &cobra.Command{
-		Use: "show GROUP", Short: "Show one group", Args: cobra.ExactArgs(1),
+		Use: "show GROUP", Short: "Show one group", Args: cobra.ExactArgs(1), ValidArgsFunction: command.Names(groupNames).First(app),
 		Example: "  ratchetctl dataplane group show web",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var g api.Group
@@ -76,6 +90,7 @@ func clients(app command.App) *cobra.Command {
 func log(app command.App) *cobra.Command {
 	return &cobra.Command{
 		Use: "log", Short: "List the latest changes, oldest first, since the plugin started", Args: cobra.NoArgs,
+		Example: "  ratchetctl dataplane group log",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var reply api.LogReply
 			if err := app.Invoke(cmd.Context(), plugin, api.MethodLog, struct{}{}, &reply); err != nil {
@@ -127,7 +142,7 @@ packets, so that nothing reaches a member that may have been replaced; open goes
 
 func remove(app command.App) *cobra.Command {
 	return &cobra.Command{
-		Use: "delete GROUP", Short: "Delete a group; its addresses are nobody's at once", Args: cobra.ExactArgs(1),
+		Use: "delete GROUP", Short: "Delete a group; its addresses are nobody's at once", Args: cobra.ExactArgs(1), ValidArgsFunction: command.Names(groupNames).First(app),
 		Example: "  ratchetctl dataplane group delete web",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return change(cmd, app, api.MethodDelete, api.Name{Name: args[0]})
@@ -139,7 +154,7 @@ func add(app command.App) *cobra.Command {
 	var r api.AddRequest
 	var host string
 	c := &cobra.Command{
-		Use: "add GROUP MEMBER", Short: "Make a VNI a member of a group", Args: cobra.ExactArgs(2),
+		Use: "add GROUP MEMBER", Short: "Make a VNI a member of a group", Args: cobra.ExactArgs(2), ValidArgsFunction: command.Names(groupNames).First(app),
 		Long: `Make a VNI a member of a group. A VNI that this box attaches to instances (attachments) is reached where it is
 attached, and follows it when it moves: give --vni alone. For another one say on which host it is.`,
 		Example: "  ratchetctl dataplane group add web web-1 --vni 1001\n  ratchetctl dataplane group add web web-2 --vni 1002 --host 192.0.2.12 --mac 02:00:00:00:10:02",
@@ -164,7 +179,7 @@ attached, and follows it when it moves: give --vni alone. For another one say on
 
 func end(app command.App) *cobra.Command {
 	return &cobra.Command{
-		Use: "remove GROUP MEMBER", Short: "End a membership at once, with its flows (drain first to spare them)", Args: cobra.ExactArgs(2),
+		Use: "remove GROUP MEMBER", Short: "End a membership at once, with its flows (drain first to spare them)", Args: cobra.ExactArgs(2), ValidArgsFunction: command.Names(groupNames).First(app),
 		Example: "  ratchetctl dataplane group remove web web-1",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return change(cmd, app, api.MethodRemove, api.MemberRequest{Group: args[0], Member: args[1]})
@@ -175,7 +190,7 @@ func end(app command.App) *cobra.Command {
 func drain(app command.App) *cobra.Command {
 	var r api.DrainRequest
 	c := &cobra.Command{
-		Use: "drain GROUP MEMBER", Short: "Let a member keep its flows and give it no new ones", Args: cobra.ExactArgs(2),
+		Use: "drain GROUP MEMBER", Short: "Let a member keep its flows and give it no new ones", Args: cobra.ExactArgs(2), ValidArgsFunction: command.Names(groupNames).First(app),
 		Example: "  ratchetctl dataplane group drain web web-1\n  ratchetctl dataplane group drain web web-1 --undo",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r.Group, r.Member = args[0], args[1]

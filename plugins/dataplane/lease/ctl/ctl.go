@@ -2,6 +2,7 @@
 package ctl
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 
@@ -15,11 +16,24 @@ const plugin = "dataplane"
 
 // Command is what hangs below `ratchetctl dataplane`: lease, and the live table leases.
 func Command(app command.App) []*cobra.Command {
-	c := &cobra.Command{Use: "lease", Short: "Services whose producers this box leases to hosts"}
+	c := &cobra.Command{
+		Use: "lease", Short: "Services whose producers this box leases to hosts",
+		Example: "  ratchetctl dataplane lease services\n  ratchetctl dataplane lease list --service web -w",
+	}
 	c.AddCommand(list(app, "list"), show(app), services(app), revoke(app))
 	table := list(app, "leases")
 	table.Aliases = nil
 	return []*cobra.Command{c, table}
+}
+
+// serviceNames completes the name of a service.
+func serviceNames(ctx context.Context, app command.App) (names []string, err error) {
+	var reply api.ServicesReply
+	err = app.Invoke(ctx, plugin, api.MethodServices, struct{}{}, &reply)
+	for _, s := range reply.Services {
+		names = append(names, fmt.Sprintf("%s\t%d leased", s.Name, s.Leased))
+	}
+	return names, err
 }
 
 func list(app command.App, use string) *cobra.Command {
@@ -49,7 +63,7 @@ func list(app command.App, use string) *cobra.Command {
 
 func show(app command.App) *cobra.Command {
 	c := &cobra.Command{
-		Use: "show SERVICE", Short: "Show a service's producers and their shares", Args: cobra.ExactArgs(1),
+		Use: "show SERVICE", Short: "Show a service's producers and their shares", Args: cobra.ExactArgs(1), ValidArgsFunction: command.Names(serviceNames).First(app),
 		Example: "  ratchetctl dataplane lease show web",
 	}
 	return command.Watch(c, func(cmd *cobra.Command) error {
@@ -81,7 +95,7 @@ func services(app command.App) *cobra.Command {
 func revoke(app command.App) *cobra.Command {
 	var request api.RevokeRequest
 	c := &cobra.Command{
-		Use: "revoke SERVICE", Short: "End leases of a producer or a consumer", Args: cobra.ExactArgs(1),
+		Use: "revoke SERVICE", Short: "End leases of a producer or a consumer", Args: cobra.ExactArgs(1), ValidArgsFunction: command.Names(serviceNames).First(app),
 		Long: `End the leases that this box has granted of a producer, to a consumer's host, or both. Hosts hear of it at once and get
 another producer if there is one; a host that cannot be reached stops when its lease runs out. For a TTL they do not
 get the same producer again. Other boxes' leases are not touched.`,

@@ -2,6 +2,7 @@
 package ctl
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 	"strings"
@@ -16,9 +17,22 @@ const plugin = "dataplane"
 
 // Command are the commands below `ratchetctl dataplane`.
 func Command(app command.App) []*cobra.Command {
-	c := &cobra.Command{Use: "vni", Short: "Virtual network interfaces: where they are attached, and moving them"}
+	c := &cobra.Command{
+		Use: "vni", Short: "Virtual network interfaces: where they are attached, and moving them",
+		Example: "  ratchetctl dataplane vni list -w\n  ratchetctl dataplane vni move 71 host2/web-2",
+	}
 	c.AddCommand(list(app), move(app), packets(app))
 	return []*cobra.Command{c}
+}
+
+// vniIDs completes the number of a VNI.
+func vniIDs(ctx context.Context, app command.App) (ids []string, err error) {
+	var reply api.ListReply
+	err = app.Invoke(ctx, plugin, api.MethodList, struct{}{}, &reply)
+	for _, i := range reply.Interfaces {
+		ids = append(ids, fmt.Sprintf("%d\t%s", i.ID, i.State))
+	}
+	return ids, err
 }
 
 func list(app command.App) *cobra.Command {
@@ -41,7 +55,7 @@ func list(app command.App) *cobra.Command {
 
 func move(app command.App) *cobra.Command {
 	return &cobra.Command{
-		Use: "move VNI HOST/INSTANCE", Short: "Attach a VNI to another of its candidates", Args: cobra.ExactArgs(2),
+		Use: "move VNI HOST/INSTANCE", Short: "Attach a VNI to another of its candidates", Args: cobra.ExactArgs(2), ValidArgsFunction: command.Names(vniIDs).First(app),
 		Long:    "The holder lets go first, or its lease runs out; then the other one gets the VNI. Nothing moves it back by itself.",
 		Example: "  ratchetctl dataplane vni move 71 host2/web-2",
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"text/tabwriter"
@@ -83,4 +84,19 @@ func Below(name string, commands func(app command.App) []*cobra.Command) func(ap
 		c.AddCommand(commands(app)...)
 		return c
 	}
+}
+
+// Completions are what the commands below c offer for their first argument, by the path of the command; those that
+// offer nothing are left out.
+func Completions(t *testing.T, c *cobra.Command) map[string][]string {
+	t.Helper()
+	all := map[string][]string{}
+	for _, sub := range c.Commands() {
+		maps.Copy(all, Completions(t, sub))
+	}
+	if c.ValidArgsFunction != nil {
+		c.SetContext(t.Context())
+		all[c.CommandPath()], _ = c.ValidArgsFunction(c, nil, "")
+	}
+	return all
 }
