@@ -34,8 +34,8 @@ func processes(root int) []*apipb.Process {
 	return out
 }
 
-// argv0 is the name a process was started under. All built-in plugins are one executable, so
-// the kernel's own short name says nothing.
+// argv0 is the name a process was started under. The kernel's own short name is cut after 15 characters, and says nothing
+// before a plugin has set it: all built-in ones are one executable.
 func argv0(pid int) (string, error) {
 	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	if err != nil {

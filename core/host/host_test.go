@@ -127,6 +127,9 @@ func TestStartAndStop(t *testing.T) {
 	if got := invoke(t, h, "one", "pid", ""); got != fmt.Sprint(s.PID) {
 		t.Errorf("pid %s, want %d", got, s.PID)
 	}
+	if comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", s.PID)); err != nil || string(comm) != "one\n" {
+		t.Errorf("the kernel calls it %q, %v", comm, err)
+	}
 	if s := statusOf(t, h, "two"); s.State != "absent" || s.PID != 0 {
 		t.Errorf("not enabled: %+v", s)
 	}

@@ -70,6 +70,9 @@ func serve(f Feature, opts ServeOptions, log *slog.Logger, level *slog.LevelVar)
 		return err
 	}
 	level.Set(slog.Level(boot.LogLevel))
+	// The name that pgrep, top and the kernel's word about memory show; that of the file is "exe" for all. Without /proc
+	// it stays that.
+	_ = os.WriteFile("/proc/self/comm", []byte(boot.Name), 0)
 	tlsConfig, err := boot.ServerTLS()
 	if err != nil {
 		return err
