@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -43,11 +44,14 @@ Applets:
 init, gateway, target, dataplane and migration are started by the kernel and by core.
 `
 
+// applets are the names that the binary is known by, besides those of plugins.
+var applets = []string{"init", "core", "ctl", "ratchetctl", "agent", "vmhost"}
+
 func main() { os.Exit(run(os.Args)) }
 
 func run(args []string) int {
 	name := filepath.Base(args[0])
-	if name == "ratchet" {
+	if !slices.Contains(applets, name) && feature(name) == nil { // ratchet, or what the file was called when it was fetched
 		if len(args) < 2 {
 			fmt.Fprint(os.Stderr, usage)
 			return 2

@@ -23,6 +23,18 @@ func TestFeatureNames(t *testing.T) {
 	}
 }
 
+// TestRenamed: the binary works under any name that is not an applet's.
+func TestRenamed(t *testing.T) {
+	for _, args := range [][]string{{"/usr/bin/ratchet", "ctl", "--frob"}, {"./ratchet_linux_amd64", "ctl", "--frob"}, {"ratchetctl", "--frob"}} {
+		if code := run(args); code != ctl.ExitUsage {
+			t.Errorf("%q ended with %d", args, code)
+		}
+	}
+	if code := run([]string{"ratchet-1.2", "help"}); code != 0 {
+		t.Errorf("help ended with %d", code)
+	}
+}
+
 // TestCommands: every command of ratchetctl shows an example of itself, and completes what names a thing that the box has.
 func TestCommands(t *testing.T) {
 	thing := regexp.MustCompile(` \[?(NAME|VOLUME|VIP|GROUP|SERVICE|VNI|VM|MOVE|PLUGIN|DEVICE)\b`)
