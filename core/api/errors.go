@@ -5,6 +5,8 @@ import (
 	"errors"
 
 	"connectrpc.com/connect"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/ratchetos/ratchet/core/api/pki"
 )
@@ -48,6 +50,12 @@ func code(err error) connect.Code {
 		if errors.Is(err, c.err) {
 			return c.code
 		}
+	}
+	switch c := status.Code(err); c { // of a plugin
+	case codes.Unavailable:
+		return connect.CodeAborted
+	case codes.Aborted, codes.Canceled, codes.DeadlineExceeded:
+		return connect.Code(c)
 	}
 	return connect.CodeInternal
 }
