@@ -18,7 +18,7 @@ func TestClassify(t *testing.T) {
 		says string
 	}{
 		unix.ENOENT: {objstore.ErrNotFound, ""},
-		unix.EACCES: {objstore.ErrRefused, ""},
+		unix.EACCES: {objstore.ErrRefused, "chown -R"},
 		unix.EROFS:  {objstore.ErrRefused, ""},
 		unix.ENOSPC: {objstore.ErrUnavailable, "make room"},
 		unix.EDQUOT: {objstore.ErrUnavailable, "make room"},

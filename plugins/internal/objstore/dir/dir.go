@@ -280,7 +280,9 @@ func classify(err error) error {
 		return nil
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR):
 		return fmt.Errorf("%w (%w)", objstore.ErrNotFound, err)
-	case errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EROFS):
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w: if what is there has another owner than its directory, as after a run with --no-sandbox, give it to that one (chown -R): %w", objstore.ErrRefused, err)
+	case errors.Is(err, unix.EROFS):
 		return fmt.Errorf("%w: %w", objstore.ErrRefused, err)
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		return fmt.Errorf("%w: the file system of its directory is full, make room there: %w", objstore.ErrUnavailable, err)
