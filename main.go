@@ -41,6 +41,7 @@ Applets:
   agent   run the dataplane's agent on a host (ratchet agent --help)
   vmhost  run migration's agent on a hypervisor host (ratchet vmhost --help)
 
+ratchet --version says which one this is.
 init, gateway, target, dataplane and migration are started by the kernel and by core.
 `
 
@@ -70,6 +71,8 @@ func run(args []string) int {
 		return agent.Main(args[1:])
 	case "vmhost":
 		return vmhost.Main(args[1:])
+	case "--version", "version":
+		return ctl.Main([]string{"version"}, nil)
 	case "-h", "--help", "help":
 		fmt.Print(usage)
 		return 0

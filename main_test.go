@@ -30,8 +30,10 @@ func TestRenamed(t *testing.T) {
 			t.Errorf("%q ended with %d", args, code)
 		}
 	}
-	if code := run([]string{"ratchet-1.2", "help"}); code != 0 {
-		t.Errorf("help ended with %d", code)
+	for _, args := range [][]string{{"ratchet-1.2", "help"}, {"ratchet", "--version"}, {"ratchetctl", "--version"}} {
+		if code := run(args); code != 0 {
+			t.Errorf("%q ended with %d", args, code)
+		}
 	}
 }
 

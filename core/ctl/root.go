@@ -15,6 +15,7 @@ import (
 
 	"github.com/ratchetos/ratchet/core/api"
 	"github.com/ratchetos/ratchet/core/plugin"
+	"github.com/ratchetos/ratchet/core/version"
 )
 
 // Main runs ratchetctl with the arguments behind its name and returns the exit code.
@@ -70,6 +71,8 @@ func (a *App) Command(extra ...func(*App) *cobra.Command) *cobra.Command {
 		return nil
 	}
 	root.SilenceErrors, root.SilenceUsage = true, true
+	root.Version = version.Version
+	root.SetVersionTemplate("ratchet {{.Version}}\n")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usage(fmt.Errorf("%w; see: %s --help", err, c.CommandPath()))
 	})

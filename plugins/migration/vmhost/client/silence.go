@@ -38,7 +38,7 @@ func (p *patience) over(err error) error {
 		return fmt.Errorf("the host at %s has taken the request and not answered for %v; see journalctl -u ratchet-vmhost there, and whether the VM's QEMU hears its monitor: %w", p.server, waited, err)
 	case late:
 		return fmt.Errorf("the host at %s cannot be reached, tried for %v; see whether it is up and lets this port through: %w", p.server, waited, err)
-	case errors.Is(err, syscall.ECONNREFUSED):
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOENT): // a socket of the host's own
 		return fmt.Errorf("nobody listens on the host at %s; see systemctl status ratchet-vmhost there: %w", p.server, err)
 	}
 	return fmt.Errorf("ask the host at %s: %w", p.server, err)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -35,6 +36,11 @@ func TestSilence(t *testing.T) {
 			return d.DialContext(ctx, "tcp", address)
 		}
 	}
+	socket := filepath.Join(t.TempDir(), "control.sock")
+	missing := func(ctx context.Context) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", socket)
+	}
 	lost := func(ctx context.Context) (net.Conn, error) { <-ctx.Done(); return nil, ctx.Err() }
 	call := func(c *Client, ctx context.Context) error {
 		_, err := c.Do(ctx, "web", "query-migrate", nil)
@@ -56,6 +62,7 @@ func TestSilence(t *testing.T) {
 		{"out of reach", lost, call, context.DeadlineExceeded, "cannot be reached, tried for #; see whether it is up"},
 		{"channel out of reach", lost, channel, context.DeadlineExceeded, "cannot be reached, tried for #; see whether"},
 		{"no agent", to(free.Addr().String()), call, syscall.ECONNREFUSED, "nobody listens on the host at a:7440; see systemctl status ratchet-vmhost there"},
+		{"no socket", missing, call, syscall.ENOENT, "nobody listens on the host at a:7440; see systemctl status ratchet-vmhost there"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
