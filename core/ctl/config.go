@@ -206,9 +206,12 @@ func applied(r *apipb.ApplyConfigReply, confirm time.Duration) string {
 	if changed == "" {
 		changed = "nothing but its text"
 	}
-	text := fmt.Sprintf("applied; changed: %s; counter %d", changed, r.GetCounter())
+	text, later := "applied; changed: "+changed, "when core starts again" // on a workstation, which has neither counter nor boot
+	if n := r.GetCounter(); n > 0 {
+		text, later = fmt.Sprintf("%s; counter %d", text, n), "at the next boot: ratchetctl power reboot"
+	}
 	if r.GetRebootNeeded() {
-		text += "\npart of it takes effect at the next boot: ratchetctl power reboot"
+		text += "\npart of it takes effect " + later
 	}
 	if confirm > 0 {
 		text += fmt.Sprintf("\ngoes back in %s unless you run: ratchetctl config confirm", confirm)

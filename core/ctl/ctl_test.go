@@ -232,6 +232,28 @@ func TestOutcome(t *testing.T) {
 	}
 }
 
+// TestRow: what is missing in a table can be seen, and a blank line of a text is blank.
+func TestRow(t *testing.T) {
+	var out strings.Builder
+	Row(&out, "a", "", "b")
+	Row(&out, "")
+	if out.String() != "a\t-\tb\n\n" {
+		t.Errorf("%q", out.String())
+	}
+}
+
+// TestApplied: a machine without a counter is not told of one, nor to reboot.
+func TestApplied(t *testing.T) {
+	box := applied(&apipb.ApplyConfigReply{Applied: true, Changed: []string{"api"}, Counter: 2, RebootNeeded: true}, 0)
+	if box != "applied; changed: api; counter 2\npart of it takes effect at the next boot: ratchetctl power reboot" {
+		t.Errorf("on a box: %s", box)
+	}
+	workstation := applied(&apipb.ApplyConfigReply{Applied: true, Changed: []string{"api"}, RebootNeeded: true}, 0)
+	if workstation != "applied; changed: api\npart of it takes effect when core starts again" {
+		t.Errorf("on a workstation: %s", workstation)
+	}
+}
+
 func TestNumbersForPeople(t *testing.T) {
 	for n, want := range map[uint64]string{0: "0", 1023: "1023", 1024: "1K", 1536: "1.5K", 21 << 20: "21M", 1 << 40: "1T", 10<<30 + 1: "10G"} {
 		if got := Bytes(n); got != want {

@@ -71,11 +71,11 @@ func (a *App) say(format string, args ...any) {
 	fmt.Fprintf(a.Err, format+"\n", args...)
 }
 
-// Row writes the cells of one table row; an empty cell shows as a dash.
+// Row writes the cells of one table row. An empty cell shows as a dash, but not where there is one column: that is text.
 func Row(w io.Writer, cells ...any) {
 	for i, c := range cells {
 		text := fmt.Sprint(c)
-		if text == "" {
+		if text == "" && len(cells) > 1 {
 			text = "-"
 		}
 		if i > 0 {
