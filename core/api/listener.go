@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // limited bounds the open connections of a listener. Unlike netutil.LimitListener its
@@ -77,9 +79,12 @@ func listenUnix(path string, gid int) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("make directory of API socket: %w", err)
 	}
-	// What a killed predecessor left behind; a live one would still answer.
-	if conn, err := net.Dial("unix", path); err == nil {
+	// What a killed predecessor left behind; a live one would still answer, or be too busy to.
+	conn, err := net.Dial("unix", path)
+	if err == nil {
 		conn.Close()
+	}
+	if err == nil || errors.Is(err, unix.EAGAIN) {
 		return nil, fmt.Errorf("listen for API on %s: another process is listening there", path)
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {

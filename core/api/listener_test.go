@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ratchetos/ratchet/core/api"
 	"github.com/ratchetos/ratchet/core/api/apipb"
 	"github.com/ratchetos/ratchet/core/api/client"
@@ -40,6 +42,31 @@ func TestListen(t *testing.T) {
 		t.Fatalf("socket of a dead server: %v", err)
 	}
 	again.Close()
+	busy(t, dir+"/busy.sock")
+	if ln, err := api.Listen("unix:"+dir+"/busy.sock", -1); err == nil {
+		ln.Close()
+		t.Error("the socket of a busy server was taken over")
+	}
+}
+
+// busy is a server of a unix socket that takes no more connections for now.
+func busy(t *testing.T, path string) {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrUnix{Name: path}), unix.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		c, err := net.Dial("unix", path)
+		if err != nil {
+			return
+		}
+		t.Cleanup(func() { c.Close() })
+	}
 }
 
 // TestGarbage throws what a scanner, a confused client and an enemy send at both listeners.

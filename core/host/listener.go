@@ -80,9 +80,14 @@ func removeStaleSocket(path string) error {
 	if info.Mode()&fs.ModeSocket == 0 {
 		return fmt.Errorf("listen on unix:%s: a file that is not a socket is in the way", path)
 	}
-	if c, err := net.Dial("unix", path); err == nil {
+	c, err := net.Dial("unix", path)
+	if err == nil {
 		c.Close()
 		return fmt.Errorf("listen on unix:%s: another process serves it", path)
+	}
+	// One that is busy, or of another kind, says something else.
+	if !errors.Is(err, unix.ECONNREFUSED) && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("listen on unix:%s: a socket is in the way: %w", path, err)
 	}
 	return ignoreMissing(os.Remove(path))
 }
