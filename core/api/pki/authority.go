@@ -26,13 +26,12 @@ const (
 	caLife     = 20 * 365 * 24 * time.Hour
 	serverLife = 2 * 365 * 24 * time.Hour
 	clientLife = 365 * 24 * time.Hour
-	// backdate covers a box whose clock is corrected backwards after its first boot: the
-	// certificates are made before NTP has answered.
-	backdate = 48 * time.Hour
 )
 
 // floor is the earliest time that is believed. A box with an empty clock battery starts in
-// 1970, and a CA made then would have expired long ago once NTP has answered.
+// 1970, and a CA made then would have expired long ago once NTP has answered. It is also when
+// all certificates begin: a battery may as well say 2040, and what was made then must be good
+// once NTP has answered.
 var floor = time.Date(2026, time.January, 1, 0, 0, 0, 0, time.UTC)
 
 // Options of an authority. The zero value works.
@@ -179,12 +178,11 @@ func (a *Authority) Issue(csr []byte, role Role) ([]byte, error) {
 func (a *Authority) template(name pkix.Name, life time.Duration) *x509.Certificate {
 	var serial [16]byte
 	rand.Read(serial[:]) // never fails: crypto/rand
-	now := a.now()
 	return &x509.Certificate{
 		SerialNumber: new(big.Int).SetBytes(serial[:]),
 		Subject:      name,
-		NotBefore:    now.Add(-backdate),
-		NotAfter:     now.Add(life),
+		NotBefore:    floor,
+		NotAfter:     a.now().Add(life),
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 	}
 }

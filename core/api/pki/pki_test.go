@@ -88,6 +88,24 @@ func TestAuthorityRepairsServerButNotCA(t *testing.T) {
 	}
 }
 
+// shakes has a client connect that trusts the authority, with a certificate if it has one.
+func shakes(a *Authority, c *clock, own ...tls.Certificate) error {
+	roots := x509.NewCertPool()
+	roots.AddCert(a.ca)
+	ours, theirs := net.Pipe()
+	served := make(chan error, 1)
+	go func() {
+		defer theirs.Close()
+		served <- tls.Server(theirs, a.ServerTLS()).Handshake()
+	}()
+	client := tls.Client(ours, &tls.Config{
+		MinVersion: tls.VersionTLS13, RootCAs: roots, ServerName: ServerName, Certificates: own, Time: c.now,
+	})
+	err := client.Handshake()
+	ours.Close()
+	return errors.Join(err, <-served)
+}
+
 // TestServerThatRunsForYears: clients are shown a certificate that is good, however long ago the box was started.
 func TestServerThatRunsForYears(t *testing.T) {
 	c := newClock()
@@ -95,23 +113,34 @@ func TestServerThatRunsForYears(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	config := a.ServerTLS()
-	roots := x509.NewCertPool()
-	roots.AddCert(a.ca)
 	for range 3 {
-		ours, theirs := net.Pipe()
-		served := make(chan error, 1)
-		go func() {
-			served <- tls.Server(theirs, config).Handshake()
-			theirs.Close()
-		}()
-		client := tls.Client(ours, &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots, ServerName: ServerName, Time: c.now})
-		if err := client.Handshake(); err != nil {
+		if err := shakes(a, c); err != nil {
 			t.Errorf("at %s: %v", c.at, err)
 		}
-		ours.Close()
-		<-served
 		c.at = c.at.Add(serverLife + time.Hour)
+	}
+}
+
+// TestClockFarAhead: what was made while the clock was wrong is good once it is right.
+func TestClockFarAhead(t *testing.T) {
+	c := newClock()
+	right := c.at
+	c.at = right.AddDate(13, 0, 0)
+	a, err := Open(t.TempDir(), Options{Now: c.now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := a.Issue(request(t, key, "anna"), Admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.at = right
+	if err := shakes(a, c, tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}); err != nil {
+		t.Error(err)
 	}
 }
 
