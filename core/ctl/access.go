@@ -1,10 +1,12 @@
 package ctl
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -17,6 +19,7 @@ import (
 	"github.com/ratchetos/ratchet/core/api/apipb"
 	"github.com/ratchetos/ratchet/core/api/client"
 	"github.com/ratchetos/ratchet/core/api/pki"
+	"github.com/ratchetos/ratchet/core/config"
 )
 
 func (a *App) loginCommand() *cobra.Command {
@@ -74,6 +77,19 @@ type loginToken struct {
 	CASHA256 string `json:"ca_sha256"`
 }
 
+// listen is where the API listens by the configuration of the box, "" if that cannot be read.
+func (a *App) listen(ctx context.Context, c *client.Client) string {
+	shown, err := c.Config.Show(ctx, &apipb.ShowConfigRequest{})
+	if err != nil || len(shown.GetYaml()) == 0 {
+		return ""
+	}
+	parsed, _, _ := config.Parse(shown.GetName(), shown.GetYaml())
+	if parsed == nil {
+		return ""
+	}
+	return parsed.API.Listen
+}
+
 func (a *App) tokenCommand() *cobra.Command {
 	var role string
 	var ttl time.Duration
@@ -90,15 +106,28 @@ func (a *App) tokenCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			host, port := "", client.DefaultPort
+			if listen := a.listen(cmd.Context(), c); listen == "none" {
+				return errors.New("the box does not listen on the network (api.listen is none), so nobody could log in; change that first")
+			} else if h, p, err := net.SplitHostPort(strings.TrimPrefix(listen, "tcp:")); err == nil {
+				if a, err := netip.ParseAddr(h); err == nil && !a.IsUnspecified() {
+					host = h
+				}
+				port = p
+			}
 			reply, err := c.Access.CreateToken(cmd.Context(), &apipb.CreateTokenRequest{Role: role, TtlMs: ttl.Milliseconds()})
 			if err != nil {
 				return err
 			}
 			// Where the box can be reached from is known to the operator alone; its own address is a guess.
+			if s, err := c.System.Status(cmd.Context(), &apipb.StatusRequest{}); host == "" && err == nil && len(s.GetNetwork().GetAddresses()) > 0 {
+				host, _, _ = strings.Cut(s.GetNetwork().GetAddresses()[0], "/")
+			}
 			address := "ADDRESS"
-			if s, err := c.System.Status(cmd.Context(), &apipb.StatusRequest{}); err == nil && len(s.GetNetwork().GetAddresses()) > 0 {
-				host, _, _ := strings.Cut(s.GetNetwork().GetAddresses()[0], "/")
-				address = net.JoinHostPort(host, client.DefaultPort)
+			if host != "" {
+				address = net.JoinHostPort(host, port)
+			} else if port != client.DefaultPort {
+				address += ":" + port
 			}
 			login := loginToken{address, role, reply.GetToken(), reply.GetCaSha256()}
 			return a.show(login, func(w io.Writer) { fmt.Fprintln(w, api.LoginCommand(address, login.Token, login.CASHA256)) })
