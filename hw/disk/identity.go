@@ -1,7 +1,8 @@
 package disk
 
 import (
-	"fmt"
+	"crypto/sha256"
+	"encoding/hex"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -103,7 +104,7 @@ func deviceNAA(page []byte) string {
 		}
 		const logicalUnit, naa = 0, 3
 		if association == logicalUnit && kind == naa {
-			return fmt.Sprintf("%x", rest[4:4+n])
+			return clean(hex.EncodeToString(rest[4 : 4+n]))
 		}
 		rest = rest[4+n:]
 	}
@@ -138,8 +139,19 @@ func text(s string) string {
 	return strings.Join(strings.Fields(s), " ")
 }
 
-// clean makes it fit for an identifier too, which ends up in configurations: no blanks at all.
-func clean(s string) string { return strings.ReplaceAll(text(s), " ", "_") }
+// maxName keeps an identifier within a ledger record, whose texts have at most 255 bytes, and within a request.
+const maxName = 128
+
+// clean makes it fit for an identifier too, which ends up in configurations: no blanks at all. One that is too long ends in
+// a digest of all of it, so that two of them stay different.
+func clean(s string) string {
+	s = strings.ReplaceAll(text(s), " ", "_")
+	if len(s) <= maxName {
+		return s
+	}
+	sum := sha256.Sum256([]byte(s))
+	return s[:maxName-17] + "-" + hex.EncodeToString(sum[:8])
+}
 
 func hexOnly(r rune) rune {
 	if r >= '0' && r <= '9' || r >= 'a' && r <= 'f' {

@@ -3,6 +3,7 @@ package disk
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/tools/txtar"
@@ -100,6 +101,27 @@ func TestClean(t *testing.T) {
 		if got := clean(in); got != want {
 			t.Errorf("clean(%q) = %q, want %q", in, got, want)
 		}
+	}
+}
+
+// TestLongNames: a name goes into the ledger, whose texts end at 255 bytes, and into requests; a disk that gives a longer
+// one gets one that is as long as both take, and still its own.
+func TestLongNames(t *testing.T) {
+	long := strings.Repeat("S", 250)
+	page := func(end string) []byte {
+		text := long + end
+		return append([]byte{0, 0x80, byte(len(text) >> 8), byte(len(text))}, text...)
+	}
+	a, b := unitSerial(page("A")), unitSerial(page("B"))
+	if a == b || len(a) > 128 || !strings.HasPrefix(a, "SSS") {
+		t.Errorf("%q, %q", a, b)
+	}
+	if usb := clean(strings.Repeat("U", 126)); len(usb) != 126 { // what USB has room for
+		t.Errorf("%q", usb)
+	}
+	naa := append([]byte{0, 0x83, 0, 204, 0, 3, 0, 200}, make([]byte, 200)...)
+	if name := deviceNAA(naa); len(name) > 128 || name == "" {
+		t.Errorf("%q", name)
 	}
 }
 
