@@ -50,7 +50,7 @@ func Check(ctx context.Context, m Machine) Result {
 	if p := guarded(func() { c.run(ctx) }); p != nil {
 		c.fail("init-failed", "init failed: %v; this is a bug", p)
 		c.devices = nil
-		for _, end := range []func(){c.isolateAll, c.cap, c.shut} { // each, whatever the other meets
+		for _, end := range []func(){c.shut, c.isolateAll, c.cap} { // each, whatever the other meets
 			if p := guarded(end); p != nil {
 				m.Say("warning: isolate: %v", p)
 			}
@@ -100,9 +100,9 @@ func (c *check) run(ctx context.Context) {
 	c.settle(seen)
 	c.openVault()
 	c.timing.AllVerdict = c.Clock() - c.started
+	c.shutUnreleased() // before its disk goes
 	c.isolateRest(seen)
 	c.cap()
-	c.shutUnreleased()
 	c.quarantineNIC(ctx)
 }
 
@@ -196,6 +196,9 @@ func (c *check) result() Result {
 		SecurityVersion: c.Policy.SecurityVersion, BundleKeys: c.Policy.BundleKeys, OwnerKeys: c.Policy.OwnerKeys, Fault: c.Policy.Fault,
 		SecureBoot: c.SecureBoot, BootDisk: c.disk, Timing: c.timing,
 		TPM: verdict.TPM{Present: c.chip != nil && c.facts.TPM.Health != verdict.TPMAbsent},
+	}
+	if c.Volumes != nil {
+		r.BootDisk.State, r.BootDisk.Data = c.vault.state, c.vault.data
 	}
 	if !c.j.Released() {
 		r.BootDisk = verdict.Disk{ID: c.disk.ID} // its controller has no driver any more

@@ -99,6 +99,7 @@ func (c *check) cap() {
 		return
 	}
 	c.fail("cap-failed", "PCR 11 and E could not be closed: %v", err)
+	c.shut()
 	c.isolateDevices()
 	c.isolateAll()
 }

@@ -14,7 +14,7 @@
 //	watchdog.go    the hardware watchdog, armed before anything is looked at
 //	devices.go  e. bind every catalogued device, read it back, verdict for each
 //	close.go    f. close attempts: new ledger slot, sync, then E, read back
-//	vault.go    g. the box's secret out of the TPM (beside e), STATE and DATA mapped; volumes.go: how
+//	vault.go    g. the box's secret out of the TPM (beside e), STATE and DATA mapped, STATE mounted; volumes.go: how
 //	close.go    h. extend PCR 11 with the verdict, lock E
 //	handover.go i. report and configuration into sealed memfds, exec core in this process
 //

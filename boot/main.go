@@ -15,7 +15,6 @@ import (
 	"github.com/ratchetos/ratchet/boot/ledger"
 	"github.com/ratchetos/ratchet/boot/recovery"
 	"github.com/ratchetos/ratchet/boot/slot"
-	"github.com/ratchetos/ratchet/boot/verdict"
 	"github.com/ratchetos/ratchet/hw"
 )
 
@@ -104,7 +103,6 @@ func (c *console) boot(start time.Duration, mountErr error) {
 	r.Report.Timing.Init = start
 	announce(r.Report, policy, c.say)
 	c.repairEntries(boots, r.Report)
-	c.mountState(r.Report)
 	if r.Controller != "" && r.Controller != fw.controller && fw.bootPart != "" {
 		if err := writeController(efivarsDir, r.Controller); err != nil {
 			c.say("warning: the next boot looks for its disk one controller at a time: %v", err)
@@ -129,16 +127,6 @@ func (c *console) efi(hardware *hw.System) firmware {
 		c.say("warning: %v", err)
 	}
 	return readFirmware(efivarsDir)
-}
-
-// mountState gives a released box its STATE. Without it core runs on what is in memory, and says so.
-func (c *console) mountState(r verdict.Report) {
-	if r.Box.Decision != verdict.Released || r.BootDisk.State == "" {
-		return
-	}
-	if err := state(r.BootDisk.State).do(); err != nil {
-		c.say("warning: STATE is not mounted, nothing will be kept over a reboot: %v", err)
-	}
 }
 
 func openLedger(node string, readOnly bool) (Medium, error) { return ledger.OpenFile(node, readOnly) }

@@ -53,7 +53,9 @@ func (m mount) do() error {
 	return nil
 }
 
+const stateMount = "/state"
+
 // state is the mount of the STATE partition of a released box.
 func state(node string) mount {
-	return mount{node, "/state", "ext4", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOATIME, ""}
+	return mount{node, stateMount, "ext4", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOATIME, ""}
 }

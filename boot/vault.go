@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ratchetos/ratchet/boot/counter"
 	"github.com/ratchetos/ratchet/boot/luks"
 	"github.com/ratchetos/ratchet/boot/recovery"
@@ -20,6 +22,9 @@ type Volumes interface {
 	Map(name, node string, m vault.Mapping) (string, error)
 	// Unmap undoes Map.
 	Unmap(name string) error
+	// Mount gives core the file system on STATE's device, Unmount takes it away again; without one it does nothing.
+	Mount(node string) error
+	Unmount() error
 }
 
 // Partition is an open partition.
@@ -44,6 +49,9 @@ type sealedVault struct {
 	bound   bool  // with the recovery key, in this boot
 	coreKey []byte
 	mapped  []string // names
+	// state and data are the mapped devices.
+	state, data string
+	usable      bool // mapped, and STATE is mounted
 }
 
 // unseal opens the volumes with the TPM's secret and maps nothing yet. It may run beside what does not
@@ -77,6 +85,12 @@ func (c *check) tryVault() {
 		return
 	}
 	<-c.unseal()
+	if c.vault.tried && c.vault.err == nil {
+		<-c.prepare()
+		if c.vault.err = c.useVolumes(); c.vault.err != nil {
+			c.shut()
+		}
+	}
 	if c.vault.err != nil && c.Policy.RecoveryKey == "" {
 		c.j = verdict.VaultShut(c.vault.err)
 	}
@@ -108,7 +122,6 @@ func (c *check) openVault() {
 		return
 	}
 	if c.chip == nil { // a development image that goes without
-		c.disk.State, c.disk.Data = "", ""
 		c.Say("warning: without a TPM there is no STATE and no DATA")
 		return
 	}
@@ -124,7 +137,7 @@ func (c *check) openVault() {
 		_ = c.bindVault(key) // its error is in c.vault
 	}
 	if c.vault.err == nil {
-		c.vault.err = c.mapVolumes()
+		c.vault.err = c.useVolumes()
 	}
 	if c.vault.err == nil {
 		c.vault.coreKey = c.vault.opened.CoreKey
@@ -134,6 +147,36 @@ func (c *check) openVault() {
 	c.j = verdict.VaultShut(c.vault.err)
 	c.config, c.closed = nil, 0
 	c.isolateDevices()
+}
+
+// useVolumes makes the devices and mounts STATE. A box without its STATE would come up like a new one, whoever spoiled it.
+// One whose owner is there and says to take it as it is gets a new file system for what is none any more, and so does one
+// with a development image.
+func (c *check) useVolumes() error {
+	if c.vault.usable {
+		return nil
+	}
+	if err := c.mapVolumes(); err != nil {
+		return err
+	}
+	err := c.Volumes.Mount(c.vault.state)
+	if (c.ownerKey != "" || c.Policy.RecoveryKey != "") && noFileSystem(err) {
+		c.Say("warning: STATE is made anew, what it held is lost: %v", err)
+		if err = c.makeState(c.vault.state, c.vault.opened.State.Size); err == nil {
+			err = c.Volumes.Mount(c.vault.state)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("STATE does not mount: %w", err)
+	}
+	c.vault.usable = true
+	return nil
+}
+
+// noFileSystem says whether mounting failed because of what is on the device, and not of what the kernel can do or the
+// medium gives.
+func noFileSystem(err error) bool {
+	return errors.Is(err, unix.EUCLEAN) || errors.Is(err, unix.EBADMSG) || errors.Is(err, unix.EINVAL)
 }
 
 // mapVolumes makes the devices, with the content that their first users expect. The kernel waits more than
@@ -162,7 +205,7 @@ func (c *check) mapVolumes() error {
 	if dataErr != nil && !errors.Is(dataErr, vault.ErrNoData) {
 		c.Say("warning: DATA stays shut, nothing can use it: %v", dataErr)
 	}
-	c.disk.State, c.disk.Data = state, data
+	c.vault.state, c.vault.data = state, data
 	return err
 }
 
@@ -190,12 +233,18 @@ func (c *check) shutUnreleased() {
 
 // shut takes the devices away again.
 func (c *check) shut() {
+	if c.Volumes != nil {
+		if err := c.Volumes.Unmount(); err != nil {
+			c.Say("warning: %v", err)
+		}
+	}
 	for _, name := range c.vault.mapped {
 		if err := c.Volumes.Unmap(name); err != nil {
 			c.Say("warning: %v", err)
 		}
 	}
-	c.vault.mapped, c.vault.coreKey = nil, nil
+	c.vault.mapped, c.vault.coreKey, c.vault.usable = nil, nil, false
+	c.vault.state, c.vault.data = "", ""
 }
 
 // isolateDevices is for a verdict that changes after the devices had theirs.

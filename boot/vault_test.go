@@ -11,7 +11,9 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/google/go-tpm/tpm2"
 	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sys/unix"
 
 	"github.com/ratchetos/ratchet/boot/counter"
 	"github.com/ratchetos/ratchet/boot/internal/tpmtest"
@@ -26,6 +28,9 @@ type files struct {
 	mu     sync.Mutex
 	mapped map[string]string // name → file
 	broken bool              // the kernel has no dm-crypt
+	// mounted is STATE's device; noDriver says that the kernel has no ext4.
+	mounted  string
+	noDriver bool
 }
 
 var _ Volumes = (*files)(nil)
@@ -51,6 +56,24 @@ func (f *files) Map(name, path string, m vault.Mapping) (string, error) {
 }
 
 func (f *files) Unmap(name string) error { delete(f.mapped, name); return nil }
+
+// Mount takes the file system of template.
+func (f *files) Mount(node string) error {
+	b, err := os.ReadFile(node)
+	switch {
+	case err != nil:
+		return err
+	case f.noDriver:
+		return unix.ENODEV
+	case !bytes.Contains(b, []byte("an empty file system")):
+		return unix.EUCLEAN
+	}
+	f.mounted = node
+	return nil
+}
+
+// Unmount implements Volumes.
+func (f *files) Unmount() error { f.mounted = ""; return nil }
 
 // vaulted is a world whose disk has STATE and DATA.
 func vaulted(t *testing.T, kind string) *world {
@@ -84,6 +107,9 @@ func (w *world) holds(r Result) {
 	if err != nil || !bytes.Contains(state, []byte("an empty file system")) {
 		w.t.Errorf("STATE is %q without its file system (%v)", r.Report.BootDisk.State, err)
 	}
+	if w.volumes.mounted != r.Report.BootDisk.State {
+		w.t.Errorf("STATE is %q, mounted is %q", r.Report.BootDisk.State, w.volumes.mounted)
+	}
 	if r.Report.BootDisk.Data != w.volumes.mapped[dataName] || len(w.volumes.mapped) != 2 || len(r.Secret) != 32 {
 		w.t.Errorf("DATA %q of %v, %d bytes for core", r.Report.BootDisk.Data, w.volumes.mapped, len(r.Secret))
 	}
@@ -92,7 +118,7 @@ func (w *world) holds(r Result) {
 // shut checks that nothing of the vault is left open.
 func (w *world) shut(r Result) {
 	w.t.Helper()
-	if len(w.volumes.mapped) != 0 || r.Secret != nil || r.Report.BootDisk.State != "" {
+	if len(w.volumes.mapped) != 0 || w.volumes.mounted != "" || r.Secret != nil || r.Report.BootDisk.State != "" {
 		w.t.Errorf("not all is shut: mapped %v, secret %t, %+v", w.volumes.mapped, r.Secret != nil, r.Report.BootDisk)
 	}
 }
@@ -168,6 +194,50 @@ func TestVaultStaysShut(t *testing.T) {
 	}
 }
 
+// TestStateDoesNotMount: a STATE that opens and holds no file system isolates the box as one that does not open. Its owner
+// may have it made anew; DATA stays what it is. What the kernel cannot do is no reason for that.
+func TestStateDoesNotMount(t *testing.T) {
+	w := vaulted(t, "simulator")
+	first := w.boot()
+	w.want(first, verdict.Released, "provisioned")
+	key := w.policy.RecoveryKey
+	w.policy.Development, w.policy.RecoveryKey = false, ""
+	w.want(w.boot(), verdict.Released, "clean")
+
+	w.volumes.noDriver = true
+	w.asked = "it was asked for"
+	w.types("accept", key)
+	r := w.boot()
+	w.want(r, verdict.Isolated, "vault-shut")
+	w.shut(r)
+	w.volumes.noDriver, w.asked, w.console = false, "", nil
+	r = w.boot()
+	w.want(r, verdict.Released, "clean")
+	w.holds(r)
+
+	w.spoil(first.Report.BootDisk.State, 0, 4096)
+	r = w.boot()
+	w.want(r, verdict.Isolated, "vault-shut")
+	w.shut(r)
+	w.capped()
+	if !strings.Contains(r.Report.Box.Reason, "STATE does not mount") || !strings.Contains(r.Report.Box.Next, "accept") {
+		t.Errorf("%+v", r.Report.Box)
+	}
+	w.asked = "the next command of the verdict"
+	w.types("accept", key)
+	r = w.boot()
+	w.shows("STATE does not mount")
+	w.want(r, verdict.Released, "accepted")
+	w.holds(r)
+	if !strings.Contains(w.said.String(), "STATE is made anew") || !bytes.Equal(r.Secret, first.Secret) || r.Report.BootDisk.Data != first.Report.BootDisk.Data {
+		t.Errorf("before %+v, after %+v\n%s", first.Report.BootDisk, r.Report.BootDisk, w.said.String())
+	}
+	w.asked, w.console = "", nil
+	r = w.boot()
+	w.want(r, verdict.Released, "clean")
+	w.holds(r)
+}
+
 // TestDataStaysShut: without DATA the box serves with what needs none.
 func TestDataStaysShut(t *testing.T) {
 	w := vaulted(t, "simulator")
@@ -202,6 +272,16 @@ func TestPanicShutsVault(t *testing.T) {
 	}
 	w.shut(r)
 	w.capped()
+}
+
+// TestCapFailsShutsVault: a box whose PCR 11 cannot be capped keeps nothing open.
+func TestCapFailsShutsVault(t *testing.T) {
+	w := vaulted(t, "simulator")
+	w.want(w.boot(), verdict.Released, "provisioned")
+	w.wire = &answering{w.tpm, tpm2.TPMCCPCREvent, tpm2.TPMRCLocality}
+	r := w.boot()
+	w.want(r, verdict.Isolated, "cap-failed")
+	w.shut(r)
 }
 
 // live applies some configurations, each closed by a boot.

@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sys/unix"
 
 	"github.com/ratchetos/ratchet/boot/devmapper"
 	"github.com/ratchetos/ratchet/boot/vault"
@@ -46,6 +47,17 @@ func (deviceMapper) Map(name, path string, m vault.Mapping) (string, error) {
 
 // Unmap implements Volumes.
 func (deviceMapper) Unmap(name string) error { return devmapper.Remove(name) }
+
+// Mount implements Volumes.
+func (deviceMapper) Mount(node string) error { return state(node).do() }
+
+// Unmount implements Volumes.
+func (deviceMapper) Unmount() error {
+	if err := unix.Unmount(stateMount, 0); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("unmount STATE: %w", err)
+	}
+	return nil // EINVAL: nothing is mounted there
+}
 
 // loadStorage loads what STATE and DATA need, side by side. Nothing in this image loads modules on the
 // kernel's demand.
