@@ -323,6 +323,42 @@ func TestLive(t *testing.T) {
 	}
 }
 
+// TestExportsLive: who may use an export, and where, is the companion's: the gateway goes on. Which volumes are exported decides who
+// may write to them, and needs another process.
+func TestExportsLive(t *testing.T) {
+	b := newBox(t, t.TempDir())
+	f := b.start()
+	c := b.mustDial()
+	f.mu.Lock() // as if a target had been there at the start: this box has no socket for one
+	f.section.JSON = withTarget(t, b.section, map[string]any{"iscsi": map[string]any{"exports": []any{map[string]any{"volume": boxName, "any_initiator": true}}}})
+	f.mu.Unlock()
+	others := map[string]any{"listen": []any{"10.0.0.1:3260"}, "exports": []any{map[string]any{"volume": boxName, "initiators": []any{"iqn.2026-01.test:host"}}}}
+	if err := f.Configure(t.Context(), plugin.Section{JSON: withTarget(t, b.section, map[string]any{"iscsi": others})}); err != nil {
+		t.Errorf("other initiators: %v", err)
+	}
+	if err := c.Flush(); err != nil {
+		t.Error(err)
+	}
+	a, err := invoke[api.Attach](t, f, api.MethodAttach, api.VolumeRequest{Name: boxName})
+	if err != nil || len(a.Targets) != 1 || a.Targets[0].Portals[0] != "10.0.0.1:3260" {
+		t.Errorf("attach: %+v, %v", a, err)
+	}
+	if err := f.Configure(t.Context(), plugin.Section{JSON: b.section}); !errors.Is(err, plugin.ErrNeedsRestart) {
+		t.Errorf("no export any more: %v", err)
+	}
+}
+
+// withTarget is a section with another target.
+func withTarget(t *testing.T, of []byte, target map[string]any) []byte {
+	t.Helper()
+	var s map[string]any
+	if err := json.Unmarshal(of, &s); err != nil {
+		t.Fatal(err)
+	}
+	s["target"] = target
+	return section(t, s)
+}
+
 // TestAllOrNothing: what one volume cannot have keeps a change of all of them from being made, so that the configuration that goes on
 // is still that of every volume. With some of it made, a volume that had grown was refused its own size, and failed at the next start.
 func TestAllOrNothing(t *testing.T) {

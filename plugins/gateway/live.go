@@ -11,14 +11,21 @@ import (
 	"github.com/ratchetos/ratchet/plugins/gateway/volume"
 )
 
-// sameButLive compares two sections but for what a volume can change while it serves.
+// sameButLive compares two sections but for what a volume can change while it serves, and for what of its exports is the
+// companion's concern: to whom and where. That it has one makes others read it only.
 func sameButLive(a, b Config) bool {
 	if len(a.Volumes) != len(b.Volumes) {
 		return false
 	}
 	b.Volumes = slices.Clone(b.Volumes)
+	sameExports := true
 	for i := range a.Volumes {
 		b.Volumes[i] = b.Volumes[i].with(a.Volumes[i])
+		name := a.Volumes[i].Name
+		sameExports = sameExports && a.Target.Exports(name) == b.Target.Exports(name)
+	}
+	if sameExports {
+		b.Target = a.Target
 	}
 	return reflect.DeepEqual(a, b)
 }
