@@ -356,12 +356,20 @@ func (s *targetSuite) stalled(t *testing.T) {
 func (s *targetSuite) companionKilled(t *testing.T) {
 	client := openQemuIO(t, s.options("open"))
 	client.does("write -P 5 50M 1M", "wrote 1048576/1048576")
-	s.m.ctl("plugin", "restart", "target", "--kill")
-	client.does("read -P 5 50M 1M", "read 1048576/1048576")
-	s.exported(t)
-	s.m.ctl("plugin", "restart", "target")
-	client.does("read -P 5 50M 1M", "read 1048576/1048576")
-	s.exported(t)
+	// A session that is not opened again when it ends, and a registration that is not to be kept through a loss of power.
+	const key = 0xfedcba9876543210
+	i := logIn(t, s.m.Forward(iscsiPort), hostName, exports.DefaultISCSIBase+":open")
+	i.ready()
+	i.persistent(prRegister, 0, 0, key, 0)
+	for _, how := range [][]string{{"--kill"}, nil} {
+		s.m.ctl(append([]string{"plugin", "restart", "target"}, how...)...)
+		client.does("read -P 5 50M 1M", "read 1048576/1048576")
+		s.exported(t)
+		if keys := i.keys(); !slices.Contains(keys, key) {
+			t.Errorf("after a restart %v of the process the kernel has the registrations %#x", how, keys)
+		}
+	}
+	i.persistent(prClear, 0, key, 0, 0)
 	// What it finds it keeps, and it can still do its work.
 	s.m.ctl("plugin", "restart", "gateway", "--kill")
 	client.does("write -P 6 51M 1M", "wrote 1048576/1048576")

@@ -145,8 +145,13 @@ func TestRefusedAlone(t *testing.T) {
 // TestCarry: an address that cannot be listened on is the concern of those that are reached there alone, and what others may depend on, of all.
 func TestCarry(t *testing.T) {
 	ops := []Op{
-		{Do: Mkdir, Path: "shared"}, {Do: Mkdir, Path: "a", Group: "a"}, {Do: Write, Path: "a/x", Group: "a"}, {Do: Mkdir, Path: "b", Group: "b"},
-		{Do: Mkdir, Path: "port", Group: "port"}, {Do: Symlink, Path: "port/b", Group: "b", port: "port"}, {Do: Write, Path: "b/y", Group: "b"},
+		{Do: Mkdir, Path: "shared"},
+		{Do: Mkdir, Path: "a", Group: "a"},
+		{Do: Write, Path: "a/x", Group: "a"},
+		{Do: Mkdir, Path: "b", Group: "b"},
+		{Do: Mkdir, Path: "port", Group: "port"},
+		{Do: Symlink, Path: "port/b", Group: "b", port: "port"},
+		{Do: Write, Path: "b/y", Group: "b"},
 	}
 	for refused, want := range map[string]string{
 		"":       "shared a a/x b port port/b b/y | ",
