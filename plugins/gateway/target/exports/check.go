@@ -12,6 +12,8 @@ import (
 const (
 	// maxName is what RFC 7143 and the NVMe specification allow a name.
 	maxName = 223
+	// maxBase leaves room for a colon and the longest name of a volume.
+	maxBase = maxName - 1 - 48
 	// maxList bounds portals and clients of one export.
 	maxList = 64
 	// Windows refuses CHAP secrets outside of this without IPsec, and so do most others.
@@ -138,8 +140,12 @@ func Overlap(a, b netip.AddrPort) bool {
 }
 
 func (k *check) base(at, s, prefix, example string) {
-	if s != "" && (!strings.HasPrefix(s, prefix) || !validName(s) || s != strings.ToLower(s)) {
+	switch {
+	case s == "":
+	case !strings.HasPrefix(s, prefix) || !validName(s) || s != strings.ToLower(s):
 		k.v.Errorf(at, "%q: write it as %s, in lower case and without spaces", s, example)
+	case len(s) > maxBase:
+		k.v.Errorf(at, "%d characters: at most %d, so that the names of volumes have room behind it", len(s), maxBase)
 	}
 }
 
