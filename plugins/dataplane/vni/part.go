@@ -126,7 +126,7 @@ func (p *Part) Start(ctx context.Context, d Desired) error {
 // Apply takes over a new configuration. Another place among the control planes is a new start; hosts keep what they have.
 func (p *Part) Apply(ctx context.Context, d Desired) error {
 	p.mu.Lock()
-	same := p.options == d.Options
+	same := p.engine != nil && p.options == d.Options // there is none if the last start failed
 	p.mu.Unlock()
 	if !same {
 		if err := p.Stop(ctx); err != nil {

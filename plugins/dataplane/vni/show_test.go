@@ -1,6 +1,8 @@
 package vni
 
 import (
+	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -97,5 +99,40 @@ func TestVoters(t *testing.T) {
 	})
 	if health, message := p.Health(); health != pluginpb.Event_DEGRADED || !strings.Contains(message, "follow this box") {
 		t.Errorf("nobody follows yet, and the box says %v: %s", health, message)
+	}
+}
+
+// badDisk is a State that can be read when it says so.
+type badDisk struct {
+	State
+	bad bool
+}
+
+func (d *badDisk) Get(ctx context.Context, key string) ([]byte, error) {
+	if d.bad {
+		return nil, errors.New("input/output error")
+	}
+	return d.State.Get(ctx, key)
+}
+
+// A configuration that could not be taken over does not keep the next one from it, also when that is the one before.
+func TestApplyAfterAnError(t *testing.T) {
+	disk := &badDisk{State: controltest.NewMemoryState()}
+	p := New(Options{State: disk, Control: controltest.Server(t, controltest.Options{}).Server()})
+	alone, second := Parse("vnis", Config{}, nil), Parse("vnis", Config{ID: 1, Peers: 1}, nil)
+	if err := p.Start(t.Context(), alone); err != nil {
+		t.Fatal(err)
+	}
+	defer p.Stop(t.Context())
+	disk.bad = true
+	if err := p.Apply(t.Context(), second); err == nil {
+		t.Fatal("applied what could not be read")
+	}
+	disk.bad = false
+	if err := p.Apply(t.Context(), alone); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.list(); err != nil {
+		t.Error(err)
 	}
 }
