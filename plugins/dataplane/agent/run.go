@@ -65,6 +65,10 @@ func Run(ctx context.Context, c *Config, log *slog.Logger) error {
 	for _, s := range sides {
 		g.Go(func() error { return s.Run(ctx) })
 	}
+	if name := c.deviceName(); name != "" {
+		d := &device{name: name}
+		g.Go(func() error { return d.follow(ctx) })
+	}
 	g.Go(func() error { return watchdog(ctx) })
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady) // nobody to tell is no error
 	err = g.Wait()
