@@ -30,7 +30,9 @@ func Methods() []*pluginpb.Method {
 // Invoke answers the management calls.
 func (p *Part) Invoke(ctx context.Context, method string, request []byte) ([]byte, error) {
 	switch method {
-	case api.MethodList, api.MethodClients, api.MethodLog:
+	case api.MethodList:
+		return p.list()
+	case api.MethodClients, api.MethodLog:
 		return p.look(method)
 	case api.MethodShow:
 		return with(request, p.showOne)
@@ -128,6 +130,21 @@ func memberOf(r api.AddRequest) (Member, error) {
 	return m, nil
 }
 
+func (p *Part) list() ([]byte, error) {
+	p.mu.Lock()
+	if p.store == nil {
+		p.mu.Unlock()
+		return nil, errStopped
+	}
+	reply := api.ListReply{Version: p.store.Version().String(), Leads: p.store.Leads(), Groups: []api.Group{}}
+	groups := p.store.Groups()
+	p.mu.Unlock()
+	for _, g := range groups { // outside the lock: hosts that ask would wait for a second's work, with leases that run out
+		reply.Groups = append(reply.Groups, shown(g))
+	}
+	return json.Marshal(reply)
+}
+
 func (p *Part) look(method string) ([]byte, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -135,14 +152,7 @@ func (p *Part) look(method string) ([]byte, error) {
 		return nil, errStopped
 	}
 	version := p.store.Version().String()
-	switch method {
-	case api.MethodList:
-		reply := api.ListReply{Version: version, Leads: p.store.Leads(), Groups: []api.Group{}}
-		for _, g := range p.store.Groups() {
-			reply.Groups = append(reply.Groups, shown(g))
-		}
-		return json.Marshal(reply)
-	case api.MethodClients:
+	if method == api.MethodClients {
 		reply := api.ClientsReply{Version: version, Clients: []api.Client{}}
 		for _, c := range p.clients.List(p.now()) {
 			reply.Clients = append(reply.Clients, shownClient(c))

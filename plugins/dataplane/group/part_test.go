@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -120,5 +121,28 @@ func TestParse(t *testing.T) {
 	var v plugin.Validation
 	if d := Parse("groups", Config{}, &v); d.Lease != DefaultLease || v.Failed() {
 		t.Errorf("the empty section: %+v, %v", d, v.Err())
+	}
+}
+
+// TestShownIsBounded: what is sent to core every two seconds is bounded; ratchetctl asks for all of it.
+func TestShownIsBounded(t *testing.T) {
+	p := started(t, &memory{m: map[string][]byte{}})
+	if _, err := invoke(p, api.MethodCreate, `{"name": "g", "addresses": ["10.9.0.1"]}`); err != nil {
+		t.Fatal(err)
+	}
+	for n := range MaxGroups {
+		g := web(MaxMembers)
+		g.ID, g.Name = uint32(n+1), fmt.Sprintf("g%d", n)
+		p.store.groups[g.ID] = g
+		p.clients.Applied(fmt.Sprintf("h%d", n), Version{})
+	}
+	for _, table := range p.Tables() {
+		if len(table.Rows) != maxShown {
+			t.Errorf("table %s has %d rows, want %d", table.Name, len(table.Rows), maxShown)
+		}
+	}
+	var clients api.ClientsReply
+	if out, err := invoke(p, api.MethodClients, "{}"); err != nil || json.Unmarshal([]byte(out), &clients) != nil || len(clients.Clients) != MaxGroups {
+		t.Errorf("%d clients are listed: %v", len(clients.Clients), err)
 	}
 }

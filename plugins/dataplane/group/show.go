@@ -11,7 +11,10 @@ import (
 // forget is for how long a silent client is shown.
 const forget = time.Hour
 
-// Tables are what page, console and CLI show.
+// maxShown bounds the rows of a table, which is sent every two seconds; the methods give all of them.
+const maxShown = 100
+
+// Tables are what page and console show.
 func (p *Part) Tables() []*pluginpb.Table {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -21,12 +24,18 @@ func (p *Part) Tables() []*pluginpb.Table {
 	p.clients.Prune(p.now(), forget)
 	members := &pluginpb.Table{Name: "members", Columns: api.MemberColumns()}
 	for _, g := range p.store.Groups() {
+		if len(members.Rows) >= maxShown {
+			break // also of the work: hosts that ask wait for it
+		}
 		for _, row := range shown(g).Rows() {
-			members.Rows = append(members.Rows, &pluginpb.Row{Cells: row})
+			if len(members.Rows) < maxShown {
+				members.Rows = append(members.Rows, &pluginpb.Row{Cells: row})
+			}
 		}
 	}
 	clients := &pluginpb.Table{Name: "clients", Columns: api.ClientColumns()}
-	for _, c := range p.clients.List(p.now()) {
+	all := p.clients.List(p.now()) // the slowest first
+	for _, c := range all[:min(len(all), maxShown)] {
 		clients.Rows = append(clients.Rows, &pluginpb.Row{Cells: shownClient(c).Cells()})
 	}
 	return []*pluginpb.Table{members, clients}

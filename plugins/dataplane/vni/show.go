@@ -108,20 +108,25 @@ func (p *Part) packets() api.PacketsReply {
 	return reply
 }
 
-// Tables are what page, console and CLI show.
+// maxShown bounds the rows of a table, which is sent every two seconds; the methods give all of them.
+const maxShown = 100
+
+// Tables are what page and console show.
 func (p *Part) Tables() []*pluginpb.Table {
 	reply, err := p.list()
 	if err != nil {
 		return nil
 	}
 	t := &pluginpb.Table{Name: "vnis", Columns: api.Columns()}
-	for _, i := range reply.Interfaces {
+	for _, i := range reply.Interfaces[:min(len(reply.Interfaces), maxShown)] {
 		t.Rows = append(t.Rows, &pluginpb.Row{Cells: i.Row()})
 	}
 	counts := &pluginpb.Table{Name: "vni packets", Columns: api.PacketColumns()}
 	for _, h := range p.packets().Hosts {
 		for _, row := range h.Rows() {
-			counts.Rows = append(counts.Rows, &pluginpb.Row{Cells: row})
+			if len(counts.Rows) < maxShown {
+				counts.Rows = append(counts.Rows, &pluginpb.Row{Cells: row})
+			}
 		}
 	}
 	return []*pluginpb.Table{t, counts}

@@ -3,6 +3,7 @@ package vni
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -99,6 +100,32 @@ func TestVoters(t *testing.T) {
 	})
 	if health, message := p.Health(); health != pluginpb.Event_DEGRADED || !strings.Contains(message, "follow this box") {
 		t.Errorf("nobody follows yet, and the box says %v: %s", health, message)
+	}
+}
+
+// What is sent to core every two seconds is bounded; ratchetctl asks for all of it.
+func TestShownIsBounded(t *testing.T) {
+	p := New(Options{State: controltest.NewMemoryState(), Control: controltest.Server(t, controltest.Options{}).Server()})
+	d := Parse("vnis", Config{}, nil)
+	for id := range uint32(1000) {
+		d.Interfaces = append(d.Interfaces, failover.Interface{ID: id + 1, Candidates: []failover.Candidate{{Host: "h1", Instance: "a"}}})
+	}
+	if err := p.Start(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	defer p.Stop(t.Context())
+	for host := range 1000 {
+		if _, err := p.counted(t.Context(), fmt.Sprintf("h%d", host), []byte(`{"delivered": 1}`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, table := range p.Tables() {
+		if len(table.Rows) != maxShown {
+			t.Errorf("table %s has %d rows, want %d", table.Name, len(table.Rows), maxShown)
+		}
+	}
+	if reply, err := p.list(); err != nil || len(reply.Interfaces) != 1000 || len(p.packets().Hosts) != 1000 {
+		t.Errorf("lists are cut: %v", err)
 	}
 }
 
