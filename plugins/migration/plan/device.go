@@ -52,6 +52,10 @@ func newMAC(s model.Shape, old model.NIC, want string) string {
 	}
 }
 
+// mostSerial is how many bytes of a serial number virtio-blk and ATA have room for: VIRTIO_BLK_ID_BYTES, and words 10 to 19 of IDENTIFY
+// DEVICE.
+const mostSerial = 20
+
 // swapDisks gives every disk the model of the type. Its bytes stay where they are; the guest finds it again by its serial.
 func (p *planner) swapDisks() {
 	want := p.in.Type.Disk
@@ -70,6 +74,11 @@ func (p *planner) swapDisks() {
 		if old.Serial == "" {
 			p.refuse("disk-without-serial", fmt.Sprintf("disk %s has no serial number", old.ID),
 				"the guest could not find it again under another model", "give it one when the VM is next started, or leave disks as they are")
+			continue
+		}
+		if len(old.Serial) > mostSerial {
+			p.refuse("disk-serial-too-long", fmt.Sprintf("the serial number of disk %s is %q, and guests are told %d bytes of one", old.ID, old.Serial, mostSerial),
+				"the guest could not tell whether the disk is in use, nor find it again under another model", "give it a shorter one when the VM is next started, or leave disks as they are")
 			continue
 		}
 		bus, addr, ok := p.diskPlace(old, want)

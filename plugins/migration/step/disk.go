@@ -28,7 +28,7 @@ func swapDisk(ctx context.Context, vm VM, s plan.Step, state State) error {
 	if state == After {
 		return nil
 	}
-	if err := idle(ctx, vm, s.Disk.From); err != nil {
+	if err := idle(ctx, vm, s.Disk.From, state == Before); err != nil {
 		return err
 	}
 	if state == Before {
@@ -43,11 +43,15 @@ func swapDisk(ctx context.Context, vm VM, s plan.Step, state State) error {
 	return vm.Port.Unplug(ctx, vm.Name, s.Disk.From.ID)
 }
 
-// idle refuses a disk that the guest has mounted or built upon: taking it away would cost the guest its data.
-func idle(ctx context.Context, vm VM, d model.Disk) error {
+// idle refuses a disk that the guest has mounted or built upon: taking it away would cost the guest its data. One that must be there
+// and that the guest does not know by its serial number may be in use under another; a new one it may not have found yet.
+func idle(ctx context.Context, vm VM, d model.Disk, must bool) error {
 	disks, err := vm.Guest.Disks(ctx, wire.DiskQuery{Serial: d.Serial})
 	if err != nil {
 		return err
+	}
+	if must && len(disks) == 0 {
+		return fmt.Errorf("the guest has no disk with serial %s, so nobody can tell whether it is in use: leave its model as it is", d.Serial)
 	}
 	for _, g := range disks {
 		if g.InUse != "" && g.Driver == driver(d.Model) {

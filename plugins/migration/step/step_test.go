@@ -47,6 +47,7 @@ type guest struct {
 	agent.Client // nil: what is not below is not called
 	refuse       string
 	inUse        string
+	unknown      bool // the disk: QEMU gives guests twenty bytes of a serial number
 	missing      bool
 	orders       []string
 }
@@ -80,6 +81,9 @@ func (g *guest) SwapNIC(_ context.Context, from, to string) (wire.NICSwap, error
 }
 
 func (g *guest) Disks(context.Context, wire.DiskQuery) ([]wire.Disk, error) {
+	if g.unknown {
+		return nil, g.do("disks")
+	}
 	return []wire.Disk{{Path: "/dev/vda", Serial: "s0", Driver: "virtio_blk", InUse: g.inUse}}, g.do("disks")
 }
 
@@ -169,16 +173,17 @@ func TestRefused(t *testing.T) {
 		behaviour hypervisortest.Behaviour
 		want      string
 	}{
-		"memory in use":          {all["shrink"], &guest{}, hypervisortest.Behaviour{Floor: 256 << 20}, "256 MiB of this device, 128 MiB were asked for"},
-		"a CPU stays offline":    {all["plug"], &guest{refuse: "online-cpus"}, hypervisortest.Behaviour{}, "refuses"},
-		"the card clings":        {all["nic"], &guest{}, hypervisortest.Behaviour{Clings: []string{"n0"}}, "the guest keeps it"},
-		"no carrier":             {all["nic"], &guest{refuse: "swap-nic 52:54:00:00:00:01 52:54:00:00:00:02"}, hypervisortest.Behaviour{}, "refuses"},
-		"a mounted disk":         {all["disk"], &guest{inUse: "mounted at /srv"}, hypervisortest.Behaviour{}, "stop using it there"},
-		"no module":              {plan.Step{Kind: plan.Augment, Side: plan.Guest, Capabilities: []string{"driver:e1000"}}, &guest{missing: true}, hypervisortest.Behaviour{}, "no module e1000"},
-		"a step of the future":   {plan.Step{Kind: "teleport"}, &guest{}, hypervisortest.Behaviour{}, "do not know"},
-		"changed by somebody":    {plan.Step{Kind: plan.PlugVCPU, VCPUs: &plan.Change[int]{From: 3, To: 4}}, &guest{}, hypervisortest.Behaviour{}, step.ErrElsewhere.Error()},
-		"no agent":               {all["nic"], nil, hypervisortest.Behaviour{}, step.ErrNoAgent.Error()},
-		"a hook of the template": {plan.Step{Kind: plan.HookBefore, Side: plan.Guest, Hook: "drain"}, &guest{refuse: "hook drain"}, hypervisortest.Behaviour{}, "refuses"},
+		"memory in use":                       {all["shrink"], &guest{}, hypervisortest.Behaviour{Floor: 256 << 20}, "256 MiB of this device, 128 MiB were asked for"},
+		"a CPU stays offline":                 {all["plug"], &guest{refuse: "online-cpus"}, hypervisortest.Behaviour{}, "refuses"},
+		"the card clings":                     {all["nic"], &guest{}, hypervisortest.Behaviour{Clings: []string{"n0"}}, "the guest keeps it"},
+		"no carrier":                          {all["nic"], &guest{refuse: "swap-nic 52:54:00:00:00:01 52:54:00:00:00:02"}, hypervisortest.Behaviour{}, "refuses"},
+		"a mounted disk":                      {all["disk"], &guest{inUse: "mounted at /srv"}, hypervisortest.Behaviour{}, "stop using it there"},
+		"a disk that the guest does not know": {all["disk"], &guest{unknown: true}, hypervisortest.Behaviour{}, "nobody can tell whether it is in use"},
+		"no module":                           {plan.Step{Kind: plan.Augment, Side: plan.Guest, Capabilities: []string{"driver:e1000"}}, &guest{missing: true}, hypervisortest.Behaviour{}, "no module e1000"},
+		"a step of the future":                {plan.Step{Kind: "teleport"}, &guest{}, hypervisortest.Behaviour{}, "do not know"},
+		"changed by somebody":                 {plan.Step{Kind: plan.PlugVCPU, VCPUs: &plan.Change[int]{From: 3, To: 4}}, &guest{}, hypervisortest.Behaviour{}, step.ErrElsewhere.Error()},
+		"no agent":                            {all["nic"], nil, hypervisortest.Behaviour{}, step.ErrNoAgent.Error()},
+		"a hook of the template":              {plan.Step{Kind: plan.HookBefore, Side: plan.Guest, Hook: "drain"}, &guest{refuse: "hook drain"}, hypervisortest.Behaviour{}, "refuses"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

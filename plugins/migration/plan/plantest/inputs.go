@@ -71,6 +71,9 @@ func Inputs() []Wrong {
 			in.Shape.Machine, in.Type.NIC, in.Shape.NICs[0].Bus = "pc-q35-7.2", "e1000", "rp0"
 		}},
 		{"two devices in a slot of another spelling", "slot-taken", func(in *plan.Input) { in.Shape.NICs[0].Bus, in.Shape.Disks[0].Addr = "pci.0", "03.0" }},
+		{"disk whose serial is cut off", "disk-serial-too-long", func(in *plan.Input) {
+			in.Type.Disk, in.Shape.Disks[0].Serial = "scsi-hd", "production-database-01"
+		}},
 		{"disk without a serial", "disk-without-serial", func(in *plan.Input) { in.Type.Disk, in.Shape.Disks[0].Serial = "scsi-hd", "" }},
 		{"disk that becomes what cannot be moved", "disk-model-unknown", func(in *plan.Input) { in.Type.Disk = "nvme" }},
 		{"disk that cannot be moved", "device-pinned", func(in *plan.Input) { in.Shape.Disks[0].Model = "nvme" }},
