@@ -126,6 +126,7 @@ func TestOrders(t *testing.T) {
 		m := &machine{t: t, root: t.TempDir()}
 		a := New(Options{Version: "v1", Root: m.root, Load: m.load, Network: &network{}})
 		a.sys.write = m.write
+		a.sys.claimed = func(path string) bool { return strings.HasSuffix(path, "/dev/vdc") }
 		n := 0
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			switch d.Cmd {

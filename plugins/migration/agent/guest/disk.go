@@ -77,8 +77,14 @@ func (a *Agent) usage() map[string]string {
 	use := map[string]string{}
 	// Those of PID 1: the agent's own mounts may be a sandbox's.
 	for line := range strings.Lines(a.sys.text("proc/1/mountinfo")) {
-		if f := strings.Fields(line); len(f) > 4 {
-			use[f[2]] = "mounted at " + f[4]
+		f := strings.Fields(line)
+		if len(f) <= 4 {
+			continue
+		}
+		use[f[2]] = "mounted at " + f[4]
+		// btrfs has device numbers of its own: what it is on stands after the optional fields (proc(5)).
+		if i := slices.Index(f, "-"); i >= 0 && i+2 < len(f) && strings.HasPrefix(f[i+2], "/dev/") {
+			use[f[i+2]] = "mounted at " + f[4]
 		}
 	}
 	for line := range strings.Lines(a.sys.text("proc/swaps")) {
@@ -107,6 +113,9 @@ func (a *Agent) inUse(name string, use map[string]string) string {
 		for _, holder := range a.sys.names(dir, "holders") {
 			out = append(out, "held by "+holder)
 		}
+	}
+	if len(out) == 0 && a.sys.claimed(a.sys.path("dev", name)) {
+		return "claimed by the kernel or a program"
 	}
 	slices.Sort(out)
 	return strings.Join(slices.Compact(out), ", ")

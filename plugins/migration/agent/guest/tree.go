@@ -1,12 +1,15 @@
 package guest
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // tree is the guest's files below a root.
@@ -14,13 +17,15 @@ type tree struct {
 	root string
 	// write is os.WriteFile, or a test's kernel.
 	write func(path, value string) error
+	// claimed tells whether a block device or a part of it is held by somebody who wants it alone, or a test's kernel.
+	claimed func(path string) bool
 }
 
 func newTree(root string) tree {
 	if root == "" {
 		root = "/"
 	}
-	return tree{root: root, write: func(path, value string) error {
+	return tree{root: root, claimed: claimed, write: func(path, value string) error {
 		// Without O_CREATE: a file that is not there is hardware that is not there.
 		f, err := os.OpenFile(path, os.O_WRONLY, 0)
 		if err != nil {
@@ -32,6 +37,16 @@ func newTree(root string) tree {
 		}
 		return err
 	}}
+}
+
+// claimed tries to have a block device alone, which changes nothing. File systems in whatever namespace, swap, md, LVM, ZFS and careful
+// programs have theirs so (open(2), O_EXCL).
+func claimed(path string) bool {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_EXCL|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err == nil {
+		unix.Close(fd)
+	}
+	return errors.Is(err, unix.EBUSY)
 }
 
 func (t tree) path(elem ...string) string { return filepath.Join(append([]string{t.root}, elem...)...) }
