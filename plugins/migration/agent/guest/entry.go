@@ -118,7 +118,7 @@ func (e Entry) address(attrs []attribute) (Entry, error) {
 }
 
 func (e Entry) route(attrs []attribute, index uint32) (Entry, error) {
-	dst, out := netip.Addr{}, uint32(0)
+	dst, out, shared := netip.Addr{}, uint32(0), false
 	table := uint32(e.Message[4])
 	for _, a := range attrs {
 		switch {
@@ -128,16 +128,22 @@ func (e Entry) route(attrs []attribute, index uint32) (Entry, error) {
 			e.Addr, _ = netip.AddrFromSlice(a.data)
 		case a.kind == unix.RTA_OIF && len(a.data) == 4:
 			out = binary.NativeEndian.Uint32(a.data)
+		case a.kind == unix.RTA_MULTIPATH:
+			shared = hops(a.data, index)
 		case a.kind == unix.RTA_TABLE && len(a.data) == 4:
 			table = binary.NativeEndian.Uint32(a.data)
 		}
 	}
 	switch {
-	case out != index, table == unix.RT_TABLE_LOCAL, e.Message[7] != unix.RTN_UNICAST:
+	case table == unix.RT_TABLE_LOCAL, e.Message[7] != unix.RTN_UNICAST:
 		return e, errSkip
 	case e.Message[5] == unix.RTPROT_RA:
 		return e, errSkip // the router tells the new card, too
 	case dst.Is6() && (dst.IsLinkLocalUnicast() || dst.IsMulticast()):
+		return e, errSkip
+	case shared:
+		return e, errors.New("a route goes over several cards, of which this is one: move that by a hook")
+	case out != index:
 		return e, errSkip
 	}
 	e.Text = "default"
@@ -148,6 +154,21 @@ func (e Entry) route(attrs []attribute, index uint32) (Entry, error) {
 		e.Text += " via " + e.Addr.String()
 	}
 	return e, nil
+}
+
+// hops tells whether one of the ways of a route over several cards, a list of struct rtnexthop, is by an interface.
+func hops(list []byte, index uint32) bool {
+	for len(list) >= unix.SizeofRtNexthop {
+		if binary.NativeEndian.Uint32(list[4:]) == index {
+			return true
+		}
+		n := (int(binary.NativeEndian.Uint16(list)) + 3) &^ 3
+		if n < unix.SizeofRtNexthop || n > len(list) {
+			return false
+		}
+		list = list[n:]
+	}
+	return false
 }
 
 func (e Entry) neighbour(attrs []attribute) (Entry, error) {

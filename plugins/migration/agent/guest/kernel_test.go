@@ -72,17 +72,10 @@ func TestMoveInKernel(t *testing.T) {
 	if strings.Count(before, "\n") < 7 {
 		t.Fatalf("eth0 has only %s", before)
 	}
-	index := func(name string) uint32 {
-		n, err := strconv.ParseUint(strings.SplitN(ip("-o", "link", "show", "dev", name), ":", 2)[0], 10, 32)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return uint32(n)
-	}
 	a := New(Options{Root: t.TempDir()})
 	move := func(from, to string) wire.NICSwap {
 		t.Helper()
-		f, o := card{model.GuestNIC{Name: from, MAC: macA}, index(from)}, card{model.GuestNIC{Name: to, MAC: macB}, index(to)}
+		f, o := card{model.GuestNIC{Name: from, MAC: macA}, numberOf(t, ip, from)}, card{model.GuestNIC{Name: to, MAC: macB}, numberOf(t, ip, to)}
 		if err := a.net.Up(o.index); err != nil {
 			t.Fatal(err)
 		}
@@ -112,6 +105,34 @@ func TestMoveInKernel(t *testing.T) {
 	if after := shown("eth0"); sorted(after) != sorted(before) {
 		t.Errorf("eth0 has\n%s\n\nand had\n%s", sorted(after), sorted(before))
 	}
+}
+
+// TestSharedRoute: a route over several cards is not left behind to lose one of its ways with the card: nothing is moved.
+func TestSharedRoute(t *testing.T) {
+	ip := namespace(t)
+	ip("link", "set", "eth1", "up")
+	ip("addr", "add", "192.0.2.15/24", "dev", "eth0")
+	ip("addr", "add", "198.51.100.15/24", "dev", "eth1")
+	ip(strings.Fields("route add default nexthop via 192.0.2.1 dev eth0 nexthop via 198.51.100.1 dev eth1")...)
+	for card, index := range map[string]uint32{"eth0": numberOf(t, ip, "eth0"), "eth1": numberOf(t, ip, "eth1")} {
+		if list, err := (kernelNetwork{}).Entries(Route, index); err == nil || !strings.Contains(err.Error(), "several cards") {
+			t.Errorf("routes of %s: %+v, %v", card, list, err)
+		}
+	}
+	if _, err := (kernelNetwork{}).Entries(Route, 1); err != nil {
+		t.Errorf("of a card that is none of them: %v", err)
+	}
+}
+
+// numberOf is the number of a card.
+func numberOf(t *testing.T, ip func(args ...string) string, card string) uint32 {
+	t.Helper()
+	number, _, _ := strings.Cut(ip("-o", "link", "show", "dev", card), ":")
+	n, err := strconv.ParseUint(number, 10, 32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return uint32(n)
 }
 
 func sorted(lines string) string {
