@@ -46,6 +46,7 @@ type orders struct {
 	// tried are orders that are being tried again, by ID, with the time of the first try.
 	tried   map[string]time.Time
 	refused []api.Move // orders that have ended without a move
+	unkept  bool       // the queue has changed since it was written
 
 	cancel context.CancelFunc
 	done   chan struct{} // nil until start
@@ -142,7 +143,7 @@ func (o *orders) next(ctx context.Context) (begin []*queue.Entry, again time.Tim
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	changed := false
+	changed := o.unkept
 	for _, id := range o.queue.Begun() {
 		s, known := o.m.runner.Move(id)
 		if known && s.Outcome != "" {
@@ -240,10 +241,11 @@ func (o *orders) forget(id string) {
 // keep writes the queue. It is called with mu held.
 func (o *orders) keep(ctx context.Context) error {
 	text, err := json.Marshal(o.queue)
-	if err != nil {
-		return err
+	if err == nil {
+		err = o.m.core.Put(ctx, stateQueue, text)
 	}
-	return o.m.core.Put(ctx, stateQueue, text)
+	o.unkept = err != nil
+	return err
 }
 
 // add takes a batch in; plans are those that were made for it.

@@ -66,6 +66,27 @@ func TestTurnOutlivesAStoreThatFails(t *testing.T) {
 	}
 }
 
+// TestCancelledOrderIsForgotten: one whose end could not be kept is taken off what is kept as soon as the store takes it, and does not
+// begin in the next process.
+func TestCancelledOrderIsForgotten(t *testing.T) {
+	h := newHouse(t)
+	o := h.byHand(t, "web1")
+	h.box.fail(errors.New("no space"))
+	if _, err := h.Invoke(t.Context(), api.MethodCancel, []byte(`{"id": "web1"}`)); err == nil {
+		t.Error("a cancel that could not be kept is told as done")
+	}
+	h.box.fail(nil)
+	for range 2 { // also when nothing else has happened
+		if _, _, err := o.turns(t); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := h.box.Get(t.Context(), stateQueue)
+	if err != nil || strings.Contains(string(text), `"web1"`) {
+		t.Errorf("kept is %s, %v", text, err)
+	}
+}
+
 // TestCancelWhileItIsPlanned: an order whose hosts are being asked can be cancelled, and does not begin once they have answered.
 func TestCancelWhileItIsPlanned(t *testing.T) {
 	h := newHouse(t)
