@@ -98,11 +98,10 @@ func (r Ring) Signer(role Role) (crypto.Signer, error) {
 	return s, nil
 }
 
-// before says whether a key is the one that a role had until it was rotated. A certificate's key cannot be: the new
-// certificate would be put beside the old key's signature.
+// before says whether a key is the one that a role had until it was rotated.
 func (r Ring) before(role Role, pub crypto.PublicKey) bool {
 	old, err := r.recorded(role.old())
-	return err == nil && !role.certified() && same(old, pub)
+	return err == nil && same(old, pub)
 }
 
 // Public returns the public half of a role's key; the private one need not be there.
@@ -153,9 +152,22 @@ func ParsePublic(text []byte) (crypto.PublicKey, error) {
 	return pub, nil
 }
 
-// Certificate returns the certificate of a Secure Boot role.
+// Certificate returns the certificate that a Secure Boot role's key signs under.
 func (r Ring) Certificate(role Role) (*x509.Certificate, error) {
 	role = r.resolve(role)
+	if r.URIs[role] != "" {
+		s, err := r.open(role)
+		if err != nil {
+			return nil, err
+		}
+		if r.before(role, s.Public()) {
+			role = role.old()
+		}
+	}
+	return r.certificate(role)
+}
+
+func (r Ring) certificate(role Role) (*x509.Certificate, error) {
 	if !role.certified() {
 		return nil, fmt.Errorf("key %s has no certificate", role)
 	}
@@ -169,7 +181,7 @@ func (r Ring) Certificates(role Role) ([]*x509.Certificate, error) {
 		if len(all) > 0 && !r.Has(role) {
 			break
 		}
-		cert, err := r.Certificate(role)
+		cert, err := r.certificate(role)
 		if err != nil {
 			return nil, err
 		}

@@ -93,8 +93,16 @@ func TestRotate(t *testing.T) {
 		}
 		// What boxes take that know only the old key is signed by it, beside the new ring.
 		with := Ring{Dir: r.Dir, URIs: map[Role]string{role: filepath.Join(r.Dir, role.old().keyFile())}}
-		if s, err := with.Signer(role); !role.certified() && (err != nil || !same(s.Public(), mustPublic(t, r, role.old()))) {
+		if s, err := with.Signer(role); err != nil || !same(s.Public(), mustPublic(t, r, role.old())) {
 			t.Errorf("%s: named by its file the old key does not sign: %v", role, err)
+		}
+		if role.certified() {
+			if id, err := with.Identity(role); err != nil || !same(id.Cert.PublicKey, id.Key.Public()) {
+				t.Errorf("%s: the old key signs under another certificate: %v", role, err)
+			}
+			if both, err := with.Certificates(role); err != nil || len(both) != 2 || both[0].Equal(both[1]) || same(both[0].PublicKey, mustPublic(t, r, role.old())) {
+				t.Errorf("%s: firmware is not to believe both certificates: %v", role, err)
+			}
 		}
 		with.URIs[role] = filepath.Join(development(t).Dir, role.keyFile())
 		if _, err := with.Signer(role); err == nil {
