@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ratchetos/ratchet/boot/bundle"
 	"github.com/ratchetos/ratchet/boot/slot"
 )
@@ -48,6 +50,38 @@ func TestSettleByHand(t *testing.T) {
 	if s, err := b.Status(t.Context()); s.Next != "" || b.version("A") != "2.0" || err != nil {
 		t.Errorf("next is %q, slot A holds %s, %v", s.Next, b.version("A"), err)
 	}
+}
+
+// TestRollbackToTorn: a slot whose writing failed in this run is nothing to go back to, whatever it held when the box started.
+func TestRollbackToTorn(t *testing.T) {
+	b := newBox(t)
+	b.live(time.Minute)
+	b.o.Open = func(node string, write bool) (Slot, error) {
+		d, err := slot.OpenDevice(node, write)
+		if err == nil && write {
+			return failing{d}, nil
+		}
+		return d, err
+	}
+	if _, err := b.install(b.bundle("2.0", 2, nil)); err == nil || len(b.counter.open) != 1 {
+		t.Fatal(err)
+	}
+	if r, err := b.Rollback(t.Context(), false); !errors.Is(err, ErrNothing) {
+		t.Errorf("%+v, %v; slot B holds %s", r, err, b.version("B"))
+	}
+	if s, err := b.Status(t.Context()); s.Next != "" || err != nil {
+		t.Errorf("next is %q, %v", s.Next, err)
+	}
+}
+
+// failing is a disk that fails once something was written to it.
+type failing struct{ *slot.Device }
+
+func (f failing) WriteAt(b []byte, at int64) (int, error) {
+	if at > 1<<20 {
+		return 0, unix.EIO
+	}
+	return f.Device.WriteAt(b, at)
 }
 
 // TestTimes: a time of proof that is made longer holds at once, and so does one that is made shorter.

@@ -62,6 +62,9 @@ func (m *Manager) Rollback(ctx context.Context, restart bool) (Result, error) {
 	case c.SecurityVersion() < uint64(m.floor()) && c.SecurityVersion() > 0:
 		return Result{}, fmt.Errorf("%w: slot %s has security version %d, this box requires %d", ErrNothing, target, c.SecurityVersion(), m.floor())
 	}
+	if _, ok := m.same(target, c); !ok {
+		return Result{}, fmt.Errorf("%w: slot %s does not read back as the image that it should hold", ErrNothing, target)
+	}
 	if err := m.try(ctx, target, &trial{Slot: target, Digest: c.Digest, Back: true}); err != nil {
 		return Result{}, err
 	}
