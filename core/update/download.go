@@ -16,7 +16,8 @@ import (
 )
 
 const (
-	// tries is how often a download goes on after it was cut off without a byte more; each byte gives all of them back.
+	// tries is how often a download goes on after it was cut off without getting further than ever; each byte that does
+	// gives all of them back.
 	tries = 5
 	// stall is how long a server may say nothing.
 	stall = 30 * time.Second
@@ -77,10 +78,11 @@ type download struct {
 	client   *http.Client
 	url      string
 	limit    int64
+	longest  int64 // how far it has got; a server without ranges begins anew each time
 	progress Progress
 }
 
-// part makes one request; more says that it brought something.
+// part makes one request; more says that it got further than those before.
 func (d *download) part(ctx context.Context) (more bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -125,7 +127,9 @@ func (d *download) part(ctx context.Context) (more bool, err error) {
 		}
 	}
 	n, err := d.body(res.Body, have, total, cancel)
-	return n > 0, err
+	more = have+n > d.longest
+	d.longest = max(d.longest, have+n)
+	return more, err
 }
 
 // resumes checks that the answer starts where the file ends.

@@ -71,3 +71,23 @@ func TestDownloadIsKept(t *testing.T) {
 		t.Errorf("asked for %q, want %q", f.ranges, want)
 	}
 }
+
+// TestDownloadWithoutRanges: a server that begins anew each time, and ends each time where it did, is given up.
+func TestDownloadWithoutRanges(t *testing.T) {
+	b := newBox(t)
+	data, requests := b.bundle("2.0", 2, nil), 0
+	ctx, cancel := context.WithCancel(t.Context())
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if requests++; requests > 10*tries {
+			cancel()
+		}
+		w.Header().Set("ETag", `"v1"`)
+		_, _ = w.Write(data[:200_000])
+		panic(http.ErrAbortHandler)
+	}))
+	defer s.Close()
+	_, err := b.Apply(ctx, Request{URL: s.URL}, func(string, int64, int64) {})
+	if !errors.Is(err, ErrSource) || requests != tries {
+		t.Errorf("%d requests, want %d: %v", requests, tries, err)
+	}
+}
