@@ -84,8 +84,8 @@ type download struct {
 
 // part makes one request; more says that it got further than those before.
 func (d *download) part(ctx context.Context) (more bool, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	have, validator := d.have()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, d.url, nil)
 	if err != nil {
@@ -126,7 +126,7 @@ func (d *download) part(ctx context.Context) (more bool, err error) {
 			return false, err
 		}
 	}
-	n, err := d.body(res.Body, have, total, cancel)
+	n, err := d.body(ctx, res.Body, have, total, func() { cancel(fmt.Errorf("nothing came for %s", d.m.stall)) })
 	more = have+n > d.longest
 	d.longest = max(d.longest, have+n)
 	return more, err
@@ -172,7 +172,7 @@ func (d *download) start(res *http.Response) error {
 }
 
 // body appends what comes. A server that stalls is left by cancel.
-func (d *download) body(r io.Reader, have, total int64, cancel func()) (n int64, err error) {
+func (d *download) body(ctx context.Context, r io.Reader, have, total int64, cancel func()) (n int64, err error) {
 	f, err := d.m.openStaged(false)
 	if err != nil {
 		return 0, err
@@ -183,11 +183,11 @@ func (d *download) body(r io.Reader, have, total int64, cancel func()) (n int64,
 		return 0, storage(err)
 	}
 	peeked := have >= peekAfter
-	timer := time.AfterFunc(stall, cancel)
+	timer := time.AfterFunc(d.m.stall, cancel)
 	defer timer.Stop()
 	for buf := make([]byte, 256<<10); ; {
 		got, readErr := r.Read(buf)
-		timer.Reset(stall)
+		timer.Reset(d.m.stall)
 		if have+n+int64(got) > d.limit {
 			d.m.forgetStaged()
 			return n, fmt.Errorf("%w: more than %d bytes, its image cannot fit a slot", ErrSource, d.limit)
@@ -209,6 +209,9 @@ func (d *download) body(r io.Reader, have, total int64, cancel func()) (n int64,
 		case errors.Is(readErr, io.EOF) && (total == 0 || have+n == total):
 			return n, nil
 		case readErr != nil:
+			if cause := context.Cause(ctx); cause != nil {
+				readErr = cause
+			}
 			return n, fmt.Errorf("%w: %w after %d bytes: %w", ErrSource, errAgain, have+n, readErr)
 		}
 	}

@@ -7,7 +7,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
+	"time"
 )
 
 // TestUploadIsNoDownload: what was uploaded is not taken for the first part of a download that was cut off before it.
@@ -89,5 +92,24 @@ func TestDownloadWithoutRanges(t *testing.T) {
 	_, err := b.Apply(ctx, Request{URL: s.URL}, func(string, int64, int64) {})
 	if !errors.Is(err, ErrSource) || requests != tries {
 		t.Errorf("%d requests, want %d: %v", requests, tries, err)
+	}
+}
+
+// TestDownloadStalls: of a server that says nothing any more it is said, and what came stays.
+func TestDownloadStalls(t *testing.T) {
+	b := newBox(t)
+	b.stall = 20 * time.Millisecond
+	data := b.bundle("2.0", 2, nil)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"v1"`)
+		w.Header().Set("Content-Length", strconv.Itoa(len(data)))
+		_, _ = w.Write(data[:1000])
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	}))
+	defer s.Close()
+	_, err := b.apply(Request{URL: s.URL})
+	if !errors.Is(err, ErrSource) || !strings.Contains(err.Error(), "nothing came for 20ms") || strings.Contains(err.Error(), "canceled") {
+		t.Error(err)
 	}
 }

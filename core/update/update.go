@@ -110,6 +110,7 @@ type Manager struct {
 	blocked error // why nothing can be updated
 	changes sync.Mutex
 	pause   time.Duration // before a download that was cut off goes on; it doubles
+	stall   time.Duration // how long a server may say nothing
 
 	staging sync.Mutex // over the staged bundle
 	choice  sync.Mutex // over the boot variables and the trial that is kept beside them
@@ -136,7 +137,7 @@ func New(o Options) *Manager {
 	if o.Say == nil {
 		o.Say = func(string, ...any) {}
 	}
-	m := &Manager{o: o, pause: time.Second, written: map[string]ledger.Content{}}
+	m := &Manager{o: o, pause: time.Second, stall: stall, written: map[string]ledger.Content{}}
 	var err error
 	m.keys, err = bundle.ParseKeys(o.Report.BundleKeys)
 	if err == nil {
