@@ -55,11 +55,14 @@ func (r *run) setWeights(ctx context.Context, changes []api.Weight) error {
 			return fmt.Errorf("store weights: %w", err)
 		}
 		r.mu.Lock()
-		defer r.mu.Unlock()
 		r.overrides = next
 		for _, c := range changes {
-			r.mark(r.byName[c.VIP])
+			v := r.byName[c.VIP]
+			r.mark(v)
+			v.urgent = true // the operator waits for it
 		}
+		r.mu.Unlock()
+		r.flush()
 		return nil
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -108,6 +109,31 @@ func TestWeights(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, "one is taken back", func() bool { return of() == "serving 1, serving 7, serving 1" })
+}
+
+// When the call that drains a backend comes back, no new connection goes there any more: whoever waits for it may begin to
+// watch the open ones. However often, and while other rings wait for their turn.
+func TestDrainIsInForce(t *testing.T) {
+	p := newPart(t, Options{}, many(2, 3))
+	r := p.running()
+	v := r.vips[1]
+	for round := range 10 {
+		drained := v.members[round%3]
+		var changes []api.Weight
+		for _, m := range v.members {
+			w := uint32(1)
+			if m.name == drained.name {
+				w = 0
+			}
+			changes = append(changes, api.Weight{VIP: "vip1", Backend: m.name, Weight: &w})
+		}
+		if err := invoke(t, p, api.MethodWeights, api.WeightsRequest{Changes: changes}, &struct{}{}); err != nil {
+			t.Fatal(err)
+		}
+		if slices.Contains(r.table.Ring(v.id), drained.id) {
+			t.Fatalf("round %d: the ring still has the drained backend", round)
+		}
+	}
 }
 
 // A check takes a backend down and up; one that comes back starts slowly. Which VIP nobody serves is said.
