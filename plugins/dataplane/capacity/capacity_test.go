@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/ratchetos/ratchet/core/plugin"
@@ -104,6 +105,31 @@ func TestListenQueue(t *testing.T) {
 	if _, err := none.measure(0); err == nil || !strings.Contains(err.Error(), "8081") {
 		t.Errorf("nobody listens on one of the ports, and it is said: %v", err)
 	}
+}
+
+// A question whose answer was not waited for, as by a process that was stopped meanwhile, does not spoil all later ones.
+func TestListenQueueRecovers(t *testing.T) {
+	ns := nettest.New(t)
+	l := ns.Listen("tcp", "127.0.0.1:0")
+	defer l.Close()
+	ns.Run(func() {
+		q, err := openListenQueue([]netip.AddrPort{l.Addr().(*net.TCPAddr).AddrPort()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { q.close() }()
+		if _, err := q.conn.Send(netlink.Message{
+			Header: netlink.Header{Type: sockDiagByFamily, Flags: netlink.Request | netlink.Dump}, Data: diagRequest(unix.AF_INET),
+		}); err != nil {
+			t.Fatal(err)
+		}
+		q.measure(0) // may fail
+		for range 3 {
+			if m, err := q.measure(0); err != nil || m.Limit == 0 {
+				t.Errorf("%+v, %v", m, err)
+			}
+		}
+	})
 }
 
 func TestCGroup(t *testing.T) {

@@ -40,6 +40,17 @@ func openListenQueue(sockets []netip.AddrPort) (*listenQueue, error) {
 	return &listenQueue{conn: conn, sockets: sockets}, nil
 }
 
+// reopen begins with a new socket: in the old one an answer may wait that came too late, and be taken for the next one's.
+func (q *listenQueue) reopen() error {
+	conn, err := netlink.Dial(unix.NETLINK_SOCK_DIAG, nil)
+	if err != nil {
+		return fmt.Errorf("open sock_diag: %w", err)
+	}
+	old := q.conn
+	q.conn = conn
+	return old.Close()
+}
+
 func (q *listenQueue) close() error { return q.conn.Close() }
 
 func (q *listenQueue) measure(time.Duration) (split.Measurement, error) {
@@ -52,7 +63,7 @@ func (q *listenQueue) measure(time.Duration) (split.Measurement, error) {
 			Data:   diagRequest(family),
 		})
 		if err != nil {
-			return split.Measurement{}, fmt.Errorf("measure listen queues: %w", err)
+			return split.Measurement{}, errors.Join(fmt.Errorf("measure listen queues: %w", err), q.reopen())
 		}
 		for _, a := range answers {
 			l, err := parseListener(a.Data)
