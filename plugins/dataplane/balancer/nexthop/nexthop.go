@@ -100,6 +100,20 @@ func (k *Keeper) find(a netip.Addr) (hop, error) {
 
 // manage has the kernel keep a neighbour resolved.
 func (k *Keeper) manage(h hop) error {
+	k.neighbours.SetDeadline(time.Now().Add(time.Second))
+	question, err := k.neighbours.Send(neighbour(h))
+	for err == nil {
+		var answers []netlink.Message
+		if answers, err = k.neighbours.Receive(); err == nil && netlink.Validate(question, answers) == nil {
+			return nil
+		}
+		// Else it is the answer to an earlier question, which came too late.
+	}
+	return fmt.Errorf("keep neighbour %v resolved: %w", h.address, err)
+}
+
+// neighbour is the message that makes a managed one.
+func neighbour(h hop) netlink.Message {
 	family := byte(unix.AF_INET)
 	if h.address.Is6() {
 		family = unix.AF_INET6
@@ -112,20 +126,12 @@ func (k *Keeper) manage(h hop) error {
 	e := netlink.NewAttributeEncoder()
 	e.Bytes(unix.NDA_DST, h.address.AsSlice())
 	e.Uint32(ndaFlagsExt, ntfExtManaged)
-	attributes, err := e.Encode()
-	if err != nil {
-		return fmt.Errorf("encode neighbour: %w", err)
-	}
-	k.neighbours.SetReadDeadline(time.Now().Add(time.Second))
-	_, err = k.neighbours.Execute(netlink.Message{
+	attributes, _ := e.Encode() // bytes and a number always can be
+	return netlink.Message{
 		Header: netlink.Header{
 			Type:  unix.RTM_NEWNEIGH,
 			Flags: netlink.Request | netlink.Create | netlink.Replace | netlink.Acknowledge,
 		},
 		Data: append(b, attributes...),
-	})
-	if err != nil {
-		return fmt.Errorf("keep neighbour %v resolved: %w", h.address, err)
 	}
-	return nil
 }

@@ -48,6 +48,27 @@ func TestKeepResolves(t *testing.T) {
 	}
 }
 
+// An answer that comes too late, as after the box stood still, is not taken for that to the next question.
+func TestKeepAfterLateAnswer(t *testing.T) {
+	box, router := nettest.New(t), nettest.New(t)
+	nettest.Veth(t, nettest.End{On: box, Name: "data0", Addresses: []string{"192.0.2.1/24"}}, nettest.End{On: router, Name: "lan0"})
+	var k *Keeper
+	var err error
+	box.Run(func() { k, err = Open() })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.Close()
+	if _, err := k.neighbours.Send(neighbour(hop{netip.MustParseAddr("192.0.2.2"), uint32(box.Index("data0"))})); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := k.Keep([]netip.Addr{netip.MustParseAddr("192.0.2.3")}); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestForward(t *testing.T) {
 	box, router := nettest.New(t), nettest.New(t)
 	nettest.Veth(t, nettest.End{On: box, Name: "data0"}, nettest.End{On: router, Name: "lan0"})
