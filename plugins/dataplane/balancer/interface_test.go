@@ -62,6 +62,17 @@ func TestAnotherInterface(t *testing.T) {
 	t.Cleanup(func() { p.Stop(context.Background()) })
 	finds("the VIP is on the interface", client, first)
 
+	box.IP("link set data0 down", "link set data0 name lost0")
+	attach(p)
+	if _, why := p.Health(); !strings.Contains(why, "data0 is not there") {
+		t.Errorf("health says %q", why)
+	}
+	box.IP("link set lost0 name data0", "link set data0 up")
+	attach(p)
+	if _, why := p.Health(); strings.Contains(why, "data0 is not there") {
+		t.Errorf("the interface is back, and health says %q", why)
+	}
+
 	box.IP("link del data0")
 	attach(p)
 	client = plug("data0", second)

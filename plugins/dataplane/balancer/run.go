@@ -231,8 +231,7 @@ func (r *run) attach() {
 	switch {
 	case !ok:
 		problem = fmt.Sprintf("interface %s is not there", r.d.Interface)
-	case r.attachment != nil && index == r.ifindex:
-		return
+	case r.attachment != nil && index == r.ifindex: // still, or again
 	default:
 		a, err := r.table.Attach(index)
 		if err != nil {
