@@ -162,6 +162,7 @@ func (r *run) stepElection() {
 	a := &r.announcing
 	now := r.part.now()
 	a.node.SetReady(r.inStep(now))
+	a.node.SetFault(!r.attached.Load())
 	active, announce := a.node.Step(now)
 	if active != a.active {
 		a.active = active

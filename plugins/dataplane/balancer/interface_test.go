@@ -67,6 +67,7 @@ func TestAnotherInterface(t *testing.T) {
 	if _, why := p.Health(); !strings.Contains(why, "data0 is not there") {
 		t.Errorf("health says %q", why)
 	}
+	until(t, "the balancer steps down", func() bool { return p.running().active(p.now()) == "" })
 	box.IP("link set lost0 name data0", "link set data0 up")
 	attach(p)
 	if _, why := p.Health(); strings.Contains(why, "data0 is not there") {

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ratchetos/ratchet/plugins/dataplane/balancer/health"
@@ -49,6 +50,7 @@ type run struct {
 
 	// Of the worker.
 	attachment *bpf.Attachment
+	attached   atomic.Bool // the program is on the interface, for all to see
 	ifindex    int
 	settledIn  bool                  // the first rings are in force
 	resolved   map[string]netip.Addr // of hosts
@@ -247,6 +249,7 @@ func (r *run) attach() {
 		r.o.Log.Info("balancer attached", "interface", r.d.Interface, "mode", a.Mode, "mtu", mtu)
 		r.announceOn(index)
 	}
+	r.attached.Store(problem == "")
 	r.mu.Lock()
 	changed := r.problems.link != problem
 	r.problems.link = problem

@@ -5,7 +5,7 @@
 // in step) before not ready, then by priority, then by name. It never takes over from one that lives: a change costs
 // packets and buys nothing. When two are active, after a partition has healed, the one that became so later stays,
 // because it was heard by the network last: each activation takes a term above all it has heard of. The loser steps
-// down, the winner announces itself again.
+// down, the winner announces itself again. One whose interface is not there steps down at once.
 //
 // A partition between two balancers that clients can both reach makes both active. Both forward, and to the same
 // backends; connections suffer only where their flow tables have drifted apart meanwhile. It is the price of two, and
@@ -53,6 +53,7 @@ func (b Beat) wins(o Beat) bool {
 // Node is one balancer.
 type Node struct {
 	self    Beat
+	fault   bool
 	every   time.Duration
 	since   time.Duration // when it began to listen, or last heard an active one
 	peers   map[string]peer
@@ -70,7 +71,11 @@ func New(now time.Duration, name string, priority int, every time.Duration) *Nod
 }
 
 // Self is what to tell the peers.
-func (n *Node) Self() Beat { return n.self }
+func (n *Node) Self() Beat {
+	b := n.self
+	b.Ready = b.Ready && !n.fault
+	return b
+}
 
 // Configure changes what an operator chose.
 func (n *Node) Configure(priority int, every time.Duration) {
@@ -79,6 +84,10 @@ func (n *Node) Configure(priority int, every time.Duration) {
 
 // SetReady says whether this balancer's flow table is in step.
 func (n *Node) SetReady(ready bool) { n.self.Ready = ready }
+
+// SetFault says whether this balancer can forward nothing: its interface is not there. Then it steps down and stands by for
+// nobody, whoever may still hear its beats over another network.
+func (n *Node) SetFault(fault bool) { n.fault = fault }
 
 // Heard takes a peer's beat.
 func (n *Node) Heard(now time.Duration, b Beat) {
@@ -114,6 +123,10 @@ func (n *Node) Active(now time.Duration) string {
 // Step is called about every beat. It says whether this balancer is active now, and whether it must announce itself:
 // it became active, or another one was as well.
 func (n *Node) Step(now time.Duration) (active, announce bool) {
+	if n.fault {
+		n.self.Active, n.since = false, now
+		return false, false
+	}
 	dead := Misses * n.every
 	best := n.self
 	for name, p := range n.peers {

@@ -16,6 +16,7 @@ import (
 //	start NAME priority=N [ready]
 //	stop|cut|heal NAME
 //	ready NAME
+//	fault|mend NAME  its interface is gone, or back
 //	run MS           steps all and lists who is active and what was announced
 func TestElection(t *testing.T) {
 	nodes, cut := map[string]*Node{}, map[string]bool{}
@@ -35,6 +36,8 @@ func TestElection(t *testing.T) {
 			delete(nodes, name)
 		case "ready":
 			nodes[name].SetReady(true)
+		case "fault", "mend":
+			nodes[name].SetFault(d.Cmd == "fault")
 		case "cut":
 			cut[name] = true
 		case "heal":
