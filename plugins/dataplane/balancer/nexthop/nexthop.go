@@ -100,7 +100,7 @@ func (k *Keeper) find(a netip.Addr) (hop, error) {
 
 // manage has the kernel keep a neighbour resolved.
 func (k *Keeper) manage(h hop) error {
-	k.neighbours.SetDeadline(time.Now().Add(time.Second))
+	k.neighbours.SetReadDeadline(time.Now().Add(time.Second))
 	question, err := k.neighbours.Send(neighbour(h))
 	for err == nil {
 		var answers []netlink.Message
