@@ -53,7 +53,7 @@ func device(d inventory.Device) *apipb.Device {
 
 // ClaimDevice implements api.Backend. A plugin that waits for the disk is restarted to have another look.
 func (b backend) ClaimDevice(ctx context.Context, selector string, erase bool) (*apipb.Device, error) {
-	d, owner, err := b.a.devices.Claim(ctx, selector, erase)
+	d, owner, err := b.a.devices.Claim(ctx, selector, erase, b.a.inOrder)
 	if err != nil {
 		return nil, hardwareError(err)
 	}
@@ -72,6 +72,16 @@ func (b backend) ReleaseDevice(_ context.Context, selector string) error {
 }
 
 // hardwareError gives the errors of hw and inventory their meaning on the wire.
+// inOrder is why the disk of a plugin that has nothing to complain of is not erased under it: nothing stands in its way.
+func (a *appliance) inOrder(plugin string) error {
+	for _, s := range a.host.Status() {
+		if s.Name == plugin && s.Health == "ok" {
+			return fmt.Errorf("%s uses what is on it, and nothing is wrong; take it out of the configuration first", plugin)
+		}
+	}
+	return nil
+}
+
 func hardwareError(err error) error {
 	var missing *hw.NotFoundError
 	var several *hw.AmbiguousError

@@ -17,8 +17,8 @@ var ErrInUse = errors.New("in use")
 
 // Claim makes a device usable: one that was released is bound again, and a disk is made free for its owner; without
 // erase that fails with *disk.ForeignError when something is on it. It returns the device and the plugin that waits
-// for it, "" when none does.
-func (inv *Inventory) Claim(ctx context.Context, selector string, erase bool) (Device, string, error) {
+// for it, "" when none does. content is asked before what is on a disk that a plugin has is erased: its error keeps it.
+func (inv *Inventory) Claim(ctx context.Context, selector string, erase bool, content func(owner string) error) (Device, string, error) {
 	inv.mu.Lock()
 	defer inv.mu.Unlock()
 	d, err := inv.resolve(selector)
@@ -49,6 +49,11 @@ func (inv *Inventory) Claim(ctx context.Context, selector string, erase bool) (D
 	}
 	if d.Kind != hw.Disk {
 		return d, owner, nil
+	}
+	if erase && owner != "" {
+		if err := content(owner); err != nil {
+			return Device{}, "", fmt.Errorf("erase %s: %w: %w", d.ID, ErrInUse, err)
+		}
 	}
 	if f == nil {
 		if f, err = open(d.Device); err != nil {

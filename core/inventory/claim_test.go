@@ -118,7 +118,7 @@ func TestVerdictHoldsDevicesBack(t *testing.T) {
 		r := &rack{devices: []hw.Device{d}}
 		inv := New(r, report)
 		_, openErr := inv.Open(t.Context(), want(d.ID))
-		_, _, claimErr := inv.Claim(t.Context(), d.ID, true)
+		_, _, claimErr := inv.Claim(t.Context(), d.ID, true, inTheWay)
 		_, freeErr := inv.Free(d.ID)
 		for what, err := range map[string]error{"open": openErr, "claim": claimErr, "free": freeErr} {
 			if !errors.Is(err, ErrNotReleased) {
@@ -130,6 +130,9 @@ func TestVerdictHoldsDevicesBack(t *testing.T) {
 		}
 	}
 }
+
+// inTheWay is content that no plugin needs.
+func inTheWay(string) error { return nil }
 
 func TestClaimOfForeignDisk(t *testing.T) {
 	d := loop(t, "04.0", true)
@@ -149,11 +152,16 @@ func TestClaimOfForeignDisk(t *testing.T) {
 		}
 	}()
 	var foreign *disk.ForeignError
-	if _, _, err := inv.Claim(t.Context(), d.ID, false); !errors.As(err, &foreign) {
+	if _, _, err := inv.Claim(t.Context(), d.ID, false, inTheWay); !errors.As(err, &foreign) {
 		t.Errorf("claim without erase: %v, want a ForeignError", err)
 	}
 	run(t, "e2fsck", "-fn", d.Node) // nothing was written
-	_, owner, err := inv.Claim(t.Context(), d.ID, true)
+	needed := errors.New("it is needed")
+	if _, _, err := inv.Claim(t.Context(), d.ID, true, func(string) error { return needed }); !errors.Is(err, needed) || !errors.Is(err, ErrInUse) {
+		t.Errorf("erase of what its plugin needs: %v", err)
+	}
+	run(t, "e2fsck", "-fn", d.Node)
+	_, owner, err := inv.Claim(t.Context(), d.ID, true, inTheWay)
 	if err != nil || owner != "gateway" {
 		t.Errorf("claim with erase: owner %q, %v", owner, err)
 	}
@@ -179,7 +187,7 @@ func TestFreeAndClaimAgain(t *testing.T) {
 	if _, err := inv.Free(d.ID); err != nil || len(r.isolated) != 1 || r.isolated[0] != d.Place {
 		t.Errorf("free: %v, unbound %v", err, r.isolated)
 	}
-	if got, _, err := inv.Claim(t.Context(), d.ID, false); err != nil || got.Driver == "" {
+	if got, _, err := inv.Claim(t.Context(), d.ID, false, inTheWay); err != nil || got.Driver == "" {
 		t.Errorf("claim after free: driver %q, %v", got.Driver, err)
 	}
 }
@@ -192,7 +200,7 @@ func TestBootDiskIsNobodys(t *testing.T) {
 	if _, err := inv.Open(t.Context(), want(d.ID)); err == nil || !strings.Contains(err.Error(), "belongs to boot") {
 		t.Errorf("open: %v", err)
 	}
-	if _, _, err := inv.Claim(t.Context(), d.ID, true); !errors.Is(err, ErrInUse) {
+	if _, _, err := inv.Claim(t.Context(), d.ID, true, inTheWay); !errors.Is(err, ErrInUse) {
 		t.Errorf("claim: %v, want ErrInUse", err)
 	}
 }
