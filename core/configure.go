@@ -146,7 +146,24 @@ func (a *appliance) claimedNICs(ctx context.Context, c *config.Config) []string 
 
 // check holds a document against this machine, and what is wrong with its hardware against what was before.
 func (a *appliance) check(ctx context.Context, name string, yaml []byte) (*config.Config, config.Diagnostics) {
+	return a.checkBy(ctx, a.checker(), name, yaml)
+}
+
+// asking is a checker that asks the plugins that serve: each knows what it does not take just now, as less than a volume
+// has. That is no matter of a document, and one that is only checked may be meant for after.
+func (a *appliance) asking() config.Checker {
 	k := a.checker()
+	builtin := k.Validate
+	k.Validate = func(ctx context.Context, name string, s plugin.Section) (plugin.Validation, error) {
+		if v, ok := a.host.Ask(ctx, name, host.Section{JSON: s.JSON}); ok {
+			return v, nil
+		}
+		return builtin(ctx, name, s)
+	}
+	return k
+}
+
+func (a *appliance) checkBy(ctx context.Context, k config.Checker, name string, yaml []byte) (*config.Config, config.Diagnostics) {
 	c, _, found := config.Load(ctx, name, yaml, k)
 	if !found.Failed() {
 		return c, found
@@ -166,7 +183,7 @@ func (a *appliance) apply(ctx context.Context, req *apipb.ApplyConfigRequest) (*
 	if name == "" {
 		name = "appliance.yaml"
 	}
-	next, found := a.check(ctx, name, req.GetYaml())
+	next, found := a.checkBy(ctx, a.asking(), name, req.GetYaml())
 	reply := &apipb.ApplyConfigReply{Diagnostics: api.Diagnostics(found)}
 	if found.Failed() || next == nil {
 		return reply, nil

@@ -107,6 +107,26 @@ func TestApply(t *testing.T) {
 	holds(t, a, after)
 }
 
+// TestApplyAsksWhoServes: what a plugin does not take while it serves is found before the document is stored.
+func TestApplyAsksWhoServes(t *testing.T) {
+	dir := t.TempDir()
+	yaml := "version: 1\ntpm: none\napi: {listen: none}\nplugins:\n  orderly: {}\n"
+	if err := os.WriteFile(filepath.Join(dir, "appliance.yaml"), []byte(yaml), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a := workstation(t, dir, &orderly{})
+	defer a.mustClose(t)
+	less := strings.Replace(yaml, "{}\n", "{less: true}\n", 1)
+	if _, found := a.check(t.Context(), "appliance.yaml", []byte(less)); found.Failed() {
+		t.Errorf("checked for later: %v", found)
+	}
+	r := apply(t, a, less, 0)
+	if d := r.GetDiagnostics(); r.GetApplied() || len(d) != 1 || d[0].GetLine() != 5 || d[0].GetMessage() != "it has more" {
+		t.Errorf("reply %v", r)
+	}
+	holds(t, a, yaml)
+}
+
 // TestApplyToAnother: what was made from a document that the box does not run any more is refused.
 func TestApplyToAnother(t *testing.T) {
 	a := workstation(t, newDir(t))

@@ -39,7 +39,10 @@ func (*orderly) Describe() plugin.Descriptor {
 	return &pluginpb.Descriptor{Name: "orderly", Version: "1", Summary: "says that it was stopped"}
 }
 func (*orderly) ConfigSchema() string { return `{"type": "object"}` }
-func (*orderly) Validate(_ context.Context, s plugin.Section) (v plugin.Validation) {
+func (o *orderly) Validate(_ context.Context, s plugin.Section) (v plugin.Validation) {
+	if o.session != nil && strings.Contains(string(s.JSON), "less") {
+		v.Errorf("less", "it has more")
+	}
 	if !json.Valid(s.JSON) {
 		v.Errorf("", "not JSON")
 	}

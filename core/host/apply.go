@@ -68,11 +68,9 @@ func (h *Host) Validate(ctx context.Context, name string, section Section) (plug
 	if err != nil {
 		return plugin.Validation{}, err
 	}
-	if v, _ := u.look(); v.process != nil {
-		if val, err := validate(ctx, v.process, section); err == nil {
-			return val, nil
-		} // it may have died just now: ask another one
-	}
+	if val, ok := h.Ask(ctx, name, section); ok {
+		return val, nil
+	} // it may have died just now: ask another one
 	p, err := h.spawn(ctx, u, section.Grant)
 	if err != nil {
 		return plugin.Validation{}, fmt.Errorf("validate section of %s: %w", name, err)
@@ -85,6 +83,20 @@ func (h *Host) Validate(ctx context.Context, name string, section Section) (plug
 		return plugin.Validation{}, fmt.Errorf("validate section of %s: %w", name, err)
 	}
 	return val, nil
+}
+
+// Ask is Validate by a process that serves; ok is false when there is none, or it does not answer.
+func (h *Host) Ask(ctx context.Context, name string, section Section) (val plugin.Validation, ok bool) {
+	u, err := h.unit(name)
+	if err != nil {
+		return plugin.Validation{}, false
+	}
+	v, _ := u.look()
+	if v.process == nil {
+		return plugin.Validation{}, false
+	}
+	val, err = validate(ctx, v.process, section)
+	return val, err == nil
 }
 
 func validate(ctx context.Context, p *process, section Section) (plugin.Validation, error) {

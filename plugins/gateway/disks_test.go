@@ -305,8 +305,23 @@ func TestLive(t *testing.T) {
 	if err := change(func(v map[string]any) { v["size"] = boxVolume }); err == nil || !strings.Contains(err.Error(), "--shrink") {
 		t.Errorf("a smaller size: %v", err)
 	}
+	smaller := func() []plugin.Diagnostic {
+		t.Helper()
+		var s map[string]any
+		if err := json.Unmarshal(b.section, &s); err != nil {
+			t.Fatal(err)
+		}
+		s["volumes"].([]any)[0].(map[string]any)["size"] = boxVolume
+		return f.Validate(t.Context(), plugin.Section{JSON: section(t, s)}).Diagnostics
+	}
+	if found := smaller(); len(found) != 1 || found[0].GetPath() != "volumes[0].size" || !strings.Contains(found[0].GetMessage(), "--shrink") {
+		t.Errorf("a smaller size is found to be %v", found)
+	}
 	if _, err := invoke[api.Volume](t, f, api.MethodShrink, api.ShrinkRequest{Name: "demo", Size: boxVolume}); err != nil {
 		t.Error(err)
+	}
+	if found := smaller(); len(found) != 0 {
+		t.Errorf("what the volume has already is found to be %v", found)
 	}
 	if err := change(func(v map[string]any) { v["size"] = boxVolume }); err != nil {
 		t.Errorf("what the volume has already: %v", err)

@@ -60,9 +60,20 @@ func (f *Feature) Describe() plugin.Descriptor {
 // ConfigSchema implements plugin.Configured.
 func (f *Feature) ConfigSchema() string { return plugin.Schema(Config{}) }
 
-// Validate implements plugin.Feature.
+// Validate implements plugin.Feature. A gateway that serves knows more than the section says: how large its volumes are.
 func (f *Feature) Validate(_ context.Context, section plugin.Section) plugin.Validation {
-	_, v := parse(section)
+	c, v := parse(section)
+	runners := f.list()
+	for i, next := range c.Volumes {
+		for _, r := range runners {
+			if r.name != next.Name || r.settings().Disk != next.Disk || next.Size <= 0 {
+				continue
+			}
+			if err := r.refuses(next); err != nil {
+				v.Errorf(fmt.Sprintf("volumes[%d].size", i), "%v", err)
+			}
+		}
+	}
 	return v
 }
 
