@@ -208,7 +208,7 @@ func prepare(ctx context.Context, o *Options) (*remote.Remote, error) {
 	_, _ = rand.Read(uuid[:])
 	r := o.remote(uuid, o.Size)
 	if err := r.Probe(ctx); err != nil {
-		return nil, fmt.Errorf("probe store: %w", err)
+		return nil, err
 	}
 	head, err := r.Takeover(ctx, remote.Local{})
 	if err != nil {

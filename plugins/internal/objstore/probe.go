@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -24,6 +25,9 @@ func ProbeConditional(ctx context.Context, s Store) (err error) {
 		defer cancel()
 		if e := s.Delete(ctx, key); err == nil && e != nil {
 			err = fmt.Errorf("probe: delete: %w", e)
+		}
+		if err != nil {
+			err = &probeError{err, key}
 		}
 	}()
 	etag, err := s.PutIfAbsent(ctx, key, first)
@@ -49,6 +53,15 @@ func ProbeConditional(ctx context.Context, s Store) (err error) {
 	}
 	return nil
 }
+
+// probeError leaves the probe's random name out of the text: who tries again and again says only what is new.
+type probeError struct {
+	err error
+	key string
+}
+
+func (e *probeError) Error() string { return strings.ReplaceAll(e.err.Error(), e.key, "probe/…") }
+func (e *probeError) Unwrap() error { return e.err }
 
 // verdict tells a store that ignores a condition from one that failed.
 func verdict(what string, err error) error {
