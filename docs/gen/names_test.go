@@ -176,3 +176,17 @@ func TestRoomsOfTheTestBench(t *testing.T) {
 		}
 	}
 }
+
+// TestMetricNames: a counter's name ends in _total, and no other does, as Prometheus and its linter have it.
+func TestMetricNames(t *testing.T) {
+	row := regexp.MustCompile("(?m)^\\| `(ratchet_[a-z_]+)` \\| (gauge|counter|histogram) \\|")
+	rows := row.FindAllStringSubmatch(read(t, "docs/reference/metrics.md"), -1)
+	if len(rows) < 50 {
+		t.Fatalf("found %d metrics", len(rows))
+	}
+	for _, r := range rows {
+		if (r[2] == "counter") != strings.HasSuffix(r[1], "_total") {
+			t.Errorf("%s is a %s", r[1], r[2])
+		}
+	}
+}

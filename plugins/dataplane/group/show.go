@@ -92,7 +92,7 @@ func (p *Part) Gauges() []*pluginpb.Gauge {
 		{Name: "groups", Help: "interface groups", Value: float64(len(groups))},
 		{Name: "group_members", Help: "members of interface groups", Value: members},
 		{Name: "group_members_down", Help: "members that are unhealthy or attached nowhere", Value: down},
-		{Name: "group_epoch", Help: "epoch of the groups' latest change", Value: float64(p.store.Version().Epoch), Counter: true},
+		{Name: "group_epoch", Help: "epoch of the groups' latest change", Value: float64(p.store.Version().Epoch)},
 		{Name: "group_leads", Help: "1 while this box leads the groups", Value: leads},
 		{Name: "group_clients", Help: "hosts that follow the groups", Value: float64(len(clients))},
 		{Name: "group_clients_behind", Help: "hosts that have not applied the latest change", Value: behind},

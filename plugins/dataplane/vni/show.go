@@ -163,12 +163,12 @@ func (p *Part) Gauges() []*pluginpb.Gauge {
 		{Name: "vnis", Help: "virtual network interfaces", Value: float64(len(reply.Interfaces))},
 		{Name: "vnis_attached", Help: "VNIs that an instance holds", Value: attached},
 		{Name: "vnis_without_standby", Help: "VNIs that nobody could take over", Value: alone},
-		{Name: "vni_moves", Help: "attachments since the plugin started", Value: moves, Counter: true},
+		{Name: "vni_moves_total", Help: "attachments since the plugin started", Value: moves, Counter: true},
 		{Name: "vni_leads", Help: "1 while this box decides and a majority of the hosts follows it", Value: leads},
 	}
 	for _, name := range outcomes {
 		all = append(all, &pluginpb.Gauge{
-			Name: "vni_packets", Help: "packets of VNIs on all hosts, by what became of them", Counter: true,
+			Name: "vni_packets_total", Help: "packets of VNIs on all hosts, by what became of them", Counter: true,
 			Labels: map[string]string{"outcome": name}, Value: float64(packets[name]),
 		})
 	}

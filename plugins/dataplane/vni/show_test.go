@@ -46,7 +46,7 @@ func TestShown(t *testing.T) {
 	}
 	stale := 0.0
 	for _, g := range p.Gauges() {
-		if g.Name == "vni_packets" && g.Labels["outcome"] == "stale epoch" {
+		if g.Name == "vni_packets_total" && g.Labels["outcome"] == "stale epoch" {
 			stale = g.Value
 		}
 	}
