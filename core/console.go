@@ -61,7 +61,11 @@ func (a *appliance) startPlugins(ctx context.Context) {
 // announce says how to go on: how to reach the API, or why there is no network.
 func (a *appliance) announce() {
 	if a.report == nil {
-		a.say("API on unix:%s/api.sock and %s", a.runDir, a.config.API.Listen)
+		where := fmt.Sprintf("unix:%s/api.sock", a.runDir)
+		if a.config.API.Listen != "none" {
+			where += " and " + a.config.API.Listen
+		}
+		a.say("API on %s", where)
 		return
 	}
 	if !a.released() {
