@@ -63,6 +63,7 @@ type appliance struct {
 	end        chan pid1.Action // what an operator asked for
 	update     *update.Manager  // nil on a workstation
 	watchdog   *watchdog
+	listening  []string    // where the API is; from the start on
 	settled    atomic.Bool // what only the start needed has been given back
 
 	mu       sync.Mutex // guards what follows
@@ -360,6 +361,7 @@ func (a *appliance) listen() {
 		listeners = a.ownListeners()
 	}
 	for _, l := range listeners {
+		a.listening = append(a.listening, l.Addr().Network()+":"+l.Addr().String())
 		go func() {
 			if err := a.api.Serve(l); err != nil {
 				a.complain("API", err)

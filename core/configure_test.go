@@ -3,10 +3,13 @@ package core
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -105,6 +108,25 @@ func TestApply(t *testing.T) {
 		t.Errorf("a document with two errors: %v", r)
 	}
 	holds(t, a, after)
+}
+
+// TestListening: an address that somebody else has is not said to be the API's.
+func TestListening(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	dir := t.TempDir()
+	yaml := fmt.Sprintf("version: 1\ntpm: none\napi: {listen: \"tcp:%s\"}\n", taken.Addr())
+	if err := os.WriteFile(filepath.Join(dir, "appliance.yaml"), []byte(yaml), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a := workstation(t, dir)
+	defer a.mustClose(t)
+	if want := "unix:" + filepath.Join(a.runDir, "api.sock"); !slices.Equal(a.listening, []string{want}) {
+		t.Errorf("listens on %q, want %s", a.listening, want)
+	}
 }
 
 // TestApplyAsksWhoServes: what a plugin does not take while it serves is found before the document is stored.

@@ -61,11 +61,9 @@ func (a *appliance) startPlugins(ctx context.Context) {
 // announce says how to go on: how to reach the API, or why there is no network.
 func (a *appliance) announce() {
 	if a.report == nil {
-		where := fmt.Sprintf("unix:%s/api.sock", a.runDir)
-		if a.config.API.Listen != "none" {
-			where += " and " + a.config.API.Listen
+		if len(a.listening) > 0 {
+			a.say("API on %s", strings.Join(a.listening, " and "))
 		}
-		a.say("API on %s", where)
 		return
 	}
 	if !a.released() {
