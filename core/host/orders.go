@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
 	"github.com/ratchetos/ratchet/core/plugin/wire"
 	"github.com/ratchetos/ratchet/core/supervise"
@@ -79,7 +82,11 @@ func (h *Host) Invoke(ctx context.Context, name, method string, req []byte, call
 		return nil, fmt.Errorf("invoke %s of %s: %w", method, name, away)
 	}
 	r, err := v.process.rpc.Invoke(ctx, &pluginpb.InvokeRequest{Method: method, Json: req, Caller: caller})
-	if err != nil {
+	c := status.Code(err)
+	switch {
+	case ctx.Err() == nil && (c == codes.Unavailable || c == codes.Canceled): // the connection broke, or core has closed it
+		return nil, fmt.Errorf("invoke %s of %s: its process ended meanwhile, try again: %w", method, name, wire.Plain(err))
+	case err != nil:
 		return nil, fmt.Errorf("invoke %s of %s: %w", method, name, wire.Plain(err))
 	}
 	return r.GetJson(), nil
