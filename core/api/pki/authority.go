@@ -103,10 +103,10 @@ func (a *Authority) certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) 
 	return &server, nil
 }
 
-// worn reports whether less than a quarter of the certificate's life is left.
+// worn reports whether less than a quarter of a server certificate's life is left. When it began says nothing of that.
 func (a *Authority) worn(c *x509.Certificate) bool {
 	now := a.now()
-	return now.Before(c.NotBefore) || c.NotAfter.Sub(now) < c.NotAfter.Sub(c.NotBefore)/4
+	return now.Before(c.NotBefore) || c.NotAfter.Sub(now) < serverLife/4
 }
 
 func (a *Authority) makeCA(dir string) error {

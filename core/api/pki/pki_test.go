@@ -106,18 +106,24 @@ func shakes(a *Authority, c *clock, own ...tls.Certificate) error {
 	return errors.Join(err, <-served)
 }
 
-// TestServerThatRunsForYears: clients are shown a certificate that is good, however long ago the box was started.
+// TestServerThatRunsForYears: clients are shown a certificate that is good, however long ago the box was started, and the
+// same one for most of its life.
 func TestServerThatRunsForYears(t *testing.T) {
 	c := newClock()
 	a, err := Open(t.TempDir(), Options{Now: c.now})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 3 {
+	for range 6 {
 		if err := shakes(a, c); err != nil {
 			t.Errorf("at %s: %v", c.at, err)
 		}
-		c.at = c.at.Add(serverLife + time.Hour)
+		made := a.server.Leaf
+		c.at = c.at.Add(serverLife / 2)
+		if err := shakes(a, c); err != nil || a.server.Leaf != made {
+			t.Errorf("at %s another certificate is served, or none: %v", c.at, err)
+		}
+		c.at = c.at.Add(serverLife/2 + time.Hour)
 	}
 }
 
