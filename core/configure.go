@@ -195,7 +195,11 @@ func (a *appliance) apply(ctx context.Context, req *apipb.ApplyConfigRequest) (*
 		return nil, fmt.Errorf("%w: the configuration was changed meanwhile; look at it and try again", api.ErrPrecondition)
 	}
 	reply.Changed = config.Diff(before, next)
-	// From here on the change is made as a whole, whoever still waits for it.
+	// From here on the change is made as a whole, whoever still waits for it. One that had to wait for another, for minutes
+	// perhaps, and was given up meanwhile is not begun.
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("nothing was changed: %w", err)
+	}
 	ctx = context.WithoutCancel(ctx)
 	confirm := time.Duration(req.GetConfirmMs()) * time.Millisecond
 	if confirm > 0 {

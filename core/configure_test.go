@@ -331,6 +331,18 @@ func TestApplyThatNobodyWaitsFor(t *testing.T) {
 	}
 }
 
+// TestApplyGivenUp: a change whose caller has gone before it could begin, because another one was under way, is not made.
+func TestApplyGivenUp(t *testing.T) {
+	a := workstation(t, newDir(t))
+	defer a.mustClose(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if r, err := a.apply(ctx, &apipb.ApplyConfigRequest{Yaml: []byte(after)}); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v, %v", r, err)
+	}
+	holds(t, a, before)
+}
+
 // TestUpdateTimes: what a configuration says of updates holds as soon as it is applied, also when it is taken back.
 func TestUpdateTimes(t *testing.T) {
 	a := workstation(t, newDir(t))
