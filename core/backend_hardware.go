@@ -71,7 +71,6 @@ func (b backend) ReleaseDevice(_ context.Context, selector string) error {
 	return hardwareError(err)
 }
 
-// hardwareError gives the errors of hw and inventory their meaning on the wire.
 // inOrder is why the disk of a plugin that has nothing to complain of is not erased under it: nothing stands in its way.
 func (a *appliance) inOrder(plugin string) error {
 	for _, s := range a.host.Status() {
@@ -82,6 +81,7 @@ func (a *appliance) inOrder(plugin string) error {
 	return nil
 }
 
+// hardwareError gives the errors of hw and inventory their meaning on the wire.
 func hardwareError(err error) error {
 	var missing *hw.NotFoundError
 	var several *hw.AmbiguousError
