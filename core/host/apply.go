@@ -10,9 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-
 	"github.com/ratchetos/ratchet/core/plugin"
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
 	"github.com/ratchetos/ratchet/core/plugin/wire"
@@ -189,13 +186,7 @@ func (h *Host) change(ctx context.Context, u *unit, section Section) (running bo
 		if v.process == nil {
 			return false, nil
 		}
-		err := h.ask(ctx, u, v.process, section)
-		switch status.Code(err) {
-		case codes.Unavailable, codes.Canceled:
-		default:
-			return true, err
-		}
-		if try == 2 || !v.process.gone(ctx) {
+		if err = h.ask(ctx, u, v.process, section); !broke(err) || try == 2 || !v.process.gone(ctx) {
 			return true, err
 		}
 		if _, err := u.changedFrom(ctx, v.process); err != nil {

@@ -11,6 +11,11 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/ratchetos/ratchet/core/plugin/wire"
 )
 
 // TestPluginsCallEachOther: the configuration gives the right to one method, and to nothing else.
@@ -62,6 +67,26 @@ func TestCallOfOneThatIsAway(t *testing.T) {
 	}
 	if got := invoke(t, h, "asks", "call", "answers/pid"); got != "away" {
 		t.Errorf("call of one that cannot start: %q", got)
+	}
+}
+
+// TestBroke: a call that gave way to a change of the configuration is not taken for one whose process has ended.
+func TestBroke(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want bool
+	}{
+		{nil, false},
+		{status.Error(codes.Unavailable, "connection error: reset by peer"), true},
+		{status.Error(codes.Canceled, "grpc: the client connection is closing"), true},
+		{status.Error(codes.Unavailable, wire.GivesWay), false},
+		{wire.Plain(status.Error(codes.Unavailable, wire.GivesWay)), false},
+		{status.Error(codes.Aborted, "no such volume"), false},
+		{errShutdown, false},
+	} {
+		if got := broke(c.err); got != c.want {
+			t.Errorf("%v: %v", c.err, got)
+		}
 	}
 }
 

@@ -82,14 +82,24 @@ func (h *Host) Invoke(ctx context.Context, name, method string, req []byte, call
 		return nil, fmt.Errorf("invoke %s of %s: %w", method, name, away)
 	}
 	r, err := v.process.rpc.Invoke(ctx, &pluginpb.InvokeRequest{Method: method, Json: req, Caller: caller})
-	c := status.Code(err)
 	switch {
-	case ctx.Err() == nil && (c == codes.Unavailable || c == codes.Canceled): // the connection broke, or core has closed it
+	case ctx.Err() == nil && broke(err):
 		return nil, fmt.Errorf("invoke %s of %s: its process ended meanwhile, try again: %w", method, name, wire.Plain(err))
 	case err != nil:
 		return nil, fmt.Errorf("invoke %s of %s: %w", method, name, wire.Plain(err))
 	}
 	return r.GetJson(), nil
+}
+
+// broke says whether a call failed because the connection broke, or core has closed it: the process ends.
+func broke(err error) bool {
+	switch s := status.Convert(err); s.Code() {
+	case codes.Unavailable:
+		return s.Message() != wire.GivesWay
+	case codes.Canceled:
+		return true
+	}
+	return false
 }
 
 // Logs returns the plugin's newest n log lines, oldest first; n <= 0 means all that are kept.

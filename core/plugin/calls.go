@@ -5,6 +5,8 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"github.com/ratchetos/ratchet/core/plugin/wire"
 )
 
 // callGrace is how long a change of the configuration waits for calls that run. It is well below what core waits for the
@@ -12,7 +14,7 @@ import (
 const callGrace = 5 * time.Second
 
 // errConfigures is what the caller of an interrupted call is told.
-var errConfigures = errors.New("interrupted, because the configuration of the plugin changes: try again")
+var errConfigures = errors.New(wire.GivesWay)
 
 // calls are those of Invoke that run: a flush may wait for minutes, and a change of the configuration waits for all of
 // them. The zero value is ready.

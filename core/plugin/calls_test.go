@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
+	"github.com/ratchetos/ratchet/core/plugin/wire"
 )
 
 // waiter is a feature whose calls wait until they are told to end.
@@ -45,7 +46,7 @@ func TestCallsGiveWay(t *testing.T) {
 	if _, err := s.Configure(ctx, &pluginpb.ConfigDocument{}); err != nil || w.configured != 1 || ctx.Err() != nil {
 		t.Errorf("configured %d times: %v", w.configured, err)
 	}
-	if err := <-ended; status.Code(err) != codes.Unavailable {
+	if err := <-ended; status.Code(err) != codes.Unavailable || wire.Plain(err).Error() != wire.GivesWay {
 		t.Errorf("the call ended with %v", err)
 	}
 	// One that begins afterwards goes on, until its caller has enough.

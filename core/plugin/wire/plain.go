@@ -10,3 +10,7 @@ type plain struct{ err error }
 
 func (p plain) Error() string { return status.Convert(p.err).Message() }
 func (p plain) Unwrap() error { return p.err }
+
+// GivesWay is what a plugin says, as Unavailable, of a call that a change of its configuration interrupts. A connection
+// that breaks is Unavailable, too, and then the process has ended.
+const GivesWay = "interrupted, because the configuration of the plugin changes: try again"
