@@ -310,3 +310,17 @@ func TestFactoryResetFails(t *testing.T) {
 	w.console, w.asked = nil, ""
 	w.want(w.boot(), verdict.Released, "provisioned")
 }
+
+// TestFactoryResetHalfDone: what validate releases after a reset that got as far as the volumes is not the box that was.
+func TestFactoryResetHalfDone(t *testing.T) {
+	w := vaulted(t, "simulator")
+	w.want(w.boot(), verdict.Released, "provisioned")
+	w.policy.Development, w.policy.RecoveryKey = false, ""
+	w.medium = func(m Medium) Medium { return failing{m, 0} }
+	w.asked = "it was asked for"
+	w.types("factory-reset", "erase", "DEV-KEY", "validate", "continue")
+	r := w.boot()
+	w.shows("not done", "validated")
+	w.want(r, verdict.Isolated, "vault-shut")
+	w.shut(r)
+}

@@ -19,6 +19,7 @@ func (o *operator) Reset(ctx context.Context, key string) (string, error) {
 	// Whatever comes of it, the box does not go on with the keys that it has in memory.
 	o.fail("reset", "keys, data and configuration were to be destroyed")
 	o.shut()
+	o.vault = sealedVault{}
 	if err := o.destroyVolumes(); err != nil {
 		return "", err
 	}
