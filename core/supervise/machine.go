@@ -138,8 +138,9 @@ func (m *Machine) Restarts() int { return m.restarts }
 // Wanted says whether the plugin is to run: after Stop another process follows.
 func (m *Machine) Wanted() bool { return m.wanted }
 
-// Refused says that it has failed for good: only Enable or Restart leads to another try.
-func (m *Machine) Refused() bool { return m.state == Failed && m.refused }
+// Refused says that it has failed for good: only Enable or Restart leads to another try, and where a killed process does
+// not end, its end alone.
+func (m *Machine) Refused() bool { return m.state == Failed && (m.refused || m.killed) }
 
 // Deadline is when the Machine wants a Tick; zero means never.
 func (m *Machine) Deadline() time.Time {

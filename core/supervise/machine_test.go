@@ -82,6 +82,24 @@ func TestDelay(t *testing.T) {
 	}
 }
 
+// TestRefused: nobody waits for a next try of one whose killed process does not end, until it has ended after all.
+func TestRefused(t *testing.T) {
+	now := time.Unix(0, 0)
+	m := New(Policy{}, now)
+	for _, s := range []struct {
+		in   Kind
+		want bool
+	}{{Enable, false}, {Started, false}, {Broken, false}, {Tick, true}, {Restart, true}, {Exited, false}} {
+		m.Step(now, Input{Kind: s.in})
+		if got := m.Refused(); got != s.want {
+			t.Errorf("%v: %s, refused %v", s.in, m.State(), got)
+		}
+		if d := m.Deadline(); s.in == Broken {
+			now = d
+		}
+	}
+}
+
 // TestOneProcess feeds random inputs and checks what must always hold: never two active
 // processes at once, and no deadline that has passed without an action or a later deadline.
 func TestOneProcess(t *testing.T) {
