@@ -109,17 +109,9 @@ func describeDisk(out io.Writer, d flash.Disk) {
 // confirm wants the word "yes" from whoever sits there, until ctx ends.
 func confirm(ctx context.Context, in io.Reader, out io.Writer, path string) error {
 	fmt.Fprintf(out, "Everything on %s will be lost. Type yes to go on: ", path)
-	var line string
-	var err error
-	answered := make(chan struct{})
-	go func() { // a terminal cannot be told to stop waiting; the command ends with it
-		line, err = bufio.NewReader(in).ReadString('\n')
-		close(answered)
-	}()
-	select {
-	case <-answered:
-	case <-ctx.Done():
-		return fmt.Errorf("nothing was written: %w", ctx.Err())
+	line, err := bufio.NewReader(input{ctx, in}).ReadString('\n')
+	if end := ctx.Err(); end != nil {
+		return fmt.Errorf("nothing was written: %w", end)
 	}
 	if strings.TrimSpace(line) == "yes" {
 		return nil
