@@ -238,6 +238,26 @@ func TestStateDoesNotMount(t *testing.T) {
 	w.holds(r)
 }
 
+// TestDevelopmentMendsState: a development image needs nobody for that, and leaves DATA what it is, too.
+func TestDevelopmentMendsState(t *testing.T) {
+	w := vaulted(t, "simulator")
+	first := w.boot()
+	w.want(first, verdict.Released, "provisioned")
+	w.volumes.noDriver = true
+	r := w.boot()
+	w.want(r, verdict.Isolated, "vault-shut")
+	w.shut(r)
+	w.volumes.noDriver = false
+
+	w.spoil(first.Report.BootDisk.State, 0, 4096)
+	r = w.boot()
+	w.want(r, verdict.Released, "clean")
+	w.holds(r)
+	if !strings.Contains(w.said.String(), "STATE is made anew") || r.Report.BootDisk.Data != first.Report.BootDisk.Data {
+		t.Errorf("before %+v, after %+v\n%s", first.Report.BootDisk, r.Report.BootDisk, w.said.String())
+	}
+}
+
 // TestDataStaysShut: without DATA the box serves with what needs none.
 func TestDataStaysShut(t *testing.T) {
 	w := vaulted(t, "simulator")
