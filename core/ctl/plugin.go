@@ -180,10 +180,10 @@ func (a *App) showLog(ctx context.Context, request *apipb.LogsRequest) error {
 	return stream.Err()
 }
 
-// completePlugin asks the box; a shell that waits gets an answer soon or none.
 // completeWithin is how long a shell waits for the box to say what there is.
 const completeWithin = time.Second
 
+// completePlugin asks the box; a shell that waits gets an answer soon or none.
 func (a *App) completePlugin(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
