@@ -226,7 +226,7 @@ func TestStateDoesNotMount(t *testing.T) {
 	w.asked = "the next command of the verdict"
 	w.types("accept", key)
 	r = w.boot()
-	w.shows("STATE does not mount")
+	w.shows("STATE does not mount", "a STATE without a file system is made anew")
 	w.want(r, verdict.Released, "accepted")
 	w.holds(r)
 	if !strings.Contains(w.said.String(), "STATE is made anew") || !bytes.Equal(r.Secret, first.Secret) || r.Report.BootDisk.Data != first.Report.BootDisk.Data {

@@ -65,7 +65,7 @@ func boxOptions(v verdict.Verdict, add func(command, why string)) {
 		add("accept", accept)
 		add("factory-reset", "destroy keys, data and configuration and start anew (recovery key)")
 	case "vault-shut":
-		add("accept", "open STATE and DATA with the recovery key and bind them to this box again")
+		add("accept", "open STATE and DATA with the recovery key and bind them to this box again; a STATE without a file system is made anew, empty")
 		add("factory-reset", "destroy keys, data and configuration and start anew (recovery key)")
 	case "tpm-cleared":
 		add("accept", "provision the TPM again and keep the data (the recovery key has to open it)")
