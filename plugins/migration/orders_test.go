@@ -44,6 +44,14 @@ func (o *orders) turns(t *testing.T) (list []*queue.Entry, ids []string, err err
 	return list, ids, err
 }
 
+// book makes an order that was handed out wait. What is shown of the moves is read meanwhile.
+func (o *orders) book(b booking) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.planning, b.entry.ID)
+	o.booked[b.entry.ID] = b
+}
+
 // TestTurnOutlivesAStoreThatFails: what was due when the queue could not be kept begins all the same, it had been kept before.
 func TestTurnOutlivesAStoreThatFails(t *testing.T) {
 	h := newHouse(t)
@@ -52,7 +60,7 @@ func TestTurnOutlivesAStoreThatFails(t *testing.T) {
 	if err != nil || !slices.Equal(ids, []string{"web1", "web2"}) {
 		t.Fatalf("%v begin: %v", ids, err)
 	}
-	o.booked["web1"] = booking{entry: all[0], first: time.Now()} // tried again, and due
+	o.book(booking{entry: all[0], first: time.Now()}) // tried again, and due
 	if err := o.add(t.Context(), queue.Single(&queue.Entry{ID: "web3", VM: "web3", Order: all[1].Order}, 0)); err != nil {
 		t.Fatal(err)
 	}
@@ -114,8 +122,7 @@ func TestBudgetHoldsForWhatWaitsForItsSlot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	delete(o.planning, "web2")
-	o.booked["web2"] = booking{entry: all[1], at: time.Now().Add(time.Hour), first: time.Now()} // and web3 is being planned
+	o.book(booking{entry: all[1], at: time.Now().Add(time.Hour), first: time.Now()}) // and web3 is being planned
 	o.refuse(t.Context(), all[0], errors.New("no room"))
 	o.begin(t.Context(), all[2:])
 	for _, id := range []string{"web2", "web3"} {
