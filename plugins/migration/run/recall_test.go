@@ -61,6 +61,13 @@ func (t unacknowledgedTransfer) Cancel(ctx context.Context) error { return t.can
 // blind is a host that cannot tell what became of a VM.
 type blind struct{ hypervisor.Port }
 
+// mute is a host that does not say what became of a VM.
+type mute struct{ hypervisor.Port }
+
+func (mute) StoodStill(context.Context, hypervisor.Move) (bool, error) {
+	return false, errors.New("the host answered Not Found")
+}
+
 // older rewrites the journal as a version would have written it that did not tell when it let a source run.
 func (l *lab) older() {
 	j, records, err := journal.Open(l.disk, journal.Options{})
@@ -95,7 +102,8 @@ func TestSourceThatMayHaveRun(t *testing.T) {
 		"dead before":                          {calls: faults{"Status@a": {killed}}, want: Moved},
 		"dead before, for the next manager":    {calls: faults{"Status@b": {died}}, want: Moved},
 		"dead before, nobody saw it":           {calls: faults{"Status@a": {killed}}, source: func(p hypervisor.Port) hypervisor.Port { return blind{p} }},
-		"dead before, its host does not say":   {calls: faults{"Status@a": {killed}, "StoodStill@a": {lost}}},
+		"dead before, its host does not say":   {calls: faults{"Status@a": {killed}}, source: func(p hypervisor.Port) hypervisor.Port { return mute{p} }},
+		"dead before, its host asked twice":    {calls: faults{"Status@a": {killed}, "StoodStill@a": {lost}}, want: Moved},
 		"dead, the target looked at twice":     {calls: faults{"Status@b": {lost}, "Status@a": {killed}}, want: Moved},
 		"dead, the target away":                {calls: faults{"Status@b": {away}, "Confirm@a": {killed}}},
 		"runs on by itself":                    {calls: faults{"Transfer.Complete@a": {hypervisortest.RunOn}, "Status@a": {killed}}},

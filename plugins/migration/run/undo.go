@@ -107,22 +107,27 @@ func (m *move) salvage(ctx context.Context) (whole bool, err error) {
 }
 
 // stoodStill fails unless the source, which is gone, is known not to have run since the switch: a hypervisor that has not heard
-// the destination's last word lets it run on by itself, and so does a cancel whose answer was lost.
+// the destination's last word lets it run on by itself, and so does a cancel whose answer was lost. A host that does not answer is
+// asked again when the move is retried; one that says no has said so for good.
 func (m *move) stoodStill(ctx context.Context) error {
-	still := false
-	err := m.call(ctx, m.r.opts.Policy.Call, m.source, func(ctx context.Context, p hypervisor.Port) (err error) {
-		if w, ok := p.(hypervisor.Witness); ok {
-			still, err = w.StoodStill(ctx, m.order())
-		}
-		return err
+	limit, still := m.r.opts.Policy.Call, false
+	err := m.again(ctx, "ask "+m.plan.From+" whether the VM stood still", limit, func(ctx context.Context) error {
+		return m.call(ctx, limit, m.source, func(ctx context.Context, p hypervisor.Port) (err error) {
+			if w, ok := p.(hypervisor.Witness); ok {
+				still, err = w.StoodStill(ctx, m.order())
+			}
+			return err
+		})
 	})
 	switch {
 	case errors.Is(err, hypervisor.ErrFenced) || ctx.Err() != nil:
 		return err
-	case err == nil && still:
-		return nil
+	case err != nil:
+		return errors.Join(m.outlived(hypervisor.ErrNoSuchVM), err)
+	case !still:
+		return errors.Join(m.outlived(hypervisor.ErrNoSuchVM), m.recall())
 	}
-	return errors.Join(m.outlived(hypervisor.ErrNoSuchVM), err, m.recall())
+	return nil
 }
 
 // callBack lets the source run again. isOwed tells that the destination could not be discarded: it never ran and nobody
