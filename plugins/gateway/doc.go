@@ -1,4 +1,5 @@
-// Package gateway is the storage gateway plugin: cached volumes over NBD.
+// Package gateway is the storage gateway plugin: cached volumes over NBD, and over iSCSI and NVMe/TCP by a companion, a process
+// of its own (package target).
 //
 // Each entry of `volumes` is one volume on one disk, with one object store behind it. The plugin
 // brings up every volume on its own: one whose disk is not ours to use, or whose store does not
@@ -19,6 +20,7 @@
 //
 // # Rooms
 //
-// package volume is the engine, upload what leaves it, remote the protocol with the store, nbd the server;
-// api and ctl are the plugin's own management calls and commands.
+// package volume is the engine, upload what leaves it, remote the protocol with the store, nbd the server, attach who may
+// write, target the kernel's iSCSI and NVMe/TCP in front of it; api and ctl are the plugin's own management calls and commands.
+// The log that a volume writes to is plugins/internal/log.
 package gateway
