@@ -24,8 +24,9 @@
 // # Lifetime, concurrency, guarantees
 //
 // Trim runs in each process for as long as it lives. Settle runs once, after the start, in a goroutine of core's, and
-// Keep after it; Settle needs half a minute and takes one step at a time, each bounded. It fails nothing: a kernel without a module or a file leaves the box as it was, and the error says which.
-// Nothing here is undone: the swap area lives until the machine is off.
+// Keep after it; Settle needs half a minute and takes one step at a time, each bounded. It fails nothing: a kernel
+// without a module or a file leaves the box as it was, and the error says which. Nothing here is undone: the swap area
+// lives until the machine is off.
 //
 // Sources: Documentation/admin-guide/blockdev/zram.rst, sysctl/vm.rst, cgroup-v2.rst (memory.reclaim),
 // mm/swapfile.c and include/linux/swap.h (the header); the stepwise reclaim that watches for refaults follows Weiner

@@ -130,8 +130,7 @@ func (o *orders) run(ctx context.Context) {
 }
 
 // next takes out what has ended and hands out what may begin: of the queue, and of what was handed out before and waited
-// for its slot. What is handed out has been kept: should the process die
-// now, the next one knows of it.
+// for its slot. What is handed out has been kept: should the process die now, the next one knows of it.
 func (o *orders) next(ctx context.Context) (begin []*queue.Entry, again time.Time, err error) {
 	config, rows := o.m.f.snapshot() // before mu: events are made the other way round
 	now, busy, free := time.Now(), map[string]bool{}, config.atOnce()

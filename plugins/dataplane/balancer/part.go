@@ -137,7 +137,8 @@ func (p *Part) Start(ctx context.Context, d Desired) error {
 	return nil
 }
 
-// open opens the table, with room for what two configurations have: a change has both in it. One that is new gets the key of a peer's, if there is one, so that both can exchange entries.
+// open opens the table, with room for what two configurations have: a change has both in it. One that is new gets the key of
+// a peer's, if there is one, so that both can exchange entries.
 func (p *Part) open(ctx context.Context, d Desired) (*table.Table, error) {
 	o := table.Options{
 		Pins: p.o.Pins, Flows: d.Flows, VIPs: 2 * maxVIPs, Backends: 2 * maxBackends, RingSlots: ringSlots,

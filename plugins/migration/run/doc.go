@@ -26,11 +26,12 @@
 //
 // The order of an undo is: volumes back, then the transfer cancelled, the destination discarded, the source let run, the
 // steps taken back from the last to the first. If the source has died after the destination had everything, the
-// destination is the only copy: the move goes on instead, if the source's host saw that it stood still until then. A hypervisor
-// that has not heard the destination's last word lets it run on by itself. Where the destination may still be there, the journal says that the
-// source may run before it is let run, and once its transfer is cancelled: from that record on what the destination has is of the
-// past and never runs. A source that dies then leaves the move held until the VM was started there again, or the copy at the
-// target ended. If the record cannot be written, a destination that has everything is discarded first.
+// destination is the only copy: the move goes on instead, if the source's host saw that it stood still until then. A
+// hypervisor that has not heard the destination's last word lets it run on by itself. Where the destination may still be
+// there, the journal says that the source may run before it is let run, and once its transfer is cancelled: from that
+// record on what the destination has is of the past and never runs. A source that dies then leaves the move held until
+// the VM was started there again, or the copy at the target ended. If the record cannot be written, a destination that
+// has everything is discarded first.
 //
 // # Post-copy
 //

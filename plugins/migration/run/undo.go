@@ -66,8 +66,9 @@ func (m *move) retreat(ctx context.Context, why error) (isOwed bool, err error) 
 }
 
 // salvage commits a move whose source is gone and whose destination has everything: it is the only copy. Otherwise it
-// leaves the move as it is, and says whether the destination has everything. The target is asked first: a source whose stream stalls may answer only once the destination
-// is discarded, which harms nobody as long as that is not whole. Once the source may have run, nothing is committed any more.
+// leaves the move as it is, and says whether the destination has everything. The target is asked first: a source whose
+// stream stalls may answer only once the destination is discarded, which harms nobody as long as that is not whole. Once the
+// source may have run, nothing is committed any more.
 func (m *move) salvage(ctx context.Context) (whole bool, err error) {
 	policy := m.r.opts.Policy
 	var state hypervisor.State

@@ -38,7 +38,7 @@
 //
 // A request under an epoch lower than one seen before does nothing (invariant M4), and the epoch is on the disk before
 // the request that raised it does anything. A destination is ended only by the move it belongs to, and no longer once it
-// was settled: a late "discard" cannot reach a VM that runs (M1). A QEMU that lives is never told as absent, also one that
-// does not answer or whose record is of a newer version: it would be started once more, here or elsewhere. The agent ends no process but QEMUs that hold the lock
-// of a VM's PID file, and addresses them by pidfd.
+// was settled: a late "discard" cannot reach a VM that runs (M1). A QEMU that lives is never told as absent, also one
+// that does not answer or whose record is of a newer version: it would be started once more, here or elsewhere. The
+// agent ends no process but QEMUs that hold the lock of a VM's PID file, and addresses them by pidfd.
 package vmhost
