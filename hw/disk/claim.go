@@ -1,7 +1,6 @@
 package disk
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -81,15 +80,6 @@ func wipe(d Device, size int64) error {
 		}
 	}
 	return d.Sync()
-}
-
-// Blank says whether the start of the disk is all zeros, as after Claim with erase.
-func Blank(r io.ReaderAt, size int64) (bool, error) {
-	buf := Aligned(int(min(size, edge)))
-	if _, err := r.ReadAt(buf, 0); err != nil && !errors.Is(err, io.EOF) {
-		return false, fmt.Errorf("read disk: %w", err)
-	}
-	return len(bytes.TrimLeft(buf, "\x00")) == 0, nil
 }
 
 // Aligned allocates n bytes at an address that O_DIRECT accepts on every disk.

@@ -142,8 +142,9 @@ func TestClaim(t *testing.T) {
 			if err := Claim(f, imageSize, true); err != nil {
 				t.Fatalf("claim with erase: %v", err)
 			}
-			if blank, err := Blank(f, imageSize); err != nil || !blank {
-				t.Errorf("after erase: blank %v, %v", blank, err)
+			head := make([]byte, edge)
+			if _, err := f.ReadAt(head, 0); err != nil || len(bytes.TrimLeft(head, "\x00")) > 0 {
+				t.Errorf("after erase the disk does not begin with zeros, %v", err)
 			}
 		})
 	}
