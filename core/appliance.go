@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -30,7 +29,6 @@ import (
 	"github.com/ratchetos/ratchet/core/sandbox"
 	"github.com/ratchetos/ratchet/core/state"
 	"github.com/ratchetos/ratchet/core/update"
-	"github.com/ratchetos/ratchet/core/version"
 	"github.com/ratchetos/ratchet/hw"
 )
 
@@ -238,19 +236,6 @@ func (a *appliance) hostOptions() host.Options {
 	return opts
 }
 
-// openAPI loads the box's own certificate authority, or makes it, and prepares the server.
-func (a *appliance) openAPI() (err error) {
-	dir := filepath.Join(a.stateDir, "api")
-	if a.stateDir == "" {
-		dir = filepath.Join(a.runDir, "pki") // gone with the next boot, as everything is without STATE
-	}
-	if a.ca, err = pki.Open(dir, pki.Options{}); err != nil {
-		return err
-	}
-	a.api = api.New(api.Options{Backend: backend{a}, Authority: a.ca, Tokens: a.tokens, Log: a.auditLog()})
-	return nil
-}
-
 // start brings everything up. Nothing here fails the start as a whole.
 func (a *appliance) start(ctx context.Context) {
 	a.readConfig(ctx)
@@ -281,110 +266,6 @@ func (a *appliance) start(ctx context.Context) {
 // released says whether this run may use hardware; a workstation has its own network.
 func (a *appliance) released() bool {
 	return a.report != nil && a.report.Box.Decision == verdict.Released
-}
-
-// bringUpNetwork starts the management network, in place of the one before, and, when that is there, the clock.
-func (a *appliance) bringUpNetwork(ctx context.Context, c *config.Config) {
-	a.connecting.Lock()
-	defer a.connecting.Unlock()
-	m := c.Network.Management
-	nc := network.Config{
-		NIC: m.NIC, NoDHCP: !m.DHCP, Addresses: m.Addresses, Gateway: m.Gateway, DNS: m.DNS, Search: m.Search,
-		Hostname: c.Hostname, Claimed: a.claimedNICs(ctx, c), Log: a.log,
-	}
-	devices, err := a.devices.Devices()
-	if err != nil {
-		a.complain("list hardware", err)
-		return
-	}
-	a.mu.Lock()
-	old := a.network
-	a.mu.Unlock()
-	up, err := network.Replace(ctx, old, nc, releasedOnly(devices))
-	if err != nil {
-		a.complain("management network", err)
-	}
-	a.mu.Lock()
-	a.network = up
-	a.mu.Unlock()
-	if old != nil && old.Status().NIC != up.Status().NIC {
-		a.devices.Unreserve(old.Status().NIC, inventory.Management)
-	}
-	for _, d := range devices {
-		if d.ID == up.Status().NIC {
-			if err := a.devices.Reserve(d.Device, inventory.Management); err != nil {
-				a.complain("management network", err)
-			}
-		}
-	}
-	a.startClock(ctx, c, up)
-}
-
-// startClock follows the servers of the configuration and those that DHCP names.
-func (a *appliance) startClock(ctx context.Context, c *config.Config, up *network.Management) {
-	a.mu.Lock()
-	old := a.clock
-	a.mu.Unlock()
-	if old != nil {
-		old.Close()
-	}
-	offered := func() (servers []string) {
-		for _, s := range up.Status().NTP {
-			servers = append(servers, s.String())
-		}
-		return servers
-	}
-	started := clock.Start(ctx, clock.Config{Servers: c.Time.NTP, More: offered, Floor: version.Time(), Network: up.Ready(), Log: a.log})
-	a.mu.Lock()
-	a.clock = started
-	a.mu.Unlock()
-}
-
-// releasedOnly leaves out what the verdict keeps back.
-func releasedOnly(devices []inventory.Device) []hw.Device {
-	var out []hw.Device
-	for _, d := range devices {
-		if d.Verdict.Decision == verdict.Released {
-			out = append(out, d.Device)
-		}
-	}
-	return out
-}
-
-// listen opens the API. On the network it is there on released hardware and on workstations.
-func (a *appliance) listen() {
-	listeners, err := inheritedListeners()
-	if err != nil {
-		a.complain("sockets from systemd", err)
-	}
-	if len(listeners) == 0 {
-		listeners = a.ownListeners()
-	}
-	for _, l := range listeners {
-		a.listening = append(a.listening, l.Addr().Network()+":"+l.Addr().String())
-		go func() {
-			if err := a.api.Serve(l); err != nil {
-				a.complain("API", err)
-			}
-		}()
-	}
-}
-
-func (a *appliance) ownListeners() []net.Listener {
-	addresses := []string{"unix:" + filepath.Join(a.runDir, "api.sock")}
-	if listen := a.config.API.Listen; listen != "none" && (a.report == nil || a.released()) {
-		addresses = append(addresses, listen)
-	}
-	var out []net.Listener
-	for _, address := range addresses {
-		l, err := api.Listen(address, -1)
-		if err != nil {
-			a.complain("API", err)
-			continue
-		}
-		out = append(out, l)
-	}
-	return out
 }
 
 // close stops what was opened, in the order that loses nothing: callers first, then plugins, then the state.

@@ -9,6 +9,8 @@
 //
 //	handover.go   what init left behind
 //	appliance.go  start and end, in order
+//	management.go the management network, and the clock behind it
+//	listen.go     the API, and where it listens
 //	configure.go  check, apply, confirm: the only place that changes the configuration
 //	backend*.go   the API's view (api.Backend)
 //	console.go    what an operator sees on the serial console
