@@ -262,6 +262,15 @@ func (p *pool) means(b *Band) (out [levels][]float32) {
 func (p *pool) judge(h *History, m made) {
 	p.judged++
 	warm := p.judged > warmup
+	p.score(h, m)
+	if warm {
+		p.calibrate(h, m)
+	}
+	p.keepErrors(h, m, warm)
+}
+
+// score brings the losses up to date, by which the methods are mixed.
+func (p *pool) score(h *History, m made) {
 	fade := max(1/p.judged, 1-math.Pow(.5, 1.0/lossHalf))
 	for i, f := range m.methods {
 		loss, n := 0.0, 0
@@ -285,6 +294,10 @@ func (p *pool) judge(h *History, m made) {
 			p.loss[i] += fade * (loss/float64(n) - p.loss[i])
 		}
 	}
+}
+
+// calibrate shifts the levels of the mixture towards the share of the truth that is to lie below each.
+func (p *pool) calibrate(h *History, m made) {
 	for q := range m.mixed {
 		for b := range buckets {
 			a := &p.adjust[q][b]
@@ -301,12 +314,15 @@ func (p *pool) judge(h *History, m made) {
 					}
 				}
 			}
-			if n > 0 && warm {
+			if n > 0 {
 				a.shift[q] = max(-mostShift, min(mostShift, a.shift[q]+adapt*(Levels[q]-hits/n)))
 			}
 		}
 	}
-	// One error of each bucket a tick: those of one forecast are much alike.
+}
+
+// keepErrors keeps one error of each bucket a tick: those of one forecast are much alike.
+func (p *pool) keepErrors(h *History, m made, warm bool) {
 	seen := [buckets]int{}
 	tick := int(m.at/int64(p.stride)) & math.MaxInt32
 	count := [buckets]int{}
