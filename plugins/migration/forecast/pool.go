@@ -259,6 +259,7 @@ func (p *pool) means(b *Band) (out [levels][]float32) {
 	return out
 }
 
+// judge learns from a forecast whose time has come.
 func (p *pool) judge(h *History, m made) {
 	p.judged++
 	warm := p.judged > warmup
