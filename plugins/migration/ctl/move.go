@@ -91,7 +91,7 @@ changed and nothing is sent. What cannot be done is said with its reason and wha
 		ValidArgsFunction: command.Names(vmNames).First(app),
 	}
 	r.register(app, c)
-	c.Flags().Bool("dry-run", true, "plan is always one")
+	c.Flags().Bool("dry-run", true, "always set: plan changes nothing")
 	return c
 }
 
@@ -156,11 +156,11 @@ that fails or is cancelled leaves the VM at its source in its former shape.`,
 	r.register(app, c)
 	f := c.Flags()
 	f.StringVar(&r.When, "at", api.WhenNow, "now, or best for the slot that the forecast of the link advises")
-	f.DurationVar(&after, "after", 0, "begin in so long at the earliest, as 2h, in the best slot from then on")
+	f.DurationVar(&after, "after", 0, "wait this long at least, as 2h, then begin in the best slot")
 	f.StringSliceVar(&r.Windows, "window", nil, "maintenance window in which it shall happen; of several, one")
 	f.IntVar(&r.Priority, "priority", 0, "moves of a higher one go first and get the bandwidth")
 	f.BoolVar(&dryRun, "dry-run", false, "show the plan and change nothing, as plan does")
-	f.BoolVar(&wait, "wait", false, "return when the moves have ended, or wait for an operator")
+	f.BoolVar(&wait, "wait", false, "return when every move has ended or is held for an operator")
 	_ = c.RegisterFlagCompletionFunc("at", cobra.FixedCompletions([]string{api.WhenNow, api.WhenBest}, cobra.ShellCompDirectiveNoFileComp))
 	return c
 }
