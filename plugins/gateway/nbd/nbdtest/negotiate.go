@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// haggle is the handshake with its options, up to the transmission phase (proto.md, "Newstyle negotiation").
+// haggle is the handshake with its options, up to the transmission phase (doc/proto.md of NetworkBlockDevice/nbd, "Newstyle negotiation").
 func (c *Client) haggle(export string) error {
 	if c.opts.TLS != nil {
 		if _, err := c.Option(5, nil); err != nil {
