@@ -122,11 +122,11 @@ func (h *hotplug) plugged(ctx context.Context, d hw.Device) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	met, err := h.firmware.Meet(ctx, d)
+	judged, err := h.firmware.Plugged(ctx, d)
 	if err != nil {
 		h.complain("judge the device plugged at "+d.Place, err)
 	}
-	for _, m := range met {
+	for _, m := range judged {
 		h.say("device %s was plugged at %s: %s: %s", m.Device.ID, m.Device.Place, strings.ToUpper(string(m.Verdict.Decision)), m.Verdict.Reason)
 		if m.Verdict.Decision == verdict.Released {
 			h.giveBack(ctx, m.Device.ID)

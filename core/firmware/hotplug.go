@@ -13,16 +13,16 @@ import (
 	fw "github.com/ratchetos/ratchet/hw/firmware"
 )
 
-// Met is a device that showed up while the box runs, with its verdict.
-type Met struct {
+// Judged is a device that showed up while the box runs, with its verdict.
+type Judged struct {
 	Device  hw.Device
 	Verdict verdict.Verdict
 }
 
-// Meet judges a device that was plugged while the box runs, and tells the inventory. A function is
+// Plugged judges a device that was plugged while the box runs, and tells the inventory. A function is
 // bound, in quarantine, only if a device of its kind was admitted and is not there: it may be that one.
 // A device that was never admitted is not even bound. What is not released loses its driver.
-func (m *Manager) Meet(ctx context.Context, d hw.Device) ([]Met, error) {
+func (m *Manager) Plugged(ctx context.Context, d hw.Device) ([]Judged, error) {
 	j, err := m.Attempts.Judge(ctx)
 	if err != nil {
 		return nil, err
@@ -41,11 +41,11 @@ func (m *Manager) Meet(ctx context.Context, d hw.Device) ([]Met, error) {
 	if err != nil {
 		return nil, err
 	}
-	met := m.verdicts(j, twins(bound, devices))
-	if !slices.ContainsFunc(met, func(x Met) bool { return x.Verdict.Decision == verdict.Released }) {
+	judged := m.verdicts(j, twins(bound, devices))
+	if !slices.ContainsFunc(judged, func(x Judged) bool { return x.Verdict.Decision == verdict.Released }) {
 		err = isolate()
 	}
-	return met, err
+	return judged, err
 }
 
 // reread asks a device that is bound what it runs, as binding it does.
@@ -70,8 +70,8 @@ func (m *Manager) reread(ctx context.Context, d hw.Device) hw.Device {
 }
 
 // verdicts judges devices as they read back.
-func (m *Manager) verdicts(j verdict.Judgement, devices []hw.Device) []Met {
-	var out []Met
+func (m *Manager) verdicts(j verdict.Judgement, devices []hw.Device) []Judged {
+	var out []Judged
 	for _, d := range devices {
 		v := verdict.Returned(j, verdict.Observed{
 			ID: d.ID, Place: d.Place, Kind: string(d.Kind), Serial: d.Serial,
@@ -81,7 +81,7 @@ func (m *Manager) verdicts(j verdict.Judgement, devices []hw.Device) []Met {
 			v = verdict.Verdict{Decision: verdict.Isolated, Code: "unsupported", Reason: d.Why, Next: "ratchetctl hw list"}
 		}
 		m.Devices.Judge(d.ID, v)
-		out = append(out, Met{d, v})
+		out = append(out, Judged{d, v})
 	}
 	return out
 }

@@ -23,15 +23,15 @@ func (b *box) pull(place string) hw.Device {
 }
 
 // plug puts a device back in as the kernel shows it: a function without a driver.
-func (b *box) plug(d hw.Device, place string) []Met {
+func (b *box) plug(d hw.Device, place string) []Judged {
 	b.t.Helper()
 	d.Place, d.Driver = place, ""
 	b.devices = append(b.devices, d)
-	met, err := b.Meet(b.t.Context(), hw.Device{ID: place, Place: place, Kind: hw.Disk, Supported: true})
+	judged, err := b.Plugged(b.t.Context(), hw.Device{ID: place, Place: place, Kind: hw.Disk, Supported: true})
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	return met
+	return judged
 }
 
 func TestPulledAndPlugged(t *testing.T) {
@@ -45,9 +45,9 @@ func TestPulledAndPlugged(t *testing.T) {
 		t.Errorf("listed as %+v, %v", list, err)
 	}
 	// In another slot, as it was: it is the same device.
-	met := b.plug(d, "pci:0000:00:07.0")
-	if len(met) != 1 || met[0].Verdict.Code != "returned" || b.devices[0].Driver == "" {
-		t.Errorf("%+v, driver %q", met, b.devices[0].Driver)
+	judged := b.plug(d, "pci:0000:00:07.0")
+	if len(judged) != 1 || judged[0].Verdict.Code != "returned" || b.devices[0].Driver == "" {
+		t.Errorf("%+v, driver %q", judged, b.devices[0].Driver)
 	}
 	if back, err := b.inv.Resolve(id); err != nil || back.Verdict.Decision != verdict.Released {
 		t.Errorf("%+v, %v", back, err)
@@ -58,9 +58,9 @@ func TestPluggedWithOtherFirmware(t *testing.T) {
 	b := newBox(t, map[string]sim.Options{"05.0": {}})
 	d := b.pull("pci:0000:00:05.0")
 	b.tool("05.0", func(d *sim.Device) error { return d.Tamper(0, sim.Image("sim", "1.0", 5000)) })
-	met := b.plug(d, d.Place)
-	if len(met) != 1 || met[0].Verdict.Code != "firmware-changed" || b.devices[0].Driver != "" {
-		t.Errorf("%+v, driver %q", met, b.devices[0].Driver)
+	judged := b.plug(d, d.Place)
+	if len(judged) != 1 || judged[0].Verdict.Code != "firmware-changed" || b.devices[0].Driver != "" {
+		t.Errorf("%+v, driver %q", judged, b.devices[0].Driver)
 	}
 }
 
@@ -68,18 +68,18 @@ func TestPluggedWithOtherFirmware(t *testing.T) {
 func TestStrangerIsNotEvenBound(t *testing.T) {
 	stranger := newBox(t, map[string]sim.Options{"06.0": {}}).devices[0]
 	b := newBox(t, map[string]sim.Options{"05.0": {}})
-	met := b.plug(stranger, "pci:0000:00:06.0")
-	if len(met) != 1 || met[0].Device.ID != "pci:0000:00:06.0" || met[0].Verdict.Code != "unknown" {
-		t.Errorf("%+v", met)
+	judged := b.plug(stranger, "pci:0000:00:06.0")
+	if len(judged) != 1 || judged[0].Device.ID != "pci:0000:00:06.0" || judged[0].Verdict.Code != "unknown" {
+		t.Errorf("%+v", judged)
 	}
 	b.pull("pci:0000:00:06.0")
 	if list, err := b.inv.Devices(); err != nil || len(list) != 1 {
 		t.Errorf("a stranger that went is still listed: %+v, %v", list, err)
 	}
 	b.pull("pci:0000:00:05.0")
-	met = b.plug(stranger, "pci:0000:00:05.0")
-	if len(met) != 1 || met[0].Device.ID != "serial:06.0" || met[0].Verdict.Decision != verdict.Quarantined || b.devices[0].Driver != "" {
-		t.Errorf("swapped: %+v, driver %q", met, b.devices[0].Driver)
+	judged = b.plug(stranger, "pci:0000:00:05.0")
+	if len(judged) != 1 || judged[0].Device.ID != "serial:06.0" || judged[0].Verdict.Decision != verdict.Quarantined || b.devices[0].Driver != "" {
+		t.Errorf("swapped: %+v, driver %q", judged, b.devices[0].Driver)
 	}
 }
 
@@ -92,9 +92,9 @@ func TestCloneGetsNothing(t *testing.T) {
 	}
 	clone := *original
 	b.pull("pci:0000:00:06.0") // so that a device is awaited at all
-	met := b.plug(clone, "pci:0000:00:07.0")
-	if len(met) != 1 || met[0].Device.ID != "pci:0000:00:07.0" || met[0].Verdict.Decision == verdict.Released {
-		t.Errorf("%+v", met)
+	judged := b.plug(clone, "pci:0000:00:07.0")
+	if len(judged) != 1 || judged[0].Device.ID != "pci:0000:00:07.0" || judged[0].Verdict.Decision == verdict.Released {
+		t.Errorf("%+v", judged)
 	}
 	if d, err := b.inv.Resolve(id); err != nil || d.Verdict.Decision != verdict.Released || d.Place != "pci:0000:00:05.0" {
 		t.Errorf("the original: %+v, %v", d, err)
@@ -108,9 +108,9 @@ func TestDiskBehindAControllerInUse(t *testing.T) {
 		if want == "firmware-changed" {
 			b.tool("05.0", func(d *sim.Device) error { return d.Tamper(0, sim.Image("sim", "1.0", 5000)) })
 		}
-		met, err := b.Meet(t.Context(), b.devices[0])
-		if err != nil || len(met) != 1 || met[0].Verdict.Code != want {
-			t.Errorf("%+v, %v, want %s", met, err, want)
+		judged, err := b.Plugged(t.Context(), b.devices[0])
+		if err != nil || len(judged) != 1 || judged[0].Verdict.Code != want {
+			t.Errorf("%+v, %v, want %s", judged, err, want)
 		}
 	}
 }
