@@ -8,7 +8,7 @@
 //	disk.go     c. find the boot disk, binding one storage controller at a time, the one that
 //	            an EFI variable names (efi.go) first; hide other disks behind it
 //	check.go    d. LEDGER, and the verdict for the box
-//	recover.go     what can be done about the verdict: a signed request that waits (carry.go), the recovery
+//	recover.go     what can be done about the verdict: a signed request that waits (request.go), the recovery
 //	            console (operate.go); operator.go, reset.go, reflash.go, rescue.go, stick.go do it
 //	slots.go       count the boot, read back the image slots of open attempts (beside e), repair boot entries
 //	watchdog.go    the hardware watchdog, armed before anything is looked at
