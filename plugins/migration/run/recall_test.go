@@ -65,7 +65,7 @@ type blind struct{ hypervisor.Port }
 type mute struct{ hypervisor.Port }
 
 func (mute) StoodStill(context.Context, hypervisor.Move) (bool, error) {
-	return false, errors.New("the host answered Not Found")
+	return false, errors.New("the agent on the host does not know this request")
 }
 
 // older rewrites the journal as a version would have written it that did not tell when it let a source run.

@@ -142,6 +142,9 @@ func (c *Client) call(ctx context.Context, method, path string, body, out any) e
 func problem(status int, body []byte) error {
 	var p Problem
 	if json.Unmarshal(body, &p) != nil || p.Message == "" {
+		if status == http.StatusNotFound { // what it knows and has not, it says so of
+			return errors.New("the agent on the host does not know this request: it is older than the box; update it")
+		}
 		return fmt.Errorf("the host answered %s", http.StatusText(status))
 	}
 	for kind, is := range map[Kind]error{Fenced: hypervisor.ErrFenced, NoSuchVM: hypervisor.ErrNoSuchVM, Exists: ErrExists} {

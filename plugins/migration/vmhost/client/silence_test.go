@@ -87,3 +87,17 @@ func TestSilence(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestOlderAgent: of a host whose agent is of a version before the request an error says so.
+func TestOlderAgent(t *testing.T) {
+	older := httptest.NewServer(http.NewServeMux())
+	defer older.Close()
+	c := client("a:7440", func(ctx context.Context) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "tcp", older.Listener.Addr().String())
+	})
+	defer c.Close()
+	if _, err := c.StoodStill(t.Context(), "web"); err == nil || !strings.Contains(err.Error(), "older than the box; update it") {
+		t.Error(err)
+	}
+}
