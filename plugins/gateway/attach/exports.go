@@ -13,22 +13,22 @@ import (
 //
 // A client without the right token is told what one is told who asks for a volume that does not exist, and volumes that
 // want a token are not listed.
-func (k *Keeper) Exports(inner nbd.Exports, as string) nbd.Exports { return doors{k, inner, as} }
+func (k *Keeper) Exports(inner nbd.Exports, as string) nbd.Exports { return gated{k, inner, as} }
 
-// doors is what Exports returns.
-type doors struct {
+// gated are exports as the clients of one listener see them: each behind the gate of its volume.
+type gated struct {
 	keeper *Keeper
 	inner  nbd.Exports
 	as     string
 }
 
 var (
-	_ nbd.Exports   = doors{}
+	_ nbd.Exports   = gated{}
 	_ nbd.Admission = admission{}
 )
 
 // Lookup implements nbd.Exports.
-func (d doors) Lookup(name string) *nbd.Export {
+func (d gated) Lookup(name string) *nbd.Export {
 	volume, secret, hasSecret := Split(name)
 	e := d.inner.Lookup(volume)
 	if e == nil {
@@ -57,7 +57,7 @@ func (d doors) Lookup(name string) *nbd.Export {
 }
 
 // List implements nbd.Exports.
-func (d doors) List() []*nbd.Export {
+func (d gated) List() []*nbd.Export {
 	var list []*nbd.Export
 	for _, e := range d.inner.List() {
 		if _, ok := d.keeper.admit(e.Name, "", false, d.as); ok {
