@@ -67,7 +67,7 @@ func loadRecord(dir string) (record, error) {
 	return r, nil
 }
 
-// epoch is the file of the highest one.
+// epochFile holds the highest epoch that a manager has had.
 type epochFile struct {
 	Version int    `json:"version"`
 	Epoch   uint64 `json:"epoch"`
