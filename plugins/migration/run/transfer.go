@@ -55,56 +55,75 @@ func (m *move) send(ctx context.Context, source hypervisor.Port, a hypervisor.Ar
 	}()
 	look := time.NewTicker(m.r.opts.Policy.Watch)
 	defer look.Stop()
-	for seen := begun; ; {
+	w := &watch{m: m, controller: c, call: call, stall: how.goal.Stall, begun: begun, seen: begun}
+	for {
 		select {
 		case err := <-stopped:
 			stopped = nil
 			m.stopped = m.r.opts.Now()
 			m.show(func(s *Status) { s.Took, s.ETA, s.Phase = m.stopped.Sub(begun), 0, Switchover })
-			return left, late(whole, m.plan.From, "send the memory", limit, err)
+			return w.left, late(whole, m.plan.From, "send the memory", limit, err)
 		case <-look.C:
 		}
-		var p hypervisor.Progress
-		if err := call("tell of the transfer", func(ctx context.Context) (err error) {
-			p, err = m.transfer.Progress(ctx)
-			return err
-		}); err != nil {
-			if m.r.opts.Now().Sub(seen) > how.goal.Stall {
-				return left, fmt.Errorf("watch the transfer: %w", err)
-			}
-			continue
-		}
-		seen = m.r.opts.Now()
-		at := seen.Sub(begun)
-		var d policy.Decision
-		if p.Transferred >= c.Opening() {
-			d = c.Bandwidth(m.granted())
-		}
-		if d.Limits == nil {
-			d = c.Observe(at, p)
-		}
-		ahead, _ := c.Ahead(p)
-		m.show(func(s *Status) {
-			s.measured(p)
-			s.ETA = ahead
-			if d.Why != "" {
-				s.because(d.Why)
-			}
-			if d.Limits != nil {
-				s.Mode = mode(*d.Limits)
-			}
-		})
-		if d.GiveUp != "" {
-			return left, errors.New(d.GiveUp)
-		}
-		if d.Limits != nil {
-			// Whether it was heard or not: what may have been asked for counts.
-			left = d.Limits.StopNow
-			if err := call("steer the transfer", func(ctx context.Context) error { return m.transfer.Limit(ctx, *d.Limits) }); err != nil {
-				return left, fmt.Errorf("steer the transfer: %w", err)
-			}
+		if err := w.look(); err != nil {
+			return w.left, err
 		}
 	}
+}
+
+// watch is a transfer on its way.
+type watch struct {
+	m          *move
+	controller *policy.Controller
+	call       func(what string, order func(context.Context) error) error // one to the source
+	stall      time.Duration
+	begun      time.Time
+	seen       time.Time // when the source told of it last
+	left       bool      // the source may have been told to stop for a post-copy
+}
+
+// look asks once how far it is, shows that, and does what the controller decides.
+func (w *watch) look() error {
+	var p hypervisor.Progress
+	if err := w.call("tell of the transfer", func(ctx context.Context) (err error) {
+		p, err = w.m.transfer.Progress(ctx)
+		return err
+	}); err != nil {
+		if w.m.r.opts.Now().Sub(w.seen) > w.stall {
+			return fmt.Errorf("watch the transfer: %w", err)
+		}
+		return nil
+	}
+	w.seen = w.m.r.opts.Now()
+	var d policy.Decision
+	if p.Transferred >= w.controller.Opening() {
+		d = w.controller.Bandwidth(w.m.granted())
+	}
+	if d.Limits == nil {
+		d = w.controller.Observe(w.seen.Sub(w.begun), p)
+	}
+	ahead, _ := w.controller.Ahead(p)
+	w.m.show(func(s *Status) {
+		s.measured(p)
+		s.ETA = ahead
+		if d.Why != "" {
+			s.because(d.Why)
+		}
+		if d.Limits != nil {
+			s.Mode = mode(*d.Limits)
+		}
+	})
+	if d.GiveUp != "" {
+		return errors.New(d.GiveUp)
+	}
+	if d.Limits != nil {
+		// Whether it was heard or not: what may have been asked for counts.
+		w.left = d.Limits.StopNow
+		if err := w.call("steer the transfer", func(ctx context.Context) error { return w.m.transfer.Limit(ctx, *d.Limits) }); err != nil {
+			return fmt.Errorf("steer the transfer: %w", err)
+		}
+	}
+	return nil
 }
 
 // share is what the transfer may use of links that it has with others, 0 where nobody divides them. Mirrors of local disks keep
