@@ -216,8 +216,8 @@ func (m *move) outlived(err error) error {
 		return err
 	}
 	vm, from, to := m.plan.VM, m.plan.From, m.plan.To
-	return fmt.Errorf("%s is gone from %s and may have run on there after its memory was sent: its copy on %s is not let run; start %s on %s again or end the copy (ratchet vmhost stop --move, virsh destroy), then retry",
-		vm, from, to, vm, from)
+	return fmt.Errorf("%s is gone from %s and may have run on there after its memory was sent: its copy on %s is not let run; start %[1]s on %[2]s again, or end the copy on %[3]s (`ratchet vmhost --config FILE stop %[1]s --force --move %[4]s`, or `virsh destroy %[1]s`), then retry",
+		vm, from, to, m.id)
 }
 
 // discard ends the destination, which never ran. isOwed tells that its host did not answer.
