@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/ratchetos/ratchet/plugins/gateway/volume/index"
 	"github.com/ratchetos/ratchet/plugins/internal/log"
@@ -18,7 +19,8 @@ type recovery struct {
 	v      *Volume
 	size   int64 // of the log
 	tail   int64
-	oldest int64
+	from   log.Cursor // what the checkpoint does not have
+	oldest int64      // dirty write, as the checkpoint knew it
 	places []log.Cursor
 }
 
@@ -41,8 +43,38 @@ func (v *Volume) recover() error {
 	}
 	v.marks.m = m
 	v.over.confirm(v.index, m.confirmed.Pos)
+	first := m.confirmed
+	if r.oldest == 0 && first.Pos < r.from.Pos {
+		first = r.from // what is before it may be long, and nothing of it was dirty
+	}
+	if _, oldest, err := v.unconfirmed(first, m.headSeq); err == nil { // else the upload will say why
+		r.oldest = oldest
+	}
 	v.up.init(m, r.oldest, tail, r.places)
 	return nil
+}
+
+// unconfirmed returns the place behind the groups from c on that the head of seq covers, and when the first dirty write from
+// there on was acknowledged, 0 if there is none.
+func (v *Volume) unconfirmed(c log.Cursor, seq uint64) (at log.Cursor, oldest int64, err error) {
+	found := false
+	end, err := v.log.Scan(c, log.ScanOptions{Headers: true}, func(g *log.Group) error {
+		if g.Seq <= seq {
+			return nil
+		}
+		if !found {
+			at, found = log.Cursor{Pos: g.Pos, Seq: g.Seq, Prev: g.Prev}, true
+		}
+		if slices.ContainsFunc(g.Records, func(r log.Record) bool { return r.Kind != log.Fill }) {
+			oldest = g.Time
+			return log.ErrStop
+		}
+		return nil
+	})
+	if !found {
+		at = end
+	}
+	return at, oldest, err
 }
 
 // load starts from a checkpoint. It is called again if one turns out to be damaged.
@@ -70,7 +102,7 @@ func (r *recovery) load(in io.Reader, from log.Cursor) error {
 		}
 		v.over.add(v.index, p.block, p.patch)
 	}
-	r.tail, r.oldest, r.places = s.tail, s.oldest, append(s.places, from)
+	r.tail, r.from, r.oldest, r.places = s.tail, from, s.oldest, append(s.places, from)
 	return nil
 }
 
@@ -88,9 +120,6 @@ func (r *recovery) apply(g *log.Group) error {
 		rec := &g.Records[i]
 		if err := r.reach(rec.Off + rec.Len); err != nil {
 			return fmt.Errorf("record %d+%d: %w", rec.Off, rec.Len, err)
-		}
-		if r.oldest == 0 && rec.Kind != log.Fill {
-			r.oldest = g.Time
 		}
 		if err := v.prepare(rec.Kind, rec.Off, rec.Len); err != nil {
 			return err

@@ -52,14 +52,7 @@ func (v *Volume) attach(attached bool) error {
 	oldest := v.up.oldestTime()
 	if c.Seq <= head.Seq {
 		var err error
-		c, err = v.log.Scan(c, log.ScanOptions{Headers: true}, func(g *log.Group) error {
-			if g.Seq > head.Seq {
-				oldest = g.Time
-				return log.ErrStop
-			}
-			return nil
-		})
-		if err != nil {
+		if c, oldest, err = v.unconfirmed(c, head.Seq); err != nil {
 			return err
 		}
 	}

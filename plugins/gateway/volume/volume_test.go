@@ -466,3 +466,28 @@ func local(v *Volume, off, n int64) bool {
 	}
 	return true
 }
+
+// TestOldestAfterRestart: what is in the store does not count as waiting when the volume is opened again, and of what is not the
+// first write's time counts.
+func TestOldestAfterRestart(t *testing.T) {
+	for _, dirty := range []bool{false, true} {
+		t.Run(fmt.Sprintf("dirty %v", dirty), func(t *testing.T) {
+			store, disk := newStore(), simdisk.New(testDisk)
+			v := mustOpen(t, testOptions(disk, store))
+			mustWrite(t, v, pattern(1, 64<<10), 0)
+			mustUpload(t, v)
+			store.set(outage)
+			uploaded := time.Now()
+			if dirty {
+				mustWrite(t, v, pattern(2, 64<<10), 128<<10)
+			}
+			if err := v.Close(); err != nil {
+				t.Fatal(err)
+			}
+			v = mustOpen(t, testOptions(disk, store))
+			if got, most := v.Status().OldestDirty, time.Since(uploaded); got > most || !dirty && got != 0 || dirty && got == 0 {
+				t.Errorf("the oldest write waits for %s, at most %s", got, most)
+			}
+		})
+	}
+}
