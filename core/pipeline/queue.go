@@ -15,6 +15,19 @@ func bytesOf(v any) int64 {
 	return 0
 }
 
+// Awaited items had to be waited for by the source that puts them in.
+type Awaited interface {
+	// Idle is how much of the source's call that was. It does not count as busy.
+	Idle() time.Duration
+}
+
+func idleFor(v any) time.Duration {
+	if a, ok := v.(Awaited); ok {
+		return a.Idle()
+	}
+	return 0
+}
+
 // item is a value on its way.
 type item[T any] struct {
 	value  T

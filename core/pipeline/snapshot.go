@@ -39,7 +39,7 @@ type StageActivity struct {
 	Items   uint64  `json:"items"`
 	Bytes   uint64  `json:"bytes"`
 	Rate    float64 `json:"items_per_second"` // lately
-	// Busy is the time of all calls, Waited that of all items in the queue before it.
+	// Busy is the time of all calls, less what a source was idle (Awaited); Waited that of all items in the queue before it.
 	Busy   time.Duration `json:"busy_ns"`
 	Waited time.Duration `json:"waited_ns"`
 }

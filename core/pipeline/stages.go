@@ -83,6 +83,7 @@ func From[T any](p *Pipeline, o Stage, next func(context.Context) (T, error)) Fl
 				if err == nil {
 					size := bytesOf(v)
 					n.count(size)
+					n.busy -= idleFor(v)
 					it = item[T]{value: v, credit: p.take(size)}
 				}
 				n.leave(place, func() {

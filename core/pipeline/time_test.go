@@ -347,3 +347,31 @@ func TestCloseOfAnIdleInlet(t *testing.T) {
 		}
 	})
 }
+
+// awaited is an item that took a second to come, of which its source worked a tenth.
+type awaited struct{}
+
+func (awaited) Idle() time.Duration { return 900 * time.Millisecond }
+
+// TestIdleSourceIsNotBusy: what a source waits for something to do is not its work, and tells how much it will offer.
+func TestIdleSourceIsNotBusy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := NewScheduler(Limits{Workers: 1})
+		p := s.New("lazy", Options{})
+		in := From(p, Stage{Name: "cut", Waits: true}, func(context.Context) (awaited, error) {
+			time.Sleep(time.Second)
+			return awaited{}, nil
+		})
+		Each(in, Stage{Name: "keep", Waits: true}, func(context.Context, awaited) error { return nil })
+		begin(t, p)
+		time.Sleep(10500 * time.Millisecond)
+		if busy := s.Snapshot().Pipelines[0].Stages[0].Busy; busy != time.Second {
+			t.Errorf("busy for %s of ten seconds, want one", busy)
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if rate := p.nodes[0].offers(); rate < 1 || rate > 1.5 {
+			t.Errorf("offers %g items a second, one comes", rate)
+		}
+	})
+}

@@ -54,7 +54,7 @@ func pipelineGauges(s pipeline.Snapshot) (list []*pluginpb.Gauge) {
 			}{
 				{"pipeline_items_total", "items that a stage has worked on", float64(st.Items), true},
 				{"pipeline_bytes_total", "their bytes", float64(st.Bytes), true},
-				{"pipeline_busy_seconds_total", "time of a stage's calls", st.Busy.Seconds(), true},
+				{"pipeline_busy_seconds_total", "time of a stage's calls, without that in which a source has nothing to do", st.Busy.Seconds(), true},
 				{"pipeline_wait_seconds_total", "time that items stood in the queue before a stage", st.Waited.Seconds(), true},
 				{"pipeline_queue_items", "items in the queue before a stage", float64(st.Queued), false},
 			} {

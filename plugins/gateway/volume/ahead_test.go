@@ -3,6 +3,8 @@ package volume
 import (
 	"bytes"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/ratchetos/ratchet/core/pipeline"
 	"github.com/ratchetos/ratchet/plugins/internal/log/simdisk"
@@ -57,4 +59,17 @@ func TestAheadOfReader(t *testing.T) {
 	if st := stage(t, o.Pipelines, "read-ahead v", "fetch"); st.Items < n/cellSize/2 {
 		t.Errorf("%d cells of %d were fetched ahead", st.Items, n/cellSize)
 	}
+}
+
+// TestIdleCutIsNotBusy: the upload of a volume that nobody writes to has next to nothing to do.
+func TestIdleCutIsNotBusy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := testOptions(simdisk.New(testDisk), newStore())
+		o.Pipelines = pipeline.NewScheduler(pipeline.Limits{})
+		mustOpen(t, o)
+		time.Sleep(10 * time.Second)
+		if st := stage(t, o.Pipelines, "upload v", "cut"); st.Items < 5 || st.Busy > time.Second {
+			t.Errorf("cut was busy for %s of ten seconds, with %d items", st.Busy, st.Items)
+		}
+	})
 }

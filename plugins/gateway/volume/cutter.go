@@ -35,11 +35,12 @@ type cutter struct {
 	at      log.Cursor // everything before it has been cut
 	oldest  int64      // when the first write behind it was acknowledged, at the latest, while something is on its way
 	batches int
-	worn    int64        // bytes cut since it has rested
-	pool    upload.Pool  // of batches
-	buf     []byte       // of what is read from the disk for one
-	flying  atomic.Int32 // cuts on their way
-	chores  atomic.Bool  // one of them is housekeeping
+	waited  time.Duration // since the last cut was made
+	worn    int64         // bytes cut since it has rested
+	pool    upload.Pool   // of batches
+	buf     []byte        // of what is read from the disk for one
+	flying  atomic.Int32  // cuts on their way
+	chores  atomic.Bool   // one of them is housekeeping
 }
 
 var _ line.Source = (*cutter)(nil)
@@ -57,7 +58,9 @@ func (c *cutter) Base(ctx context.Context, block uint64) ([]byte, error) {
 // Cut implements line.Source.
 func (c *cutter) Cut(ctx context.Context) (*line.Cut, error) {
 	for {
+		began := time.Now()
 		due, err := c.waitDue(ctx)
+		c.waited += time.Since(began)
 		if err != nil {
 			return nil, err
 		}
@@ -87,7 +90,9 @@ func (c *cutter) chore(do func() error) *line.Cut {
 
 func (c *cutter) cut(b *upload.Batch, then func() error) *line.Cut {
 	c.flying.Add(1)
-	return &line.Cut{Batch: b, Then: func(context.Context) error {
+	waited := c.waited
+	c.waited = 0
+	return &line.Cut{Batch: b, Waited: waited, Then: func(context.Context) error {
 		defer c.flying.Add(-1)
 		return then()
 	}}

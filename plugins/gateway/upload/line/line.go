@@ -3,6 +3,7 @@ package line
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/ratchetos/ratchet/core/pipeline"
 	"github.com/ratchetos/ratchet/plugins/gateway/remote"
@@ -16,6 +17,8 @@ type Cut struct {
 	Batch *upload.Batch
 	// Then is called after the head that covers the cut is committed, on one goroutine for all cuts.
 	Then func(context.Context) error
+	// Waited is how long there was nothing to cut before it.
+	Waited time.Duration
 
 	number uint64
 	bytes  int64
@@ -23,6 +26,9 @@ type Cut struct {
 
 // Bytes implements pipeline.Sized: memory is held for a cut until it is packed.
 func (c *Cut) Bytes() int64 { return c.bytes }
+
+// Idle implements pipeline.Awaited.
+func (c *Cut) Idle() time.Duration { return c.Waited }
 
 // Source is where cuts come from.
 type Source interface {
