@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
 	"time"
@@ -19,6 +20,7 @@ type consuming struct {
 	shown     []engine.Using // what the program has
 	changed   bool
 	idle      map[string]idle // draining leases: since when nothing went over them
+	unrouted  string          // why routes could not be put back, as logged
 }
 
 // idle is a counter's value and since when it has not moved.
@@ -158,13 +160,23 @@ func (c *consuming) route(a netip.Addr) overlay.Route {
 	return r
 }
 
-// keepRoutes puts routes back that the kernel has taken away.
+// keepRoutes puts routes back that the kernel has taken away, and says what is in the way when that changes.
 func (c *consuming) keepRoutes(l *loop) {
+	var errs []error
 	for _, a := range c.addresses {
-		if err := l.device.Keep(c.route(a)); err != nil {
-			l.o.Log.Error("cannot route a service", "service", c.name, "error", err)
-		}
+		errs = append(errs, l.device.Keep(c.route(a)))
 	}
+	why := ""
+	if err := errors.Join(errs...); err != nil {
+		why = err.Error()
+	}
+	switch {
+	case why != "" && why != c.unrouted:
+		l.o.Log.Error("cannot route a service", "service", c.name, "error", why)
+	case why == "" && c.unrouted != "":
+		l.o.Log.Info("service is routed again", "service", c.name)
+	}
+	c.unrouted = why
 }
 
 // paths remembers the ways to producers' hosts between looks.

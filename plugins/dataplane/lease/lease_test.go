@@ -1,11 +1,16 @@
 package lease
 
 import (
+	"log/slog"
+	"math"
+	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/ratchetos/ratchet/core/plugin"
 	"github.com/ratchetos/ratchet/plugins/dataplane/lease/api"
+	"github.com/ratchetos/ratchet/plugins/dataplane/overlay"
 )
 
 // TestLeasedProducersServe: two boxes lease two producers to a host, whose connections spread over them, stay on them
@@ -292,11 +297,27 @@ func TestRoutesComeBack(t *testing.T) {
 	c.run(AgentConfig{Consume: []ConsumeConfig{{Service: "web", Leases: 1}}})
 	c.consumes(1)
 	until(t, "the service is routed", func() bool { return c.routed(service4) && c.routed(service6) })
-	c.IP("link set ratchet-vx down", "link set ratchet-vx up")
-	if c.routed(service4) {
-		t.Fatal("the kernel has left the route alone")
+	c.IP("link set ratchet-vx down")
+	if c.routed(service4) || c.routed(service6) {
+		t.Fatal("the kernel has left the routes alone")
 	}
+	c.IP("link set ratchet-vx up")
 	until(t, "the service is routed again", func() bool { return c.routed(service4) && c.routed(service6) })
+}
+
+// TestUnroutedIsSaidOnce: routes that cannot be put back, as while the device is down, are tried with each look and not logged with
+// each.
+func TestUnroutedIsSaidOnce(t *testing.T) {
+	var log strings.Builder
+	l := &loop{Agent: new(Agent), device: &overlay.Device{Name: "gone", Index: math.MaxInt32}}
+	l.o.Log = slog.New(slog.NewTextHandler(&log, nil))
+	c := &consuming{name: "web", addresses: []netip.Addr{netip.MustParseAddr(service4), netip.MustParseAddr(service6)}}
+	for range 3 {
+		c.keepRoutes(l)
+	}
+	if n := strings.Count(log.String(), "level=ERROR"); n != 1 {
+		t.Errorf("said %d times:\n%s", n, log.String())
+	}
 }
 
 // TestRestartedAgentGoesOn: what a consumer's host has leased is served over a restart of its agent, also when no box is
