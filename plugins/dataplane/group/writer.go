@@ -156,16 +156,20 @@ func (w *writer) keepOnly(groups []*Group) {
 // back that the kernel has taken away.
 func (w *writer) lookAgain() {
 	way := ways()
+	var same []*programmed
+	var routes []overlay.Route
 	for _, p := range w.groups {
 		if now := waysOf(p.group, way); p.err != nil || !slices.Equal(now, p.ways) {
 			w.set(p.group, way)
 			continue
 		}
-		var err error
-		for _, r := range p.routes() {
-			err = errors.Join(err, w.device.Keep(r))
-		}
-		w.note(p, err)
+		same, routes = append(same, p), append(routes, p.routes()...)
+	}
+	kept := w.device.Keep(routes)
+	for _, p := range same {
+		n := len(p.group.Addresses)
+		w.note(p, errors.Join(kept[:n]...))
+		kept = kept[n:]
 	}
 }
 

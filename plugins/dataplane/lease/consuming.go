@@ -162,12 +162,12 @@ func (c *consuming) route(a netip.Addr) overlay.Route {
 
 // keepRoutes puts routes back that the kernel has taken away, and says what is in the way when that changes.
 func (c *consuming) keepRoutes(l *loop) {
-	var errs []error
-	for _, a := range c.addresses {
-		errs = append(errs, l.device.Keep(c.route(a)))
+	routes := make([]overlay.Route, len(c.addresses))
+	for i, a := range c.addresses {
+		routes[i] = c.route(a)
 	}
 	why := ""
-	if err := errors.Join(errs...); err != nil {
+	if err := errors.Join(l.device.Keep(routes)...); err != nil {
 		why = err.Error()
 	}
 	switch {

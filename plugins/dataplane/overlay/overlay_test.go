@@ -2,6 +2,7 @@ package overlay
 
 import (
 	"encoding/binary"
+	"net"
 	"net/netip"
 	"testing"
 	"time"
@@ -66,4 +67,23 @@ func innerFrame(from, to netip.AddrPort, payload string) []byte {
 	f = binary.BigEndian.AppendUint16(f, to.Port())
 	f = binary.BigEndian.AppendUint16(f, uint16(8+len(payload)))
 	return append(append(f, 0, 0), payload...)
+}
+
+// BenchmarkKeep looks at as many routes as there are groups, all of them there: 15 ms; with a socket for each, 58.
+func BenchmarkKeep(b *testing.B) {
+	lo, err := net.InterfaceByName("lo")
+	if err != nil {
+		b.Fatal(err)
+	}
+	d, routes := &Device{Name: lo.Name, Index: lo.Index}, make([]Route, 1024)
+	for i := range routes {
+		routes[i].To = netip.PrefixFrom(netip.AddrFrom4([4]byte{127, 0, byte(i >> 8), byte(i)}), 32)
+	}
+	for b.Loop() {
+		for _, err := range d.Keep(routes) {
+			if err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
 }

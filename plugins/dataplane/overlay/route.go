@@ -18,27 +18,41 @@ type Route struct {
 
 // Route sends To over the device; one that is there is replaced.
 func (d *Device) Route(r Route) error {
+	return withRoutes(func(c *rtnetlink.Conn) error { return d.route(c, r) })
+}
+
+func (d *Device) route(c *rtnetlink.Conn, r Route) error {
 	m := r.message(d.Index)
 	m.Attributes.Metrics = &rtnetlink.RouteMetrics{MTU: uint32(r.MTU)}
 	if r.Source.IsValid() {
 		m.Attributes.Src = r.Source.AsSlice()
 	}
-	return withRoutes(func(c *rtnetlink.Conn) error {
-		if err := c.Route.Replace(m); err != nil {
-			return fmt.Errorf("route %s over %s: %w", r.To, d.Name, err)
+	if err := c.Route.Replace(m); err != nil {
+		return fmt.Errorf("route %s over %s: %w", r.To, d.Name, err)
+	}
+	return nil
+}
+
+// Keep is Route for each, if the kernel has another way or none, and returns what came of each. The kernel takes routes away
+// without a word to who made them: when the address that is their source goes, and when the device is down for a moment. There
+// may be thousands, and changes wait meanwhile: they share a socket, which takes longer to open than such a question (BenchmarkKeep).
+func (d *Device) Keep(all []Route) []error {
+	errs := make([]error, len(all))
+	err := withRoutes(func(c *rtnetlink.Conn) error {
+		for i, r := range all {
+			p, err := pathTo(c, r.To.Addr())
+			if err != nil || p.Index != d.Index || r.Source.IsValid() && p.Source != r.Source {
+				errs[i] = d.route(c, r)
+			}
 		}
 		return nil
 	})
-}
-
-// Keep is Route, if the kernel has another way or none. It takes routes away without a word to who made them: when the
-// address that is their source goes, and when the device is down for a moment.
-func (d *Device) Keep(r Route) error {
-	p, err := PathTo(r.To.Addr())
-	if err == nil && p.Index == d.Index && (!r.Source.IsValid() || p.Source == r.Source) {
-		return nil
+	if err != nil {
+		for i := range errs {
+			errs[i] = err
+		}
 	}
-	return d.Route(r)
+	return errs
 }
 
 // Unroute takes the route away; one that is not there is no error.
@@ -67,25 +81,28 @@ type Path struct {
 
 // PathTo asks the kernel for the way to a host. It changes with the routing table: ask again from time to time.
 func PathTo(host netip.Addr) (p Path, err error) {
-	host = host.Unmap()
-	err = withRoutes(func(c *rtnetlink.Conn) error {
-		answers, err := c.Route.Get(&rtnetlink.RouteMessage{
-			Family: family(host), DstLength: uint8(host.BitLen()), Attributes: rtnetlink.RouteAttributes{Dst: host.AsSlice()},
-		})
-		switch {
-		case err != nil:
-			return fmt.Errorf("find the way to %s: %w", host, err)
-		case len(answers) == 0:
-			return fmt.Errorf("find the way to %s: %w", host, unix.ENETUNREACH)
-		}
-		source, ok := netip.AddrFromSlice(answers[0].Attributes.Src)
-		if !ok {
-			return fmt.Errorf("find the way to %s: the kernel names no source address", host)
-		}
-		p = Path{Index: int(answers[0].Attributes.OutIface), Source: source.Unmap()}
-		return nil
+	err = withRoutes(func(c *rtnetlink.Conn) (err error) {
+		p, err = pathTo(c, host.Unmap())
+		return err
 	})
 	return p, err
+}
+
+func pathTo(c *rtnetlink.Conn, host netip.Addr) (Path, error) {
+	answers, err := c.Route.Get(&rtnetlink.RouteMessage{
+		Family: family(host), DstLength: uint8(host.BitLen()), Attributes: rtnetlink.RouteAttributes{Dst: host.AsSlice()},
+	})
+	switch {
+	case err != nil:
+		return Path{}, fmt.Errorf("find the way to %s: %w", host, err)
+	case len(answers) == 0:
+		return Path{}, fmt.Errorf("find the way to %s: %w", host, unix.ENETUNREACH)
+	}
+	source, ok := netip.AddrFromSlice(answers[0].Attributes.Src)
+	if !ok {
+		return Path{}, fmt.Errorf("find the way to %s: the kernel names no source address", host)
+	}
+	return Path{Index: int(answers[0].Attributes.OutIface), Source: source.Unmap()}, nil
 }
 
 func withRoutes(f func(*rtnetlink.Conn) error) error {
