@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"slices"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -210,12 +212,18 @@ func (a *Agent) quit(p *portState) {
 	p.stop, p.probing = nil, 0
 }
 
+// plugFor bounds how long beats wait for ports that are plugged in, but for the last of them.
+const plugFor = 10 * time.Millisecond
+
 // plugMissing tries again what could not be plugged in: a container that starts anew has another namespace, some time
-// after the end of its old one took its port along.
+// after the end of its old one took its port along. What there is no time for has its turn later: ports come in any order.
 func (a *Agent) plugMissing() {
+	end := now() + plugFor
 	for _, p := range a.ports {
 		if p.link == 0 && p.entry.Interface != 0 {
-			a.plugIn(p)
+			if a.plugIn(p); now() > end {
+				return
+			}
 		}
 	}
 }
@@ -235,17 +243,21 @@ func (a *Agent) plugIn(p *portState) {
 // plug makes a device that is missing, if this host can make it. It takes milliseconds, and so is done when the
 // agent hears of a VNI, not when the VNI moves.
 func (a *Agent) plug(p *portState) error {
+	e := port.End{Device: p.Device, Netns: p.Netns, Inner: p.Inner, Lower: a.o.Config.Uplink, MAC: p.entry.MAC, Addresses: p.entry.Addresses}
+	plug := port.PlugTap
+	switch {
+	case p.Kind == kindVeth && p.Netns != "":
+		plug = port.PlugVeth
+		if _, err := os.Stat(p.Netns); err != nil { // asked first, as to look for a link takes long where there are many
+			return fmt.Errorf("plug %s in: find the instance's namespace: %w", p.Device, err)
+		}
+	case p.Kind == kindMacvtap && e.Lower != "":
+		plug = port.PlugMacvtap
+	case p.Kind != kindTap:
+		return nil
+	}
 	if _, err := indexOf(p.Device); err == nil {
 		return nil
 	}
-	e := port.End{Device: p.Device, Netns: p.Netns, Inner: p.Inner, Lower: a.o.Config.Uplink, MAC: p.entry.MAC, Addresses: p.entry.Addresses}
-	switch {
-	case p.Kind == kindVeth && p.Netns != "":
-		return port.PlugVeth(e)
-	case p.Kind == kindTap:
-		return port.PlugTap(e)
-	case p.Kind == kindMacvtap && e.Lower != "":
-		return port.PlugMacvtap(e)
-	}
-	return nil
+	return plug(e)
 }
