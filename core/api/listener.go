@@ -1,7 +1,6 @@
 package api
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -10,7 +9,7 @@ import (
 	"strings"
 	"sync"
 
-	"golang.org/x/sys/unix"
+	"github.com/ratchetos/ratchet/core/unixsocket"
 )
 
 // limited bounds the open connections of a listener. Unlike netutil.LimitListener its
@@ -79,16 +78,9 @@ func listenUnix(path string, gid int) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("make directory of API socket: %w", err)
 	}
-	// What a killed predecessor left behind; a live one would still answer, or be too busy to.
-	conn, err := net.Dial("unix", path)
-	if err == nil {
-		conn.Close()
-	}
-	if err == nil || errors.Is(err, unix.EAGAIN) {
-		return nil, fmt.Errorf("listen for API on %s: another process is listening there", path)
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("remove old API socket: %w", err)
+	// What a killed predecessor left behind.
+	if err := unixsocket.RemoveStale(path); err != nil {
+		return nil, fmt.Errorf("API: %w", err)
 	}
 	ln, err := net.Listen("unix", path)
 	if err != nil {

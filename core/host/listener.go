@@ -14,6 +14,7 @@ import (
 
 	document "github.com/ratchetos/ratchet/core/config"
 	"github.com/ratchetos/ratchet/core/plugin/pluginpb"
+	"github.com/ratchetos/ratchet/core/unixsocket"
 )
 
 // openListener makes a listening socket. Core keeps it over restarts of the plugin: in
@@ -25,7 +26,7 @@ func openListener(req Request) (Opened, error) {
 	}
 	var l net.Listener
 	if network == "unix" {
-		if err := removeStaleSocket(addr); err != nil {
+		if err := unixsocket.RemoveStale(addr); err != nil {
 			return Opened{}, err
 		}
 	}
@@ -66,30 +67,6 @@ func freebind(network, _ string, c syscall.RawConn) (err error) {
 	}
 	cerr := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_FREEBIND, 1) })
 	return errors.Join(err, cerr)
-}
-
-// removeStaleSocket removes a socket that nobody listens on any more, and nothing else.
-func removeStaleSocket(path string) error {
-	info, err := os.Lstat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("listen: %w", err)
-	}
-	if info.Mode()&fs.ModeSocket == 0 {
-		return fmt.Errorf("listen on unix:%s: a file that is not a socket is in the way", path)
-	}
-	c, err := net.Dial("unix", path)
-	if err == nil {
-		c.Close()
-		return fmt.Errorf("listen on unix:%s: another process serves it", path)
-	}
-	// One that is busy, or of another kind, says something else.
-	if !errors.Is(err, unix.ECONNREFUSED) && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("listen on unix:%s: a socket is in the way: %w", path, err)
-	}
-	return ignoreMissing(os.Remove(path))
 }
 
 func ignoreMissing(err error) error {

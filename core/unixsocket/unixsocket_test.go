@@ -1,4 +1,4 @@
-package host
+package unixsocket
 
 import (
 	"errors"
@@ -10,13 +10,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestStaleSocket: a socket that somebody serves is not removed, also when he is too busy to answer or it is of another kind.
-func TestStaleSocket(t *testing.T) {
+// TestRemoveStale: a socket that somebody serves is not removed, also when he is too busy to answer or it is of another kind.
+func TestRemoveStale(t *testing.T) {
 	dir := t.TempDir()
 	dead, live, full, packets := filepath.Join(dir, "dead"), filepath.Join(dir, "live"), filepath.Join(dir, "full"), filepath.Join(dir, "packets")
 	for _, path := range []string{dead, live} {
 		l, err := net.Listen("unix", path)
-		must(t, err)
+		if err != nil {
+			t.Fatal(err)
+		}
 		defer l.Close()
 		if path == dead { // as after kill -9
 			l.(*net.UnixListener).SetUnlinkOnClose(false)
@@ -25,10 +27,16 @@ func TestStaleSocket(t *testing.T) {
 	}
 	busy(t, full)
 	p, err := net.ListenPacket("unixgram", packets)
-	must(t, err)
+	if err != nil {
+		t.Fatal(err)
+	}
 	defer p.Close()
-	for path, stale := range map[string]bool{filepath.Join(dir, "none"): true, dead: true, live: false, full: false, packets: false} {
-		err := removeStaleSocket(path)
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, stale := range map[string]bool{filepath.Join(dir, "none"): true, dead: true, live: false, full: false, packets: false, file: false} {
+		err := RemoveStale(path)
 		_, left := os.Stat(path)
 		if (err == nil) != stale || (left != nil) != stale {
 			t.Errorf("%s: %v, %v", path, err, left)
